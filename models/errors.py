@@ -1,0 +1,69 @@
+"""The errors that haemo raises on purpose; each message says what, where, and what to do about it."""
+
+__all__ = [
+    "BadDataset",
+    "BadSettings",
+    "DamagedStore",
+    "FingerprintMismatch",
+    "HaemoError",
+    "MissingExtra",
+    "MissingStep",
+    "RunLocked",
+    "TooFewData",
+    "UnreadableSlice",
+    "WeightsUnavailable",
+]
+
+
+class HaemoError(Exception):
+    """Base of every error that haemo raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line exits with: 1 the work failed, 2 the request was wrong.
+    """
+
+    exit_code = 1
+
+
+class UnreadableSlice(HaemoError, ValueError):
+    """One file cannot be used as a slice; the message is the reason, without the path."""
+
+
+class BadDataset(HaemoError, ValueError):
+    """A data folder, labels file or manifest is not what it claims to be."""
+
+
+class BadSettings(HaemoError, ValueError):
+    """An option has a value that is not allowed or does not fit the others."""
+
+    exit_code = 2
+
+
+class MissingStep(HaemoError, FileNotFoundError):
+    """A step was asked for before the step it needs; the message names the command to run first."""
+
+
+class MissingExtra(HaemoError, ImportError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+class TooFewData(HaemoError, ValueError):
+    """There are too few slices, patients or classes for what was asked."""
+
+
+class WeightsUnavailable(HaemoError, FileNotFoundError):
+    """No weights of the kind asked for can be reached, or a weight file is not what it claims."""
+
+
+class FingerprintMismatch(HaemoError, ValueError):
+    """Two things that must come from one configuration do not; the message names the key that differs."""
+
+
+class DamagedStore(HaemoError, OSError):
+    """A feature store or shard fails its checksums or cannot be opened."""
+
+
+class RunLocked(HaemoError, RuntimeError):
+    """Another process is working on the same run directory; the message says which."""

@@ -1,0 +1,100 @@
+"""The command line: parse, call, print. Only this package imports click and rich."""
+
+import importlib
+import logging
+import sys
+
+import click
+
+from models.errors import HaemoError
+
+__all__ = ["COMMANDS", "main"]
+
+# Command name -> the module that defines it, in the order of the help page. Modules are imported when
+# their command is called, and heavy packages inside the command, so that help answers at once.
+COMMANDS = {
+    "index": "index",
+    "features": "features",
+    "svm": "heads",
+    "softmax": "heads",
+    "mlp": "heads",
+    "cnn": "networks",
+    "finetune": "networks",
+    "lenet": "networks",
+    "tinyvgg": "networks",
+    "compare": "compare",
+    "predict": "predict",
+    "explain": "explain",
+    "leakage": "leakage",
+    "learning-curve": "leakage",
+    "report": "report",
+    "verify": "features",
+    "phantom": "phantom",
+    "summary": "pictures",
+    "plot": "pictures",
+    "doctor": "system",
+    "demo": "system",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is wanted."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        del context
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        del context
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"pipeline.cli.{COMMANDS[name]}")
+        return getattr(module, name.replace("-", "_"))
+
+
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="haemo")
+@click.option("--quiet", "-q", is_flag=True, help="Show warnings and errors only.")
+def cli(quiet: bool) -> None:
+    """Tell brain haemorrhage from normal on head-CT slices.
+
+    \b
+    haemo index DATA --run runs/first
+    haemo features   --run runs/first
+    haemo svm        --run runs/first
+    haemo compare    --run runs/first
+
+    Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs could not be used (failures.csv).
+    """
+    from pipeline.cli.console import show_log
+
+    show_log(logging.WARNING if quiet else logging.INFO)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code when called with arguments, else exits with it."""
+    code = _run(arguments)
+    if arguments is None:
+        sys.exit(code)
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code = cli.main(args=arguments, prog_name="haemo", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped; what was finished is kept, the same command goes on from there", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except HaemoError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {place}{error.strerror or error}", err=True)
+        return 1
+    return code if isinstance(code, int) else 0

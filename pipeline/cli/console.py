@@ -1,0 +1,86 @@
+"""What the commands print with: progress, tables, notices, and the options that many share."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["progress", "run_option", "show_log", "table"]
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+run_option = click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="RUN",
+    help="Run directory, e.g. runs/first.",
+)
+
+
+class _ClickHandler(logging.Handler):
+    """Sends log records to standard error, warnings marked as such."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        click.echo(prefix + record.getMessage(), err=True)
+
+
+def show_log(level: int) -> None:
+    """Print what the library logs under ``haemo`` from `level` up, on standard error."""
+    logger = logging.getLogger("haemo")
+    logger.handlers = [_ClickHandler()]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def progress(items: Iterable[Any], *, total: int | None = None, label: str = "") -> Iterator[Any]:
+    """Show how far a reader of `items` has come: a bar on a terminal, else a plain line now and then."""
+    if total is None and isinstance(items, Sequence):
+        total = len(items)
+    if sys.stderr.isatty():
+        yield from _bar(items, total, label)
+    else:
+        yield from _lines(items, total, label)
+
+
+def _bar(items: Iterable[Any], total: int | None, label: str) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, total=total, description=label)
+
+
+def _lines(items: Iterable[Any], total: int | None, label: str) -> Iterator[Any]:
+    of_total = f" of {total}" if total is not None else ""
+    last = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            click.echo(f"{label}: {done}{of_total}", err=True)
+        yield item
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """Print a table on standard output: first column left-aligned, the others right-aligned.
+
+    It is as wide as its content when the output is not a terminal, so that a file or pipe gets all of it.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
+    for position, name in enumerate(columns):
+        grid.add_column(name, justify="left" if position == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, highlight=False, markup=False).print(grid)

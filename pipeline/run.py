@@ -1,0 +1,140 @@
+"""The run directory: one folder with fixed names that holds everything a run made, and where it came from."""
+
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from features.atomic import write_text
+from features.failures import Failure, replace_failures
+from features.manifest import Manifest
+from models.errors import BadDataset, MissingStep
+
+__all__ = ["HEADS", "NETWORKS", "RunDirectory", "software_versions"]
+
+HEADS = ("svm", "softmax", "mlp")
+NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
+
+_PACKAGES = ("haemo", "torch", "torchvision", "scikit-learn", "numpy", "h5py", "scikit-image", "pydicom")
+
+
+class RunDirectory:
+    """Paths and provenance of one run.
+
+    Parameters
+    ----------
+    path : Path
+        The run directory. It is made by the first step that writes to it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def manifest_path(self) -> Path:
+        """manifest.csv, written by ``haemo index``."""
+        return self.path / "manifest.csv"
+
+    @property
+    def failures_path(self) -> Path:
+        """failures.csv: inputs that could not be used."""
+        return self.path / "failures.csv"
+
+    @property
+    def store_path(self) -> Path:
+        """features.h5, written by ``haemo features``."""
+        return self.path / "features.h5"
+
+    @property
+    def split_path(self) -> Path:
+        """split.json, written by the first step that trains."""
+        return self.path / "split.json"
+
+    @property
+    def record_path(self) -> Path:
+        """run.json: versions, seeds, device, timings, commands, fingerprints."""
+        return self.path / "run.json"
+
+    def model_path(self, name: str) -> Path:
+        """Folder of one trained head or network, by its name."""
+        return self.path / name
+
+    def trained(self) -> list[str]:
+        """Names of the heads and networks that have predictions, in alphabetical order."""
+        return sorted(path.parent.name for path in self.path.glob("*/predictions.csv"))
+
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises
+        ------
+        MissingStep
+            If the run has not been indexed.
+        """
+        if not self.manifest_path.exists():
+            raise MissingStep(
+                f"{self.path} has no manifest.csv; make it first: haemo index DATA --run {self.path}"
+            )
+        return Manifest.read(self.manifest_path)
+
+    def create(self) -> None:
+        """Make the folder, and its parents, where they are not there yet."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def replace_failures(self, stage: str, failures: list[Failure]) -> None:
+        """Write what `stage` could not use to failures.csv, in place of what it reported before."""
+        if failures or self.failures_path.exists():
+            replace_failures(self.failures_path, stage, failures)
+
+    def record(self, step: str, **facts: Any) -> None:
+        """Store what `step` did in run.json, in place of what it stored before.
+
+        Parameters
+        ----------
+        step : str
+            Name of the step, e.g. ``features``.
+        **facts
+            Whatever JSON can hold: settings, seed, device, seconds, counts, fingerprint.
+        """
+        record = self.read_record()
+        record["haemo"] = software_versions()
+        record.setdefault("steps", {})[step] = {
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": sys.argv,
+            **facts,
+        }
+        write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+    def read_record(self) -> dict[str, Any]:
+        """Read run.json; an empty dictionary where there is none yet.
+
+        Raises
+        ------
+        BadDataset
+            If the file is not JSON.
+        """
+        if not self.record_path.exists():
+            return {}
+        try:
+            return json.loads(self.record_path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadDataset(
+                f"{self.record_path} is not JSON ({error}); delete it, the next step writes it anew"
+            ) from error
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python, the platform and the packages that results depend on, without importing them."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

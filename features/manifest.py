@@ -116,7 +116,7 @@ class Manifest:
             for entry in reader:
                 if None in entry or None in entry.values():
                     raise BadDataset(
-                        f"{path}, line {reader.line_num}: wrong number of fields; rebuild it with 'haemo index'"
+                        f"{path}, line {reader.line_num}: wrong number of fields; rebuild with 'haemo index'"
                     )
                 try:
                     position = float(entry["position"]) if entry["position"] else None

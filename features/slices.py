@@ -21,7 +21,7 @@ class Slice:
     spacing_mm : tuple of float or None
         Row and column spacing in mm, where the file says.
     mode : str
-        What the file held, for the counts that `index` prints: e.g. ``L``, ``RGB``, ``I;16``, ``DICOM int16``.
+        What the file held, for the counts that `index` prints: ``L``, ``RGB``, ``I;16``, ``DICOM int16``.
     is_colour : bool
         Whether the file was a colour image whose channels differ, converted to luma.
     """

@@ -1,12 +1,14 @@
 """Files that are written whole or not at all."""
 
+import csv
+import io
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "sync_directory", "write_text"]
+__all__ = ["read_text", "replacing", "sync_directory", "write_csv", "write_text"]
 
 
 @contextmanager
@@ -52,6 +54,30 @@ def sync_directory(directory: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, atomically."""
+    """Write `text` as UTF-8 to `path`, atomically.
+
+    Bytes of a file name that are not UTF-8, as Linux allows them, pass through unchanged.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def read_text(path: Path) -> str:
+    """Read what `write_text` wrote, line ends as they are."""
+    with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return stream.read()
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write `rows` as CSV to `path`, atomically.
+
+    A row with a carriage return is quoted throughout: the csv module of Python 3.11 and 3.12 leaves it bare
+    where lines end with a line feed, and would read it back as the end of the line.
+    """
+    stream = io.StringIO()
+    plain = csv.writer(stream, lineterminator="\n")
+    quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        writer = quoted if any("\r" in str(field) for field in row) else plain
+        writer.writerow(row)
+    write_text(path, stream.getvalue())

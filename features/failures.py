@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from features.atomic import write_text
+from features.atomic import read_text, write_csv
 
 __all__ = ["Failure", "read_failures", "replace_failures"]
 
@@ -26,8 +26,8 @@ def read_failures(path: Path) -> list[Failure]:
     """Read failures.csv; a missing file is an empty list."""
     if not Path(path).exists():
         return []
-    with Path(path).open(newline="", encoding="utf-8") as stream:
-        return [Failure(**{name: entry[name] for name in COLUMNS}) for entry in csv.DictReader(stream)]
+    entries = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    return [Failure(**{name: entry[name] for name in COLUMNS}) for entry in entries]
 
 
 def replace_failures(path: Path, stage: str, failures: Iterable[Failure]) -> None:
@@ -36,8 +36,4 @@ def replace_failures(path: Path, stage: str, failures: Iterable[Failure]) -> Non
     What other stages reported stays. The file is written atomically.
     """
     kept = [failure for failure in read_failures(path) if failure.stage != stage]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(astuple(failure) for failure in [*kept, *failures])
-    write_text(path, stream.getvalue())
+    write_csv(path, [COLUMNS, *(astuple(failure) for failure in [*kept, *failures])])

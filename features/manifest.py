@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.atomic import write_text
+from features.atomic import read_text, write_csv
 from models.errors import BadDataset
 
 __all__ = ["COLUMNS", "Manifest", "ManifestRow"]
@@ -108,35 +108,34 @@ class Manifest:
             If a column is missing or a row is malformed; the message names the line.
         """
         rows = []
-        with Path(path).open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in COLUMNS[:-1] if name not in (reader.fieldnames or ())]
-            if missing:
-                raise BadDataset(f"{path}: no column {missing[0]!r}; rebuild it with 'haemo index'")
-            for entry in reader:
-                if None in entry or None in entry.values():
-                    raise BadDataset(
-                        f"{path}, line {reader.line_num}: wrong number of fields; rebuild with 'haemo index'"
-                    )
-                try:
-                    position = float(entry["position"]) if entry["position"] else None
-                except ValueError:
-                    position = math.nan
-                if position is not None and not math.isfinite(position):
-                    raise BadDataset(
-                        f"{path}, line {reader.line_num}: position {entry['position']!r} is not a number"
-                    )
-                rows.append(
-                    ManifestRow(
-                        slice_id=entry["slice_id"],
-                        path=Path(entry["path"]),
-                        label=entry["label"],
-                        patient=entry["patient"],
-                        study=entry["study"],
-                        position=position,
-                        part=entry.get("part") or "",
-                    )
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        missing = [name for name in COLUMNS[:-1] if name not in (reader.fieldnames or ())]
+        if missing:
+            raise BadDataset(f"{path}: no column {missing[0]!r}; rebuild it with 'haemo index'")
+        for entry in reader:
+            if None in entry or None in entry.values():
+                raise BadDataset(
+                    f"{path}, line {reader.line_num}: wrong number of fields; rebuild with 'haemo index'"
                 )
+            try:
+                position = float(entry["position"]) if entry["position"] else None
+            except ValueError:
+                position = math.nan
+            if position is not None and not math.isfinite(position):
+                raise BadDataset(
+                    f"{path}, line {reader.line_num}: position {entry['position']!r} is not a number"
+                )
+            rows.append(
+                ManifestRow(
+                    slice_id=entry["slice_id"],
+                    path=Path(entry["path"]),
+                    label=entry["label"],
+                    patient=entry["patient"],
+                    study=entry["study"],
+                    position=position,
+                    part=entry.get("part") or "",
+                )
+            )
         return cls(rows)
 
     def write(self, path: Path) -> None:
@@ -145,10 +144,4 @@ class Manifest:
         for row in self.rows:
             position = "" if row.position is None else repr(row.position)
             lines.append((row.slice_id, str(row.path), row.label, row.patient, row.study, position, row.part))
-        write_text(path, _as_csv(lines))
-
-
-def _as_csv(lines: Iterable[tuple[str, ...]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(lines)
-    return stream.getvalue()
+        write_csv(path, lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.atomic import write_text
+from features.atomic import read_text, write_csv
 from models.errors import BadDataset, MissingStep
 
 __all__ = ["Predictions"]
@@ -84,15 +84,13 @@ class Predictions:
             value_columns = ["score", "probability"]
             values = np.column_stack([self.scores, self.probabilities])
             extra, extra_values = ["negative", "positive"], list(self.classes)
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*_FIXED, *value_columns, "predicted", *extra])
+        rows = [[*_FIXED, *value_columns, "predicted", *extra]]
         for row in range(len(self)):
             fixed = [getattr(self, name)[row] for name in _FIXED[:-1]]
             fold = "" if self.fold[row] < 0 else int(self.fold[row])
             numbers = [repr(float(value)) for value in values[row]]
-            writer.writerow([*fixed, fold, *numbers, self.predicted[row], *extra_values])
-        write_text(path, stream.getvalue())
+            rows.append([*fixed, fold, *numbers, self.predicted[row], *extra_values])
+        write_csv(path, rows)
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
@@ -108,10 +106,9 @@ class Predictions:
         path = Path(path)
         if not path.exists():
             raise MissingStep(f"{path} is not there; train that model first")
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            names = list(reader.fieldnames or ())
-            entries = list(reader)
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        names = list(reader.fieldnames or ())
+        entries = list(reader)
         for name in (*_FIXED, "predicted"):
             if name not in names:
                 raise BadDataset(f"{path}: no column {name!r}")

@@ -1,0 +1,130 @@
+# haemo: every step of the pipeline as a target. 'make help' lists them.
+#
+#   make index DATA=path/to/slices RUN=runs/first
+#   make features                  stage one, once
+#   make svm ARGS="--kernel rbf"   stage two, as often as you like
+
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    ?= runs/first
+DATA   ?=
+ARGS   ?=
+EXTRAS := dicom,demo,dev
+
+BIN       := $(VENV)/bin
+HAEMO     := $(BIN)/haemo
+INSTALLED := $(VENV)/.installed
+
+# Exit code 3 means done, but some inputs could not be used: the next step goes on with the others.
+GO_ON = || [ $$? -eq 3 ]
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format clean demo doctor index features svm softmax mlp cnn finetune lenet \
+	tinyvgg compare predict explain leakage learning-curve report verify phantom \
+	bench-features bench-heads bench-training bench-explain bench-phantom
+
+help: ## List every target
+	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' \
+		| awk -F '\t' '{printf "  %-16s %s\n", $$1, $$2}'
+
+# ---- set-up ------------------------------------------------------------------------------------------
+
+setup: $(INSTALLED) ## Make the environment in .venv and install haemo in it
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "haemo needs Python 3.11 or newer; name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || \
+		{ echo "python3 -m venv failed; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing haemo and what it needs into $(VENV) (PyTorch is large: some minutes, once)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@touch $@
+
+# ---- the pipeline ------------------------------------------------------------------------------------
+
+demo: $(INSTALLED) ## All of it on a phantom cohort, in minutes
+	$(HAEMO) demo $(ARGS)
+
+doctor: $(INSTALLED) ## Check this machine: PASS, WARN or FAIL, and the remedy
+	$(HAEMO) doctor $(ARGS)
+
+index: $(INSTALLED) ## DATA -> RUN/manifest.csv
+	@[ -n "$(DATA)" ] || { echo "name the folder with the slices: make index DATA=folder RUN=$(RUN)" >&2; exit 2; }
+	$(HAEMO) index "$(DATA)" --run "$(RUN)" $(ARGS)
+
+features: $(INSTALLED) $(RUN)/manifest.csv ## Stage one: RUN/features.h5
+	$(HAEMO) features --run "$(RUN)" $(ARGS)
+	@touch $(RUN)/features.h5
+
+svm softmax mlp: $(INSTALLED) $(RUN)/features.h5
+	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
+
+cnn finetune lenet tinyvgg: $(INSTALLED) $(RUN)/manifest.csv
+	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
+
+compare leakage learning-curve report verify: $(INSTALLED)
+	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
+
+predict explain: $(INSTALLED)
+	$(HAEMO) $@ --run "$(RUN)" $(ARGS) $(if $(DATA),"$(DATA)")
+
+phantom: $(INSTALLED) ## Write a phantom cohort into DATA
+	@[ -n "$(DATA)" ] || { echo "name the folder to write: make phantom DATA=folder" >&2; exit 2; }
+	$(HAEMO) phantom "$(DATA)" $(ARGS)
+
+$(RUN)/manifest.csv: | $(INSTALLED)
+	@[ -n "$(DATA)" ] || { echo "$(RUN) is not indexed yet: make index DATA=folder RUN=$(RUN)" >&2; exit 2; }
+	$(HAEMO) index "$(DATA)" --run "$(RUN)" $(GO_ON)
+
+$(RUN)/features.h5: $(RUN)/manifest.csv | $(INSTALLED)
+	$(HAEMO) features --run "$(RUN)" $(GO_ON)
+	@touch $@
+
+# Targets that share one recipe, for 'make help'.
+svm: ## Stage two: support vector machine
+softmax: ## Stage two: multinomial logistic regression
+mlp: ## Stage two: multi-layer perceptron
+cnn: ## End to end: convolutional network from scratch
+finetune: ## End to end: fine-tuned AlexNet
+lenet: ## End to end: LeNet
+tinyvgg: ## End to end: TinyVGG
+compare: ## One table of every trained model, with differences
+predict: ## Score the files or folder DATA; ARGS="--head svm"
+explain: ## Where the evidence lies, and how well that is localised
+leakage: ## What leaks across the split, and what it is worth
+learning-curve: ## How the score grows with the number of patients
+report: ## RUN/report.html, self-contained
+verify: ## Read the feature store back and check every byte
+
+# ---- development -------------------------------------------------------------------------------------
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-features: $(INSTALLED) ## Stage one against a straightforward peer
+	$(BIN)/python benchmarks/bench_features.py $(ARGS)
+
+bench-heads: $(INSTALLED) ## Stage two against scikit-learn's GridSearchCV
+	$(BIN)/python benchmarks/bench_heads.py $(ARGS)
+
+bench-training: $(INSTALLED) ## Fine-tuning against a plain loop
+	$(BIN)/python benchmarks/bench_training.py $(ARGS)
+
+bench-explain: $(INSTALLED) ## Prediction with and without explanation
+	$(BIN)/python benchmarks/bench_explain.py $(ARGS)
+
+bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real slices
+	$(BIN)/python benchmarks/phantom_transfer.py $(ARGS)
+
+clean: ## Delete the environment and caches; runs are kept
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

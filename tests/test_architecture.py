@@ -1,0 +1,82 @@
+"""The rooms of the project: imports go one way, modules stay small, the help page answers at once."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("pipeline", "features", "models")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MAY_IMPORT = {
+    "pipeline": {"pipeline", "features", "models"},
+    "features": {"features", "models"},
+    "models": {"models"},
+}
+SLOW = {
+    "torch",
+    "torchvision",
+    "sklearn",
+    "matplotlib",
+    "skimage",
+    "scipy",
+    "h5py",
+    "pydicom",
+    "PIL",
+    "numpy",
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of everything that a module imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_downwards_only(path):
+    room = path.relative_to(ROOT).parts[0]
+    assert imported(path) & set(PACKAGES) <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_command_line_knows_click_and_rich(path):
+    if path.is_relative_to(ROOT / "pipeline" / "cli"):
+        return
+    assert not imported(path) & {"click", "rich"}
+    assert not re.search(r"^\s*print\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_can_be_read_in_one_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_the_package_list_of_setup_cfg_is_complete():
+    listed = re.search(r"packages =\n((?:    .+\n)+)", (ROOT / "setup.cfg").read_text(encoding="utf-8"))
+    found = {".".join(path.relative_to(ROOT).parent.parts) for path in MODULES if path.name == "__init__.py"}
+    assert set(listed.group(1).split()) == found
+
+
+def loaded_after(code: str) -> set[str]:
+    """Names of the slow packages that a fresh interpreter has loaded after running `code`."""
+    script = f"{code}\nimport sys\nprint(*{SLOW!r} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(result.stdout.split("\n")[-2].split())
+
+
+def test_the_help_page_loads_nothing_slow():
+    assert loaded_after("import pipeline.cli\npipeline.cli.main(['--help'])") == set()
+
+
+def test_the_help_of_every_command_loads_nothing_slow():
+    code = "from pipeline.cli import *\nassert not any(main([name, '--help']) for name in COMMANDS)"
+    assert loaded_after(code) <= {"numpy"}

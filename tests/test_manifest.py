@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.manifest import Manifest, ManifestRow
+from models.errors import BadDataset
+
+# What CSV can carry: any text but surrogates and NUL, line ends inside a field included.
+text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=12)
+rows = st.builds(
+    ManifestRow,
+    slice_id=text,
+    path=st.from_regex(r"/[a-zäöü ,\"']{1,12}\.png", fullmatch=True).map(Path),
+    label=st.sampled_from(["", "normal", "haemorrhage", 'with, comma and "quote"']),
+    patient=text,
+    study=text,
+    position=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    part=st.sampled_from(["", "train", "test"]),
+)
+
+
+@given(st.lists(rows, max_size=8, unique_by=lambda row: row.slice_id))
+def test_a_manifest_reads_back_as_it_was_written(tmp_path_factory, entries):
+    path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
+    manifest = Manifest(entries)
+    manifest.write(path)
+    assert Manifest.read(path) == manifest
+
+
+def row(slice_id="a", **changes):
+    values = {"path": Path("/d/a.png"), "label": "normal", "patient": "p", "study": "p", **changes}
+    return ManifestRow(slice_id=slice_id, **values)
+
+
+def test_a_repeated_id_is_named():
+    with pytest.raises(BadDataset, match="'a' stands more than once"):
+        Manifest([row(), row()])
+
+
+@pytest.mark.parametrize("changes", [{"patient": ""}, {"part": "validation"}, {"slice_id": ""}])
+def test_a_row_that_breaks_the_contract_is_refused(changes):
+    with pytest.raises(BadDataset):
+        Manifest([row(**changes)])
+
+
+def test_classes_are_sorted_and_leave_out_unlabelled_slices():
+    manifest = Manifest([row("a"), row("b", label=""), row("c", label="bleed")])
+    assert manifest.classes == ("bleed", "normal")
+    assert [entry.slice_id for entry in manifest.labelled] == ["a", "c"]
+
+
+def test_patients_are_known_when_one_differs_from_its_slice():
+    assert not Manifest([row("a", patient="a"), row("b", patient="b")]).patients_known
+    assert Manifest([row("a", patient="a"), row("b", patient="a")]).patients_known
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("slice_id,path\na,b\n", "no column 'label'"),
+        ("slice_id,path,label,patient,study,position\na,b,c\n", "line 2: wrong number of fields"),
+        ("slice_id,path,label,patient,study,position\na,b,c,d,e,high\n", "position 'high' is not a number"),
+        ("slice_id,path,label,patient,study,position\na,b,c,d,e,inf\n", "position 'inf' is not a number"),
+    ],
+)
+def test_a_broken_file_names_the_line(tmp_path, content, message):
+    path = tmp_path / "manifest.csv"
+    path.write_text(content)
+    with pytest.raises(BadDataset, match=message):
+        Manifest.read(path)
+
+
+def test_a_file_name_that_is_not_utf8_survives(tmp_path):
+    path = tmp_path / "manifest.csv"
+    manifest = Manifest([row(path=Path(b"/d/caf\xe9.png".decode("utf-8", "surrogateescape")))])
+    manifest.write(path)
+    assert Manifest.read(path) == manifest

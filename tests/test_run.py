@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from features.failures import Failure
+from models.errors import BadDataset, MissingStep
+from pipeline.run import RunDirectory, software_versions
+
+
+def test_an_unindexed_run_names_the_command_to_type(tmp_path):
+    with pytest.raises(MissingStep, match="haemo index DATA --run"):
+        RunDirectory(tmp_path).manifest()
+
+
+def test_each_step_keeps_its_own_record(tmp_path):
+    run = RunDirectory(tmp_path / "runs" / "x")
+    run.create()
+    run.record("index", slices=3)
+    run.record("features", computed=3)
+    run.record("features", computed=0)
+    record = json.loads(run.record_path.read_text())
+    assert record["steps"]["index"]["slices"] == 3
+    assert record["steps"]["features"]["computed"] == 0
+    assert record["haemo"] == software_versions()
+    assert {"python", "torch", "scikit-learn"} <= set(record["haemo"])
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.record_path.write_text("{")
+    with pytest.raises(BadDataset, match=r"run\.json is not JSON"):
+        run.record("index")
+
+
+def test_trained_models_are_those_with_predictions(tmp_path):
+    run = RunDirectory(tmp_path)
+    for name in ("svm", "mlp"):
+        run.model_path(name).mkdir()
+    (run.model_path("svm") / "predictions.csv").touch()
+    assert run.trained() == ["svm"]
+
+
+def test_no_failures_leave_no_file(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.replace_failures("index", [])
+    assert not run.failures_path.exists()
+    run.replace_failures("index", [Failure("a", "index", "empty")])
+    run.replace_failures("index", [])
+    assert run.failures_path.read_text() == "path,stage,reason\n"

@@ -1,0 +1,179 @@
+"""What a model is worth, from its predictions alone; an undefined figure is absent, with the reason."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from models.errors import BadSettings
+from pipeline.predictions import Predictions
+from pipeline.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, Tally
+
+__all__ = ["METRICS", "at_prevalence", "classification_report", "evaluate"]
+
+
+def evaluate(
+    predictions: Predictions, threshold: float | None = None, prevalence: float | None = None
+) -> dict[str, Any]:
+    """All figures of one model on the rows given.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        One row a slice (or study, or patient: see `pipeline.aggregation`). Choose the part first, e.g.
+        ``predictions.of_part("test")``.
+    threshold : float in 0..1, optional
+        Probability from which the positive class is predicted; None takes the column ``predicted``.
+        Two classes only.
+    prevalence : float in 0..1, exclusive, optional
+        Adds PPV and NPV for that share of positive slices, by Bayes' rule. Two classes only.
+
+    Returns
+    -------
+    dict
+        ``slices``, ``patients``, ``classes``, ``positive`` (None for more than two classes),
+        ``threshold``; a float for each of `METRICS` that is defined; ``undefined`` (metric -> reason);
+        ``confusion`` (rows true, columns predicted, in the order of ``classes``); ``per_class``
+        (class -> its figures against all others, ``slices`` and ``undefined``); ``calibration_bins``.
+        With more than two classes the figures are macro averages where `Tally.figures` says so, and
+        ``average`` is ``macro``. JSON-able.
+
+    Raises
+    ------
+    BadDataset
+        If there are no rows, or a label is none of the classes.
+    BadSettings
+        If threshold or prevalence is out of range, or given for more than two classes.
+    """
+    two = predictions.positive is not None
+    for name, value, open_ends in (("threshold", threshold, False), ("prevalence", prevalence, True)):
+        if value is None:
+            continue
+        if not two:
+            raise BadSettings(f"a {name} needs two classes; here there are {len(predictions.classes)}")
+        if not (0 < value < 1 if open_ends else 0 <= value <= 1):
+            raise BadSettings(f"{name} is {value}; it must lie between 0 and 1")
+    tally = Tally(predictions, threshold)
+    table = tally.confusion.sum(axis=0).astype(int)
+    per_class = {name: _class_entry(tally, name, table) for name in predictions.classes}
+    figures = {name: float(value[0]) for name, value in tally.figures().items()}
+    undefined = {name: _reason(name, predictions, table) for name in METRICS if np.isnan(figures[name])}
+    result = {
+        "slices": len(predictions),
+        "patients": len(tally.patients),
+        "classes": list(predictions.classes),
+        "positive": predictions.positive,
+        "average": "positive class" if two else "macro",
+        "threshold": threshold,
+        **{name: figures[name] for name in METRICS if name not in undefined},
+        "undefined": undefined,
+        "confusion": table.tolist(),
+        "per_class": per_class,
+        "calibration_bins": CALIBRATION_BINS,
+    }
+    if prevalence is not None:
+        result["at_prevalence"] = at_prevalence(result, prevalence)
+    return result
+
+
+def at_prevalence(figures: Mapping[str, Any], prevalence: float) -> dict[str, Any]:
+    """PPV and NPV at a stated prevalence, from sensitivity and specificity by Bayes' rule.
+
+    Parameters
+    ----------
+    figures : mapping
+        With ``sensitivity`` and ``specificity``, where they are defined.
+    prevalence : float in 0..1, exclusive
+        Share of positive slices where the model is to be used.
+
+    Returns
+    -------
+    dict
+        ``prevalence``; ``ppv`` and ``npv`` where they are defined; ``undefined`` (name -> reason).
+    """
+    result: dict[str, Any] = {"prevalence": prevalence, "undefined": {}}
+    if "sensitivity" not in figures or "specificity" not in figures:
+        reason = "needs sensitivity and specificity, and one of them is undefined"
+        result["undefined"] = {"ppv": reason, "npv": reason}
+        return result
+    sensitivity, specificity = figures["sensitivity"], figures["specificity"]
+    hits, false_alarms = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    clear, missed = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+    for name, right, wrong in (("ppv", hits, false_alarms), ("npv", clear, missed)):
+        if right + wrong > 0:
+            result[name] = right / (right + wrong)
+        else:
+            result["undefined"][name] = "the model never says so"
+    return result
+
+
+def classification_report(figures: Mapping[str, Any]) -> str:
+    """PPV, sensitivity, specificity, F1 and slices of each class as aligned text.
+
+    Parameters
+    ----------
+    figures : mapping
+        What `evaluate` returned.
+    """
+    columns = ("ppv", "sensitivity", "specificity", "f1")
+    width = max(len("class"), *map(len, figures["classes"]))
+    lines = [f"{'class':<{width}}  " + "  ".join(f"{name:>11}" for name in (*columns, "slices"))]
+    for name in figures["classes"]:
+        entry = figures["per_class"][name]
+        values = [f"{entry[column]:.3f}" if column in entry else "undefined" for column in columns]
+        lines.append(f"{name:<{width}}  " + "  ".join(f"{v:>11}" for v in (*values, str(entry["slices"]))))
+    return "\n".join(lines)
+
+
+def _class_entry(tally: Tally, name: str, table: np.ndarray) -> dict[str, Any]:
+    one = tally.classes.index(name)
+    figures = {metric: float(value[0]) for metric, value in tally.class_figures(name).items()}
+    undefined = {
+        metric: _class_reason(metric, name, one, table)
+        for metric in CLASS_METRICS
+        if np.isnan(figures[metric])
+    }
+    defined = {metric: figures[metric] for metric in CLASS_METRICS if metric not in undefined}
+    return {"slices": int(table[one].sum()), **defined, "undefined": undefined}
+
+
+def _reason(metric: str, predictions: Predictions, table: np.ndarray) -> str:
+    """Why an overall figure is undefined."""
+    if predictions.positive is not None and metric != "balanced_accuracy":
+        return _class_reason(metric, predictions.positive, 1, table)
+    empty = [name for name, count in zip(predictions.classes, table.sum(axis=1), strict=True) if not count]
+    if metric == "balanced_accuracy":
+        return f"there is no slice of class {empty[0]}"
+    if metric == "mcc":
+        return "all slices are of one class, or all are predicted as one class"
+    for one, name in enumerate(predictions.classes):
+        reason = _class_reason(metric, name, one, table)
+        if reason:
+            return reason
+    return "it is undefined for a class"
+
+
+def _class_reason(metric: str, name: str, one: int, table: np.ndarray) -> str:
+    """Why a figure of one class is undefined; empty if it is not."""
+    slices, named, total = int(table[one].sum()), int(table[:, one].sum()), int(table.sum())
+    match metric:
+        case "sensitivity" | "average_precision":
+            return "" if slices else f"there is no slice of class {name}"
+        case "specificity":
+            return "" if slices < total else f"all slices are of class {name}"
+        case "ppv":
+            return "" if named else f"no slice is predicted as {name}"
+        case "npv":
+            return "" if named < total else f"all slices are predicted as {name}"
+        case "f1" | "threat_score":
+            return "" if slices or named else f"no slice is, or is predicted as, {name}"
+        case "roc_auc":
+            if not slices:
+                return f"there is no slice of class {name}"
+            return "" if slices < total else f"all slices are of class {name}"
+        case "mcc":
+            if 0 < slices < total and 0 < named < total:
+                return ""
+            return "all slices are of one class, or all are predicted as one class"
+        case _:
+            return ""

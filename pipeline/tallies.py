@@ -1,0 +1,264 @@
+"""Sums per patient from which every metric follows, for the data as they are or for any weights of patients.
+
+A bootstrap over patients counts each patient 0, 1, 2 ... times. Metrics made of counts and means are then
+ratios of weighted sums over patients, and ROC AUC and average precision need one sort for all resamples.
+So one matrix of weights gives all resamples at once, and the plain figures are the case of all weights one.
+"""
+
+import numpy as np
+
+from models.errors import BadDataset
+from pipeline.predictions import Predictions
+
+__all__ = ["CALIBRATION_BINS", "CLASS_METRICS", "METRICS", "Tally", "decisions"]
+
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "f1",
+    "mcc",
+    "threat_score",
+    "roc_auc",
+    "average_precision",
+    "mse",
+    "brier",
+    "log_loss",
+    "calibration_error",
+)
+"""Names of the figures of a model, in the order in which they are shown."""
+
+CLASS_METRICS = (
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "f1",
+    "mcc",
+    "threat_score",
+    "roc_auc",
+    "average_precision",
+)
+"""Names of the figures of one class against all others."""
+
+CALIBRATION_BINS = 10
+"""Equal-width bins of probability for the expected calibration error."""
+
+_BLOCK_ELEMENTS = 4_000_000  # of one weighted array in the ranking metrics: 32 MB
+
+
+def decisions(predictions: Predictions, threshold: float | None = None) -> np.ndarray:
+    """Predicted classes as positions in `predictions.classes`, at a threshold or as the file has them.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    threshold : float, optional
+        For two classes: the positive class is predicted from this probability up. None takes the
+        column ``predicted``.
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+    """
+    if threshold is None:
+        return _positions(predictions.predicted, predictions.classes, "predicted")
+    return (predictions.probabilities >= threshold).astype(int)
+
+
+class Tally:
+    """Per-patient sums of one model's predictions.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        With at least one row; every label must be one of its classes.
+    threshold : float, optional
+        See `decisions`.
+
+    Attributes
+    ----------
+    patients : ndarray of shape (n_patients,), str
+        In the order of the columns of a weights matrix.
+    confusion : ndarray of shape (n_patients, n_classes, n_classes), float64
+        Slices by true class (rows) and predicted class (columns).
+
+    Raises
+    ------
+    BadDataset
+        If there are no rows, or a label is none of the classes.
+    """
+
+    def __init__(self, predictions: Predictions, threshold: float | None = None):
+        if not len(predictions):
+            raise BadDataset("there are no predictions to evaluate")
+        self.classes = predictions.classes
+        self.patients, self.patient = np.unique(predictions.patient, return_inverse=True)
+        self._truth = _positions(predictions.label, self.classes, "label")
+        k = len(self.classes)
+        cell = (self.patient * k + self._truth) * k + decisions(predictions, threshold)
+        counts = np.bincount(cell, minlength=len(self.patients) * k * k)
+        self.confusion = counts.reshape(-1, k, k).astype(float)
+
+        columns = predictions.probabilities
+        if predictions.positive is not None:
+            columns = np.column_stack([1 - columns, columns])
+        self._rankings = {
+            name: (predictions.scores if predictions.positive is not None else predictions.scores[:, i])
+            for i, name in enumerate(self.classes)
+        }
+        if predictions.positive is not None:
+            self._rankings[self.classes[0]] = -predictions.scores
+        self._sums = self._patient_sums(columns)
+
+    def _patient_sums(self, probabilities: np.ndarray) -> np.ndarray:
+        """Sums over each patient's slices: squared error, log loss, then two columns a calibration bin."""
+        rows = np.arange(len(self._truth))
+        wanted = np.zeros_like(probabilities)
+        wanted[rows, self._truth] = 1
+        squared = ((probabilities - wanted) ** 2).sum(axis=1)
+        # Clipped as scikit-learn does, so that one certain error costs much but not everything.
+        tiny = np.finfo(float).eps
+        total = probabilities.sum(axis=1)
+        logs = -np.log(np.clip(probabilities[rows, self._truth], tiny, 1 - tiny) / total)
+        if len(self.classes) == 2:
+            confidence, hit = probabilities[:, 1], self._truth
+        else:
+            confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == self._truth
+        bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        gaps = np.zeros((len(rows), CALIBRATION_BINS))
+        gaps[rows, bins] = hit - confidence
+        values = np.column_stack([squared, logs, gaps])
+        sums = np.zeros((len(self.patients), values.shape[1]))
+        np.add.at(sums, self.patient, values)
+        return sums
+
+    def figures(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Every metric for each row of patient weights; NaN where it is undefined.
+
+        With more than two classes sensitivity, specificity, PPV, NPV, F1, threat score, ROC AUC and
+        average precision are the plain means over classes, each against all others (macro).
+
+        Parameters
+        ----------
+        weights : ndarray of shape (n_resamples, n_patients), optional
+            How often each patient counts; all once by default.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_resamples,)
+            With the keys `METRICS`.
+
+        Notes
+        -----
+        MCC is Gorodkin's R_K for several classes (Comput. Biol. Chem. 28, 2004). `mse` is the mean over
+        slices and classes of the squared error of the probability; `brier` is the same number for two
+        classes and Brier's sum over classes (0..2) for more. `calibration_error` is the mean over slices
+        of |observed - predicted| in `CALIBRATION_BINS` equal-width bins: of the positive class's
+        probability for two classes, of the largest probability for more.
+        """
+        weights = self._weights(weights)
+        table = np.einsum("bp,pij->bij", weights, self.confusion, optimize=True)
+        if len(self.classes) == 2:
+            figures = self.class_figures(self.classes[1], weights)
+        else:
+            each = [self.class_figures(name, weights) for name in self.classes]
+            figures = {name: np.mean([one[name] for one in each], axis=0) for name in CLASS_METRICS}
+        total = table.sum(axis=(1, 2))
+        figures["accuracy"] = _ratio(np.trace(table, axis1=1, axis2=2), total)
+        recalls = _ratio(np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2))
+        figures["balanced_accuracy"] = recalls.mean(axis=1)
+        figures["mcc"] = _matthews(table)
+        sums = weights @ self._sums
+        squared = _ratio(sums[:, 0], total)
+        figures["mse"] = squared / len(self.classes)
+        figures["brier"] = squared / 2 if len(self.classes) == 2 else squared
+        figures["log_loss"] = _ratio(sums[:, 1], total)
+        figures["calibration_error"] = _ratio(np.abs(sums[:, 2:]).sum(axis=1), total)
+        return {name: figures[name] for name in METRICS}
+
+    def class_figures(self, name: str, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The metrics of one class against all others, as `figures` gives them, with keys `CLASS_METRICS`."""
+        weights = self._weights(weights)
+        one = self.classes.index(name)
+        table = np.einsum("bp,pij->bij", weights, self.confusion, optimize=True)
+        tp = table[:, one, one]
+        fn = table[:, one].sum(axis=1) - tp
+        fp = table[:, :, one].sum(axis=1) - tp
+        tn = table.sum(axis=(1, 2)) - tp - fn - fp
+        roc_auc, average_precision = self._ranked(name, weights)
+        binary = np.stack([tn, fp, fn, tp], axis=1).reshape(-1, 2, 2)
+        return {
+            "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
+            "sensitivity": _ratio(tp, tp + fn),
+            "specificity": _ratio(tn, tn + fp),
+            "ppv": _ratio(tp, tp + fp),
+            "npv": _ratio(tn, tn + fn),
+            "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+            "mcc": _matthews(binary),
+            "threat_score": _ratio(tp, tp + fp + fn),
+            "roc_auc": roc_auc,
+            "average_precision": average_precision,
+        }
+
+    def _weights(self, weights: np.ndarray | None) -> np.ndarray:
+        return np.ones((1, len(self.patients))) if weights is None else np.asarray(weights, dtype=float)
+
+    def _ranked(self, name: str, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ROC AUC and average precision, from slices sorted once, in blocks of resamples."""
+        scores = self._rankings[name]
+        order = np.argsort(scores, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
+        positive = (self._truth[order] == self.classes.index(name))[:, None]
+        patient = self.patient[order]
+        block = max(1, _BLOCK_ELEMENTS // len(scores))
+        parts = []
+        for first in range(0, len(weights), block):
+            # Slices stand in rows: gathering and summing then run along contiguous memory.
+            each = np.ascontiguousarray(weights[first : first + block].T)[patient]
+            hits = np.add.reduceat(each * positive, starts, axis=0)
+            misses = np.add.reduceat(each * ~positive, starts, axis=0)
+            parts.append((_area(hits, misses), _average_precision(hits, misses)))
+        return np.concatenate([a for a, _ in parts]), np.concatenate([p for _, p in parts])
+
+
+def _area(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve: the share of pairs in the right order, ties counted half."""
+    below = np.cumsum(misses, axis=0)
+    pairs = below[-1] * hits.sum(axis=0)
+    return _ratio((hits * (below - misses / 2)).sum(axis=0), pairs)
+
+
+def _average_precision(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
+    """Mean precision over the steps of recall, without interpolation (as scikit-learn has it)."""
+    found = np.cumsum(hits[::-1], axis=0)
+    named = found + np.cumsum(misses[::-1], axis=0)
+    precision = np.divide(found, named, out=np.zeros_like(found), where=named > 0)
+    return _ratio((precision * hits[::-1]).sum(axis=0), found[-1])
+
+
+def _matthews(table: np.ndarray) -> np.ndarray:
+    """Matthews correlation of confusion matrices (n, k, k); NaN where a margin has one class only."""
+    total = table.sum(axis=(1, 2))
+    truth, named = table.sum(axis=2), table.sum(axis=1)
+    covariance = np.trace(table, axis1=1, axis2=2) * total - (truth * named).sum(axis=1)
+    spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (named**2).sum(axis=1))
+    return _ratio(covariance, np.sqrt(spread))
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+
+
+def _positions(names: np.ndarray, classes: tuple[str, ...], column: str) -> np.ndarray:
+    """Positions of `names` in `classes`."""
+    place = {name: i for i, name in enumerate(classes)}
+    found = [place.get(str(name), -1) for name in names]
+    if -1 in found:
+        stranger = names[found.index(-1)]
+        raise BadDataset(f"column {column}: {str(stranger)!r} is none of the classes {', '.join(classes)}")
+    return np.array(found, dtype=int)

@@ -1,0 +1,99 @@
+"""The commands about the machine and the whole: ``haemo doctor`` and ``haemo demo``."""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["demo", "doctor"]
+
+_COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
+
+
+@click.command()
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    metavar="RUN",
+    help="Where runs will be written; its disk is looked at.",
+)
+def doctor(run_path: Path) -> int:
+    """Check this machine: PASS, WARN or FAIL, and the remedy.
+
+    Looks at torch and torchvision, the device, bfloat16 in hardware, the network weights that can be
+    reached, the DICOM decoders, memory and disk room. Exit code 1 if anything is FAIL.
+    """
+    from pipeline.doctor import Status, examine
+
+    checks = examine(run_path)
+    for check in checks:
+        word = click.style(check.status.value, fg=_COLOURS[check.status.value], bold=True)
+        click.echo(f"{word}  {check.name}: {check.detail}")
+        if check.remedy:
+            click.echo(f"      -> {check.remedy}")
+    counts = {status: sum(check.status is status for check in checks) for status in Status}
+    click.echo(", ".join(f"{count} {status.value}" for status, count in counts.items()))
+    return 1 if counts[Status.FAIL] else 0
+
+
+@click.command()
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/demo"),
+    show_default=True,
+    metavar="RUN",
+    help="Run directory; the phantom slices are written to its folder 'phantom'.",
+)
+@click.option("--patients", type=click.IntRange(8), default=40, show_default=True, help="Phantom patients.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the cohort and of the run.")
+@click.option(
+    "--weights",
+    default="auto",
+    show_default=True,
+    help="Network weights: auto, trunk, random, or a file.",
+)
+def demo(run_path: Path, patients: int, seed: int, weights: str) -> int:
+    """Run all of it on a phantom cohort, in minutes: no data, no GPU and no licence needed.
+
+    Every step is printed as you would type it. A second run reuses the slices and their features.
+    """
+    from models.errors import WeightsUnavailable
+    from models.weights import resolve_weights
+    from pipeline.cli import main
+
+    slices = run_path / "phantom"
+    layer = "fc7"
+    try:
+        resolve_weights(weights, seed=seed, need=layer)
+    except WeightsUnavailable as error:
+        click.echo(f"{error}\nThe demo goes on with the convolutional trunk and layer pool5.", err=True)
+        layer = "pool5"
+
+    run = ["--run", str(run_path)]
+    seeded = ["--seed", str(seed)]
+    chosen = ["--layer", layer, "--weights", weights]
+    steps = [
+        ["phantom", str(slices), "--patients", str(patients), "--slices", "8..12", *seeded],
+        ["index", str(slices), *run],
+        ["features", *run, *chosen, *seeded],
+        *([head, *run, *seeded] for head in ("svm", "softmax", "mlp")),
+        ["compare", *run],
+        ["report", *run],
+        ["predict", *run, "--head", "svm", str(slices / "patient-0000")],
+    ]
+    if (slices / "cohort.json").exists():
+        click.echo(f"{slices} is there already; delete it for a new cohort")
+        steps = steps[1:]
+    for step in steps:
+        click.echo(click.style(f"\n$ haemo {' '.join(step)}", bold=True))
+        code = main(step)
+        if code not in (0, 3):
+            return code
+    click.echo(
+        f"\nAll steps done; open {run_path / 'report.html'}, or go on with your own slices: haemo index DATA"
+    )
+    return 0

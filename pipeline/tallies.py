@@ -48,7 +48,7 @@ CLASS_METRICS = (
 CALIBRATION_BINS = 10
 """Equal-width bins of probability for the expected calibration error."""
 
-_BLOCK_ELEMENTS = 4_000_000  # of one weighted array in the ranking metrics: 32 MB
+_BLOCK_ELEMENTS = 1_000_000  # of one weighted array in the ranking metrics: 8 MB
 
 
 def decisions(predictions: Predictions, threshold: float | None = None) -> np.ndarray:
@@ -161,13 +161,20 @@ class Tally:
         of |observed - predicted| in `CALIBRATION_BINS` equal-width bins: of the positive class's
         probability for two classes, of the largest probability for more.
         """
-        weights = self._weights(weights)
+        named = self.classes[1:] if len(self.classes) == 2 else self.classes
+        return self._overall(self._weights(weights), [self.class_figures(name, weights) for name in named])
+
+    def all_figures(
+        self, weights: np.ndarray | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+        """What `figures` gives, and what `class_figures` gives for each class, at the price of the latter."""
+        each = {name: self.class_figures(name, weights) for name in self.classes}
+        named = [each[self.classes[1]]] if len(self.classes) == 2 else list(each.values())
+        return self._overall(self._weights(weights), named), each
+
+    def _overall(self, weights: np.ndarray, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         table = np.einsum("bp,pij->bij", weights, self.confusion, optimize=True)
-        if len(self.classes) == 2:
-            figures = self.class_figures(self.classes[1], weights)
-        else:
-            each = [self.class_figures(name, weights) for name in self.classes]
-            figures = {name: np.mean([one[name] for one in each], axis=0) for name in CLASS_METRICS}
+        figures = {name: np.mean([one[name] for one in each], axis=0) for name in CLASS_METRICS}
         total = table.sum(axis=(1, 2))
         figures["accuracy"] = _ratio(np.trace(table, axis1=1, axis2=2), total)
         recalls = _ratio(np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2))
@@ -220,8 +227,10 @@ class Tally:
         for first in range(0, len(weights), block):
             # Slices stand in rows: gathering and summing then run along contiguous memory.
             each = np.ascontiguousarray(weights[first : first + block].T)[patient]
-            hits = np.add.reduceat(each * positive, starts, axis=0)
-            misses = np.add.reduceat(each * ~positive, starts, axis=0)
+            hits = each * positive
+            misses = each - hits
+            if len(starts) < len(scores):
+                hits, misses = np.add.reduceat(hits, starts), np.add.reduceat(misses, starts)
             parts.append((_area(hits, misses), _average_precision(hits, misses)))
         return np.concatenate([a for a, _ in parts]), np.concatenate([p for _, p in parts])
 
@@ -230,15 +239,18 @@ def _area(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: the share of pairs in the right order, ties counted half."""
     below = np.cumsum(misses, axis=0)
     pairs = below[-1] * hits.sum(axis=0)
-    return _ratio((hits * (below - misses / 2)).sum(axis=0), pairs)
+    wins = np.einsum("ij,ij->j", hits, below) - np.einsum("ij,ij->j", hits, misses) / 2
+    return _ratio(wins, pairs)
 
 
 def _average_precision(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     """Mean precision over the steps of recall, without interpolation (as scikit-learn has it)."""
-    found = np.cumsum(hits[::-1], axis=0)
-    named = found + np.cumsum(misses[::-1], axis=0)
-    precision = np.divide(found, named, out=np.zeros_like(found), where=named > 0)
-    return _ratio((precision * hits[::-1]).sum(axis=0), found[-1])
+    hits, misses = hits[::-1], misses[::-1]
+    found = np.cumsum(hits, axis=0)
+    named = np.cumsum(misses, axis=0)
+    named += found
+    precision = np.divide(found, named, out=named, where=named > 0)
+    return _ratio(np.einsum("ij,ij->j", precision, hits), found[-1])
 
 
 def _matthews(table: np.ndarray) -> np.ndarray:

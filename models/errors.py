@@ -6,8 +6,10 @@ __all__ = [
     "DamagedStore",
     "FingerprintMismatch",
     "HaemoError",
+    "MemoryBudgetExceeded",
     "MissingExtra",
     "MissingStep",
+    "NotSolved",
     "RunLocked",
     "TooFewData",
     "UnreadableSlice",
@@ -67,3 +69,11 @@ class DamagedStore(HaemoError, OSError):
 
 class RunLocked(HaemoError, RuntimeError):
     """Another process is working on the same run directory; the message says which."""
+
+
+class MemoryBudgetExceeded(HaemoError, MemoryError):
+    """What was asked for does not fit into the memory budget; the message names what would."""
+
+
+class NotSolved(HaemoError, ArithmeticError):
+    """An optimisation stopped before it reached its stated accuracy."""

@@ -1,0 +1,137 @@
+"""contents.csv: which decoded pixels stand behind each slice, so that a known file is not decoded again."""
+
+import csv
+import io
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.atomic import read_text, sync_directory, write_text
+
+__all__ = ["Contents", "KnownFile"]
+
+_HEADER = "slice_id,path,size,mtime_ns,content,check\n"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """One file whose pixels have been hashed.
+
+    Attributes
+    ----------
+    slice_id : str
+    path : str
+        Absolute path of the file when it was decoded.
+    size : int
+        In bytes; -1 where there is no file (imported embeddings).
+    mtime_ns : int
+        Time of last change, in nanoseconds since 1970; -1 where there is no file.
+    content : str
+        sha256 of the decoded pixels, 64 hexadecimal digits.
+    """
+
+    slice_id: str
+    path: str
+    size: int
+    mtime_ns: int
+    content: str
+
+    def line(self) -> str:
+        """The file as one line of contents.csv, which ends with the CRC-32 of what stands before it."""
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="").writerow(
+            (self.slice_id, self.path, self.size, self.mtime_ns, self.content)
+        )
+        text = stream.getvalue()
+        return f"{text},{_check(text)}\n"
+
+
+class Contents:
+    """The known files, by path and by slice id.
+
+    The file on disk is only appended to while slices are extracted, and written anew, in whole, at the end.
+    It is a memory, not a source: a line that is torn, altered or lost costs one decoding and nothing else,
+    because embeddings are found by content.
+
+    Parameters
+    ----------
+    path : Path
+        contents.csv; it need not exist.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._by_path: dict[str, KnownFile] = {}
+        self._by_slice: dict[str, KnownFile] = {}
+        for known in _read(self.path):
+            self._add(known)
+
+    def __iter__(self) -> Iterator[KnownFile]:
+        return iter(self._by_slice.values())
+
+    def __len__(self) -> int:
+        return len(self._by_slice)
+
+    def content_of(self, slice_id: str) -> str | None:
+        """Content hash of a slice by its id, None where it is not known."""
+        known = self._by_slice.get(slice_id)
+        return known.content if known else None
+
+    def recall(self, path: str, size: int, mtime_ns: int) -> str | None:
+        """Content hash of a file that has not changed since it was decoded, None where it has or is new."""
+        known = self._by_path.get(path)
+        return known.content if known and (known.size, known.mtime_ns) == (size, mtime_ns) else None
+
+    def append(self, files: Iterable[KnownFile]) -> None:
+        """Add files to memory and to the end of contents.csv, synced."""
+        files = list(files)
+        text = "".join(known.line() for known in files)
+        new = not self.path.exists()
+        with self.path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            # A process that was killed may have left half a line; a line of our own must not join it.
+            stream.write(_HEADER if new else "\n")
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if new:
+            sync_directory(self.path.parent)
+        for known in files:
+            self._add(known)
+
+    def replace(self, files: Iterable[KnownFile], forget: Iterable[str] = ()) -> None:
+        """Write contents.csv anew: `files` first, then what else was known, less the slices to `forget`.
+
+        Nothing is written where the file says exactly that already.
+        """
+        files = list(files)
+        settled = {known.slice_id for known in files} | set(forget)
+        paths = {known.path for known in files}
+        kept = [known for known in self if known.slice_id not in settled and known.path not in paths]
+        self._by_path, self._by_slice = {}, {}
+        for known in [*files, *kept]:
+            self._add(known)
+        text = _HEADER + "".join(known.line() for known in self)
+        if not self.path.exists() or read_text(self.path) != text:
+            write_text(self.path, text)
+
+    def _add(self, known: KnownFile) -> None:
+        self._by_slice[known.slice_id] = known
+        if known.path:
+            self._by_path[known.path] = known
+
+
+def _read(path: Path) -> Iterator[KnownFile]:
+    """Yield the lines that are whole; torn, altered and empty ones are passed over."""
+    if not path.exists():
+        return
+    for line in read_text(path).split("\n"):
+        text, _, check = line.rpartition(",")
+        if check == _check(text):
+            slice_id, file_path, size, mtime_ns, content = next(csv.reader([text]))
+            yield KnownFile(slice_id, file_path, int(size), int(mtime_ns), content)
+
+
+def _check(text: str) -> str:
+    return f"{zlib.crc32(text.encode(errors='surrogateescape')):08x}"

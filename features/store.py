@@ -1,0 +1,268 @@
+"""The feature store: embeddings of slices in one HDF5 file, found by what was seen and never by position."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from features.contents import Contents, KnownFile
+from features.fingerprint import Fingerprint
+from features.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, open_store_file, write_store_file
+from models.errors import BadDataset, DamagedStore, MissingStep
+
+__all__ = ["FeatureStore", "contents_path", "create_store", "imported_content"]
+
+
+class FeatureStore:
+    """Reader of one feature store, and a context manager.
+
+    A slice id leads to its content through ``contents.csv`` beside the store, since several slices may have
+    equal pixels and a slice may change its name. Without that file, the ids written in the store serve.
+
+    Parameters
+    ----------
+    path : Path
+        The HDF5 file, usually ``features.h5`` of a run.
+
+    Raises
+    ------
+    MissingStep
+        If there is no such file.
+    DamagedStore
+        If it cannot be opened, or comes from a newer haemo.
+
+    Attributes
+    ----------
+    path : Path
+    fingerprint : Fingerprint
+        How the embeddings were made.
+    dimension : int
+        Numbers in an embedding.
+    dtype : str
+        ``float32`` or ``float16``: how they are kept. They are always given as float32.
+    keys : RowKeys
+        What every row is the embedding of, in the order of the rows.
+    notes : dict of str to str
+        What was noted beside the embeddings, such as the engine.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise MissingStep(
+                f"{self.path} is not there; make it first: haemo features --run {self.path.parent}"
+            )
+        try:
+            self._file = open_store_file(self.path)
+        except OSError as error:
+            raise self._damaged(error) from error
+        try:
+            self._read_tables()
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            self._file.close()
+            if isinstance(error, DamagedStore):
+                raise
+            raise self._damaged(error) from error
+
+    def _read_tables(self) -> None:
+        version = int(self._file.attrs["schema_version"])
+        if version > SCHEMA_VERSION:
+            raise DamagedStore(
+                f"{self.path} has layout {version}, this haemo reads up to {SCHEMA_VERSION}; update haemo"
+            )
+        self.fingerprint = Fingerprint.from_json(self._file.attrs["fingerprint"])
+        self.notes = {
+            name.removeprefix("note_"): value
+            for name, value in self._file.attrs.items()
+            if name.startswith("note_")
+        }
+        self._embedding = self._file["embedding"]
+        self.dimension = int(self._embedding.shape[1])
+        self.dtype = str(self._embedding.dtype)
+        self.keys = RowKeys(
+            self._text_column("slice_id"), self._text_column("content"), self._file["variant"][:].tolist()
+        )
+        self._rows = {
+            key: row for row, key in enumerate(zip(self.keys.contents, self.keys.variants, strict=True))
+        }
+        contents = Contents(contents_path(self.path))
+        self._content_of = dict(zip(self.keys.slice_ids, self.keys.contents, strict=True))
+        self._content_of.update((known.slice_id, known.content) for known in contents)
+
+    def _text_column(self, name: str) -> list[str]:
+        return self._file[name].asstr(errors="surrogateescape")[:].tolist()
+
+    def _damaged(self, error: Exception) -> DamagedStore:
+        return DamagedStore(
+            f"{self.path} is damaged ({error}); "
+            f"see what is left of it with: haemo verify --run {self.path.parent}"
+        )
+
+    def __enter__(self) -> "FeatureStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def variants(self) -> tuple[int, ...]:
+        """Variants that occur, ascending: (0,) without rotations, (0, 1, .. 6) with those of the paper."""
+        return tuple(sorted(set(self.keys.variants)))
+
+    def holds(self, content: str, variant: int = 0) -> bool:
+        """Whether the embedding of these pixels is there."""
+        return (content, variant) in self._rows
+
+    def has(self, slice_ids: Sequence[str], variant: int = 0) -> np.ndarray:
+        """Which slices have an embedding.
+
+        Returns
+        -------
+        ndarray of shape (n,), bool
+        """
+        return np.array([self._row(slice_id, variant) is not None for slice_id in slice_ids], dtype=bool)
+
+    def embeddings(self, slice_ids: Sequence[str], variant: int = 0) -> np.ndarray:
+        """The embeddings of some slices, in the order asked for.
+
+        Parameters
+        ----------
+        slice_ids : sequence of str
+        variant : int
+            0 for the slice as it is, 1 and up for its rotations.
+
+        Returns
+        -------
+        ndarray of shape (n, dimension), float32
+
+        Raises
+        ------
+        MissingStep
+            If a slice has no embedding; up to five are named.
+        DamagedStore
+            If a chunk fails its checksum.
+        """
+        return self.read_rows(self._find(slice_ids, variant))
+
+    def blocks(self, slice_ids: Sequence[str], rows: int = 1024, variant: int = 0) -> Iterator[np.ndarray]:
+        """The same embeddings in blocks of at most `rows`, so that memory stays flat."""
+        found = self._find(slice_ids, variant)
+        for start in range(0, len(found), rows):
+            yield self.read_rows(found[start : start + rows])
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of the store by position, in the order asked for, as float32 of shape (n, dimension)."""
+        rows = np.asarray(rows, dtype=np.intp)
+        result = np.empty((len(rows), self.dimension), np.float32)
+        order = np.argsort(rows, kind="stable")
+        chunks = rows[order] // CHUNK_ROWS
+        # Runs of up to 16 neighbouring chunks are read at once: HDF5 is slow when asked for single rows.
+        ends = np.flatnonzero((np.diff(chunks) > 1) | (np.diff(chunks // 16) > 0)) + 1
+        for run in np.split(order, ends) if len(order) else ():
+            first, last = int(rows[run[0]]), int(rows[run[-1]])
+            result[run] = self._read(first, last + 1)[rows[run] - first]
+        return result
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        try:
+            return self._embedding[start:stop]
+        except OSError as error:
+            raise self._damaged(error) from error
+
+    def _find(self, slice_ids: Sequence[str], variant: int) -> np.ndarray:
+        rows = [self._row(slice_id, variant) for slice_id in slice_ids]
+        missing = [slice_id for slice_id, row in zip(slice_ids, rows, strict=True) if row is None]
+        if missing:
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            rotated = f", variant {variant}" if variant else ""
+            raise MissingStep(
+                f"{self.path} has no embedding of {', '.join(missing[:5])}{more}{rotated}; "
+                f"run: haemo features --run {self.path.parent}" + (" --rotations paper" if variant else "")
+            )
+        return np.array(rows, dtype=np.intp)
+
+    def _row(self, slice_id: str, variant: int) -> int | None:
+        content = self._content_of.get(slice_id)
+        return None if content is None else self._rows.get((content, int(variant)))
+
+
+def contents_path(store_path: Path) -> Path:
+    """Where ``contents.csv`` of a store lies."""
+    return Path(store_path).with_name("contents.csv")
+
+
+def imported_content(slice_id: str) -> str:
+    """Stand-in for the content hash of a slice whose pixels were never seen, only its embedding."""
+    return hashlib.sha256(f"imported\0{slice_id}".encode(errors="surrogateescape")).hexdigest()
+
+
+def create_store(
+    path: Path,
+    slice_ids: Sequence[str],
+    embeddings: np.ndarray,
+    fingerprint: Fingerprint,
+    contents: Sequence[str] | None = None,
+    variants: Sequence[int] | None = None,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Write a whole store and its ``contents.csv``, for embeddings that were made elsewhere.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    slice_ids : sequence of str
+        One for each row; an id may come again with another variant.
+    embeddings : ndarray of shape (n, d), float32 or float16
+        Kept in their own type; other types become float32.
+    fingerprint : Fingerprint
+    contents : sequence of str, optional
+        sha256 of the decoded pixels; slices that share it share a row. By default a stand-in made of the id.
+    variants : sequence of int, optional
+        By default 0 throughout.
+    notes : dict of str to str, optional
+
+    Raises
+    ------
+    BadDataset
+        If there are no rows, the lengths differ, a slice comes twice, or a value is not finite.
+    """
+    embeddings = np.asarray(embeddings)
+    count = len(slice_ids)
+    contents = [imported_content(name) for name in slice_ids] if contents is None else list(contents)
+    variants = [0] * count if variants is None else [int(variant) for variant in variants]
+    if embeddings.ndim != 2 or not count or not embeddings.shape[1]:
+        raise BadDataset(f"embeddings must have the shape (slices, numbers), not {embeddings.shape}")
+    if not len(embeddings) == len(contents) == len(variants) == count:
+        raise BadDataset(f"{count} slice ids do not fit embeddings of shape {embeddings.shape}")
+    if len(set(zip(slice_ids, variants, strict=True))) < count:
+        raise BadDataset("two rows are the embedding of the same slice and variant")
+    # Slices with equal pixels share one row, the first.
+    rows: dict[tuple[str, int], int] = {}
+    for row, key in enumerate(zip(contents, variants, strict=True)):
+        if not np.array_equal(embeddings[rows.setdefault(key, row)], embeddings[row]):
+            raise BadDataset(f"{slice_ids[rows[key]]} and {slice_ids[row]} share pixels, not their embedding")
+    kept = list(rows.values())
+    keys = RowKeys(*([column[row] for row in kept] for column in (slice_ids, contents, variants)))
+    dtype = "float16" if embeddings.dtype == np.float16 else "float32"
+    write_store_file(path, keys, [embeddings[kept]], embeddings.shape[1], dtype, fingerprint, notes)
+    known = [
+        KnownFile(name, "", -1, -1, content) for name, content in zip(keys.slice_ids, contents, strict=True)
+    ]
+    file = contents_path(path)
+    file.unlink(missing_ok=True)
+    Contents(file).replace(known)

@@ -1,0 +1,231 @@
+"""The HDF5 file of embeddings as it lies on disk: its layout, its checksums and its seal.
+
+Three guards, each for another question. Fletcher-32 of every chunk: HDF5 itself refuses to hand out a damaged
+chunk. A sha256 of every row: which rows are damaged, and are the others good? The seal, a sha256 of the whole
+file in the 512 bytes that HDF5 leaves to its user at the front: is there a flipped bit anywhere at all?
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.atomic import replacing
+from features.fingerprint import Fingerprint
+from models.errors import BadDataset, HaemoError
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = [
+    "CHUNK_ROWS",
+    "SCHEMA_VERSION",
+    "RowKeys",
+    "open_store_file",
+    "row_checksum",
+    "seal_problem",
+    "write_store_file",
+]
+
+SCHEMA_VERSION = 1
+CHUNK_ROWS = 64
+
+# 'earliest' metadata has no checksums; from HDF5 1.10 on, the file's own tables have them.
+_FORMAT = ("v110", "v110")
+_SEAL_BYTES = 512
+_BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class RowKeys:
+    """What each row of a store is the embedding of.
+
+    Attributes
+    ----------
+    slice_ids : list of str
+        The slice whose file was decoded for the row; others with equal pixels share it.
+    contents : list of str
+        sha256 of the decoded pixels, 64 hexadecimal digits.
+    variants : list of int
+        0 for the slice as it is, 1 and up for its rotations.
+    """
+
+    slice_ids: list[str]
+    contents: list[str]
+    variants: list[int]
+
+    def __len__(self) -> int:
+        return len(self.slice_ids)
+
+
+def row_checksum(slice_id: str, content: str, variant: int, embedding: np.ndarray) -> str:
+    """Sha256 over all that one row holds.
+
+    Parameters
+    ----------
+    slice_id, content, variant
+        As in `RowKeys`.
+    embedding : ndarray of shape (d,)
+        In the number type of the store.
+    """
+    digest = hashlib.sha256(f"{slice_id}\0{content}\0{variant}\0".encode(errors="surrogateescape"))
+    digest.update(np.ascontiguousarray(embedding))
+    return digest.hexdigest()
+
+
+def write_store_file(
+    path: Path,
+    keys: RowKeys,
+    blocks: Iterable[np.ndarray],
+    dimension: int,
+    dtype: str,
+    fingerprint: Fingerprint,
+    notes: dict[str, str] | None = None,
+) -> None:
+    """Write a whole store, sealed and synced, under a temporary name, and rename it to `path`.
+
+    Equal arguments give equal bytes with the same versions of HDF5 and of the packages named in it.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    keys : RowKeys
+    blocks : iterable of ndarray of shape (any, dimension), float32
+        The embeddings, in the order of `keys`.
+    dimension : int
+    dtype : {'float32', 'float16'}
+        How the numbers are kept.
+    fingerprint : Fingerprint
+    notes : dict of str to str, optional
+        Facts that do not change the embeddings but are worth keeping, such as the engine.
+
+    Raises
+    ------
+    BadDataset
+        If an embedding is not finite; the message names the slice.
+    OSError
+        If the disk is full or the folder cannot be written; `path` is then as it was.
+    """
+    with replacing(path) as temporary:
+        try:
+            _write(temporary, keys, blocks, dimension, dtype, fingerprint, notes or {})
+        except (HaemoError, MemoryError):
+            raise
+        except (OSError, RuntimeError) as error:
+            # HDF5 reports a full disk in its own words, with no errno, and on closing as a RuntimeError.
+            raise _as_os_error(error, path) from error
+
+
+def _write(
+    path: Path,
+    keys: RowKeys,
+    blocks: Iterable[np.ndarray],
+    dimension: int,
+    dtype: str,
+    fingerprint: Fingerprint,
+    notes: dict[str, str],
+) -> None:
+    import h5py
+
+    count = len(keys)
+    rows = min(CHUNK_ROWS, count)
+    checksums = []
+    with h5py.File(path, "x", libver=_FORMAT, userblock_size=_SEAL_BYTES) as file:
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["fingerprint"] = fingerprint.to_json()
+        file.attrs["fingerprint_sha256"] = fingerprint.hash
+        for package in ("haemo", "numpy", "h5py"):
+            file.attrs[f"version_{package}"] = metadata.version(package)
+        for name, value in sorted(notes.items()):
+            file.attrs[f"note_{name}"] = value
+        embedding = file.create_dataset(
+            "embedding", (count, dimension), dtype, chunks=(rows, dimension), fletcher32=True
+        )
+        start = 0
+        for block in blocks:
+            block = _narrowed(block, embedding.dtype, keys.slice_ids[start : start + len(block)])
+            embedding[start : start + len(block)] = block
+            for row, values in enumerate(block, start):
+                checksums.append(
+                    row_checksum(keys.slice_ids[row], keys.contents[row], keys.variants[row], values)
+                )
+            start += len(block)
+        if start != count:
+            raise ValueError(f"{count} rows were announced and {start} were given")
+        _write_text_column(file, "slice_id", keys.slice_ids, rows)
+        _write_text_column(file, "content", keys.contents, rows)
+        _write_text_column(file, "checksum", checksums, rows)
+        file.create_dataset(
+            "variant", data=np.array(keys.variants, np.uint8), chunks=(rows,), fletcher32=True
+        )
+    with path.open("r+b") as stream:
+        stream.write(_seal(path))
+
+
+def _narrowed(block: np.ndarray, dtype: np.dtype, slice_ids: list[str]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        narrowed = np.ascontiguousarray(block, dtype=dtype)
+    finite = np.isfinite(narrowed).all(axis=1)
+    if not finite.all():
+        name = slice_ids[int(np.argmin(finite))]
+        raise BadDataset(
+            f"the embedding of {name} has values that are not finite in {dtype}; nothing is stored of it"
+        )
+    return narrowed
+
+
+def _write_text_column(file: "h5py.File", name: str, values: list[str], rows: int) -> None:
+    """Strings of one fixed length: HDF5 keeps those in the chunks, where its checksums reach."""
+    import h5py
+
+    encoded = [value.encode(errors="surrogateescape") for value in values]
+    kind = h5py.string_dtype("utf-8", max(map(len, encoded)))
+    file.create_dataset(name, data=np.array(encoded, kind), chunks=(rows,), fletcher32=True)
+
+
+def _seal(path: Path) -> bytes:
+    """The front block of a finished file: a line to read, the sha256 of all bytes after it, zeros."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        stream.seek(_SEAL_BYTES)
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    text = f"haemo feature store (HDF5 from byte {_SEAL_BYTES})\nsha256 of the rest: {digest.hexdigest()}\n"
+    return text.encode().ljust(_SEAL_BYTES, b"\0")
+
+
+def seal_problem(path: Path) -> str | None:
+    """What is wrong with the seal; None if not one bit of the file has changed since it was written."""
+    with Path(path).open("rb") as stream:
+        found = stream.read(_SEAL_BYTES)
+    if found == _seal(Path(path)):
+        return None
+    if not found.startswith(b"haemo feature store"):
+        return "the first 512 bytes are not those of a feature store"
+    return "the sha256 of the file is not the one it was sealed with"
+
+
+def _as_os_error(error: Exception, path: Path) -> OSError:
+    number = getattr(error, "errno", None)
+    if number is None:
+        for candidate in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO):
+            if os.strerror(candidate) in str(error) or f"errno = {candidate}," in str(error):
+                number = candidate
+                break
+    if number is None:
+        return OSError(errno.EIO, str(error), str(path))
+    return OSError(number, os.strerror(number), str(path))
+
+
+def open_store_file(path: Path) -> Any:
+    """Open for reading; without a lock: files are replaced, never changed, and a disk may be read-only."""
+    import h5py
+
+    return h5py.File(path, "r", locking=False, rdcc_nbytes=0)

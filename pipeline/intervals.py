@@ -18,6 +18,8 @@ from pipeline.tallies import Tally
 
 __all__ = ["Resampling", "assess", "percentile_interval", "resampled_figures", "wilson"]
 
+Resampled = tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]
+
 _PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 _BLOCK_ELEMENTS = 2_000_000  # of one block of weights: 16 MB
 _MOST_UNDEFINED = 0.1  # share of resamples that may lack a figure before its interval is given up
@@ -66,9 +68,7 @@ class Resampling:
             yield counts.reshape(rows, patients).astype(float)
 
 
-def resampled_figures(
-    tally: Tally, resampling: Resampling, progress: Progress = silent
-) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+def resampled_figures(tally: Tally, resampling: Resampling, progress: Progress = silent) -> Resampled:
     """Every figure of every resample.
 
     Returns
@@ -130,9 +130,19 @@ def assess(
     threshold: float | None = None,
     prevalence: float | None = None,
     resampling: Resampling | None = None,
+    resampled: Resampled | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """What `pipeline.metrics.evaluate` gives, and an interval for every figure.
+
+    Parameters
+    ----------
+    predictions, threshold, prevalence
+        As for `evaluate`.
+    resampling : Resampling, optional
+    resampled : tuple, optional
+        What `resampled_figures` gave for the same arguments, where it is at hand.
+    progress : Progress
 
     Returns
     -------
@@ -146,7 +156,7 @@ def assess(
     resampling = resampling or Resampling()
     result = evaluate(predictions, threshold, prevalence)
     tally = Tally(predictions, threshold)
-    overall, per_class = resampled_figures(tally, resampling, progress)
+    overall, per_class = resampled or resampled_figures(tally, resampling, progress)
     result["resampling"] = {
         "resamples": resampling.resamples,
         "seed": resampling.seed,

@@ -1,0 +1,185 @@
+"""``haemo compare``: every trained model in one table, with differences."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.console import progress, run_option, table
+
+__all__ = ["compare", "resampling_options"]
+
+_NAMES = {
+    "roc_auc": "ROC AUC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "mcc": "MCC",
+    "mse": "MSE",
+    "brier": "Brier score",
+}
+
+
+def resampling_options(command: Any) -> Any:
+    """Add ``--resamples``, ``--seed`` and ``--level``."""
+    for option in (
+        click.option(
+            "--level",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.95,
+            show_default=True,
+            help="Coverage of the intervals.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resamples."),
+        click.option(
+            "--resamples",
+            type=click.IntRange(100),
+            default=2000,
+            show_default=True,
+            help="Bootstrap samples of patients.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@run_option
+@click.option(
+    "--part",
+    type=click.Choice(["test", "cv"]),
+    default="test",
+    show_default=True,
+    help="Test slices, or training slices as predicted out of fold.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["slice", "study", "patient"]),
+    default="slice",
+    show_default=True,
+    help="What is counted.",
+)
+@click.option(
+    "--aggregate",
+    "how",
+    type=click.Choice(["max", "mean-top", "noisy-or"]),
+    default="max",
+    show_default=True,
+    help="How slices make a study or patient: the highest, the mean of the three highest, or noisy-or.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Probability from which a slice is positive; by default as each model was trained.",
+)
+@click.option(
+    "--prevalence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Also give PPV and NPV at this share of positives.",
+)
+@resampling_options
+def compare(
+    run_path: Path,
+    part: str,
+    by: str,
+    how: str,
+    threshold: float | None,
+    prevalence: float | None,
+    resamples: int,
+    seed: int,
+    level: float,
+) -> None:
+    """Put every trained model of RUN in one table, and test their differences.
+
+    Intervals are by bootstrap over whole patients. Each pair of models is tested on the same slices: exact
+    McNemar and DeLong, and the forms of both that keep patients whole, corrected for the number of tests
+    (Holm). All of it is written to RUN/compare.json.
+    """
+    from pipeline.comparison import compare as compare_models
+    from pipeline.intervals import Resampling
+    from pipeline.run import RunDirectory
+
+    run = RunDirectory(run_path)
+    comparison = compare_models(
+        run,
+        part=part,
+        by=by,
+        how=how,
+        threshold=threshold,
+        prevalence=prevalence,
+        resampling=Resampling(resamples, seed, level),
+        progress=progress,
+    )
+    _show_models(comparison, level)
+    _show_pairs(comparison)
+    for note in comparison.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"all figures, per class too: {run.path / 'compare.json'}")
+
+
+def _show_models(comparison: Any, level: float) -> None:
+    from pipeline.metrics import METRICS
+
+    first = next(iter(comparison.models.values()))
+    leaky = " LEAKY" if comparison.leaky else ""
+    average = "" if first["positive"] else ", averages over classes"
+    by_patient = comparison.unit.startswith("patient")
+    units = "" if by_patient else f"{first['slices']} {comparison.things} of "
+    title = (
+        f"{comparison.part}, by {comparison.unit}: {units}{first['patients']} patients"
+        f"{average}; {level:.0%} intervals{leaky}"
+    )
+    rows = []
+    for metric in METRICS:
+        cells = [_cell(figures, metric) for figures in comparison.models.values()]
+        rows.append([_NAMES.get(metric, metric.replace("_", " ")), *cells])
+    if "at_prevalence" in first:
+        share = first["at_prevalence"]["prevalence"]
+        for metric in ("ppv", "npv"):
+            cells = [_cell(figures["at_prevalence"], metric) for figures in comparison.models.values()]
+            rows.append([f"{_NAMES[metric]} at {share:.3g}", *cells])
+    table(["", *comparison.models], rows, title)
+    reasons = {
+        f"{metric}: {reason}"
+        for figures in comparison.models.values()
+        for metric, reason in figures["undefined"].items()
+    }
+    for reason in sorted(reasons):
+        click.echo(f"undefined: {reason}")
+
+
+def _cell(figures: dict[str, Any], metric: str) -> str:
+    if metric not in figures:
+        return "-"
+    interval = figures["intervals"].get(metric)
+    if interval is None:
+        return f"{figures[metric]:.3f}"
+    return f"{figures[metric]:.3f} ({interval['low']:.3f}-{interval['high']:.3f})"
+
+
+def _show_pairs(comparison: Any) -> None:
+    if not comparison.pairs:
+        return
+    rows = []
+    for pair in comparison.pairs:
+        tests = pair["tests"]
+        rows.append(
+            [
+                f"{pair['first']} - {pair['second']}",
+                f"{pair['agreement']:.3f}",
+                f"{pair['only_first_right']} / {pair['only_second_right']}",
+                *(
+                    f"{tests[test][kind]:.3g}" if test in tests else "-"
+                    for test, kind in (
+                        ("mcnemar", "p"),
+                        ("patient_sign", "p_holm"),
+                        ("delong", "p"),
+                        ("delong_patients", "p_holm"),
+                    )
+                ),
+            ]
+        )
+    columns = ["pair", "agree", "only one right", "McNemar p", "by patient*", "DeLong p", "by patient*"]
+    table(columns, rows, "pairs (* patients kept whole, corrected by Holm)")
+    for pair in comparison.pairs:
+        click.echo(pair["sentence"])

@@ -1,0 +1,237 @@
+"""Models side by side on the same slices: their figures, and what can be said of the differences."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.atomic import write_text
+from models.errors import BadDataset, BadSettings, MissingStep
+from models.progress import Progress, silent
+from pipeline.aggregation import Aggregation, aggregate
+from pipeline.intervals import Resampled, Resampling, assess, resampled_figures
+from pipeline.pairs import correct, pair_of_models, sentence
+from pipeline.predictions import Predictions
+from pipeline.run import HEADS, NETWORKS, RunDirectory
+from pipeline.splits import Split
+from pipeline.tallies import Tally
+
+__all__ = ["Comparison", "align", "compare", "compare_predictions"]
+
+log = logging.getLogger("haemo")
+
+_FEW_PATIENTS = 20
+_PLURAL = {"slice": "slices", "study": "studies", "patient": "patients"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Figures of several models on the same slices, and tests of every pair.
+
+    Attributes
+    ----------
+    part : str
+        ``test`` or ``cv``.
+    unit : str
+        What is counted: ``slice``, ``study (max)``, ``patient (noisy-or)`` ...
+    leaky : bool
+        Whether a patient stands on both sides of the run's split.
+    models : mapping of str to dict
+        Model name to what `pipeline.intervals.assess` gives.
+    pairs : tuple of dict
+        One for every two models: ``first``, ``second``, ``agreement``, ``differences`` (metric ->
+        ``difference``, ``low``, ``high``), ``only_first_right``, ``only_second_right``, ``tests`` (test ->
+        ``p``, and ``p_holm`` for the two that keep patients whole), ``untested`` (test -> reason),
+        ``sentence``.
+    notes : tuple of str
+        What a reader has to know beside the figures.
+    """
+
+    part: str
+    unit: str
+    leaky: bool
+    models: Mapping[str, dict[str, Any]]
+    pairs: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def things(self) -> str:
+        """What is counted, in the plural: slices, studies or patients."""
+        return _PLURAL[self.unit.split(" ")[0]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {
+            "schema": 1,
+            "part": self.part,
+            "unit": self.unit,
+            "leaky": self.leaky,
+            "notes": list(self.notes),
+            "models": dict(self.models),
+            "pairs": list(self.pairs),
+        }
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_text(path, json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n")
+
+
+def compare(
+    run: RunDirectory,
+    *,
+    part: str = "test",
+    by: str = "slice",
+    how: Aggregation | str = Aggregation.MAX,
+    threshold: float | None = None,
+    prevalence: float | None = None,
+    resampling: Resampling | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Compare every trained model of a run, and keep the result as compare.json.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    part : {'test', 'cv'}
+        Which predictions: of the test slices, or out of fold on the training slices.
+    by : {'slice', 'study', 'patient'}
+    how : Aggregation
+        How slices are joined where `by` is not ``slice``.
+    threshold, prevalence : float, optional
+        As for `pipeline.metrics.evaluate`.
+    resampling : Resampling, optional
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If no model of the run has been trained.
+    BadDataset
+        If two models disagree about the label or patient of a slice, or share no slices.
+    BadSettings
+        If an option is not one of its values.
+    """
+    if part not in ("test", "cv"):
+        raise BadSettings(f"part is {part!r}; predictions have the parts 'test' and 'cv'")
+    if by not in ("slice", "study", "patient"):
+        raise BadSettings(f"figures are by 'slice', 'study' or 'patient', not by {by!r}")
+    known = (*HEADS, *NETWORKS)
+    trained = run.trained()
+    names = [*(name for name in known if name in trained), *(name for name in trained if name not in known)]
+    if not names:
+        raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
+    answers = {}
+    for name in names:
+        chosen = Predictions.read(run.model_path(name) / "predictions.csv").of_part(part)
+        if not len(chosen):
+            log.warning("%s has no predictions of part %s; it is left out", name, part)
+            continue
+        answers[name] = chosen
+    if not answers:
+        raise MissingStep(f"no model of {run} has predictions of part {part!r}")
+    answers, notes = align(answers)
+    unit = "slice"
+    if by != "slice":
+        unit = f"{by} ({Aggregation(how).value})"
+        answers = {name: aggregate(p, by, how, threshold) for name, p in answers.items()}
+        threshold = None
+    leaky = run.split_path.exists() and Split.read(run.split_path).leaky
+    if leaky:
+        notes.append("LEAKY: patients stand on both sides of the split; every figure is too good")
+    comparison = compare_predictions(
+        answers,
+        part=part,
+        unit=unit,
+        leaky=leaky,
+        notes=notes,
+        threshold=threshold,
+        prevalence=prevalence,
+        resampling=resampling,
+        progress=progress,
+    )
+    comparison.write(run.path / "compare.json")
+    return comparison
+
+
+def align(answers: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], list[str]]:
+    """The rows that all models have, in one order, and notes on what had to be left out.
+
+    Raises
+    ------
+    BadDataset
+        If two models disagree about classes, or the label or patient of a slice, or share no slices.
+    """
+    (first_name, first), *others = answers.items()
+    shared = set(first.slice_id)
+    for _, other in others:
+        shared &= set(other.slice_id)
+    if not shared:
+        raise BadDataset(f"the models {', '.join(answers)} have no slice in common")
+    notes = []
+    aligned = {}
+    for name, predictions in answers.items():
+        if predictions.classes != first.classes:
+            raise BadDataset(
+                f"{name} has the classes {', '.join(predictions.classes)}, {first_name} has "
+                f"{', '.join(first.classes)}; train both on one manifest"
+            )
+        rows = np.array([slice_id in shared for slice_id in predictions.slice_id])
+        if not rows.all():
+            notes.append(f"{int((~rows).sum())} slices that only {name} and not every model has are left out")
+        chosen = predictions.select(rows)
+        aligned[name] = chosen.select(np.argsort(chosen.slice_id, kind="stable"))
+        for column in ("slice_id", "label", "patient"):
+            same = getattr(aligned[name], column) == getattr(aligned[first_name], column)
+            if not np.all(same):
+                where = aligned[name].slice_id[np.argmin(same)]
+                raise BadDataset(
+                    f"{name} and {first_name} disagree about the {column} of slice {where}; "
+                    "train both on one manifest"
+                )
+    return aligned, notes
+
+
+def compare_predictions(
+    answers: Mapping[str, Predictions],
+    *,
+    part: str = "test",
+    unit: str = "slice",
+    leaky: bool = False,
+    notes: list[str] | None = None,
+    threshold: float | None = None,
+    prevalence: float | None = None,
+    resampling: Resampling | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Compare aligned predictions (see `align`), from wherever they come; nothing is read or written."""
+    resampling = resampling or Resampling()
+    notes = list(notes or [])
+    resampled: dict[str, Resampled] = {}
+    models = {}
+    for name, predictions in progress(answers.items(), total=len(answers), label="models"):
+        resampled[name] = resampled_figures(Tally(predictions, threshold), resampling)
+        models[name] = assess(predictions, threshold, prevalence, resampling, resampled[name])
+    any_model = next(iter(answers.values()))
+    if np.array_equal(np.sort(any_model.patient), np.unique(any_model.patient)) and unit == "slice":
+        notes.append(
+            "each slice is its own patient: if slices of one person are among them, intervals are too narrow"
+        )
+    fewest = min(len(np.unique(any_model.patient[any_model.label == name])) for name in any_model.classes)
+    if fewest < _FEW_PATIENTS:
+        count = f"{fewest} patients only" if fewest else "no patients"
+        notes.append(f"a class has {count}: intervals and the p-value of ROC AUC are rough, rather too sure")
+    pairs = [
+        pair_of_models(first, second, answers, models, resampled, threshold, resampling.level)
+        for first, second in combinations(answers, 2)
+    ]
+    correct(pairs)
+    patients = len(np.unique(any_model.patient))
+    things = _PLURAL[unit.split(" ")[0]]
+    for pair in pairs:
+        pair["sentence"] = sentence(pair, patients, things, resampling.level)
+    return Comparison(part, unit, leaky, models, tuple(pairs), tuple(notes))

@@ -1,0 +1,139 @@
+"""Two models on the same slices: differences with intervals, tests, and the sentence they allow."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from models.errors import BadDataset
+from pipeline.intervals import Resampled, percentile_interval
+from pipeline.paired import delong, exact_mcnemar, holm, patient_sign_test
+from pipeline.predictions import Predictions
+from pipeline.tallies import METRICS, decisions
+
+__all__ = ["correct", "pair_of_models", "sentence"]
+
+_ALPHA = 0.05
+
+
+def pair_of_models(
+    first: str,
+    second: str,
+    answers: Mapping[str, Predictions],
+    models: Mapping[str, dict[str, Any]],
+    resampled: Mapping[str, Resampled],
+    threshold: float | None,
+    level: float,
+) -> dict[str, Any]:
+    """Compare two models of aligned predictions.
+
+    Parameters
+    ----------
+    first, second : str
+    answers : mapping of str to Predictions
+    models : mapping of str to dict
+        What `pipeline.intervals.assess` gave for each.
+    resampled : mapping of str to tuple
+        What `pipeline.intervals.resampled_figures` gave for each, with the same draws of patients.
+    threshold : float or None
+    level : float
+        Coverage of the intervals of differences.
+
+    Returns
+    -------
+    dict
+        As `pipeline.comparison.Comparison.pairs` describes it, without the correction and the sentence.
+    """
+    a, b = answers[first], answers[second]
+    named_a, named_b = decisions(a, threshold), decisions(b, threshold)
+    truth = np.array([a.classes.index(label) for label in a.label])
+    right_a, right_b = named_a == truth, named_b == truth
+    only_first, only_second = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
+    differences = {}
+    for metric in METRICS:
+        if metric not in models[first] or metric not in models[second]:
+            continue
+        entry = {"difference": models[first][metric] - models[second][metric]}
+        found = percentile_interval(resampled[first][0][metric] - resampled[second][0][metric], level)
+        if not isinstance(found, str) and len(np.unique(a.patient)) > 1:
+            entry |= {"low": found[0], "high": found[1]}
+        differences[metric] = entry
+    tests: dict[str, dict[str, float]] = {
+        "mcnemar": {"p": exact_mcnemar(only_first, only_second)},
+        "patient_sign": {"p": patient_sign_test(right_a.astype(int) - right_b.astype(int), a.patient)},
+    }
+    untested: dict[str, str] = {}
+    for test, patient in (("delong", None), ("delong_patients", a.patient)):
+        if a.positive is None:
+            untested[test] = "DeLong's test is for two classes"
+            continue
+        try:
+            p = delong(a.label == a.positive, a.scores, b.scores, patient).p
+        except BadDataset as error:
+            untested[test] = str(error)
+            continue
+        if np.isnan(p):
+            untested[test] = "the variance of the difference is 0"
+        else:
+            tests[test] = {"p": p}
+    return {
+        "first": first,
+        "second": second,
+        "agreement": float(np.mean(named_a == named_b)),
+        "only_first_right": only_first,
+        "only_second_right": only_second,
+        "differences": differences,
+        "tests": tests,
+        "untested": untested,
+    }
+
+
+def correct(pairs: list[dict[str, Any]]) -> None:
+    """Holm's correction over all tests that keep patients whole: two for every pair of models."""
+    entries = [
+        pair["tests"][test]
+        for pair in pairs
+        for test in ("patient_sign", "delong_patients")
+        if test in pair["tests"]
+    ]
+    for entry, p in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
+        entry["p_holm"] = p
+
+
+def sentence(pair: dict[str, Any], patients: int, things: str, level: float) -> str:
+    """What may be said of two models, in plain words.
+
+    Parameters
+    ----------
+    pair : dict
+        From `pair_of_models`, after `correct`.
+    patients : int
+    things : str
+        What is ranked: ``slices``, ``studies``, ``patients``.
+    level : float
+        Coverage of the intervals.
+    """
+    first, second = pair["first"], pair["second"]
+    claims = []
+    for test, metric, words in (
+        ("delong_patients", "roc_auc", f"ranks {things} better than {{}} (ROC AUC"),
+        ("patient_sign", "accuracy", "is right more often than {} (accuracy"),
+    ):
+        entry = pair["tests"].get(test)
+        if entry is None or entry["p_holm"] >= _ALPHA or metric not in pair["differences"]:
+            continue
+        difference = pair["differences"][metric]["difference"]
+        better, worse = (first, second) if difference > 0 else (second, first)
+        claim = f"{better} {words.format(worse)} {abs(difference):.3f} higher"
+        claims.append(f"{claim}, corrected p = {entry['p_holm']:.2g})")
+    where = f"on these {patients} patients"
+    if claims:
+        return f"{' and '.join(claims)} {where}."
+    detail = ""
+    for metric, name in (("roc_auc", "ROC AUC"), ("accuracy", "accuracy")):
+        entry = pair["differences"].get(metric, {})
+        if "low" in entry:
+            interval = f"{entry['low']:+.3f} to {entry['high']:+.3f}"
+            detail = f": {name} differs by {entry['difference']:+.3f}, {level:.0%} interval {interval}"
+            break
+    return f"{first} and {second} cannot be told apart {where}{detail}."

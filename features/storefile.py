@@ -5,20 +5,20 @@ chunk. A sha256 of every row: which rows are damaged, and are the others good? T
 file in the 512 bytes that HDF5 leaves to its user at the front: is there a flipped bit anywhere at all?
 """
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.atomic import replacing
 from features.fingerprint import Fingerprint
-from models.errors import BadDataset, HaemoError
+from models.errors import BadDataset
 
 if TYPE_CHECKING:
     import h5py
@@ -114,13 +114,7 @@ def write_store_file(
         If the disk is full or the folder cannot be written; `path` is then as it was.
     """
     with replacing(path) as temporary:
-        try:
-            _write(temporary, keys, blocks, dimension, dtype, fingerprint, notes or {})
-        except (HaemoError, MemoryError):
-            raise
-        except (OSError, RuntimeError) as error:
-            # HDF5 reports a full disk in its own words, with no errno, and on closing as a RuntimeError.
-            raise _as_os_error(error, path) from error
+        _write(temporary, keys, blocks, dimension, dtype, fingerprint, notes or {})
 
 
 def _write(
@@ -137,7 +131,10 @@ def _write(
     count = len(keys)
     rows = min(CHUNK_ROWS, count)
     checksums = []
-    with h5py.File(path, "x", libver=_FORMAT, userblock_size=_SEAL_BYTES) as file:
+    with (
+        _ForgivingFile(path) as guard,
+        h5py.File(guard, "w", libver=_FORMAT, userblock_size=_SEAL_BYTES) as file,
+    ):
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["fingerprint"] = fingerprint.to_json()
         file.attrs["fingerprint_sha256"] = fingerprint.hash
@@ -157,6 +154,7 @@ def _write(
                     row_checksum(keys.slice_ids[row], keys.contents[row], keys.variants[row], values)
                 )
             start += len(block)
+            guard.check()
         if start != count:
             raise ValueError(f"{count} rows were announced and {start} were given")
         _write_text_column(file, "slice_id", keys.slice_ids, rows)
@@ -212,16 +210,72 @@ def seal_problem(path: Path) -> str | None:
     return "the sha256 of the file is not the one it was sealed with"
 
 
-def _as_os_error(error: Exception, path: Path) -> OSError:
-    number = getattr(error, "errno", None)
-    if number is None:
-        for candidate in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO):
-            if os.strerror(candidate) in str(error) or f"errno = {candidate}," in str(error):
-                number = candidate
-                break
-    if number is None:
-        return OSError(errno.EIO, str(error), str(path))
-    return OSError(number, os.strerror(number), str(path))
+class _ForgivingFile:
+    """The binary file that HDF5 writes through: it keeps the first error to itself until the end.
+
+    HDF5 does not survive a disk that is full. Its file can no longer be closed, and the process dies of a
+    segmentation fault later. So after an error every write seems to succeed, HDF5 closes in peace, and
+    leaving the block raises what went wrong.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._error: OSError | None = None
+
+    def __enter__(self) -> "_ForgivingFile":
+        self._file = self._path.open("x+b", buffering=0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self.check()
+
+    def check(self) -> None:
+        """Raise the error that was kept, if there is one, with the name of the file."""
+        if self._error:
+            raise OSError(self._error.errno, self._error.strerror, str(self._path)) from self._error
+
+    def write(self, data: memoryview) -> int:
+        """Write all of `data`, or nothing more once a write has failed."""
+        left = memoryview(data)
+        try:
+            while len(left) and not self._error:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Set the length of the file."""
+        try:
+            if not self._error:
+                self._file.truncate(size)
+        except OSError as error:
+            self._error = error
+        return size
+
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes; h5py knows a file object by this method."""
+        return self._file.read(size) or b""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read back what was written; what lies past the end of the file comes as zeros."""
+        count = self._file.readinto(buffer)
+        memoryview(buffer)[count:] = bytes(len(buffer) - count)
+        return len(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a place in the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place in the file."""
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """Nothing waits in a buffer."""
 
 
 def open_store_file(path: Path) -> Any:

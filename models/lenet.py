@@ -1,0 +1,46 @@
+"""LeNet on 135x135 slices, as posted for the 140-slice set."""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+__all__ = ["LeNet"]
+
+
+class LeNet(nn.Module):
+    """Two 5x5 convolutions and a hidden layer of 500; nearly all of its weights stand in that layer.
+
+    The post does not say how many channels its input had. Slices are gray, and a network on three equal
+    channels is one on a single channel whose kernels are their sums, so one channel it is.
+
+    Parameters
+    ----------
+    classes : int
+        Number of classes.
+    """
+
+    def __init__(self, classes: int = 2):
+        super().__init__()
+        self.features = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(1, 20, 5),  # (20, 131, 131)
+                relu1=nn.ReLU(inplace=True),
+                pool1=nn.MaxPool2d(2),  # (20, 65, 65)
+                conv2=nn.Conv2d(20, 50, 5),  # (50, 61, 61)
+                relu2=nn.ReLU(inplace=True),
+                pool2=nn.MaxPool2d(2),  # (50, 30, 30)
+            )
+        )
+        self.classifier = nn.Sequential(
+            OrderedDict(
+                flatten=nn.Flatten(),
+                fc3=nn.Linear(50 * 30 * 30, 500),
+                relu3=nn.ReLU(inplace=True),
+                fc4=nn.Linear(500, classes),
+            )
+        )
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        """Logits (b, classes) of slices (b, 1, 135, 135) with values in 0..1."""
+        return self.classifier(self.features(slices))

@@ -1,0 +1,99 @@
+"""A trained network together with everything that is needed to use it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.batches import Batches
+from models.checkpoint import read_network, write_network
+from models.progress import Progress, silent
+from models.recipes import Recipe, build, recipe_for
+
+__all__ = ["TrainedNetwork"]
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network, its classes, and what its planes must be like.
+
+    It is evaluated in float32 whatever it was trained in, in batches of one size, so that a score is the
+    same alone and among others.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+    recipe : Recipe
+    classes : tuple of str
+        Of two the second is the positive one.
+    facts : dict
+        All that is known about the training, JSON-able; among it ``preprocessing``, ``settings``, ``split``.
+    device : str
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    classes: tuple[str, ...]
+    facts: dict[str, Any]
+    device: str = "cpu"
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> "TrainedNetwork":
+        """Read a file that `write` wrote; errors as `models.checkpoint.read_network`."""
+        state, facts = read_network(path)
+        network = build(facts["network"], len(facts["classes"]), trunk=facts["trunk"])
+        network.load_state_dict(state)
+        return cls(network, recipe_for(facts["network"]), tuple(facts["classes"]), facts, device)
+
+    def write(self, path: Path) -> None:
+        """Write weights and facts to one safetensors file, atomically."""
+        write_network(path, self.network, self.facts)
+
+    @property
+    def plane_size(self) -> int:
+        """Side of the planes that it is given, in pixels."""
+        return self.recipe.plane_size(tuple(self.facts["settings"]["augment"]))
+
+    def logits(
+        self, planes: np.ndarray, rows: np.ndarray | None = None, progress: Progress = silent
+    ) -> np.ndarray:
+        """Logits of planes (n, plane_size, plane_size), uint8: (n, classes), float64.
+
+        `rows` chooses some of the planes, in that order.
+        """
+        return self._run(self.network, planes, rows, progress)
+
+    def embeddings(self, planes: np.ndarray) -> np.ndarray:
+        """What the scratch CNN's hidden layer gives out: (n, 512), float32."""
+        return self._run(self.network.embed, planes, None, silent).astype(np.float32)
+
+    @torch.no_grad()
+    def _run(
+        self,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        planes: np.ndarray,
+        rows: np.ndarray | None,
+        progress: Progress,
+    ) -> np.ndarray:
+        self.network.to(self.device, memory_format=torch.channels_last).eval()
+        rows = np.arange(len(planes)) if rows is None else rows
+        batches = Batches(planes, self.recipe, device=self.device).evaluation(rows)
+        results = [
+            function(inputs)[: len(held)].float().cpu().numpy()
+            for inputs, held in progress(batches, label=f"{self.recipe.name}: scoring")
+        ]
+        return np.concatenate(results).astype(np.float64)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Decision scores: for two classes the log odds of the positive one (n,), else the logits."""
+        return logits[:, 1] - logits[:, 0] if len(self.classes) == 2 else logits
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Softmax: for two classes of the positive one (n,), else of each (n, classes)."""
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = shifted / shifted.sum(axis=1, keepdims=True)
+        return shares[:, 1] if len(self.classes) == 2 else shares

@@ -1,0 +1,103 @@
+"""Class names: which of two is the positive one, and what a 0 or 1 under a telling heading means."""
+
+from collections.abc import Iterable
+
+from models.errors import BadSettings, TooFewData
+
+__all__ = ["BLEED_TYPES", "HAEMORRHAGE", "NORMAL", "is_class_word", "meaning_of_flag", "order_classes"]
+
+HAEMORRHAGE = "haemorrhage"
+NORMAL = "normal"
+BLEED_TYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
+
+_POSITIVE = {
+    *("haemorrhage", "haemorrhagic", "hemorrhage", "hemorrhagic", "haemorrage", "hemorrage"),
+    *(
+        "bleed",
+        "bleeding",
+        "blood",
+        "ich",
+        "any",
+        "abnormal",
+        "positive",
+        "pos",
+        "true",
+        "yes",
+        "y",
+        "t",
+        "1",
+    ),
+    *BLEED_TYPES,
+}
+_NEGATIVE = {
+    *("normal", "healthy", "control", "none", "negative", "neg", "false", "no", "n", "f", "0"),
+    *("nonhaemorrhage", "nonhaemorrhagic", "nonhemorrhage", "nonhemorrhagic"),
+}
+# Headings of label columns under which 1 means a bleed.
+_FLAG_HEADINGS = {"hemorrhage", "haemorrhage", "bleed", "ich"}
+
+
+def order_classes(classes: Iterable[str], positive: str | None = None) -> tuple[str, ...]:
+    """Put class names in the order of score columns.
+
+    Parameters
+    ----------
+    classes : iterable of str
+        At least two different names.
+    positive : str, optional
+        Name of the positive class; with more than two classes it must be one of them and changes nothing.
+
+    Returns
+    -------
+    tuple of str
+        Two classes as (negative, positive), the positive one being `positive` where given, else the one that
+        is recognised (haemorrhage, bleed, positive, true, yes, 1 ...), else the second alphabetically. More
+        classes in alphabetical order.
+
+    Raises
+    ------
+    BadSettings
+        If `positive` is none of the classes.
+    TooFewData
+        If there are fewer than two classes.
+    """
+    names = sorted(set(classes))
+    if len(names) < 2:
+        found = f"only one class, {names[0]!r}" if names else "no labels"
+        raise TooFewData(f"there is {found}: two classes are needed to tell one from another")
+    if positive is not None and positive not in names:
+        raise BadSettings(f"the positive class {positive!r} is none of the classes {', '.join(names)}")
+    if len(names) > 2:
+        return tuple(names)
+    if positive is None:
+        positive = _recognised_positive(names)
+    return (names[1], names[0]) if positive == names[0] else (names[0], names[1])
+
+
+def meaning_of_flag(heading: str, value: str) -> str:
+    """Name the class that 0 or 1 stands for under a heading that says so; other values stay as they are."""
+    if _bare(heading) not in _FLAG_HEADINGS:
+        return value
+    return {"0": NORMAL, "0.0": NORMAL, "1": HAEMORRHAGE, "1.0": HAEMORRHAGE}.get(value, value)
+
+
+def is_class_word(name: str) -> bool:
+    """Whether a folder of this name is surely a class: it says bleed, normal, or a type of bleed."""
+    return _bare(name) in _POSITIVE | _NEGATIVE
+
+
+def _recognised_positive(names: list[str]) -> str:
+    """The positive one of two names: the one known as such, or the one beside a known negative."""
+    by_word = [name for name in names if _bare(name) in _POSITIVE and not _is_negated(name)]
+    if len(by_word) == 1:
+        return by_word[0]
+    others = [name for name in names if _bare(name) not in _NEGATIVE and not _is_negated(name)]
+    return others[0] if len(others) == 1 else names[1]
+
+
+def _is_negated(name: str) -> bool:
+    return name.strip().lower().replace("_", " ").replace("-", " ").startswith(("no ", "non ", "not "))
+
+
+def _bare(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

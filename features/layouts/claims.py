@@ -1,0 +1,91 @@
+"""What a layout says of its slices, before any of them has been opened."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from features.failures import Failure
+from features.slices import SliceHeader, read_header
+from models.errors import UnreadableSlice
+from models.progress import Progress, silent
+
+__all__ = ["Claim", "Claims", "Headers", "Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked of `index`, beyond the folder.
+
+    Attributes
+    ----------
+    table : Path or None
+        The labels file, where it is not to be searched for.
+    label : str or None
+        Heading of the label column, or the type of bleed in data sets that label several.
+    patient_column : str or None
+        Heading of the column that says which patient a slice is of.
+    """
+
+    table: Path | None = None
+    label: str | None = None
+    patient_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One slice as its layout describes it; empty text where the layout does not say."""
+
+    path: Path
+    slice_id: str
+    label: str = ""
+    patient: str = ""
+    study: str = ""
+    position: float | None = None
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """All slices of a data set as its layout describes them.
+
+    Attributes
+    ----------
+    slices : list of Claim
+    failures : list of Failure
+        What the layout names and cannot be used.
+    notes, warnings : list of str
+        Sentences for the user.
+    patients_from : str
+        Where patient ids come from; empty where the layout has none.
+    positive : str or None
+        The positive class, where the layout knows it.
+    """
+
+    slices: list[Claim] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    patients_from: str = ""
+    positive: str | None = None
+
+
+class Headers:
+    """Headers of slice files, each file opened once, and the failures of those that could not be read."""
+
+    def __init__(self, progress: Progress = silent):
+        self.failures: dict[Path, Failure] = {}
+        self._headers: dict[Path, SliceHeader] = {}
+        self._progress = progress
+
+    def read(self, paths: Iterable[Path]) -> None:
+        """Read the headers of `paths` that have not been read yet."""
+        missing = [path for path in paths if path not in self._headers and path not in self.failures]
+        for path in self._progress(missing, total=len(missing), label="reading headers"):
+            try:
+                self._headers[path] = read_header(path)
+            except UnreadableSlice as error:
+                self.failures[path] = Failure(str(path), "index", str(error))
+
+    def get(self, path: Path) -> SliceHeader | None:
+        """Header of one file; None where it could not be read."""
+        return self._headers.get(path)

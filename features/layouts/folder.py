@@ -1,0 +1,121 @@
+"""What lies in a data folder: slices to be, tables, masks, and files that are none of these."""
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from features.failures import Failure
+from models.errors import BadDataset
+
+__all__ = ["DICOM_SUFFIXES", "PICTURE_SUFFIXES", "Folder"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_TABLE_SUFFIXES = (".csv", ".tsv")
+_OTHER_IMAGES = (
+    *(".gif", ".webp", ".jp2", ".j2k", ".heic", ".avif", ".svs", ".jxl"),
+    *(".nii", ".gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".zip"),
+)
+_MASK_FOLDERS = ("mask", "masks")
+_NOT_SLICES = ("dicomdir", "thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files below a data folder, by kind, each kind sorted by path.
+
+    Hidden files and folders are passed over. Links are followed, each folder once.
+
+    Attributes
+    ----------
+    root : Path
+        Absolute.
+    slices : list of Path
+        Files that look like PNG, JPEG, TIFF, BMP or DICOM by suffix, or by content where there is no suffix.
+    tables : list of Path
+        CSV and TSV files, those nearest to the root first.
+    masks : list of Path
+        Pictures in folders called ``masks``.
+    others : list of Path
+        Files that are left aside: notes, licences, scripts.
+    failures : list of Failure
+        Images of a kind that cannot be read as slices.
+    """
+
+    root: Path
+    slices: list[Path] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @classmethod
+    def scan(cls, root: Path) -> "Folder":
+        """List everything below `root`.
+
+        Raises
+        ------
+        BadDataset
+            If there is no such folder.
+        """
+        root = Path(root).absolute()
+        if not root.is_dir():
+            what = "is a file, not a folder" if root.exists() else "is not there"
+            raise BadDataset(f"the data folder {root} {what}")
+        folder = cls(root)
+        seen = set()
+        for place, folders, names in os.walk(root, followlinks=True):
+            identity = os.path.realpath(place)
+            folders[:] = [] if identity in seen else sorted(n for n in folders if not _is_hidden(n))
+            if identity not in seen:
+                for name in sorted(names):
+                    folder._sort_in(Path(place, name))
+            seen.add(identity)
+        folder.slices.sort()
+        folder.tables.sort(key=lambda path: (len(path.parts), path))
+        return folder
+
+    def name_of(self, path: Path) -> str:
+        """Path below the root with forward slashes; the whole path for a file that lies elsewhere."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+    @cached_property
+    def dicom(self) -> list[Path]:
+        """Those slices that are not pictures by their suffix."""
+        return [path for path in self.slices if path.suffix.lower() not in PICTURE_SUFFIXES]
+
+    @cached_property
+    def pictures(self) -> list[Path]:
+        """Those slices that are pictures by their suffix."""
+        return [path for path in self.slices if path.suffix.lower() in PICTURE_SUFFIXES]
+
+    def _sort_in(self, path: Path) -> None:
+        suffix = path.suffix.lower()
+        if _is_hidden(path.name) or not path.is_file():
+            return
+        if suffix in (*PICTURE_SUFFIXES, *DICOM_SUFFIXES):
+            is_mask = any(part.lower() in _MASK_FOLDERS for part in path.relative_to(self.root).parts[:-1])
+            (self.masks if is_mask else self.slices).append(path)
+        elif suffix in _TABLE_SUFFIXES:
+            self.tables.append(path)
+        elif suffix in _OTHER_IMAGES:
+            reason = f"files of type {suffix} are not read; save each slice as PNG, JPEG, TIFF, BMP or DICOM"
+            self.failures.append(Failure(str(path), "index", reason))
+        # Scanners name files without a suffix, or after a UID or number: IM000001, 1.2.840.113, scan.0042.
+        elif suffix[1:].isdecimal() == bool(suffix) and _starts_like_dicom(path):
+            self.slices.append(path)
+        else:
+            self.others.append(path)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__")) or name.lower() in _NOT_SLICES
+
+
+def _starts_like_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

@@ -1,0 +1,217 @@
+"""From a data folder to a manifest: recognise the layout, read headers, settle what is left open."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from features.failures import Failure
+from features.layouts import class_folders, labels_csv
+from features.layouts.claims import Claim, Claims, Headers, Request
+from features.layouts.folder import Folder
+from features.manifest import Manifest, ManifestRow
+from features.slices import SliceHeader
+from models.errors import BadDataset, BadSettings
+from models.progress import Progress, silent
+
+__all__ = ["LAYOUTS", "Index", "index_dataset"]
+
+# In the order of recognition: a published data set first, then what says most about its labels.
+LAYOUTS: dict[str, ModuleType] = {layout.NAME: layout for layout in (labels_csv, class_folders)}
+
+_log = logging.getLogger("haemo")
+
+
+@dataclass(frozen=True)
+class Index:
+    """A data folder, indexed.
+
+    Attributes
+    ----------
+    layout : str
+        Name of the layout.
+    manifest : Manifest
+        The slices that can be used as far as their headers show.
+    failures : tuple of Failure
+        Those that cannot, and what the labels name and is not there.
+    sizes : Counter of (height, width)
+    modes : Counter of str
+        What the files hold, e.g. ``PNG RGB``.
+    patients_from : str
+        Where patient ids come from; empty where there are none and each slice is its own patient.
+    positive : str or None
+        The positive class, where the layout knows it.
+    """
+
+    layout: str
+    manifest: Manifest
+    failures: tuple[Failure, ...]
+    sizes: Counter
+    modes: Counter
+    patients_from: str
+    positive: str | None = None
+
+
+def index_dataset(
+    root: Path,
+    layout: str = "auto",
+    *,
+    labels: Path | None = None,
+    label: str | None = None,
+    patient_column: str | None = None,
+    progress: Progress = silent,
+) -> Index:
+    """Index a data folder without decoding a pixel.
+
+    Parameters
+    ----------
+    root : Path
+        The data folder.
+    layout : str
+        One of `LAYOUTS`, or ``auto`` to recognise it.
+    labels : Path, optional
+        The table of labels, where it is not in the folder or there are several.
+    label : str, optional
+        Heading of the label column; in RSNA and CT-ICH the type of bleed, or ``any``.
+    patient_column : str, optional
+        Heading of the patient column.
+    progress : Progress
+
+    Returns
+    -------
+    Index
+
+    Raises
+    ------
+    BadDataset
+        If there is no such folder, nothing in it that could be a slice, or no layout fits.
+    BadSettings
+        If `layout` is unknown or a column does not exist.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise BadSettings(f"unknown layout {layout!r}; there are auto, {', '.join(LAYOUTS)}")
+    request = Request(labels, label, patient_column)
+    folder = Folder.scan(root)
+    if not folder.slices:
+        found = [*folder.failures, *folder.others, *folder.tables]
+        detail = f", only {len(found)} files of other kinds" if found else "; it is empty"
+        raise BadDataset(f"{folder.root} holds no PNG, JPEG, TIFF, BMP or DICOM files{detail}")
+    name = _recognised(folder, request) if layout == "auto" else layout
+    headers = Headers(progress)
+    claims = LAYOUTS[name].claim(folder, request, headers)
+    return _assembled(name, folder, claims, headers)
+
+
+def _recognised(folder: Folder, request: Request) -> str:
+    for name, module in LAYOUTS.items():
+        if module.recognise(folder, request):
+            return name
+    raise BadDataset(
+        f"{folder.root} has no labels that could be found: put the slices into one folder a class, or add a "
+        "labels.csv with the columns path and label (docs/data.md shows every layout)"
+    )
+
+
+def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers) -> Index:
+    headers.read(claim.path for claim in claims.slices)
+    failures = [*folder.failures, *claims.failures, *headers.failures.values()]
+    readable = [claim for claim in claims.slices if headers.get(claim.path)]
+    readable, doubles = _without_doubles(readable, headers)
+    failures += doubles
+    rows = _rows(_with_parts(readable), headers)
+    found = [headers.get(claim.path) for claim in readable]
+    for note in claims.notes:
+        _log.info(note)
+    for warning in claims.warnings:
+        _log.warning(warning)
+    if not rows:
+        first = f"; the first: {failures[0].path}: {failures[0].reason}" if failures else ""
+        raise BadDataset(f"{folder.root} holds no slice that can be used{first}")
+    patients_from = claims.patients_from or _tags_patients(readable, headers)
+    return Index(
+        layout=name,
+        manifest=Manifest(rows),
+        failures=tuple(sorted(failures, key=lambda failure: failure.path)),
+        sizes=Counter(header.size for header in found),
+        modes=Counter(header.mode for header in found),
+        patients_from=patients_from,
+        positive=claims.positive,
+    )
+
+
+def _without_doubles(claims: list[Claim], headers: Headers) -> tuple[list[Claim], list[Failure]]:
+    """Leave out DICOM files that are one instance: later copies, or all of them if their labels differ."""
+    copies = defaultdict(list)
+    for claim in claims:
+        tags = headers.get(claim.path).tags
+        copies[tags.sop_instance_uid if tags and tags.sop_instance_uid else claim.slice_id].append(claim)
+    kept, failures = [], []
+    for group in copies.values():
+        first = group[0]
+        agree = len({claim.label for claim in group}) == 1
+        kept += [first] if agree else []
+        for claim in group[1:] if agree else group:
+            other = first if claim is not first else group[1]
+            reason = f"has the same SOPInstanceUID as {other.path}" + (
+                "" if agree else ", with another label"
+            )
+            failures.append(Failure(str(claim.path), "index", reason))
+    return kept, failures
+
+
+def _with_parts(claims: list[Claim]) -> list[Claim]:
+    """Count a published validation part as test where there is no other test part, else as training."""
+    parts = {claim.part for claim in claims}
+    if "val" not in parts:
+        return claims
+    becomes = "train" if "test" in parts else "test"
+    _log.info(f"the published validation part counts as {becomes}")
+    return [replace(claim, part=becomes) if claim.part == "val" else claim for claim in claims]
+
+
+def _rows(claims: list[Claim], headers: Headers) -> list[ManifestRow]:
+    series = defaultdict(set)
+    for claim in claims:
+        tags = headers.get(claim.path).tags
+        if tags:
+            series[tags.study].add(tags.series)
+    studies = defaultdict(list)
+    rows = []
+    for claim in claims:
+        tags = headers.get(claim.path).tags
+        patient, study, position = claim.patient, claim.study, claim.position
+        if tags:
+            # A study with several series holds the same head several times, each in an order of its own.
+            study = study or (tags.series if len(series[tags.study]) > 1 else tags.study)
+            patient = patient or tags.patient or tags.study or tags.series
+        patient = patient or claim.slice_id
+        rows.append(
+            ManifestRow(
+                claim.slice_id, claim.path, claim.label, patient, study or patient, position, claim.part
+            )
+        )
+        studies[rows[-1].study].append(len(rows) - 1)
+    for members in studies.values():
+        if all(rows[member].position is None for member in members):
+            found = [headers.get(rows[member].path) for member in members]
+            for member, position in zip(members, _positions(found), strict=True):
+                rows[member] = replace(rows[member], position=position)
+    return sorted(rows, key=lambda row: row.slice_id)
+
+
+def _positions(headers: list[SliceHeader]) -> list[float | None]:
+    """Positions within one study, all from the best tag that all of its slices have."""
+    for tag in ("z_mm", "slice_location_mm", "instance_number"):
+        positions = [getattr(header.tags, tag) if header.tags else None for header in headers]
+        if None not in positions:
+            return positions
+    return [None] * len(headers)
+
+
+def _tags_patients(claims: Iterable[Claim], headers: Headers) -> str:
+    tags = [headers.get(claim.path).tags for claim in claims]
+    if any(tag and tag.patient for tag in tags):
+        return "DICOM PatientID"
+    return "DICOM StudyInstanceUID" if any(tag and (tag.study or tag.series) for tag in tags) else ""

@@ -1,0 +1,194 @@
+"""Tables of labels: which column is which, and one row a slice or patient."""
+
+import math
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.labels import meaning_of_flag
+from features.layouts.claims import Request
+from features.layouts.folder import Folder
+from features.layouts.table import Table, bare
+from models.errors import BadDataset, BadSettings
+
+__all__ = ["LabelRow", "LabelTable", "agreed", "find_label_table", "part_of"]
+
+_HEADINGS = {
+    "path": ("path", "file", "filename", "filepath", "image", "imagepath", "imagename", "imagefile", "img"),
+    "uid": ("sopinstanceuid", "sopuid", "sop", "instanceuid"),
+    "id": ("id", "sliceid", "imageid", "slice", "name"),
+    "patient": (
+        *("patient", "patientid", "patientnumber", "subject", "subjectid", "case", "caseid"),
+        *("group", "heuristicgroup"),
+    ),
+    "study": ("study", "studyid", "studyinstanceuid", "studyuid", "scan", "scanid", "series", "seriesid"),
+    "position": ("position", "positionmm", "z", "zmm", "slicelocation", "slicenumber", "instancenumber"),
+    "part": ("part", "split", "subset", "partition", "fold"),
+    "label": (
+        *("label", "labels", "class", "classname", "target", "category", "diagnosis", "y"),
+        *("hemorrhage", "haemorrhage", "bleed", "ich", "any"),
+    ),
+}
+_KEYS = ("path", "uid", "id", "patient")
+_NO_LABEL = ("", "nan", "na", "n/a", "null")
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One line of a table of labels; empty text where the column is not there or holds nothing."""
+
+    line: int
+    path: str = ""
+    uid: str = ""
+    id: str = ""
+    patient: str = ""
+    study: str = ""
+    position: float | None = None
+    part: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table with a label column and at least one column that says what is labelled.
+
+    Attributes
+    ----------
+    table : Table
+    columns : dict of str to str
+        What a column means -> its heading.
+    """
+
+    table: Table
+    columns: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """File name, for messages."""
+        return self.table.path.name
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it has a label column and a key column."""
+        return "label" in self.columns and any(key in self.columns for key in _KEYS)
+
+    @classmethod
+    def open(cls, path: Path, request: Request) -> "LabelTable":
+        """Open a table and find out what its columns mean.
+
+        Raises
+        ------
+        BadDataset
+            If the file is no table.
+        BadSettings
+            If a column that the user named is not there.
+        """
+        table = Table.open(path)
+        columns = {meaning: table.column(*names) for meaning, names in _HEADINGS.items()}
+        for meaning, wanted in (("label", request.label), ("patient", request.patient_column)):
+            if wanted is not None:
+                columns[meaning] = table.column(wanted)
+                if columns[meaning] is None:
+                    raise BadSettings(
+                        f"{path} has no column {wanted!r}; it has {', '.join(filter(None, table.headings))}"
+                    )
+        return cls(table, {meaning: heading for meaning, heading in columns.items() if heading is not None})
+
+    def rows(self) -> Iterator[LabelRow]:
+        """Yield every row; a label that says 0 or 1 under a telling heading gets its class name.
+
+        Raises
+        ------
+        BadDataset
+            If a line is malformed or a position is no number; the message names the line.
+        """
+        for line, values in self.table.rows():
+            cells = {meaning: values[heading] for meaning, heading in self.columns.items()}
+            label = cells.get("label", "")
+            cells["label"] = "" if label.casefold() in _NO_LABEL else self._class_name(label)
+            cells["position"] = self._position(cells.get("position", ""), line)
+            cells["part"] = _PARTS.get(bare(cells.get("part", "")), "")
+            yield LabelRow(line, **cells)
+
+    def _class_name(self, label: str) -> str:
+        return meaning_of_flag(self.columns["label"], label)
+
+    def _position(self, text: str, line: int) -> float | None:
+        if not text:
+            return None
+        try:
+            position = float(text)
+        except ValueError:
+            position = math.nan
+        if not math.isfinite(position):
+            raise BadDataset(f"{self.table.path}, line {line}: position {text!r} is not a number")
+        return position
+
+
+def find_label_table(folder: Folder, request: Request) -> LabelTable | None:
+    """Find the table of labels of a data folder: the one asked for, ``labels.csv``, or the only one there is.
+
+    Raises
+    ------
+    BadDataset
+        If the one asked for lacks a column, or several would do.
+    BadSettings
+        If a column that the user named is not there.
+    """
+    if request.table is not None:
+        table = LabelTable.open(request.table, request)
+        if not table.is_usable:
+            raise BadDataset(_what_is_missing(table))
+        return table
+    named = [path for path in folder.tables if path.stem.casefold() == "labels"]
+    if named:
+        table = LabelTable.open(named[0], request)
+        if table.is_usable:
+            return table
+        raise BadDataset(_what_is_missing(table))
+    usable = [table for table in _openable(folder.tables) if table.is_usable]
+    if len(usable) > 1:
+        names = ", ".join(folder.name_of(table.table.path) for table in usable)
+        raise BadDataset(f"several tables could hold the labels ({names}); choose one with --labels")
+    if not usable:
+        return None
+    return LabelTable.open(usable[0].table.path, request)
+
+
+def agreed(rows: Iterable[LabelRow]) -> LabelRow | str:
+    """The one statement that several rows about the same thing make, or in words how they differ."""
+    rows = list(rows)
+    for meaning in ("label", "patient", "study", "position", "part"):
+        values: dict[Hashable, int] = {}
+        for row in rows:
+            values.setdefault(getattr(row, meaning), row.line)
+        if len(values) > 1:
+            said = ", ".join(f"{value or 'none'} (line {line})" for value, line in values.items())
+            return f"the table contradicts itself: {meaning} {said}"
+    return rows[0]
+
+
+def part_of(name: str) -> str:
+    """The part that a folder or value of this name stands for: train, val, test, or none."""
+    return _PARTS.get(bare(name), "")
+
+
+def _openable(paths: Iterable[Path]) -> Iterator[LabelTable]:
+    """Tables that can be opened; any other CSV file that lies about is nobody's labels."""
+    for path in paths:
+        try:
+            yield LabelTable.open(path, Request())
+        except BadDataset:
+            continue
+
+
+def _what_is_missing(table: LabelTable) -> str:
+    found = ", ".join(filter(None, table.table.headings))
+    if "label" not in table.columns:
+        return f"{table.table.path} has no label column among {found}; name it with --label"
+    return f"{table.table.path} has no column path, id, SOPInstanceUID or patient among {found}"

@@ -1,0 +1,130 @@
+"""A labels.csv beside the slices: path or id, label, and what else it knows."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from features.failures import Failure
+from features.layouts.claims import Claim, Claims, Headers, Request
+from features.layouts.folder import Folder
+from features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
+from models.errors import BadDataset
+
+__all__ = ["NAME", "Finder", "claim", "patients_from", "recognise"]
+
+NAME = "labels-csv"
+
+
+def recognise(folder: Folder, request: Request) -> bool:
+    """Whether there is a table with labels and a path or id column, for pictures rather than DICOM."""
+    table = find_label_table(folder, request)
+    by_file = table is not None and ("path" in table.columns or "id" in table.columns)
+    return by_file and len(folder.pictures) >= len(folder.dicom)
+
+
+def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
+    """Describe the slices that the table lists; it says which slices belong to the data set.
+
+    Raises
+    ------
+    BadDataset
+        If there is no table, it has no path or id column, or none of its rows names a file that is there.
+    """
+    del headers
+    table = find_label_table(folder, request)
+    if table is None or not ("path" in table.columns or "id" in table.columns):
+        raise BadDataset(f"{folder.root} holds no CSV file with a label and a path or id column")
+    finder, rows_of, failures = Finder(folder, table.table.path.parent), defaultdict(list), []
+    for row in table.rows():
+        path = finder.find(row.path or row.id)
+        if isinstance(path, str):
+            failures.append(Failure(row.path or row.id, "index", f"{table.name}, line {row.line}: {path}"))
+        else:
+            rows_of[path].append(row)
+    if not rows_of:
+        first = failures[0] if failures else None
+        detail = f" (first: {first.path}, {first.reason})" if first else ""
+        raise BadDataset(f"no row of {table.table.path} names a file that is there{detail}")
+    claims, repeated = [], 0
+    for path, rows in rows_of.items():
+        repeated += len(rows) - 1
+        row = agreed(rows)
+        if isinstance(row, str):
+            failures.append(Failure(str(path), "index", row))
+        else:
+            claims.append(_claim_of(folder, path, row))
+    left = [path for path in folder.slices if path not in rows_of]
+    return Claims(
+        slices=claims,
+        failures=failures,
+        notes=[f"labels: column {table.columns['label']!r} of {folder.name_of(table.table.path)}"],
+        warnings=_warnings(folder, table, repeated, left),
+        patients_from=patients_from(table),
+    )
+
+
+class Finder:
+    """Finds the file that a table means by a path, a name, a name without suffix, or a number.
+
+    Parameters
+    ----------
+    folder : Folder
+    beside : Path
+        Folder of the table, which relative paths start from in the first place.
+    """
+
+    def __init__(self, folder: Folder, beside: Path):
+        self._starts = (beside, folder.root)
+        self._by_name: dict[str, set[Path]] = defaultdict(set)
+        for path in folder.slices:
+            stem = path.name.removesuffix(path.suffix)
+            # 7 and 007 are one number, however a spreadsheet has printed it.
+            names = {path.name, stem, path.name.casefold(), stem.casefold()}
+            if stem.isdecimal():
+                names.add(f"number {int(stem)}")
+            for name in names:
+                self._by_name[name].add(path)
+
+    def find(self, key: str) -> Path | str:
+        """The file meant by `key`, or in words why there is none."""
+        if not key:
+            return "names no slice"
+        relative = key.replace("\\", "/")
+        for start in self._starts:
+            try:
+                if (start / relative).is_file():
+                    return (start / relative).absolute()
+            except (OSError, ValueError):
+                break
+        name = relative.rsplit("/", 1)[-1]
+        number = f"number {int(name)}" if name.isdecimal() else name
+        for known in (name, name.casefold(), number):
+            found = self._by_name.get(known, set())
+            if len(found) > 1:
+                return f"{key!r} fits {len(found)} files; give the path"
+            if found:
+                return next(iter(found))
+        return f"{key!r} is not there"
+
+
+def patients_from(table: LabelTable) -> str:
+    """Where a table has patient ids from, in words; empty where it has none."""
+    for meaning in ("patient", "study"):
+        if meaning in table.columns:
+            return f"column {table.columns[meaning]!r} of {table.name}"
+    return ""
+
+
+def _claim_of(folder: Folder, path: Path, row: LabelRow) -> Claim:
+    # A study is of one patient, so where only studies are known they are what must be kept whole.
+    patient = row.patient or row.study
+    return Claim(path, folder.name_of(path), row.label, patient, row.study, row.position, row.part)
+
+
+def _warnings(folder: Folder, table: LabelTable, repeated: int, left: list[Path]) -> list[str]:
+    warnings = []
+    if repeated:
+        warnings.append(f"{table.name} lists {repeated} slices more than once, with equal labels")
+    if left:
+        names = ", ".join(folder.name_of(path) for path in left[:3])
+        warnings.append(f"{len(left)} files have no row in {table.name} and are left out: {names} ...")
+    return warnings

@@ -1,0 +1,105 @@
+"""Label tables as people make them: CSV from Excel, pandas and by hand, read without fuss."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import BadDataset
+
+__all__ = ["Table", "bare"]
+
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file with a heading line.
+
+    Byte order marks, CRLF, blank lines, spaces around headings and values, quotes, and ``;`` or tabs in place
+    of commas are taken as they come. Text is UTF-8, UTF-16 with a mark, or else Windows-1252.
+
+    Attributes
+    ----------
+    path : Path
+    headings : tuple of str
+        As written, without surrounding spaces.
+    """
+
+    path: Path
+    headings: tuple[str, ...]
+    _text: str
+    _delimiter: str
+
+    @classmethod
+    def open(cls, path: Path) -> "Table":
+        """Read a table and its headings.
+
+        Raises
+        ------
+        BadDataset
+            If the file cannot be read or decoded, is empty, or a heading stands twice.
+        """
+        try:
+            text = _decode(Path(path).read_bytes())
+        except OSError as error:
+            raise BadDataset(f"{path} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise BadDataset(f"{path} is not a text file; save it as CSV in UTF-8") from error
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        delimiter = max(_DELIMITERS, key=first.count)
+        headings = next(_split(path, text, delimiter), (0, []))[1]
+        named = [bare(heading) for heading in headings if heading]
+        if not named:
+            raise BadDataset(f"{path} is empty; it needs a line of headings")
+        twice = next((heading for heading in headings if heading and named.count(bare(heading)) > 1), None)
+        if twice is not None:
+            raise BadDataset(f"{path}: the heading {twice!r} stands more than once")
+        return cls(Path(path), tuple(headings), text, delimiter)
+
+    def column(self, *names: str) -> str | None:
+        """Heading of the first of `names` that is there; case, spaces, ``_`` and ``-`` do not count."""
+        by_name = {bare(heading): heading for heading in self.headings if heading}
+        return next((by_name[bare(name)] for name in names if bare(name) in by_name), None)
+
+    def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield line number and values by heading, the values without surrounding spaces.
+
+        Raises
+        ------
+        BadDataset
+            If a line has more fields than there are headings, or is no CSV; the message names the line.
+        """
+        width = len(self.headings)
+        lines = _split(self.path, self._text, self._delimiter)
+        next(lines)
+        for number, fields in lines:
+            if any(fields[width:]):
+                raise BadDataset(f"{self.path}, line {number}: {len(fields)} fields under {width} headings")
+            fields += [""] * (width - len(fields))
+            yield number, dict(zip(self.headings, fields, strict=False))
+
+
+def bare(name: str) -> str:
+    """A heading without what people vary: case, spaces and punctuation."""
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252")
+
+
+def _split(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+    try:
+        for fields in reader:
+            stripped = [field.strip() for field in fields]
+            if any(stripped):
+                yield reader.line_num, stripped
+    except csv.Error as error:
+        raise BadDataset(f"{path}, line {reader.line_num}: {error}") from error

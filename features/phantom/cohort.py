@@ -1,0 +1,346 @@
+"""A cohort of phantom patients on disk: slices, masks, labels.csv, cohort.json and a contact sheet."""
+
+import csv
+import io
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.atomic import write_text
+from features.phantom.sheet import Sample, write_contact_sheet
+from features.phantom.study import PhantomSlice, Study, patient_name
+from features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
+from models.errors import BadDataset, BadSettings
+from models.progress import Progress, silent
+
+__all__ = ["Cohort", "CohortSettings", "LabelRow", "PhantomPatient", "generate_patient", "write_cohort"]
+
+logger = logging.getLogger("haemo")
+
+_SCHEMA = 1
+_MOST_SLICES = 400
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """What a cohort is made from; all of it is in cohort.json.
+
+    Attributes
+    ----------
+    patients : int
+    seed : int
+    format : str
+        ``dicom`` or ``png``.
+    slices : tuple of int
+        Fewest and most slices of a study.
+    prevalence : float
+        Share of patients who bleed, 0..1.
+    size : int
+        Rows and columns of a slice, a multiple of 4.
+
+    Raises
+    ------
+    BadSettings
+        If a value is not allowed.
+    """
+
+    patients: int = 60
+    seed: int = 0
+    format: str = "dicom"
+    slices: tuple[int, int] = (20, 36)
+    prevalence: float = 0.4
+    size: int = 512
+
+    def __post_init__(self) -> None:
+        if self.patients < 1:
+            raise BadSettings(f"a cohort needs at least 1 patient, not {self.patients}")
+        if self.seed < 0:
+            raise BadSettings(f"the seed is {self.seed}; it must not be negative")
+        if self.format not in FORMATS:
+            raise BadSettings(f"format is {self.format!r}; it must be one of {', '.join(FORMATS)}")
+        fewest, most = self.slices
+        if not 1 <= fewest <= most <= _MOST_SLICES:
+            raise BadSettings(f"slices are {fewest}..{most}; write them as 8..40, at most {_MOST_SLICES}")
+        if not 0 <= self.prevalence <= 1:
+            raise BadSettings(f"prevalence is {self.prevalence}; it must lie in 0..1")
+        if self.size < 64 or self.size % 4:
+            raise BadSettings(f"size is {self.size}; it must be a multiple of 4, at least 64")
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One line of labels.csv."""
+
+    path: str
+    label: str
+    patient: str
+    study: str
+    position: float
+    subtype: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What was written.
+
+    Attributes
+    ----------
+    path : Path
+    rows : tuple of LabelRow
+    bleeding : int
+        Patients who bleed.
+    subtypes : dict of str to int
+        Slices on which each subtype is seen.
+    """
+
+    path: Path
+    rows: tuple[LabelRow, ...]
+    bleeding: int
+    subtypes: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class PhantomPatient:
+    """A study in memory.
+
+    Attributes
+    ----------
+    hu : ndarray of shape (slices, size, size), int16
+    mask : ndarray of shape (slices, size, size), bool
+    labels, subtypes : tuple of str
+        A slice each; several subtypes are joined by ``+``.
+    positions_mm : ndarray of shape (slices,), float64
+    spacing_mm : float
+        Of the pixels.
+    parameters : dict
+        Everything that was drawn.
+    """
+
+    hu: np.ndarray
+    mask: np.ndarray
+    labels: tuple[str, ...]
+    subtypes: tuple[str, ...]
+    positions_mm: np.ndarray
+    spacing_mm: float
+    parameters: dict[str, Any]
+
+
+def generate_patient(
+    seed: int,
+    patient: int,
+    slices: tuple[int, int] = (20, 36),
+    prevalence: float = 0.4,
+    size: int = 512,
+    bleeding: bool | None = None,
+) -> PhantomPatient:
+    """Make one patient's study as arrays; the same that `write_cohort` writes.
+
+    Parameters
+    ----------
+    seed, patient, slices, prevalence, size, bleeding
+        As for ``Study``.
+
+    Raises
+    ------
+    MissingExtra
+        If nilearn, whose tissue maps give the anatomy, is not installed.
+    """
+    CohortSettings(patients=1, seed=seed, slices=slices, prevalence=prevalence, size=size)
+    study = Study(seed, patient, slices, prevalence, size, bleeding)
+    made = list(study)
+    return PhantomPatient(
+        hu=np.stack([each.hu for each in made]),
+        mask=np.stack([each.mask for each in made]),
+        labels=tuple(each.label for each in made),
+        subtypes=tuple("+".join(each.subtypes) for each in made),
+        positions_mm=np.array([each.position_mm for each in made]),
+        spacing_mm=study.scan.field_mm / size,
+        parameters=study.parameters(),
+    )
+
+
+def write_cohort(
+    out: Path,
+    patients: int = 60,
+    seed: int = 0,
+    format: str = "dicom",
+    slices: tuple[int, int] = (20, 36),
+    prevalence: float = 0.4,
+    size: int = 512,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Cohort:
+    """Write a cohort: ``P0001/001.dcm`` and so on, ``masks/P0001/001.png``, labels.csv, cohort.json.
+
+    The files depend on the settings alone, not on `workers`; patient 7 is the same in any cohort of the same
+    seed, format, slices and prevalence. labels.csv comes last, so a folder that has it is complete.
+
+    Parameters
+    ----------
+    out : Path
+        A new or empty folder.
+    patients, seed, format, slices, prevalence, size
+        As for `CohortSettings`.
+    workers : int, optional
+        Processes; all cores by default.
+    progress : Progress
+
+    Raises
+    ------
+    BadSettings
+        If a setting is not allowed.
+    BadDataset
+        If `out` holds something else already. A finished cohort of the same settings is left as it is.
+    MissingExtra
+        If nilearn is not installed.
+    """
+    settings = CohortSettings(patients, seed, format, slices, prevalence, size)
+    out = Path(out)
+    finished = _finished(out, settings)
+    if finished is not None:
+        logger.info("%s holds this cohort already; nothing to do", out)
+        return finished
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = _in_order(settings, out, workers or os.cpu_count() or 1)
+    results = list(progress(jobs, total=patients, label="phantom patients"))
+    rows = tuple(row for result in results for row in result.rows)
+    write_contact_sheet(
+        out / "contact_sheet.png", [sample for result in results for sample in result.samples]
+    )
+    record = {
+        "schema": _SCHEMA,
+        "settings": asdict(settings),
+        "patients": [result.record for result in results],
+    }
+    write_text(out / "cohort.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write_text(out / "labels.csv", _as_csv(rows))
+    return _summary(out, rows, [result.record for result in results])
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """One patient on disk."""
+
+    rows: tuple[LabelRow, ...]
+    record: dict[str, Any]
+    samples: tuple[Sample, ...]
+
+
+def _in_order(settings: CohortSettings, out: Path, workers: int) -> Iterator[_Written]:
+    """Patients in order, made by several processes, with few of them waiting at a time."""
+    numbers = range(1, settings.patients + 1)
+    workers = min(workers, settings.patients)
+    if workers == 1:
+        yield from (_write_patient(settings, out, number) for number in numbers)
+        return
+    # Spawned, not forked: the caller may hold threads (torch, HDF5) that a fork would cut in half.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pending = iter(numbers)
+        running = {
+            pool.submit(_write_patient, settings, out, number): number
+            for number in _take(pending, 2 * workers)
+        }
+        done: dict[int, _Written] = {}
+        for wanted in numbers:
+            while wanted not in done:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done[running.pop(future)] = future.result()
+                    for number in _take(pending, 1):
+                        running[pool.submit(_write_patient, settings, out, number)] = number
+            yield done.pop(wanted)
+
+
+def _take(numbers: Iterator[int], count: int) -> list[int]:
+    return [number for _, number in zip(range(count), numbers, strict=False)]
+
+
+def _write_patient(settings: CohortSettings, out: Path, number: int) -> _Written:
+    study = Study(settings.seed, number, settings.slices, settings.prevalence, settings.size)
+    name, suffix = patient_name(number), FORMATS[settings.format]
+    (out / name).mkdir(exist_ok=True)
+    (out / "masks" / name).mkdir(parents=True, exist_ok=True)
+    pixel_mm2 = (study.scan.field_mm / settings.size) ** 2
+    rows, truths, samples = [], [], []
+    for index, made in enumerate(study):
+        stem = f"{name}/{index + 1:03d}"
+        write_slice(out / f"{stem}{suffix}", study, index, made)
+        write_mask(out / "masks" / f"{stem}.png", made.mask)
+        subtype = "+".join(made.subtypes)
+        rows.append(
+            LabelRow(
+                f"{stem}{suffix}",
+                made.label,
+                name,
+                f"{name}-1",
+                round(made.position_mm, 3),
+                subtype,
+                settings.seed,
+            )
+        )
+        area = float(made.mask.sum() * pixel_mm2)
+        truths.append(
+            {"path": rows[-1].path, "label": made.label, "subtype": subtype, "area_mm2": round(area, 2)}
+        )
+        samples.append(_sample(study, made, subtype, area))
+    record = study.parameters() | {"slices": truths}
+    return _Written(tuple(rows), record, _chosen(samples))
+
+
+def _sample(study: Study, made: PhantomSlice, subtype: str, area_mm2: float) -> Sample:
+    gray = window_gray(made.hu, study.scan.window)
+    step = max(1, study.size // 256)
+    return Sample(
+        gray[::step, ::step], made.mask[::step, ::step], patient_name(study.patient), subtype, area_mm2
+    )
+
+
+def _chosen(samples: list[Sample]) -> tuple[Sample, ...]:
+    """For the contact sheet: the slice with most blood and one in the middle."""
+    most = max(samples, key=lambda sample: sample.area_mm2)
+    middle = samples[len(samples) // 2]
+    return (most, middle) if most.area_mm2 else (middle,)
+
+
+def _as_csv(rows: tuple[LabelRow, ...]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(LabelRow.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return stream.getvalue()
+
+
+def _finished(out: Path, settings: CohortSettings) -> Cohort | None:
+    """The cohort that `out` holds, if it is complete and of these settings; None if `out` is free."""
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    if (out / "labels.csv").exists() and (out / "cohort.json").exists():
+        record = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
+        wanted = json.loads(json.dumps({"schema": _SCHEMA, "settings": asdict(settings)}))
+        if {key: record.get(key) for key in wanted} == wanted:
+            return _summary(out, _read_rows(out / "labels.csv"), record["patients"])
+    raise BadDataset(f"{out} is not empty and holds no such cohort; name a new folder, or delete this one")
+
+
+def _read_rows(path: Path) -> tuple[LabelRow, ...]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return tuple(
+            LabelRow(**{**entry, "position": float(entry["position"]), "seed": int(entry["seed"])})
+            for entry in csv.DictReader(stream)
+        )
+
+
+def _summary(out: Path, rows: tuple[LabelRow, ...], records: list[dict[str, Any]]) -> Cohort:
+    subtypes = Counter(name for row in rows for name in row.subtype.split("+") if name)
+    return Cohort(
+        out, rows, sum(bool(record["bleeds"]) for record in records), dict(sorted(subtypes.items()))
+    )

@@ -1,0 +1,218 @@
+"""One scan: where the slices lie, and what the scanner adds to them - blur, noise, streaks, table."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Scan", "add_table", "expose"]
+
+_WINDOWS = ((40, 80), (35, 80), (35, 90), (40, 100), (32, 75))
+_KERNELS = ("H20", "H30", "H40", "STANDARD", "SOFT", "BRAIN")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was drawn for one scan. Independent of the head and of its bleeds.
+
+    Attributes
+    ----------
+    low_mm, high_mm : float
+        Canonical z of the lowest and the highest slice, on the axis of the head.
+    slices : int
+    spacing_mm, thickness_mm : float
+        Between slices along the table, and of a slice.
+    field_mm : float
+        Width of the image.
+    gantry_deg, pitch_deg, roll_deg, yaw_deg : float
+        Tilt of the gantry; pose of the head: chin up, head to the shoulder, head turned.
+    offset_mm : tuple of float
+        Of the head's axis from the centre of the image, to the right and to the front.
+    table_mm : float
+        Height of the table (DICOM ``TableHeight``).
+    holder : str
+        ``curved``, ``cup`` or ``none``: what of the head rest the image shows.
+    holder_mm : float
+        Its half-width.
+    noise_hu : float
+        Standard deviation of the noise in the brain.
+    cutoff_per_mm : float
+        Spatial frequency at which the kernel has fallen to 1/e: grain of the noise.
+    blur_mm : float
+        Standard deviation of the point spread.
+    sharpening : float
+        Edge enhancement of the kernel, 0 for none.
+    hardening_hu : float
+        Brightening of the brain next to bone, and darkening between the petrous bones, for beam hardening.
+    streak_hu : float
+        Strength of metal streaks at their origin, 0 for none.
+    streak_at_mm : tuple of float
+        Where the metal lies: to the right, to the front, upwards (canonical).
+    padded : bool
+        Whether pixels beyond the reconstruction circle hold a padding value.
+    kernel : str
+    window : tuple of int
+        Centre and width that the file recommends.
+    """
+
+    low_mm: float
+    high_mm: float
+    slices: int
+    spacing_mm: float
+    thickness_mm: float
+    field_mm: float
+    gantry_deg: float
+    pitch_deg: float
+    roll_deg: float
+    yaw_deg: float
+    offset_mm: tuple[float, float]
+    table_mm: float
+    holder: str
+    holder_mm: float
+    noise_hu: float
+    cutoff_per_mm: float
+    blur_mm: float
+    sharpening: float
+    hardening_hu: float
+    streak_hu: float
+    streak_at_mm: tuple[float, float, float]
+    padded: bool
+    kernel: str
+    window: tuple[int, int]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, fewest: int, most: int) -> "Scan":
+        """Draw a scan of `fewest` to `most` slices."""
+        slices = int(rng.integers(fewest, most + 1))
+        low, high = rng.uniform(-50, -38), rng.uniform(56, 70)
+        spacing = min((high - low) / max(slices - 1, 1), 8.0)
+        # Few slices cover a slab of the head, somewhere within it.
+        low += rng.uniform(0, 1) * max(0.0, high - low - spacing * (slices - 1))
+        high = low + spacing * (slices - 1)
+        gantry = float(rng.uniform(5, 22)) if rng.random() < 0.45 else 0.0
+        noise = float(np.exp(rng.normal(math.log(3.6), 0.3)))
+        metal = rng.random() < 0.08
+        angle = rng.uniform(0, 2 * math.pi)
+        return cls(
+            low_mm=low,
+            high_mm=high,
+            slices=slices,
+            spacing_mm=spacing,
+            thickness_mm=float(np.clip(spacing * rng.uniform(0.85, 1.0), 2.5, 8.0)),
+            field_mm=rng.uniform(218, 255),
+            gantry_deg=gantry,
+            pitch_deg=float(np.clip(rng.normal(8, 6), -6, 22)) - gantry,
+            roll_deg=rng.normal(0, 2.0),
+            yaw_deg=rng.normal(0, 5.0),
+            offset_mm=(rng.normal(0, 4.0), rng.normal(2, 4.0)),
+            table_mm=rng.uniform(110, 190),
+            holder=str(rng.choice(["curved", "cup", "none"], p=[0.5, 0.25, 0.25])),
+            holder_mm=rng.uniform(96, 112),
+            noise_hu=float(np.clip(noise, 1.8, 7.0)),
+            cutoff_per_mm=rng.uniform(0.28, 0.52),
+            blur_mm=rng.uniform(0.35, 0.65),
+            sharpening=rng.uniform(0.0, 0.35),
+            hardening_hu=rng.uniform(1.0, 6.0),
+            streak_hu=rng.uniform(40, 160) if metal else 0.0,
+            streak_at_mm=(92 * math.cos(angle), 105 * math.sin(angle) - 18, rng.uniform(-40, 40)),
+            padded=bool(rng.random() < 0.35),
+            kernel=str(rng.choice(_KERNELS)),
+            window=tuple(int(value) for value in _WINDOWS[rng.integers(len(_WINDOWS))]),
+        )
+
+    @property
+    def pivot_mm(self) -> np.ndarray:
+        """Point of the head that lies at the centre of the field, on the plane of z = 0."""
+        return np.float32([-self.offset_mm[0], -17 - self.offset_mm[1], 0])
+
+    @property
+    def head_to_table(self) -> np.ndarray:
+        """Rotation of the head on the table: (3, 3), float64."""
+        pitch, roll, yaw = (math.radians(v) for v in (self.pitch_deg, self.roll_deg, self.yaw_deg))
+        turn_x = np.array(
+            [[1, 0, 0], [0, math.cos(pitch), math.sin(pitch)], [0, -math.sin(pitch), math.cos(pitch)]]
+        )
+        turn_y = np.array(
+            [[math.cos(roll), 0, math.sin(roll)], [0, 1, 0], [-math.sin(roll), 0, math.cos(roll)]]
+        )
+        turn_z = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])
+        return turn_z @ turn_y @ turn_x
+
+    def level_mm(self, index: int) -> float:
+        """Place of slice `index` along the table, mm; 0 is the lowest slice's head end of the scale."""
+        return self.low_mm + index * self.spacing_mm
+
+    def plane(self, index: int, across_mm: float, size: int) -> np.ndarray:
+        """Head coordinates of the pixel centres of a plane, `across_mm` off the middle of slice `index`.
+
+        Returns
+        -------
+        ndarray of shape (size * size, 3), float32
+        """
+        tilt = math.radians(self.gantry_deg)
+        pixel = self.field_mm / size
+        steps = (np.arange(size) - (size - 1) / 2) * pixel
+        to_left, to_back = np.meshgrid(steps, steps)
+        down_axis = np.array([0, -math.cos(tilt), -math.sin(tilt)])
+        normal = np.array([0, -math.sin(tilt), math.cos(tilt)])
+        origin = np.array([0, 0, self.level_mm(index)]) + across_mm * normal
+        points = origin + to_back.reshape(-1, 1) * down_axis
+        points[:, 0] -= to_left.ravel()
+        return (points @ self.head_to_table).astype(np.float32) + self.pivot_mm
+
+
+def add_table(hu: np.ndarray, scan: Scan, inside_head: np.ndarray) -> None:
+    """Draw the head rest over air, in place; `inside_head` is the share of head in each pixel."""
+    if scan.holder == "none":
+        return
+    size = len(hu)
+    pixel = scan.field_mm / size
+    steps = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(pixel)
+    x, y = steps[None, :] - scan.offset_mm[0], steps[:, None] + scan.offset_mm[1]
+    if scan.holder == "curved":
+        # Two thin shells with foam between them, open to the front.
+        reach = (abs(x / scan.holder_mm) ** 2.6 + abs((y - 8) / (scan.holder_mm + 16)) ** 2.6) ** (1 / 2.6)
+        depth, front = (reach - 1) * scan.holder_mm, -10.0
+    else:
+        reach = np.hypot(x / (scan.holder_mm * 1.05), (y - 6) / (scan.holder_mm + 17))
+        depth, front = (reach - 1) * scan.holder_mm, 42.0
+    shell = np.clip(1.6 - abs(depth) / (0.6 * pixel + 0.4), 0, 1)
+    foam = np.clip(depth / pixel + 0.5, 0, 1) * np.clip((9 - depth) / pixel, 0, 1)
+    cover = np.clip((y - front) / 6, 0, 1) * (1 - inside_head)
+    hu += cover * (shell * 1180 + foam * 90)
+
+
+def expose(hu: np.ndarray, scan: Scan, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur an image as the scanner's kernel does, and add noise of the same grain.
+
+    Noise of filtered back-projection has a spectrum that rises with frequency (the ramp filter) and falls
+    with the kernel; it is stronger where rays cross more bone, in the middle of the head.
+
+    Parameters
+    ----------
+    hu : ndarray of shape (size, size), float32
+    scan : Scan
+    head : ndarray of shape (size, size), float32
+        Share of head, 0..1.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (size, size), float32
+    """
+    from scipy import fft
+
+    size = len(hu)
+    pixel = scan.field_mm / size
+    rows, columns = np.fft.fftfreq(size, pixel)[:, None], np.fft.rfftfreq(size, pixel)[None]
+    frequency = np.sqrt(rows**2 + columns**2).astype(np.float32)
+    blur = np.exp(-2 * (math.pi * scan.blur_mm * frequency) ** 2)
+    blur *= 1 + scan.sharpening * (1 - np.exp(-((frequency / 0.25) ** 2)))
+    sharp = fft.irfft2(fft.rfft2(hu) * blur, s=hu.shape)
+
+    grain = frequency * np.exp(-((frequency / scan.cutoff_per_mm) ** 2)) + np.float32(0.004)
+    noise = fft.irfft2(fft.rfft2(rng.standard_normal(hu.shape, dtype=np.float32)) * grain, s=hu.shape)
+    steps = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(pixel / 75)
+    strength = 0.55 + 0.55 * np.exp(-(steps[:, None] ** 2 + steps[None] ** 2))
+    strength *= 0.5 + 0.5 * head
+    return sharp + noise * (np.float32(scan.noise_hu / noise.std()) * strength)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from features.failures import Failure
+from features.labels import order_classes
 from features.layouts import class_folders, labels_csv
 from features.layouts.claims import Claim, Claims, Headers, Request
 from features.layouts.folder import Folder
@@ -41,8 +42,10 @@ class Index:
         What the files hold, e.g. ``PNG RGB``.
     patients_from : str
         Where patient ids come from; empty where there are none and each slice is its own patient.
+    others : tuple of Path
+        Files that are no images and were left aside.
     positive : str or None
-        The positive class, where the layout knows it.
+        The positive class, where the user or the layout named it.
     """
 
     layout: str
@@ -51,7 +54,14 @@ class Index:
     sizes: Counter
     modes: Counter
     patients_from: str
+    others: tuple[Path, ...] = ()
     positive: str | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of score columns: of two, the second is the positive one."""
+        names = self.manifest.classes
+        return order_classes(names, self.positive) if len(names) > 1 else names
 
 
 def index_dataset(
@@ -137,6 +147,7 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers) -> I
         sizes=Counter(header.size for header in found),
         modes=Counter(header.mode for header in found),
         patients_from=patients_from,
+        others=tuple(folder.others),
         positive=claims.positive,
     )
 

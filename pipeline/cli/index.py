@@ -1,0 +1,121 @@
+"""The command `index`."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.console import progress, run_option, table
+
+if TYPE_CHECKING:
+    from features.layouts import Index
+    from features.manifest import ManifestRow
+
+__all__ = ["index"]
+
+_SHOWN = 5
+
+
+def _layouts(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    del context, parameter
+    from features.layouts import LAYOUTS
+
+    if value not in ("auto", *LAYOUTS):
+        raise click.BadParameter(f"{value!r} is not one of auto, {', '.join(LAYOUTS)}")
+    return value
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@run_option
+@click.option(
+    "--layout",
+    default="auto",
+    callback=_layouts,
+    metavar="NAME",
+    help="Layout of DATA; recognised by default.",
+)
+@click.option("--positive", metavar="CLASS", help="The positive class, where its name does not say so.")
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="CSV file with the labels.")
+@click.option(
+    "--label", metavar="NAME", help="Column with the label; in RSNA and CT-ICH: any, or a type of bleed."
+)
+@click.option("--patient-column", metavar="NAME", help="Column that says which patient a slice is of.")
+def index(
+    data: Path,
+    run_path: Path,
+    layout: str,
+    positive: str | None,
+    labels: Path | None,
+    label: str | None,
+    patient_column: str | None,
+) -> int:
+    """Find the slices and labels in DATA and write RUN/manifest.csv.
+
+    Reads class folders, a labels.csv, DICOM trees, the 200-image head-CT set, PhysioNet CT-ICH and RSNA 2019.
+    Headers are read, pixels are not.
+    """
+    from pipeline.indexing import index_run
+    from pipeline.run import RunDirectory
+
+    run = RunDirectory(run_path)
+    found = index_run(
+        data,
+        run,
+        layout,
+        positive=positive,
+        labels=labels,
+        label=label,
+        patient_column=patient_column,
+        progress=progress,
+    )
+    _print(found)
+    if found.failures:
+        click.echo(f"failures: {run.failures_path}")
+    click.echo(f"{len(found.manifest)} slices indexed, {len(found.failures)} unusable -> {run.manifest_path}")
+    click.echo(f"next: haemo features --run {run}")
+    return 3 if found.failures else 0
+
+
+def _print(found: "Index") -> None:
+    click.echo(f"layout: {found.layout}")
+    click.echo(f"patients: {found.patients_from or 'unknown, each slice stands as its own'}")
+    rows = []
+    for name in found.classes:
+        is_positive = len(found.classes) == 2 and name == found.classes[1]
+        members = [row for row in found.manifest if row.label == name]
+        rows.append((f"{name} (positive)" if is_positive else name, members))
+    unlabelled = [row for row in found.manifest if not row.label]
+    if unlabelled:
+        rows.append(("(no label)", unlabelled))
+    rows.append(("all", list(found.manifest)))
+    parts = [part for part in ("train", "test") if any(row.part == part for row in found.manifest)]
+    table(
+        ("class", "slices", "patients", *parts), [(name, *_counts(members, parts)) for name, members in rows]
+    )
+    click.echo(f"sizes: {_sizes(found.sizes)}")
+    click.echo(f"modes: {', '.join(f'{mode} ({count:,})' for mode, count in found.modes.most_common())}")
+    if found.others:
+        click.echo(f"left aside: {len(found.others)} other files ({_listed([p.name for p in found.others])})")
+    for failure in found.failures[:_SHOWN]:
+        click.echo(f"cannot use {failure.path}: {failure.reason}")
+    if len(found.failures) > _SHOWN:
+        click.echo(f"... and {len(found.failures) - _SHOWN} more")
+
+
+def _counts(rows: list["ManifestRow"], parts: list[str]) -> tuple[str, ...]:
+    in_parts = [sum(row.part == part for row in rows) for part in parts]
+    return tuple(f"{count:,}" for count in (len(rows), len({row.patient for row in rows}), *in_parts))
+
+
+def _sizes(sizes: Counter) -> str:
+    """Sizes as width x height, the way people say them: the common ones, or the range where there are many."""
+    if len(sizes) <= _SHOWN:
+        return ", ".join(f"{width}x{height} ({count:,})" for (height, width), count in sizes.most_common())
+    (low_height, low_width), *_, (high_height, high_width) = sorted(sizes, key=lambda size: size[0] * size[1])
+    return f"{len(sizes)} different, from {low_width}x{low_height} to {high_width}x{high_height}"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

@@ -1,15 +1,13 @@
 """Weights on disk: a trained network with what it needs to be used, and a training that can go on."""
 
 import json
-import os
-import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from models.cache import replacing
 from models.errors import MissingStep, WeightsUnavailable
 
 __all__ = ["Checkpoint", "read_network", "write_network"]
@@ -23,11 +21,12 @@ def write_network(path: Path, network: nn.Module, facts: dict[str, Any]) -> None
 
     Weights and preprocessing are one file, so they cannot drift apart.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     header = {_KEY: json.dumps({"schema": _SCHEMA, **facts}, sort_keys=True)}
-    _replace(path, lambda temporary: save_file(state, temporary, metadata=header))
+    with replacing(path) as stream:
+        stream.write(save(state, metadata=header))
 
 
 def read_network(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -74,7 +73,8 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state` (tensors and plain values), atomically."""
-        _replace(self.path, lambda temporary: torch.save({"key": self.key, **state}, temporary))
+        with replacing(self.path) as stream:
+            torch.save({"key": self.key, **state}, stream)
 
     def load(self) -> dict[str, Any] | None:
         """What was kept last under this key, else None. No code in the file is run."""
@@ -89,16 +89,3 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file: the training is over and its results are kept."""
         self.path.unlink(missing_ok=True)
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -185,7 +185,9 @@ RECIPES = {
             mean=(0.0,),
             std=(1.0,),
             crop_margin=4,  # 135 from 139, as posted
-            settings=TrainingSettings(epochs=10, batch_size=64, optimizer="adam", learning_rate=1e-3),
+            settings=TrainingSettings(
+                epochs=10, batch_size=64, optimizer="adam", learning_rate=1e-3, patience=0
+            ),
         ),
         Recipe(
             name="tinyvgg",
@@ -195,7 +197,9 @@ RECIPES = {
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
             crop_margin=4,
-            settings=TrainingSettings(epochs=20, batch_size=32, optimizer="adam", learning_rate=1e-3),
+            settings=TrainingSettings(
+                epochs=20, batch_size=32, optimizer="adam", learning_rate=1e-3, patience=0
+            ),
         ),
     )
 }

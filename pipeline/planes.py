@@ -1,0 +1,81 @@
+"""Slices decoded once and kept as planes, for networks that pass over them many times."""
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.failures import Failure
+from features.manifest import ManifestRow
+from features.slices import read_slice
+from models.errors import UnreadableSlice
+from models.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from features.preprocess import Preprocessing
+
+__all__ = ["decode_planes"]
+
+# 20,000 planes of 227 x 227 are 1 GB. Past this they go to a file, and the system keeps what it has room for.
+_BYTES_IN_MEMORY = 1 << 30
+
+
+def decode_planes(
+    rows: Sequence[ManifestRow],
+    preprocessing: "Preprocessing",
+    *,
+    stage: str,
+    scratch: Path,
+    workers: int = 2,
+    bytes_in_memory: int = _BYTES_IN_MEMORY,
+    progress: Progress = silent,
+) -> tuple[np.ndarray, np.ndarray, list[Failure]]:
+    """Read, window and resize every slice.
+
+    Parameters
+    ----------
+    rows : sequence of ManifestRow
+    preprocessing : Preprocessing
+    stage : str
+        Named in the failures.
+    scratch : Path
+        Folder for the file that takes the planes where they are too many for memory; it has no name and is
+        gone when the process ends.
+    workers : int
+        Threads; decoders let go of Python's lock.
+    bytes_in_memory : int
+        Larger arrays are memory-mapped.
+    progress : Progress
+
+    Returns
+    -------
+    planes : ndarray of shape (n, size, size), uint8
+        Rows of unreadable slices are zero and must not be used.
+    usable : ndarray of shape (n,), bool
+    failures : list of Failure
+        One for each unreadable slice.
+    """
+    shape = (len(rows), preprocessing.size, preprocessing.size)
+    if np.prod(shape, dtype=np.int64) > bytes_in_memory:
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            planes: np.ndarray = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    else:
+        planes = np.zeros(shape, dtype=np.uint8)
+
+    def decode(position: int) -> Failure | None:
+        path = rows[position].path
+        try:
+            planes[position] = preprocessing.plane(read_slice(path))
+        except UnreadableSlice as error:
+            return Failure(str(path), stage, str(error))
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        results = list(
+            progress(pool.map(decode, range(len(rows))), total=len(rows), label=f"{stage}: decoding")
+        )
+    usable = np.array([failure is None for failure in results], dtype=bool)
+    return planes, usable, [failure for failure in results if failure]

@@ -1,0 +1,104 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.preprocess import Preprocessing, resize_matrix
+from features.slices import Slice
+from models.alexnet import load_extractor
+from models.engine import Engine
+from models.errors import BadSettings
+from models.weights import random_weights
+
+
+def smooth_slice(shape, seed, is_hu=False):
+    """Blobs over the whole range of gray levels, or from air to bone."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 6)
+    levels = 127.5 + 127.5 * noise / np.abs(noise).max()
+    return Slice((levels * 4 - 400 if is_hu else levels).astype(np.float32), is_hu)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=st.tuples(st.integers(1, 600), st.integers(1, 600)),
+    is_hu=st.booleans(),
+    size=st.sampled_from([7, 64, 227]),
+)
+def test_plane_is_the_rounded_scikit_image_one(shape, is_hu, size):
+    pixels = np.random.default_rng(shape).uniform(-50, 250, shape).astype(np.float32)
+    image = Slice(pixels if is_hu else np.clip(pixels, 0, 255), is_hu)
+    preprocessing = Preprocessing(size=size)
+
+    plane = preprocessing.plane(image)
+
+    assert plane.dtype == np.uint8
+    assert plane.flags.c_contiguous
+    assert np.abs(plane - preprocessing.reference(image)).max() < 0.501
+
+
+@pytest.mark.parametrize("is_hu", [False, True])
+def test_embeddings_of_fast_and_reference_planes_agree(is_hu):
+    preprocessing = Preprocessing()
+    image = smooth_slice((512, 512), 0, is_hu)
+    weights = random_weights(0, "pool5")
+    extractor = load_extractor(weights, "pool5", engine=Engine("cpu", "float32", "channels_last"), batch=2)
+    reference = np.rint(preprocessing.reference(image)).astype(np.uint8)
+
+    fast, slow = extractor(np.stack([preprocessing.plane(image), reference]))
+
+    assert fast @ slow / np.linalg.norm(fast) / np.linalg.norm(slow) > 0.9999
+
+
+def test_window_maps_its_ends_to_black_and_white():
+    hu = np.array([[-1000, 0, 20, 40, 60, 80, 3000]], dtype=np.float32)
+    image = Slice(np.repeat(hu, 7, axis=0), is_hu=True)
+
+    plane = Preprocessing(window_width_hu=80, window_centre_hu=40, size=7).plane(image)
+
+    assert plane[0].tolist() == [0, 0, 64, 128, 191, 255, 255]
+
+
+def test_gray_levels_are_taken_as_they_are():
+    levels = np.arange(49, dtype=np.float32).reshape(7, 7) * 5
+    plane = Preprocessing.for_window("bone")
+    assert (Preprocessing(size=7).plane(Slice(levels, is_hu=False)) == levels).all()
+    assert (
+        plane.plane(Slice(levels, is_hu=False)) == Preprocessing().plane(Slice(levels, is_hu=False))
+    ).all()
+
+
+def test_slice_itself_is_left_alone():
+    image = smooth_slice((300, 280), 1, is_hu=True)
+    before = image.pixels.copy()
+    Preprocessing().plane(image)
+    assert (image.pixels == before).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "centre"),
+    [("brain", 80, 40), ("subdural", 200, 80), ("bone", 2800, 600), ("150/-12.5", 150, -12.5)],
+)
+def test_window_by_name_or_numbers(text, width, centre):
+    chosen = Preprocessing.for_window(text)
+    assert (chosen.window_width_hu, chosen.window_centre_hu) == (width, centre)
+
+
+@pytest.mark.parametrize("text", ["brian", "80", "80/40/3", "0/40", "-5/40", "nan/40", "80/inf"])
+def test_impossible_window_is_refused_by_name(text):
+    with pytest.raises(BadSettings, match="window"):
+        Preprocessing.for_window(text)
+
+
+def test_description_tells_windows_apart_and_survives_json():
+    brain, bone = Preprocessing.for_window("brain").describe(), Preprocessing.for_window("bone").describe()
+    assert json.loads(json.dumps(brain)) == brain
+    assert brain != bone
+
+
+@pytest.mark.parametrize("length", [1, 2, 100, 227, 512, 1024])
+def test_resizing_keeps_constant_lines(length):
+    assert np.allclose(resize_matrix(length, 227).sum(axis=1), 1, atol=1e-6)

@@ -95,8 +95,8 @@ def _warn(index: Index) -> None:
     patients = {row.patient for row in index.manifest}
     if not index.manifest.patients_known:
         _log.warning(
-            "no patient ids: each slice stands as its own patient. Slices of one scan may then be on both sides "
-            "of the split, and every figure will look better than it is"
+            "no patient ids: each slice stands as its own patient. Slices of one scan may then be on both "
+            "sides of the split, and every figure will look better than it is"
         )
     elif len(patients) == 1:
         _log.warning("all slices are of one patient: they cannot be split into training and test")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from features.failures import Failure
 from features.slices import SliceHeader, read_header
-from models.errors import UnreadableSlice
+from models.errors import BadSettings, UnreadableSlice
 from models.progress import Progress, silent
 
 __all__ = ["Claim", "Claims", "Headers", "Request"]
@@ -18,7 +18,7 @@ class Request:
 
     Attributes
     ----------
-    table : Path or None
+    labels : Path or None
         The labels file, where it is not to be searched for.
     label : str or None
         Heading of the label column, or the type of bleed in data sets that label several.
@@ -26,9 +26,21 @@ class Request:
         Heading of the column that says which patient a slice is of.
     """
 
-    table: Path | None = None
+    labels: Path | None = None
     label: str | None = None
     patient_column: str | None = None
+
+    def refuse(self, where: str, *options: str) -> None:
+        """Say that an option has no meaning here, rather than pass it over.
+
+        Raises
+        ------
+        BadSettings
+            If one of `options` was given.
+        """
+        for option in options:
+            if getattr(self, option) is not None:
+                raise BadSettings(f"--{option.replace('_', '-')} has no meaning {where}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from features.failures import Failure
 from features.labels import is_class_word
 from features.layouts.claims import Claim, Claims, Headers, Request
 from features.layouts.folder import Folder
-from features.layouts.label_table import part_of
+from features.layouts.label_table import find_label_table, part_of
 from models.errors import BadDataset
 
 __all__ = ["NAME", "claim", "recognise"]
@@ -23,7 +23,8 @@ def recognise(folder: Folder, request: Request) -> bool:
     Pictures in two folders or more are taken for classes; DICOM files only if a folder says bleed, normal or
     the like, since folders of DICOM files are patients and studies as a rule.
     """
-    del request
+    if len(folder.dicom) > len(folder.pictures) and find_label_table(folder, request) is not None:
+        return False
     classes = {name for _, name, _ in _placed(folder) if name}
     if any(is_class_word(name) for name in classes):
         return True
@@ -40,7 +41,8 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     BadDataset
         If there are more folders than classes can be.
     """
-    del request, headers
+    del headers
+    request.refuse("with class folders: the folders are the labels", "labels", "label", "patient_column")
     placed = _placed(folder)
     classes = sorted({name for _, name, _ in placed if name})
     if len(classes) > _MOST_CLASSES and not any(is_class_word(name) for name in classes):

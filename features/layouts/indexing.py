@@ -9,7 +9,7 @@ from types import ModuleType
 
 from features.failures import Failure
 from features.labels import order_classes
-from features.layouts import class_folders, labels_csv
+from features.layouts import class_folders, ct_ich, dicom_tree, head_ct, labels_csv, rsna
 from features.layouts.claims import Claim, Claims, Headers, Request
 from features.layouts.folder import Folder
 from features.manifest import Manifest, ManifestRow
@@ -20,7 +20,9 @@ from models.progress import Progress, silent
 __all__ = ["LAYOUTS", "Index", "index_dataset"]
 
 # In the order of recognition: a published data set first, then what says most about its labels.
-LAYOUTS: dict[str, ModuleType] = {layout.NAME: layout for layout in (labels_csv, class_folders)}
+LAYOUTS: dict[str, ModuleType] = {
+    layout.NAME: layout for layout in (rsna, ct_ich, head_ct, labels_csv, class_folders, dicom_tree)
+}
 
 _log = logging.getLogger("haemo")
 

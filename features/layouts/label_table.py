@@ -29,7 +29,7 @@ _HEADINGS = {
         *("hemorrhage", "haemorrhage", "bleed", "ich", "any"),
     ),
 }
-_KEYS = ("path", "uid", "id", "patient")
+_KEYS = ("path", "uid", "id", "study", "patient")
 _NO_LABEL = ("", "nan", "na", "n/a", "null")
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -140,8 +140,8 @@ def find_label_table(folder: Folder, request: Request) -> LabelTable | None:
     BadSettings
         If a column that the user named is not there.
     """
-    if request.table is not None:
-        table = LabelTable.open(request.table, request)
+    if request.labels is not None:
+        table = LabelTable.open(request.labels, request)
         if not table.is_usable:
             raise BadDataset(_what_is_missing(table))
         return table
@@ -191,4 +191,4 @@ def _what_is_missing(table: LabelTable) -> str:
     found = ", ".join(filter(None, table.table.headings))
     if "label" not in table.columns:
         return f"{table.table.path} has no label column among {found}; name it with --label"
-    return f"{table.table.path} has no column path, id, SOPInstanceUID or patient among {found}"
+    return f"{table.table.path} has no column path, id, SOPInstanceUID, study or patient among {found}"

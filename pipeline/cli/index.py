@@ -110,7 +110,7 @@ def _counts(rows: list["ManifestRow"], parts: list[str]) -> tuple[str, ...]:
 
 
 def _sizes(sizes: Counter) -> str:
-    """Sizes as width x height, the way people say them: the common ones, or the range where there are many."""
+    """Sizes as width x height, the way people say them; the range where there are many."""
     if len(sizes) <= _SHOWN:
         return ", ".join(f"{width}x{height} ({count:,})" for (height, width), count in sizes.most_common())
     (low_height, low_width), *_, (high_height, high_width) = sorted(sizes, key=lambda size: size[0] * size[1])

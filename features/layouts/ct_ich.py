@@ -1,0 +1,120 @@
+"""PhysioNet CT-ICH as published in pictures: Patients_CT/NNN/brain/N.jpg and hemorrhage_diagnosis.csv.
+
+82 patients, 2,501 slices (Hssayeni et al., "Intracranial Hemorrhage Segmentation Using a Deep
+Convolutional Model", Data 2020, 5(1), 14). Of each slice there is a picture in the brain window, one in the bone window, and
+N_HGE_Seg.jpg with the outline where there is a bleed. The brain window is what is indexed.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+from features.failures import Failure
+from features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from features.layouts.claims import Claim, Claims, Headers, Request
+from features.layouts.folder import Folder
+from features.layouts.table import Table
+from models.errors import BadDataset, BadSettings
+
+__all__ = ["NAME", "claim", "recognise"]
+
+NAME = "ct-ich"
+_NO_HAEMORRHAGE = "No_Hemorrhage"
+_MASK = "_hge_seg"
+
+
+def recognise(folder: Folder, request: Request) -> bool:
+    """Whether the published table and a folder ``brain`` are there."""
+    return (_table_path(folder, request) is not None) and bool(_brain_slices(folder))
+
+
+def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
+    """Describe the brain-window pictures that the published table lists.
+
+    Raises
+    ------
+    BadDataset
+        If the table is missing or malformed.
+    BadSettings
+        If the label asked for is neither ``any`` nor a type of bleed.
+    """
+    del headers
+    request.refuse("in CT-ICH", "patient_column")
+    kind = (request.label or "any").casefold()
+    if kind not in ("any", *BLEED_TYPES):
+        raise BadSettings(f"--label {request.label}: CT-ICH has any, {', '.join(BLEED_TYPES)}")
+    path = _table_path(folder, request)
+    if path is None:
+        raise BadDataset(f"{folder.root} holds no hemorrhage_diagnosis.csv")
+    pictures, claims, failures = _brain_slices(folder), [], []
+    for number, values in _rows(Table.open(path)).items():
+        name = f"patient {number[0]:03}, slice {number[1]}"
+        if number not in pictures:
+            failures.append(
+                Failure(name, "index", f"named in {path.name}, but its brain picture is not there")
+            )
+        elif len(values) > 1:
+            failures.append(
+                Failure(str(pictures[number]), "index", f"{path.name} contradicts itself about {name}")
+            )
+        else:
+            claims.append(_claim_of(folder, pictures[number], number, kind, next(iter(values))))
+    claimed = {claim.path for claim in claims} | {Path(failure.path) for failure in failures}
+    unlabelled = [picture for picture in pictures.values() if picture not in claimed]
+    aside = len(folder.slices) - len(pictures)
+    return Claims(
+        slices=claims,
+        failures=failures,
+        notes=[f"labels: {kind} by {path.name}", f"{aside} bone-window pictures and outlines left aside"],
+        warnings=[f"{len(unlabelled)} brain pictures have no row in {path.name}"] if unlabelled else [],
+        patients_from=f"column 'PatientNumber' of {path.name}",
+        positive=HAEMORRHAGE if kind == "any" else kind,
+    )
+
+
+def _table_path(folder: Folder, request: Request) -> Path | None:
+    if request.labels is not None:
+        return request.labels if request.labels.stem.startswith("hemorrhage_diagnosis") else None
+    return next((path for path in folder.tables if path.stem.startswith("hemorrhage_diagnosis")), None)
+
+
+def _brain_slices(folder: Folder) -> dict[tuple[int, int], Path]:
+    """Brain-window pictures by patient and slice number."""
+    return {
+        (int(path.parent.parent.name), int(path.stem)): path
+        for path in folder.pictures
+        if path.parent.name == "brain" and path.stem.isdecimal() and path.parent.parent.name.isdecimal()
+    }
+
+
+def _rows(table: Table) -> dict[tuple[int, int], set[tuple[tuple[str, bool], ...]]]:
+    """What the table says of each slice: flags by type of bleed, and by no haemorrhage at all."""
+    wanted = ("PatientNumber", "SliceNumber", _NO_HAEMORRHAGE, *BLEED_TYPES)
+    columns = {name: table.column(name) for name in wanted}
+    missing = [name for name, heading in columns.items() if heading is None]
+    if missing:
+        raise BadDataset(f"{table.path} has no column {missing[0]}")
+    said = defaultdict(set)
+    for line, values in table.rows():
+        cells = {name: values[heading] for name, heading in columns.items()}
+        try:
+            number = int(cells["PatientNumber"]), int(cells["SliceNumber"])
+            flags = {name: {"0": False, "1": True}[cells[name]] for name in (_NO_HAEMORRHAGE, *BLEED_TYPES)}
+        except (KeyError, ValueError) as error:
+            raise BadDataset(f"{table.path}, line {line}: {error} is not a number or flag") from error
+        said[number].add(tuple(flags.items()))
+        # A row that says both bleed and no bleed is no statement; count it as two.
+        if flags[_NO_HAEMORRHAGE] == any(flags[name] for name in BLEED_TYPES):
+            said[number].add(())
+    return dict(said)
+
+
+def _claim_of(
+    folder: Folder, path: Path, number: tuple[int, int], kind: str, flags: tuple[tuple[str, bool], ...]
+) -> Claim:
+    is_set = dict(flags)
+    if kind == "any":
+        label = NORMAL if is_set[_NO_HAEMORRHAGE] else HAEMORRHAGE
+    else:
+        label = kind if is_set[kind] else f"no {kind}"
+    patient = f"{number[0]:03}"
+    return Claim(path, folder.name_of(path), label, patient, patient, float(number[1]))

@@ -1,0 +1,131 @@
+"""A tree of DICOM files: patient, study and position from the tags, labels from a table if there is one."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from features.failures import Failure
+from features.layouts.claims import Claim, Claims, Headers, Request
+from features.layouts.folder import Folder
+from features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
+from features.layouts.labels_csv import Finder, patients_from
+from features.slices import DicomTags
+from models.errors import BadDataset
+
+__all__ = ["NAME", "claim", "recognise"]
+
+NAME = "dicom-tree"
+
+Key = Path | str
+
+
+def recognise(folder: Folder, request: Request) -> bool:
+    """Whether most slices are DICOM."""
+    del request
+    return len(folder.dicom) > len(folder.pictures)
+
+
+def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
+    """Describe every DICOM file, with the label that the table has for its instance, file, study or patient.
+
+    Files without a label stay in: they can be embedded and predicted, though not trained on.
+
+    Raises
+    ------
+    BadDataset
+        If there is a table and none of its rows fits a file.
+    """
+    headers.read(folder.dicom)
+    tags = {path: headers.get(path).tags for path in folder.dicom if headers.get(path)}
+    tags = {path: found for path, found in tags.items() if found}
+    table = find_label_table(folder, request)
+    warnings = []
+    if len(folder.pictures) > 0:
+        warnings.append(f"{len(folder.pictures)} pictures among the DICOM files are left out")
+    if table is None:
+        request.refuse("without a table of labels", "label", "patient_column")
+        slices = [Claim(path, _slice_id(folder, path, found)) for path, found in tags.items()]
+        return Claims(slices, warnings=warnings)
+    key, rows_of, failures = _keyed(folder, table, tags)
+    key_of = {path: _KEYS[key](path, found) for path, found in tags.items()}
+    slices, without = [], 0
+    for path, found in tags.items():
+        row = agreed(rows_of[key_of[path]]) if key_of[path] in rows_of else LabelRow(0)
+        if isinstance(row, str):
+            failures.append(Failure(str(path), "index", row))
+            continue
+        without += not row.label
+        slices.append(_claim_of(path, _slice_id(folder, path, found), row))
+    if without:
+        warnings.append(f"{without} of {len(slices)} DICOM files have no label in {table.name}")
+    unused = [name for name in rows_of if name not in set(key_of.values())]
+    if unused:
+        warnings.append(
+            f"{len(unused)} of {len(rows_of)} entries of {table.name} fit no file here (first: {unused[0]})"
+        )
+    heading = table.columns["label"]
+    return Claims(
+        slices=slices,
+        failures=failures,
+        notes=[f"labels: column {heading!r} of {folder.name_of(table.table.path)}, by {key}"],
+        warnings=warnings,
+        patients_from=patients_from(table) if key in ("SOPInstanceUID", "file") else "",
+    )
+
+
+_KEYS: dict[str, Callable[[Path, DicomTags], Key]] = {
+    "SOPInstanceUID": lambda path, tags: tags.sop_instance_uid,
+    "file": lambda path, tags: path,
+    "study": lambda path, tags: tags.study,
+    "patient": lambda path, tags: tags.patient,
+}
+# Column of the table -> what its values may be, in the order in which they are tried.
+_COLUMNS = {
+    "uid": ("SOPInstanceUID",),
+    "path": ("file",),
+    "id": ("SOPInstanceUID", "file", "study", "patient"),
+    "study": ("study",),
+    "patient": ("patient",),
+}
+
+
+def _keyed(
+    folder: Folder, table: LabelTable, tags: dict[Path, DicomTags]
+) -> tuple[str, dict[Key, list[LabelRow]], list[Failure]]:
+    """Find out by what the table names slices: the first column and kind of key with a hit.
+
+    Returns
+    -------
+    tuple
+        Kind of key, rows by key, and failures for files that the table names and that are not there.
+    """
+    rows = list(table.rows())
+    finder = Finder(folder, table.table.path.parent)
+    for column in _COLUMNS:
+        if column not in table.columns:
+            continue
+        for kind in _COLUMNS[column]:
+            rows_of, failures = defaultdict(list), []
+            for row in rows:
+                key: Key = getattr(row, column)
+                if kind == "file":
+                    key = finder.find(key)
+                    if isinstance(key, str):
+                        reason = f"{table.name}, line {row.line}: {key}"
+                        failures.append(Failure(getattr(row, column), "index", reason))
+                        continue
+                rows_of[key].append(row)
+            if any(_KEYS[kind](path, found) in rows_of for path, found in tags.items()):
+                return kind, dict(rows_of), failures
+    raise BadDataset(
+        f"no row of {table.table.path} fits a DICOM file here: neither by SOPInstanceUID nor by file, study or "
+        "patient"
+    )
+
+
+def _slice_id(folder: Folder, path: Path, tags: DicomTags) -> str:
+    return tags.sop_instance_uid or folder.name_of(path)
+
+
+def _claim_of(path: Path, slice_id: str, row: LabelRow) -> Claim:
+    return Claim(path, slice_id, row.label, row.patient, row.study, row.position, row.part)

@@ -1,0 +1,107 @@
+"""RSNA 2019 intracranial haemorrhage as published: ID_xxx.dcm files and stage_2_train.csv, any part of them.
+
+The table has six lines a slice, ``ID_0123abcd_any,0`` and one for each type of bleed (Flanders et al.,
+"Construction of a Machine Learning Dataset through Collaboration: The RSNA 2019 Brain CT Hemorrhage
+Challenge", Radiology: Artificial Intelligence 2020, 2(3), e190211). Patient, study and position come from the tags.
+"""
+
+import re
+from collections import defaultdict
+from itertools import islice
+
+from features.failures import Failure
+from features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from features.layouts.claims import Claim, Claims, Headers, Request
+from features.layouts.folder import Folder
+from features.layouts.table import Table, bare
+from models.errors import BadDataset, BadSettings
+
+__all__ = ["NAME", "claim", "recognise"]
+
+NAME = "rsna"
+_KINDS = ("any", *BLEED_TYPES)
+_ID = re.compile(rf"(ID_[0-9a-zA-Z]+)_({'|'.join(_KINDS)})")
+
+
+def recognise(folder: Folder, request: Request) -> bool:
+    """Whether there are DICOM files called ID_..., and a table whose first line is about such an id."""
+    has_slices = any(path.stem.startswith("ID_") for path in folder.dicom)
+    return has_slices and _table(folder, request) is not None
+
+
+def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
+    """Describe those DICOM files that have a label.
+
+    Raises
+    ------
+    BadDataset
+        If the table is missing or malformed, or fits no file.
+    BadSettings
+        If the label asked for is neither ``any`` nor a type of bleed.
+    """
+    del headers
+    request.refuse("in RSNA 2019", "patient_column")
+    kind = (request.label or "any").casefold()
+    if kind not in _KINDS:
+        raise BadSettings(f"--label {request.label}: RSNA 2019 has {', '.join(_KINDS)}")
+    table = _table(folder, request)
+    if table is None:
+        raise BadDataset(
+            f"{folder.root} holds no table like stage_2_train.csv, with lines like ID_0123abcd_any,0"
+        )
+    labels = _labels(table, kind)
+    claims, failures, without = [], [], 0
+    for path in folder.dicom:
+        values = labels.get(path.stem, set())
+        if not values:
+            without += 1
+        elif len(values) > 1:
+            failures.append(
+                Failure(str(path), "index", f"{table.path.name} says both 0 and 1 about {path.stem}")
+            )
+        else:
+            claims.append(Claim(path, path.stem, _class_name(kind, 1 in values)))
+    if not claims:
+        raise BadDataset(f"no id of {table.path} fits a file below {folder.root}")
+    notes = [f"labels: {kind} by {table.path.name}"]
+    notes += (
+        [f"{len(labels) - len(claims):,} labelled slices are not here"] if len(labels) > len(claims) else []
+    )
+    return Claims(
+        slices=claims,
+        failures=failures,
+        notes=notes,
+        warnings=[f"{without} files have no label in {table.path.name} and are left out"] if without else [],
+        positive=_class_name(kind, True),
+    )
+
+
+def _table(folder: Folder, request: Request) -> Table | None:
+    for path in folder.tables if request.labels is None else [request.labels]:
+        if request.labels is None and "train" not in path.stem:
+            continue
+        table = Table.open(path)
+        if [bare(heading) for heading in table.headings] != ["id", "label"]:
+            continue
+        if all(_ID.fullmatch(values[table.headings[0]]) for _, values in islice(table.rows(), 1)):
+            return table
+    return None
+
+
+def _labels(table: Table, kind: str) -> dict[str, set[int]]:
+    """What the table says of each slice, by its id; a few published ids stand there twice."""
+    id_heading, label_heading = table.headings
+    labels = defaultdict(set)
+    for line, values in table.rows():
+        match = _ID.fullmatch(values[id_heading])
+        if match is None or values[label_heading] not in ("0", "1"):
+            raise BadDataset(f"{table.path}, line {line}: expected ID_..._TYPE and 0 or 1")
+        if match[2] == kind:
+            labels[match[1]].add(int(values[label_heading]))
+    return dict(labels)
+
+
+def _class_name(kind: str, is_set: bool) -> str:
+    if kind == "any":
+        return HAEMORRHAGE if is_set else NORMAL
+    return kind if is_set else f"no {kind}"

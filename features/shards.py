@@ -17,7 +17,7 @@ from features.storefile import CHUNK_ROWS, RowKeys, seal_problem, write_store_fi
 from models.errors import DamagedStore
 from models.progress import Progress, silent
 
-__all__ = ["Shards", "merge"]
+__all__ = ["Shards", "merge", "parts_of"]
 
 _LOG = logging.getLogger("haemo")
 _BLOCK_ROWS = 16 * CHUNK_ROWS
@@ -39,7 +39,8 @@ class Shards:
     """
 
     def __init__(self, store_path: Path, fingerprint: Fingerprint, dtype: str, notes: dict[str, str]):
-        self.folder = Path(store_path).with_suffix(".parts")
+        self._store_path = Path(store_path)
+        self.folder = self._store_path.with_suffix(".parts")
         self._fingerprint = fingerprint
         self._dtype = dtype
         self._notes = notes
@@ -62,17 +63,15 @@ class Shards:
     @property
     def paths(self) -> list[Path]:
         """The finished parts, oldest first."""
-        return sorted(self.folder.glob("part-*.h5"))
+        return parts_of(self._store_path)
 
-    def adopt(self, remedy: str, discard_others: bool = False) -> None:
+    def adopt(self, discard_others: bool = False) -> None:
         """Take over what an earlier, interrupted extraction left; damaged parts are deleted and named.
 
         Parameters
         ----------
-        remedy : str
-            What to do about parts that were made in another way.
         discard_others : bool
-            Delete such parts instead.
+            Delete parts that were made in another way.
 
         Raises
         ------
@@ -95,7 +94,11 @@ class Shards:
             if found != self._fingerprint and discard_others:
                 path.unlink()
                 continue
-            found.require(self._fingerprint, f"{self.folder}, left by an interrupted run,", remedy)
+            found.require(
+                self._fingerprint,
+                f"{self.folder}, left by an interrupted run,",
+                f"Finish that with the options it was begun with, or delete {self.folder}",
+            )
             self._number = int(path.stem.removeprefix("part-"))
 
     def put(self, keys: RowKeys, embeddings: np.ndarray, files: Sequence[KnownFile]) -> None:
@@ -141,6 +144,11 @@ class Shards:
             shutil.rmtree(self.folder)
 
 
+def parts_of(store_path: Path) -> list[Path]:
+    """The finished parts beside a store, oldest first."""
+    return sorted(Path(store_path).with_suffix(".parts").glob("part-*.h5"))
+
+
 def merge(
     store_path: Path,
     sources: Sequence[FeatureStore],
@@ -179,7 +187,7 @@ def merge(
     place = {content: index for index, content in enumerate(order)}
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for number, source in enumerate(sources):
-        for row, key in enumerate(zip(source.keys.contents, source.keys.variants, strict=True)):
+        for row, key in enumerate(source.keys.pairs()):
             if keep_others or key[0] in place:
                 found.setdefault(key, (number, row))
     # Sorting is stable: what is not in the manifest keeps the order in which it was found.

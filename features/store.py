@@ -84,12 +84,12 @@ class FeatureStore:
         self.keys = RowKeys(
             self._text_column("slice_id"), self._text_column("content"), self._file["variant"][:].tolist()
         )
-        self._rows = {
-            key: row for row, key in enumerate(zip(self.keys.contents, self.keys.variants, strict=True))
-        }
-        contents = Contents(contents_path(self.path))
-        self._content_of = dict(zip(self.keys.slice_ids, self.keys.contents, strict=True))
-        self._content_of.update((known.slice_id, known.content) for known in contents)
+        self._rows = {pair: row for row, pair in enumerate(self.keys.pairs())}
+        beside = contents_path(self.path)
+        if beside.exists():
+            self._content_of = {known.slice_id: known.content for known in Contents(beside)}
+        else:
+            self._content_of = dict(zip(self.keys.slice_ids, self.keys.contents, strict=True))
 
     def _text_column(self, name: str) -> list[str]:
         return self._file[name].asstr(errors="surrogateescape")[:].tolist()

@@ -63,6 +63,10 @@ class RowKeys:
     def __len__(self) -> int:
         return len(self.slice_ids)
 
+    def pairs(self) -> list[tuple[str, int]]:
+        """Content and variant of every row: what a row is found by."""
+        return list(zip(self.contents, self.variants, strict=True))
+
 
 def row_checksum(slice_id: str, content: str, variant: int, embedding: np.ndarray) -> str:
     """Sha256 over all that one row holds.

@@ -1,0 +1,221 @@
+"""Stage one of a run: from its manifest to its feature store."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.claim import claim
+from features.extract import ExtractionReport, embedding_fingerprint, extract_features
+from features.preprocess import Preprocessing
+from features.shards import parts_of
+from features.store import FeatureStore
+from models.errors import HaemoError, MissingStep, TooFewData
+from models.progress import Progress, silent
+from pipeline.run import RunDirectory
+
+if TYPE_CHECKING:
+    from models.alexnet import Extractor
+
+__all__ = ["ExtractionSettings", "load_stage_one", "make_features", "stage_one_of"]
+
+_LOG = logging.getLogger("haemo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionSettings:
+    """How embeddings are made.
+
+    Attributes
+    ----------
+    layer : {'fc7', 'fc6', 'pool5'}
+    weights : str
+        ``auto``, ``trunk``, ``random`` or a file.
+    seed : int
+        Of random weights.
+    precision : {'auto', 'float32', 'bfloat16', 'float16'}
+    device : {'auto', 'cpu', 'cuda'}
+    window : str
+        ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
+    dtype : {'float32', 'float16'}
+        How embeddings are kept.
+    """
+
+    layer: str = "fc7"
+    weights: str = "auto"
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    window: str = "brain"
+    dtype: str = "float32"
+
+
+def load_stage_one(
+    settings: ExtractionSettings,
+    notes: dict[str, str] | None = None,
+    batch: int | None = None,
+    progress: Progress = silent,
+) -> tuple["Extractor", Preprocessing]:
+    """Make the network and the preprocessing, and say out loud which device, weights and precision are used.
+
+    Parameters
+    ----------
+    settings : ExtractionSettings
+    notes : dict of str to str, optional
+        Of the store that is carried on: the same engine and batch give the same bits.
+    batch : int, optional
+        Slices per pass of the network.
+    progress : Progress
+    """
+    from models.alexnet import load_extractor
+    from models.engine import Engine, resolve_device, resolve_precision
+    from models.weights import resolve_weights
+
+    preprocessing = Preprocessing.for_window(settings.window)
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    engine = None
+    if notes and "engine" in notes:
+        noted = Engine.parse(notes["engine"])
+        if (noted.device, noted.precision) == (device, precision):
+            engine, batch = noted, batch or int(notes["batch"])
+    weights = resolve_weights(settings.weights, settings.seed, settings.layer, progress)
+    extractor = load_extractor(weights, settings.layer, precision, device, engine=engine, batch=batch)
+    _LOG.info(
+        "network: AlexNet to %s (%d numbers a slice) on %s",
+        settings.layer,
+        extractor.dimension,
+        extractor.engine,
+    )
+    return extractor, preprocessing
+
+
+def make_features(
+    run: RunDirectory,
+    settings: ExtractionSettings,
+    *,
+    rotations: str = "none",
+    batch: int | None = None,
+    workers: int | None = None,
+    new: bool = False,
+    progress: Progress = silent,
+) -> ExtractionReport:
+    """Embed the slices of a run that are not embedded yet, and write features.h5, failures.csv and run.json.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    settings : ExtractionSettings
+    rotations : {'none', 'paper'}
+    batch, workers, new
+        As for `load_stage_one` and `extract_features`.
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If the run has not been indexed.
+    RunLocked
+        If another process is making features for this run.
+    TooFewData
+        If not one slice could be used.
+    HaemoError, OSError
+        As `extract_features` raises them.
+    """
+    manifest = run.manifest()
+    start = time.monotonic()
+    with claim(run.path):
+        extractor, preprocessing = load_stage_one(settings, _notes(run, new), batch, progress)
+        report = extract_features(
+            manifest,
+            run.store_path,
+            extractor,
+            preprocessing,
+            rotations=rotations,
+            dtype=settings.dtype,
+            workers=workers,
+            new=new,
+            progress=progress,
+        )
+        run.replace_failures("features", report.failures)
+        if not report.cached + report.computed:
+            raise TooFewData(_nothing_usable(run, report))
+        run.record(
+            "features",
+            settings=asdict(_lasting(settings)),
+            rotations=rotations,
+            weights=extractor.weights.origin,
+            device=extractor.engine.device,
+            engine=str(extractor.engine),
+            batch=extractor.batch,
+            slices={
+                "cached": report.cached,
+                "computed": report.computed,
+                "failed": len(report.failures),
+            },
+            embeddings=report.rows,
+            fingerprint=report.fingerprint.facts,
+            fingerprint_sha256=report.fingerprint.hash,
+            seconds=round(time.monotonic() - start, 3),
+        )
+    return report
+
+
+def stage_one_of(
+    run: RunDirectory, device: str = "auto", progress: Progress = silent
+) -> tuple["Extractor", Preprocessing]:
+    """Make again the network and preprocessing that a run's features came from, to embed new slices alike.
+
+    Raises
+    ------
+    MissingStep
+        If the run has no features, or they were imported.
+    FingerprintMismatch
+        If the weights at hand are not the ones the features were made with.
+    """
+    with FeatureStore(run.store_path) as store:
+        fingerprint, notes, dtype = store.fingerprint, store.notes, store.dtype
+    recorded: dict[str, Any] = run.read_record().get("steps", {}).get("features", {}).get("settings", {})
+    if not recorded:
+        raise MissingStep(
+            f"{run.record_path} does not say how the features of {run} were made, as with imported ones; "
+            f"new slices can only be embedded in a run made by: haemo features --run {run}"
+        )
+    settings = replace(
+        ExtractionSettings(**recorded), device=device, precision=fingerprint.facts["precision"]
+    )
+    extractor, preprocessing = load_stage_one(settings, notes, progress=progress)
+    fingerprint.require(
+        embedding_fingerprint(extractor, preprocessing, dtype),
+        str(run.store_path),
+        "New slices cannot be scored with other features; bring back the weights the run was made with",
+    )
+    return extractor, preprocessing
+
+
+def _notes(run: RunDirectory, new: bool) -> dict[str, str]:
+    """Notes of what will be carried on: the store or, where it is begun only, its first part."""
+    for path in [*([] if new else [run.store_path]), *parts_of(run.store_path)]:
+        try:
+            with FeatureStore(path) as store:
+                return store.notes
+        except HaemoError:
+            continue  # not there, or damaged: the extraction deals with it
+    return {}
+
+
+def _lasting(settings: ExtractionSettings) -> ExtractionSettings:
+    """Settings that mean the same from every working directory."""
+    path = Path(settings.weights)
+    return replace(settings, weights=str(path.resolve())) if path.is_file() else settings
+
+
+def _nothing_usable(run: RunDirectory, report: ExtractionReport) -> str:
+    if not report.failures:
+        return f"{run.manifest_path} lists no slices; index a folder that has some"
+    first = report.failures[0]
+    return (
+        f"none of the {len(report.failures)} slices could be used (see {run.failures_path}); "
+        f"{first.path}: {first.reason}"
+    )

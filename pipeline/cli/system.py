@@ -83,7 +83,7 @@ def demo(run_path: Path, patients: int, seed: int, weights: str) -> int:
         *([head, *run, *seeded] for head in ("svm", "softmax", "mlp")),
         ["compare", *run],
         ["report", *run],
-        ["predict", *run, "--head", "svm", str(slices / "patient-0000")],
+        ["predict", *run, "--head", "svm", str(slices / "P0001")],
     ]
     if (slices / "cohort.json").exists():
         click.echo(f"{slices} is there already; delete it for a new cohort")

@@ -1,0 +1,117 @@
+"""``haemo doctor`` and the top of the command line: what a person sees before any data is there."""
+
+import importlib
+import os
+import shutil
+from collections import namedtuple
+
+import pytest
+
+import pipeline.doctor
+from models.errors import DamagedStore
+from pipeline.cli import COMMANDS, cli, main
+from pipeline.doctor import Check, Status, examine
+
+
+def by_name(checks):
+    return {check.name: check for check in checks}
+
+
+def test_this_machine_can_run_the_pipeline(tmp_path):
+    checks = by_name(examine(tmp_path / "not" / "there" / "yet"))
+    for name in ("python", "torch and torchvision", "device", "bfloat16", "DICOM decoders"):
+        assert checks[name].status is Status.PASS, checks[name]
+    assert str(tmp_path) in checks["run folder"].detail
+
+
+def test_missing_weights_come_with_a_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    sources = [check for check in examine(tmp_path) if check.name.startswith("weights")]
+    assert len(sources) == 2
+    for check in sources:
+        assert check.status is Status.WARN
+        assert "--weights" in check.remedy
+
+
+def test_a_full_disk_and_a_locked_folder_are_told_apart(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**8))
+    check = by_name(examine(tmp_path))["run folder"]
+    assert (check.status, check.remedy != "") == (Status.WARN, True)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    check = by_name(examine(tmp_path))["run folder"]
+    assert check.status is Status.FAIL
+    assert "cannot be written to" in check.detail
+
+
+def test_a_mismatched_torchvision_fails_with_the_command_that_mends_it(tmp_path, monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    check = by_name(examine(tmp_path))["torch and torchvision"]
+    assert check.status is Status.FAIL
+    assert "pip install --force-reinstall torch torchvision" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("checks", "code"),
+    [
+        ([Check("a", Status.PASS, "fine"), Check("b", Status.WARN, "meh", "do this")], 0),
+        ([Check("a", Status.FAIL, "broken", "mend it")], 1),
+    ],
+)
+def test_doctor_exits_with_one_only_when_something_fails(checks, code, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda folder: checks)
+    assert main(["doctor"]) == code
+    out = capsys.readouterr().out
+    for check in checks:
+        assert f"{check.status.value}  {check.name}: {check.detail}" in out
+        if check.remedy:
+            assert f"-> {check.remedy}" in out
+
+
+def test_help_lists_every_command_with_a_sentence(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name} " in out
+        assert cli.get_command(None, name).get_short_help_str()
+
+
+def test_a_wrong_option_is_wrong_usage(capsys):
+    assert main(["doctor", "--hurry"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_a_mistyped_command_is_wrong_usage(capsys):
+    assert main(["svn"]) == 2
+    assert "svn" in capsys.readouterr().err
+
+
+def test_an_error_is_one_line_and_its_exit_code(monkeypatch, capsys):
+    def fail(folder):
+        raise DamagedStore("features.h5 is damaged; run: haemo verify")
+
+    monkeypatch.setattr(pipeline.doctor, "examine", fail)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == "error: features.h5 is damaged; run: haemo verify\n"
+
+
+def test_an_operating_system_error_names_the_file(monkeypatch, capsys):
+    def fail(folder):
+        raise OSError(28, "No space left on device", "/data/features.h5")
+
+    monkeypatch.setattr(pipeline.doctor, "examine", fail)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == "error: /data/features.h5: No space left on device\n"
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline.doctor, "examine", interrupt)
+    assert main(["doctor"]) == 130
+    assert "goes on from there" in capsys.readouterr().err

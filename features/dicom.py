@@ -65,8 +65,8 @@ def decode_dicom(data: bytes) -> Slice:
     HU = stored value x Rescale Slope + Rescale Intercept, in float32. Before that, stored values are
     complemented where the file is MONOCHROME1 (such a file holds air bright, so that viewers show it black),
     and 12-bit values that wrapped around are unwrapped (see `_is_wrapped`). Pixels that equal Pixel Padding
-    Value, or lie between it and Pixel Padding Range Limit, become air, -1000 HU. Windows stored in the file are
-    not used.
+    Value, or lie between it and Pixel Padding Range Limit, become air, -1000 HU. Windows stored in the file
+    are not used.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """PhysioNet CT-ICH as published in pictures: Patients_CT/NNN/brain/N.jpg and hemorrhage_diagnosis.csv.
 
 82 patients, 2,501 slices (Hssayeni et al., "Intracranial Hemorrhage Segmentation Using a Deep
-Convolutional Model", Data 2020, 5(1), 14). Of each slice there is a picture in the brain window, one in the bone window, and
-N_HGE_Seg.jpg with the outline where there is a bleed. The brain window is what is indexed.
+Convolutional Model", Data 2020, 5(1), 14). Of each slice there is a picture in the brain window, one in the
+bone window, and N_HGE_Seg.jpg with the outline where there is a bleed. The brain window is what is indexed.
 """
 
 from collections import defaultdict

@@ -118,8 +118,8 @@ def _keyed(
             if any(_KEYS[kind](path, found) in rows_of for path, found in tags.items()):
                 return kind, dict(rows_of), failures
     raise BadDataset(
-        f"no row of {table.table.path} fits a DICOM file here: neither by SOPInstanceUID nor by file, study or "
-        "patient"
+        f"no row of {table.table.path} fits a DICOM file here, neither by SOPInstanceUID nor by file, study "
+        "or patient"
     )
 
 

@@ -211,7 +211,7 @@ def _rows(claims: list[Claim], headers: Headers) -> list[ManifestRow]:
             found = [headers.get(rows[member].path) for member in members]
             for member, position in zip(members, _positions(found), strict=True):
                 rows[member] = replace(rows[member], position=position)
-    return sorted(rows, key=lambda row: row.slice_id)
+    return sorted(rows, key=lambda row: (row.path, row.slice_id))
 
 
 def _positions(headers: list[SliceHeader]) -> list[float | None]:

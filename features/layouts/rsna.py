@@ -2,7 +2,8 @@
 
 The table has six lines a slice, ``ID_0123abcd_any,0`` and one for each type of bleed (Flanders et al.,
 "Construction of a Machine Learning Dataset through Collaboration: The RSNA 2019 Brain CT Hemorrhage
-Challenge", Radiology: Artificial Intelligence 2020, 2(3), e190211). Patient, study and position come from the tags.
+Challenge", Radiology: Artificial Intelligence 2020, 2(3), e190211). Patient, study and position come from the
+tags.
 """
 
 import re

@@ -22,7 +22,6 @@ __all__ = ["AIR_HU", "decode_dicom", "read_dicom_header"]
 AIR_HU = -1000.0
 
 _WRAPS_FROM = 3096
-_ELEMENT_START = 8
 _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 _IMAGE_TYPE = 0x00080008
 _SOP_CLASS_UID = 0x00080016
@@ -116,8 +115,8 @@ def read_dicom_header(stream: BinaryIO) -> SliceHeader:
     header.rescale()
     # The stream stands at the pixel data, where they are not deflated with all the rest.
     if header.syntax in _NATIVE:
-        place = stream.tell()
-        _check_length(header, stream.seek(0, os.SEEK_END) - place - _ELEMENT_START)
+        start = stream.tell() + (8 if header.syntax.is_implicit_VR else 12)
+        _check_length(header, stream.seek(0, os.SEEK_END) - start)
     elif header.syntax != uid.DeflatedExplicitVRLittleEndian:
         _decoder(header.syntax)
     tags = DicomTags(

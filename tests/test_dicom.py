@@ -1,0 +1,266 @@
+"""DICOM slices: Hounsfield units as the reference reader gives them, and a reason for every refusal."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from cohorts import ct_values, dicom_dataset, save_dicom
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import uid
+from pydicom.data import get_testdata_file
+from pydicom.pixels import apply_rescale
+
+from features.dicom import AIR_HU, decode_dicom, read_dicom_header
+from features.slices import content_hash, read_header, read_slice
+from models.errors import UnreadableSlice
+
+CT = get_testdata_file("CT_small.dcm")
+
+
+def saved(dataset: pydicom.Dataset) -> bytes:
+    stream = BytesIO()
+    save_dicom(dataset, stream)
+    return stream.getvalue()
+
+
+def hu(dataset: pydicom.Dataset) -> np.ndarray:
+    """What pydicom's own helpers make of a file, in float64."""
+    return apply_rescale(pydicom.dcmread(BytesIO(saved(dataset))).pixel_array, dataset).astype(np.float64)
+
+
+def edited(name: str, **tags) -> bytes:
+    """A file that pydicom ships, with tags changed; None deletes one."""
+    dataset = pydicom.dcmread(get_testdata_file(name))
+    for keyword, value in tags.items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+    return saved(dataset)
+
+
+def test_hounsfield_units_are_those_of_the_reference_reader():
+    dataset = pydicom.dcmread(CT)
+    slice_ = read_slice(Path(CT))
+    assert slice_.pixels.dtype == np.float32
+    np.testing.assert_array_equal(slice_.pixels, hu(dataset))
+    assert slice_.is_hu
+    assert slice_.mode == "DICOM int16"
+    assert slice_.spacing_mm == pytest.approx((0.661468, 0.661468))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kind=st.sampled_from([np.int16, np.uint16, np.uint8, np.int8]),
+    bits=st.integers(5, 16),
+    slope=st.sampled_from([1, 2, 0.5, 0.1]),
+    intercept=st.sampled_from([-1024, -2000.5, -8192]),
+    seed=st.integers(0, 99),
+)
+def test_any_pixel_type_and_rescale_agree_with_the_reference_reader(kind, bits, slope, intercept, seed):
+    width = 8 * np.dtype(kind).itemsize
+    stored = np.random.default_rng(seed).integers(0, 2**width, (5, 7)).astype(f"u{width // 8}").view(kind)
+    dataset = dicom_dataset(
+        stored,
+        BitsStored=min(bits, width),
+        HighBit=min(bits, width) - 1,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+    )
+    ours = decode_dicom(saved(dataset)).pixels
+    np.testing.assert_allclose(ours, hu(dataset), rtol=3e-7, atol=2e-3)
+
+
+def test_unsigned_values_do_not_overflow():
+    stored = np.array([[0, 24], [1024, 4095]], np.uint16)
+    np.testing.assert_array_equal(
+        decode_dicom(saved(dicom_dataset(stored))).pixels, [[-1024, -1000], [0, 3071]]
+    )
+
+
+def test_monochrome1_is_read_as_the_same_slice_in_monochrome2():
+    stored = ct_values(1, kind=np.uint16)
+    plain = dicom_dataset(stored, BitsStored=12, HighBit=11)
+    inverted = dicom_dataset(
+        4095 - stored, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME1"
+    )
+    assert content_hash(decode_dicom(saved(plain))) == content_hash(decode_dicom(saved(inverted)))
+    signed = ct_values(1) - np.int16(1024)
+    plain = dicom_dataset(signed, RescaleIntercept=0)
+    inverted = dicom_dataset(-1 - signed, RescaleIntercept=0, PhotometricInterpretation="MONOCHROME1")
+    assert content_hash(decode_dicom(saved(plain))) == content_hash(decode_dicom(saved(inverted)))
+
+
+def test_padding_becomes_air():
+    stored = np.array([[-2000, -2000, 5], [-1999, 40, -2000]], np.int16)
+    pixels = decode_dicom(saved(dicom_dataset(stored, RescaleIntercept=0, PixelPaddingValue=-2000))).pixels
+    np.testing.assert_array_equal(pixels, [[AIR_HU, AIR_HU, 5], [-1999, 40, AIR_HU]])
+
+
+def test_a_range_of_padding_becomes_air_in_either_direction():
+    stored = np.array([[-2000, -1900, -1800], [-1700, 40, 60]], np.int16)
+    for value, limit in ((-2000, -1800), (-1800, -2000)):
+        dataset = dicom_dataset(
+            stored, RescaleIntercept=0, PixelPaddingValue=value, PixelPaddingRangeLimit=limit
+        )
+        pixels = decode_dicom(saved(dataset)).pixels
+        np.testing.assert_array_equal(pixels, [[AIR_HU] * 3, [-1700, 40, 60]])
+
+
+def test_padding_of_the_wrong_signedness_is_still_padding():
+    dataset = dicom_dataset(np.array([[-2000, 30]], np.int16), RescaleIntercept=0)
+    dataset.add_new(0x00280120, "US", 65536 - 2000)
+    np.testing.assert_array_equal(decode_dicom(saved(dataset)).pixels, [[AIR_HU, 30]])
+
+
+def test_twelve_bit_values_that_wrapped_around_are_unwrapped():
+    wanted = np.array([[-1000, -1, 0], [40, 80, 3000]])
+    wrapped = dicom_dataset((wanted % 4096).astype(np.uint16), BitsStored=12, HighBit=11, RescaleIntercept=0)
+    np.testing.assert_array_equal(decode_dicom(saved(wrapped)).pixels, wanted)
+    # The same stored values are taken as they are where the file can hold air without wrapping.
+    sound = dicom_dataset(
+        (wanted % 4096).astype(np.uint16), BitsStored=12, HighBit=11, RescaleIntercept=-1024
+    )
+    np.testing.assert_array_equal(decode_dicom(saved(sound)).pixels, wanted % 4096 - 1024)
+
+
+def test_windows_in_the_file_change_nothing():
+    stored = ct_values(3)
+    windowed = dicom_dataset(stored, WindowCenter=[40, 80], WindowWidth=[80, 200])
+    assert content_hash(decode_dicom(saved(windowed))) == content_hash(
+        decode_dicom(saved(dicom_dataset(stored)))
+    )
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [uid.ImplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, uid.JPEG2000Lossless],
+    ids=lambda syntax: syntax.name,
+)
+def test_a_slice_is_the_same_in_every_lossless_syntax(syntax):
+    dataset = dicom_dataset(ct_values(4) - np.int16(1024), RescaleIntercept=0)
+    plain = decode_dicom(saved(dataset))
+    if syntax.is_encapsulated:
+        dataset.compress(syntax)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    data = saved(dataset)
+    assert content_hash(decode_dicom(data)) == content_hash(plain)
+    assert read_dicom_header(BytesIO(data)).size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "MR_small_jpeg_ls_lossless.dcm"],
+)
+def test_big_endian_and_compressed_files_hold_the_same_pixels(name):
+    as_ct = {"Modality": "CT", "SOPClassUID": uid.CTImageStorage, "RescaleSlope": 1, "RescaleIntercept": 0}
+    plain = decode_dicom(edited("MR_small_implicit.dcm", **as_ct))
+    assert content_hash(decode_dicom(edited(name, **as_ct))) == content_hash(plain)
+
+
+@pytest.mark.parametrize("name", ["693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm"])
+def test_jpeg_2000_agrees_with_the_reference_reader(name):
+    dataset = pydicom.dcmread(get_testdata_file(name))
+    ours = read_slice(Path(get_testdata_file(name))).pixels
+    theirs = apply_rescale(dataset.pixel_array, dataset)
+    padding = dataset.pixel_array == dataset.get("PixelPaddingValue", -99999)
+    np.testing.assert_array_equal(ours, np.where(padding, AIR_HU, theirs))
+
+
+def test_a_missing_decoder_names_the_extra(monkeypatch):
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", property(lambda decoder: False))
+    path = Path(get_testdata_file("693_J2KI.dcm"))
+    for read in (read_slice, read_header):
+        with pytest.raises(UnreadableSlice, match=r"JPEG 2000.*pip install 'haemo\[dicom\]'"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"Modality": "MR", "SOPClassUID": uid.MRImageStorage}, "modality MR is not CT"),
+        ({"NumberOfFrames": 2}, "with 2 frames: only single-frame CT is read"),
+        ({"SOPClassUID": uid.EnhancedCTImageStorage}, "Enhanced CT Image Storage"),
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "a colour picture"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "a colour picture"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
+        ({"RescaleIntercept": None}, "Hounsfield units are unknown"),
+        ({"RescaleSlope": 0}, "Hounsfield units are unknown"),
+        ({"RescaleType": "Z_EFF"}, "pixels are in Z_EFF"),
+        ({"BitsStored": 20}, "20 bits stored in 16"),
+        ({"Rows": 0, "Columns": 0}, "without a picture"),
+        ({"Rows": 0}, "the picture is empty"),
+        ({"Rows": 20000, "Columns": 20000}, "too many for one slice"),
+        ({"Rows": 64}, "the file is cut short: 2048 of 4096 bytes"),
+    ],
+)
+def test_what_is_no_ct_slice_is_refused_by_name_from_the_header(tags, reason):
+    data = saved(dicom_dataset(ct_values(0), **tags))
+    with pytest.raises(UnreadableSlice, match=reason):
+        decode_dicom(data)
+    with pytest.raises(UnreadableSlice, match=reason):
+        read_dicom_header(BytesIO(data))
+
+
+@pytest.mark.parametrize("name", ["MR_truncated.dcm", "rtplan.dcm", "test-SR.dcm", "liver_1frame.dcm"])
+def test_other_dicom_files_are_refused(name):
+    with pytest.raises(UnreadableSlice):
+        read_slice(Path(get_testdata_file(name)))
+    with pytest.raises(UnreadableSlice):
+        read_header(Path(get_testdata_file(name)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(fraction=st.floats(0, 0.9999))
+def test_a_file_cut_anywhere_is_refused(fraction):
+    data = Path(CT).read_bytes()
+    end = pydicom.dcmread(CT)["PixelData"].file_tell + 128 * 128 * 2
+    with pytest.raises(UnreadableSlice):
+        decode_dicom(data[: int(end * fraction)])
+
+
+def test_a_file_without_pixels_is_refused():
+    dataset = dicom_dataset(ct_values(0))
+    del dataset.PixelData
+    with pytest.raises(UnreadableSlice, match="holds no pixel data"):
+        decode_dicom(saved(dataset))
+    with pytest.raises(UnreadableSlice, match="holds no pixel data"):
+        read_dicom_header(BytesIO(saved(dataset)))
+
+
+def test_a_file_from_before_part_10_is_read(tmp_path):
+    dataset = dicom_dataset(ct_values(5))
+    path = tmp_path / "old.dcm"
+    plain = decode_dicom(saved(dataset))
+    del dataset.file_meta
+    dataset.save_as(path, implicit_vr=True, little_endian=True)
+    assert content_hash(read_slice(path)) == content_hash(plain)
+
+
+def test_tags_say_whose_and_where():
+    tags = read_header(Path(CT)).tags
+    assert (tags.patient, tags.instance_number) == ("1CT1", 1)
+    assert tags.sop_instance_uid == pydicom.dcmread(CT).SOPInstanceUID
+    assert tags.z_mm == pytest.approx(-75.7)
+
+
+def test_position_runs_along_the_tilted_normal():
+    angle = np.deg2rad(18.5)
+    axes = [1, 0, 0, 0, float(np.cos(angle)), float(np.sin(angle))]
+    heads = []
+    for z in (0.0, 10.0):
+        dataset = dicom_dataset(ct_values(0), ImagePositionPatient=[0, 0, z], ImageOrientationPatient=axes)
+        heads.append(read_dicom_header(BytesIO(saved(dataset))).tags.z_mm)
+    assert heads[1] - heads[0] == pytest.approx(10 * np.cos(angle), abs=1e-3)
+
+
+def test_improper_identifiers_are_read_without_a_warning():
+    dataset = dicom_dataset(
+        ct_values(0), SOPInstanceUID="ID_0123abcd", PatientID="Ä 1", StudyInstanceUID="ID_9"
+    )
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    tags = read_dicom_header(BytesIO(saved(dataset))).tags
+    assert (tags.sop_instance_uid, tags.patient, tags.study) == ("ID_0123abcd", "Ä 1", "ID_9")

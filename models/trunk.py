@@ -179,16 +179,18 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _numeric_dtype(name: str, *_: Any) -> np.dtype:
-    dtype = np.dtype(name)
+    """Give a dtype of its own: the pickle goes on to set its byte order."""
+    dtype = np.dtype(name, copy=True)
     if dtype.kind not in "fiu":
         raise pickle.UnpicklingError(f"arrays of {name!r} are not read")
     return dtype
 
 
-def _empty_array(kind: type, shape: tuple[int, ...], _: Any) -> np.ndarray:
+def _empty_array(kind: type, *_: Any) -> np.ndarray:
+    """Give the array whose shape, dtype and values the pickle then sets."""
     if kind is not np.ndarray:
         raise pickle.UnpicklingError(f"{kind!r} is not an array")
-    return np.empty(shape, dtype=np.uint8)
+    return np.empty(0, dtype=np.uint8)
 
 
 def read_arrays(content: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The feature store: embeddings of slices in one HDF5 file, found by what was seen and never by position."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -73,11 +74,7 @@ class FeatureStore:
                 f"{self.path} has layout {version}, this haemo reads up to {SCHEMA_VERSION}; update haemo"
             )
         self.fingerprint = Fingerprint.from_json(self._file.attrs["fingerprint"])
-        self.notes = {
-            name.removeprefix("note_"): value
-            for name, value in self._file.attrs.items()
-            if name.startswith("note_")
-        }
+        self.notes: dict[str, str] = json.loads(self._file.attrs["notes"])
         self._embedding = self._file["embedding"]
         self.dimension = int(self._embedding.shape[1])
         self.dtype = str(self._embedding.dtype)

@@ -6,6 +6,7 @@ file in the 512 bytes that HDF5 leaves to its user at the front: is there a flip
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -142,10 +143,10 @@ def _write(
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["fingerprint"] = fingerprint.to_json()
         file.attrs["fingerprint_sha256"] = fingerprint.hash
-        for package in ("haemo", "numpy", "h5py"):
-            file.attrs[f"version_{package}"] = metadata.version(package)
-        for name, value in sorted(notes.items()):
-            file.attrs[f"note_{name}"] = value
+        # JSON, and not an attribute each: up to eight stay in the header, where a checksum covers them.
+        versions = {package: metadata.version(package) for package in ("haemo", "numpy", "h5py")}
+        file.attrs["software"] = json.dumps(versions, sort_keys=True)
+        file.attrs["notes"] = json.dumps(notes, sort_keys=True)
         embedding = file.create_dataset(
             "embedding", (count, dimension), dtype, chunks=(rows, dimension), fletcher32=True
         )

@@ -1,0 +1,146 @@
+"""The commands of stage one: ``haemo features`` and ``haemo verify``."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.console import progress, run_option
+
+__all__ = ["features", "verify"]
+
+
+@click.command()
+@run_option
+@click.option(
+    "--layer",
+    type=click.Choice(["fc7", "fc6", "pool5"]),
+    default="fc7",
+    show_default=True,
+    help="Layer of AlexNet whose activations are kept: 4096, 4096 or 9216 numbers a slice.",
+)
+@click.option(
+    "--weights",
+    default="auto",
+    show_default=True,
+    metavar="auto|trunk|random|FILE",
+    help="Network weights. auto: torchvision's, else the trunk; trunk: pool5 only; random: a control.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random weights.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Of the network. auto: bfloat16 where the hardware has it.",
+)
+@click.option(
+    "--window",
+    default="brain",
+    show_default=True,
+    metavar="brain|subdural|bone|WIDTH/CENTRE",
+    help="Window of DICOM slices, in HU.",
+)
+@click.option(
+    "--rotations",
+    type=click.Choice(["none", "paper"]),
+    default="none",
+    show_default=True,
+    help="paper: also 70, 160 and 270 degrees to the left and to the right.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How embeddings are kept.",
+)
+@click.option(
+    "--batch-size", "batch", type=click.IntRange(1), default=None, help="Slices per pass of the network."
+)
+@click.option("--workers", type=click.IntRange(1), default=None, help="Decoding threads.  [default: CPUs]")
+@click.option("--new", is_flag=True, help="Replace the present features by new ones.")
+@click.option(
+    "--import",
+    "import_path",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Take embeddings made elsewhere instead: .h5 or .npz with slice_id and embedding.",
+)
+def features(
+    run_path: Path,
+    layer: str,
+    weights: str,
+    seed: int,
+    device: str,
+    precision: str,
+    window: str,
+    rotations: str,
+    dtype: str,
+    batch: int | None,
+    workers: int | None,
+    new: bool,
+    import_path: Path | None,
+) -> int:
+    """Stage one: turn the slices of RUN into embeddings, in RUN/features.h5.
+
+    What is there already is not computed again, also if a file was moved or renamed. Stop it at any moment:
+    the same command goes on from there. Exit code 3 if some slices could not be used (failures.csv).
+    """
+    from pipeline.extraction import ExtractionSettings, make_features
+    from pipeline.run import RunDirectory
+
+    run = RunDirectory(run_path)
+    if import_path:
+        from pipeline.imports import import_features
+
+        imported = import_features(run, import_path, new)
+        missing = f", {imported.missing:,} slices of the manifest have none" if imported.missing else ""
+        click.echo(f"{imported.rows:,} embeddings of {imported.dimension:,} numbers imported{missing}")
+        return 3 if imported.missing else 0
+    settings = ExtractionSettings(
+        layer=layer,
+        weights=weights,
+        seed=seed,
+        precision=precision,
+        device=device,
+        window=window,
+        dtype=dtype,
+    )
+    report = make_features(
+        run, settings, rotations=rotations, batch=batch, workers=workers, new=new, progress=progress
+    )
+    counts = f"{report.cached:,} cached, {report.computed:,} new, {len(report.failures):,} failed"
+    click.echo(counts + (f" (see {run.failures_path})" if report.failures else ""))
+    return 3 if report.failures else 0
+
+
+@click.command()
+@run_option
+@click.option(
+    "--repair", is_flag=True, help="Drop the damaged rows, so that 'haemo features' makes them again."
+)
+def verify(run_path: Path, repair: bool) -> int:
+    """Read RUN/features.h5 back and check every bit of it. Exit code 1 if anything is wrong with it."""
+    from features.claim import claim
+    from features.verify import repair_store, verify_store
+    from pipeline.run import RunDirectory
+
+    store_path = RunDirectory(run_path).store_path
+    if repair and store_path.exists():
+        with claim(run_path):
+            found = repair_store(store_path, progress)
+    else:
+        found = verify_store(store_path, progress)
+    for name in found.damaged:
+        click.echo(f"damaged: {name}")
+    if found.sound:
+        click.echo(f"{store_path}: {found.rows:,} rows, every bit as it was written")
+        return 0
+    click.echo(f"{store_path}: {found.problem}; {len(found.damaged):,} of {found.rows:,} rows are damaged")
+    if repair:
+        click.echo(f"They are dropped, the others kept. Make them again: haemo features --run {run_path}")
+        return 0
+    click.echo(f"Drop them and keep the others: haemo verify --run {run_path} --repair")
+    return 1

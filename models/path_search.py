@@ -1,0 +1,263 @@
+"""The cells of a linear head's grid: every C, fold and class in one block of problems."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.class_weight import compute_class_weight
+
+from models.cells import Candidate, Cell, Fold, Preparation
+from models.errors import TooFewData
+from models.linear_path import PathProblems, PathSolution, solve_paths
+from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
+from models.rows import FoldScaling, Rows, fold_scaling
+
+__all__ = ["fit_linear", "is_linear", "path_cells"]
+
+Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
+
+# More columns than this make the block's own arrays larger than the features of a common run.
+_COLUMNS = 256
+_STATELESS = ("Normalizer",)
+
+
+def is_linear(head: Any) -> bool:
+    """Whether `head` minimises one of the block solver's objectives."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    if type(head) is LinearSVC:
+        return (head.loss, head.penalty, head.multi_class) == (
+            "squared_hinge",
+            "l2",
+            "ovr",
+        ) and head.fit_intercept
+    if type(head) is LogisticRegression:
+        # liblinear penalises the intercept; the others minimise the same objective as each other.
+        plain = head.solver != "liblinear" and head.fit_intercept and np.isfinite(head.C)
+        return plain and head.penalty in ("l2", "deprecated") and not head.l1_ratio
+    return False
+
+
+def path_cells(
+    X: np.ndarray,
+    y: np.ndarray,
+    folds: Sequence[Fold],
+    preparation: Preparation,
+    wanted: Sequence[tuple[Candidate, Fold]],
+    scorer: Scorer,
+    tolerance: float,
+    device: str,
+) -> Iterator[Cell]:
+    """Judge linear heads on all folds together.
+
+    Where nothing but row normalisation and standardisation comes before the classifier, all folds share
+    the features and each pass over them; other steps (PCA) give each fold features of its own, and the
+    folds are then worked on one after another.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    y : ndarray of shape (n,)
+    folds : sequence of Fold
+    preparation : Preparation
+    wanted : sequence of (Candidate, Fold)
+        Cells to judge.
+    scorer : callable
+    tolerance : float
+        Largest optimality gap, relative to the objective.
+    device : str
+
+    Raises
+    ------
+    TooFewData
+        If a fold's training rows lack a class.
+    """
+    classes = np.unique(y)
+    for fold in folds:
+        if len(np.unique(y[fold.train])) < max(2, len(classes)):
+            raise TooFewData(
+                f"the training part of fold {fold.number} has not all of the classes {list(classes)}; "
+                "use fewer folds"
+            )
+    shared = _shared(preparation)
+    if shared is None:
+        for fold in folds:
+            mine = [(candidate, one) for candidate, one in wanted if one is fold]
+            if mine:
+                fitted, train = preparation.fit(X[fold.train], y[fold.train])
+                prepared = np.empty((len(X), train.shape[1]), dtype=train.dtype)
+                prepared[fold.train] = train
+                prepared[fold.held_out] = preparation.apply(fitted, X[fold.held_out])
+                rows = Rows(prepared, device=_of_rows(device))
+                scaling = FoldScaling.none(1, train.shape[1])
+                yield from _solve(rows, scaling, [0] * len(mine), y, classes, mine, scorer, tolerance)
+        return
+    stateless, standardise = shared
+    for step in stateless:
+        X = clone(step).fit_transform(X)
+    rows = Rows(X, device=_of_rows(device))
+    used = [fold for fold in folds if any(one is fold for _, one in wanted)]
+    if standardise:
+        training = np.zeros((len(X), len(used)), dtype=bool)
+        for place, fold in enumerate(used):
+            training[fold.train, place] = True
+        scaling = fold_scaling(rows, training)
+    else:
+        scaling = FoldScaling.none(len(used), X.shape[1])
+    place = {fold.number: number for number, fold in enumerate(used)}
+    # Neighbouring C need about as many steps, and leave the block at about the same time.
+    ordered = sorted(wanted, key=lambda cell: (cell[0].head.C, cell[0].number, cell[1].number))
+    n_columns = 1 if len(classes) == 2 else len(classes)
+    at_a_time = max(1, _COLUMNS // n_columns)
+    for start in range(0, len(ordered), at_a_time):
+        part = ordered[start : start + at_a_time]
+        numbers = [place[fold.number] for _, fold in part]
+        yield from _solve(rows, scaling, numbers, y, classes, part, scorer, tolerance)
+
+
+def fit_linear(
+    head: Any, X: np.ndarray, y: np.ndarray, preparation: Preparation, tolerance: float, device: str
+) -> tuple[list[tuple[str, Any]], Any]:
+    """Fit a linear head on all rows.
+
+    Returns
+    -------
+    list of (str, transformer)
+        The fitted steps.
+    LinearSVC or LogisticRegression
+        As scikit-learn fits it, up to the tolerance.
+    """
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise TooFewData(f"there is only one class to train on: {list(classes)}")
+    fitted, train = preparation.fit(X, y)
+    rows = Rows(np.ascontiguousarray(train), device=_of_rows(device))
+    whole = Fold(0, np.arange(len(X)), np.arange(0))
+    problems = _problems(rows, [0], y, classes, [(Candidate(0, head), whole)])
+    solution = solve_paths(rows, problems, FoldScaling.none(1, train.shape[1]), tolerance)
+    model = clone(head)
+    model.classes_ = classes
+    model.coef_ = solution.weights.reshape(-1, train.shape[1])
+    model.intercept_ = solution.intercepts.reshape(-1)
+    model.n_features_in_ = train.shape[1]
+    steps = int(solution.newton_steps.max())
+    model.n_iter_ = steps if _is_svm(head) else np.array([steps], dtype=np.int32)
+    return fitted, model
+
+
+def _solve(
+    rows: Rows,
+    scaling: FoldScaling,
+    scalings: Sequence[int],
+    y: np.ndarray,
+    classes: np.ndarray,
+    cells: Sequence[tuple[Candidate, Fold]],
+    scorer: Scorer,
+    tolerance: float,
+) -> Iterator[Cell]:
+    start = time.perf_counter()
+    problems = _problems(rows, scalings, y, classes, cells)
+    solution = solve_paths(rows, problems, scaling, tolerance)
+    seconds = (time.perf_counter() - start) / len(cells)
+    for place, (candidate, fold) in enumerate(cells):
+        start = time.perf_counter()
+        scores = _scores(solution, place, len(cells))[fold.held_out]
+        model = (_Scored if _is_svm(candidate.head) else _ScoredLogistic)(classes)
+        value = scorer(model, scores, y[fold.held_out])
+        yield Cell(candidate.number, fold.number, value, seconds, time.perf_counter() - start, scores)
+
+
+def _problems(
+    rows: Rows,
+    scalings: Sequence[int],
+    y: np.ndarray,
+    classes: np.ndarray,
+    cells: Sequence[tuple[Candidate, Fold]],
+) -> PathProblems:
+    """The cells as problems: one each, but one for each class for a LinearSVC of more than two classes."""
+    svm = _is_svm(cells[0][0].head)
+    binary = len(classes) == 2
+    columns, positives = [], []
+    for candidate, fold in cells:
+        head, labels = candidate.head, y[fold.train]
+        weights = compute_class_weight(head.class_weight, classes=classes, y=labels)
+        for one in range(1, 2) if binary or not svm else range(len(classes)):
+            each = weights[np.searchsorted(classes, labels)]
+            if svm and not binary:
+                # liblinear weighs the class itself only, not the rest that it is set against.
+                each = np.where(labels == classes[one], each, 1.0)
+            column = np.zeros(len(y))
+            column[fold.train] = head.C * each
+            columns.append(column)
+            positives.append(one)
+    row_weights = np.stack(columns, axis=1)
+    repeated = np.repeat(np.asarray(scalings), len(positives) // len(cells))
+    if svm or binary:
+        targets = np.where(y[:, None] == classes[positives], 1.0, -1.0)[:, :, None]
+        loss = (SquaredHinge if svm else BinaryLogistic)(rows.xp, rows.array(targets))
+    else:
+        loss = Multinomial(rows.xp, rows.array((y[:, None] == classes)[:, None, :]))
+    if svm:
+        return PathProblems(loss, repeated, row_weights, float(cells[0][0].head.intercept_scaling), True)
+    return PathProblems(loss, repeated, row_weights, 1.0, False)
+
+
+def _scores(solution: PathSolution, place: int, n_cells: int) -> np.ndarray:
+    """Scores of one cell for all rows: (n,) for two classes, else (n, n_classes)."""
+    scores = solution.scores.reshape(len(solution.scores), n_cells, -1)[:, place]
+    return scores[:, 0] if scores.shape[1] == 1 else scores
+
+
+def _shared(preparation: Preparation) -> tuple[list[Any], bool] | None:
+    """Steps that need no fitting, and whether StandardScaler follows; None where folds cannot share rows."""
+    from sklearn.preprocessing import StandardScaler
+
+    steps = [step for _, step in preparation.steps if step not in (None, "passthrough")]
+    standardise = bool(steps) and type(steps[-1]) is StandardScaler
+    if standardise:
+        scaler = steps.pop()
+        if not (scaler.with_mean and scaler.with_std):
+            return None
+    if any(type(step).__name__ not in _STATELESS for step in steps):
+        return None
+    return steps, standardise
+
+
+def _is_svm(head: Any) -> bool:
+    return type(head).__name__ == "LinearSVC"
+
+
+def _of_rows(device: str) -> str:
+    return "numpy" if device == "cpu" else device
+
+
+class _Scored(ClassifierMixin, BaseEstimator):
+    """A fitted linear classifier for scorers: what stands for its features are its scores themselves."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    @property
+    def classes_(self) -> np.ndarray:
+        return self.classes
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def decision_function(self, scores: np.ndarray) -> np.ndarray:
+        return scores
+
+    def predict(self, scores: np.ndarray) -> np.ndarray:
+        return self.classes[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+
+
+class _ScoredLogistic(_Scored):
+    def predict_proba(self, scores: np.ndarray) -> np.ndarray:
+        from scipy.special import expit, softmax
+
+        if scores.ndim == 1:
+            return np.column_stack([expit(-scores), expit(scores)])
+        return softmax(scores, axis=1)

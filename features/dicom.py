@@ -145,7 +145,7 @@ class _Header:
         self.bits_stored = self.integer(_STORED, self.bits_allocated)
         self.size = (self.integer(_ROWS, 0), self.integer(_COLUMNS, 0))
         meta = getattr(dataset, "file_meta", {})
-        self.syntax = uid.UID(meta.get("TransferSyntaxUID", "") or uid.ImplicitVRLittleEndian)
+        self.syntax = _uid(meta.get("TransferSyntaxUID", "") or uid.ImplicitVRLittleEndian)
 
     def raw(self, tag: int) -> bytes:
         """Bytes of one element; empty where it is absent."""
@@ -181,7 +181,7 @@ class _Header:
 
     def check(self) -> None:
         """Refuse what is not one gray axial CT picture, naming what it is."""
-        modality, sop_class = self.text(_MODALITY), uid.UID(self.text(_SOP_CLASS_UID))
+        modality, sop_class = self.text(_MODALITY), _uid(self.text(_SOP_CLASS_UID))
         if self.size == (0, 0):
             raise UnreadableSlice(f"a DICOM file without a picture ({sop_class.name or 'of unknown class'})")
         if modality not in ("CT", "") and sop_class != uid.CTImageStorage:
@@ -228,6 +228,10 @@ class _Header:
     def mode(self) -> str:
         pixel = f"DICOM {'int' if self.is_signed else 'uint'}{self.bits_allocated}"
         return pixel if self.syntax in _NATIVE else f"{pixel} {self.syntax.name}"
+
+
+def _uid(text: str) -> uid.UID:
+    return uid.UID(text, pydicom.config.IGNORE)
 
 
 def _parse(stream: BinaryIO, stop_before_pixels: bool) -> "Dataset":

@@ -1,0 +1,277 @@
+"""Pictures as slices: every colour mode becomes the gray it shows, and every broken file is named."""
+
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cohorts import ct_values, dicom_dataset, gray_picture, save_dicom
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from features.raster import decode_raster, read_raster_header
+from features.slices import Slice, content_hash, read_header, read_slice
+from models.errors import UnreadableSlice
+
+GRAY = gray_picture(7, (40, 48))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def flat(value: float, is_hu: bool = False) -> Slice:
+    return Slice(np.full((4, 4), value, np.float32), is_hu)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_lossless_gray_comes_back_exactly_also_from_three_channels(kind, mode):
+    slice_ = decode_raster(encoded(Image.fromarray(GRAY).convert(mode), kind))
+    np.testing.assert_array_equal(slice_.pixels, GRAY)
+    assert slice_.pixels.dtype == np.float32
+    assert (slice_.is_hu, slice_.is_colour, slice_.mode) == (False, False, f"{kind} {mode}")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_opaque_alpha_changes_nothing(mode):
+    np.testing.assert_array_equal(decode_raster(encoded(Image.fromarray(GRAY).convert(mode))).pixels, GRAY)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_laid_over_black(mode):
+    image = Image.fromarray(GRAY).convert(mode)
+    alpha = gray_picture(8, GRAY.shape)
+    image.putalpha(Image.fromarray(alpha))
+    expected = GRAY * (alpha / 255.0)
+    np.testing.assert_allclose(decode_raster(encoded(image)).pixels, expected, atol=0.51)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_one_bit_is_black_and_white(kind):
+    bits = GRAY > 127
+    np.testing.assert_array_equal(decode_raster(encoded(Image.fromarray(bits), kind)).pixels, 255 * bits)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_fill_the_same_range_as_eight(kind):
+    sixteen = np.array([[0, 257, 1000], [32768, 65278, 65535]], np.uint16)
+    slice_ = decode_raster(encoded(Image.fromarray(sixteen), kind))
+    np.testing.assert_allclose(slice_.pixels, sixteen / 257, rtol=1e-6)
+    np.testing.assert_array_equal(
+        decode_raster(encoded(Image.fromarray(GRAY.astype(np.uint16) * 257), kind)).pixels, GRAY
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_a_palette_shows_its_colours(kind):
+    image = Image.fromarray(GRAY // 64)
+    image.putpalette([0, 0, 0, 90, 90, 90, 180, 180, 180, 255, 255, 255])
+    slice_ = decode_raster(encoded(image, kind))
+    np.testing.assert_array_equal(slice_.pixels, np.array([0, 90, 180, 255])[GRAY // 64])
+    assert slice_.mode == f"{kind} P"
+
+
+def test_a_transparent_palette_entry_is_black():
+    image = Image.fromarray(GRAY // 64)
+    image.putpalette([200, 200, 200, 90, 90, 90, 180, 180, 180, 255, 255, 255])
+    slice_ = decode_raster(encoded(image, transparency=0))
+    np.testing.assert_array_equal(slice_.pixels, np.array([0, 90, 180, 255])[GRAY // 64])
+
+
+def test_a_transparent_gray_level_is_black():
+    slice_ = decode_raster(encoded(Image.fromarray(GRAY // 64 * 60 + 10), transparency=70))
+    np.testing.assert_array_equal(slice_.pixels, np.array([10, 0, 130, 190])[GRAY // 64])
+
+
+def test_colour_becomes_luma_and_is_counted():
+    colour = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    slice_ = decode_raster(encoded(Image.fromarray(colour)))
+    assert slice_.is_colour
+    np.testing.assert_allclose(slice_.pixels, colour @ [0.299, 0.587, 0.114], atol=0.51)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_in_any_mode_is_near_the_gray_that_went_in(mode):
+    smooth = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    slice_ = decode_raster(encoded(Image.fromarray(smooth).convert("RGB").convert(mode), "JPEG", quality=95))
+    np.testing.assert_allclose(slice_.pixels, smooth, atol=6)
+    assert slice_.mode == f"JPEG {mode}"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG", ".png", ".dcm", ""])
+def test_content_and_not_the_name_says_what_a_file_is(tmp_path, suffix):
+    path = tmp_path / f"slice{suffix}"
+    path.write_bytes(encoded(Image.fromarray(GRAY), "BMP"))
+    np.testing.assert_array_equal(read_slice(path).pixels, GRAY)
+
+
+def test_header_and_slice_agree(tmp_path):
+    path = tmp_path / "slice.png"
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        Image.fromarray(GRAY).convert(mode).save(path)
+        header = read_header(path)
+        assert header.size == read_slice(path).pixels.shape == (40, 48)
+        assert header.mode == read_slice(path).mode
+        assert header.tags is None
+
+
+def test_equal_pixels_have_equal_hashes_whatever_holds_them():
+    hashes = {
+        content_hash(decode_raster(encoded(Image.fromarray(GRAY).convert(mode), kind)))
+        for kind, mode in (("PNG", "L"), ("PNG", "RGBA"), ("TIFF", "RGB"), ("BMP", "L"))
+    }
+    assert len(hashes) == 1
+
+
+def test_the_hash_sees_every_pixel_the_shape_and_the_unit():
+    slices = [flat(0), flat(1), flat(-1), flat(0.5), flat(40000), flat(0, is_hu=True)]
+    slices += [Slice(np.zeros(shape, np.float32), False) for shape in ((2, 8), (8, 2))]
+    other = flat(0)
+    other.pixels[3, 3] = 1
+    assert len({content_hash(slice_) for slice_ in [*slices, other]}) == 9
+    assert all(len(content_hash(slice_)) == 64 for slice_ in slices)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        elements=st.one_of(st.integers(-70000, 70000).map(float), st.floats(-3000, 3000, width=32)),
+    ),
+    st.booleans(),
+)
+def test_two_slices_share_a_hash_only_if_they_share_pixels(pixels, is_hu):
+    one = Slice(pixels, is_hu)
+    assert content_hash(one) == content_hash(Slice(np.asfortranarray(pixels.copy()), is_hu))
+    changed = pixels.copy()
+    changed[-1, -1] = changed[-1, -1] + 1 if changed[-1, -1] != 0 else 0.25
+    assert content_hash(one) != content_hash(Slice(changed, is_hu))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+@settings(max_examples=25, deadline=None)
+@given(fraction=st.floats(0, 0.97))
+def test_a_picture_cut_short_is_refused_and_never_filled_up(kind, fraction):
+    data = encoded(Image.fromarray(GRAY), kind)
+    with pytest.raises(UnreadableSlice):
+        decode_raster(data[: int(len(data) * fraction)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(8, 10**6), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_a_png_is_found(place, bit):
+    data = bytearray(encoded(Image.fromarray(GRAY)))
+    data[8 + place % (len(data) - 8)] ^= 1 << bit
+    with pytest.raises(UnreadableSlice):
+        decode_raster(bytes(data))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    start=st.sampled_from(
+        [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM", b"\x08\x00"]
+    ),
+    rest=st.binary(max_size=400),
+)
+def test_random_bytes_are_refused_and_nothing_worse(tmp_path_factory, start, rest):
+    path = tmp_path_factory.getbasetemp() / "random.dcm"
+    path.write_bytes(start + rest)
+    for read in (read_slice, read_header):
+        with pytest.raises(UnreadableSlice):
+            read(path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(kind=st.sampled_from(["JPEG", "TIFF", "BMP", "DICOM"]), seed=st.integers(0, 10**6))
+def test_damaged_files_decode_or_are_refused(kind, seed):
+    stream = BytesIO()
+    if kind == "DICOM":
+        save_dicom(dicom_dataset(ct_values(1)), stream)
+    else:
+        Image.fromarray(GRAY).save(stream, kind)
+    data = np.frombuffer(stream.getvalue(), np.uint8).copy()
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, min(len(data), 600), 5)
+    data[places] = rng.integers(0, 256, 5)
+    path = Path("damaged.dcm")
+    try:
+        slice_ = _decode(data.tobytes(), path)
+    except UnreadableSlice:
+        return
+    assert slice_.pixels.ndim == 2
+    assert np.isfinite(slice_.pixels).all()
+
+
+def _decode(data: bytes, path: Path) -> Slice:
+    from features.dicom import decode_dicom
+    from features.slices import _is_dicom
+
+    return decode_dicom(data) if _is_dicom(data[:132], path) else decode_raster(data)
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    size = (60000).to_bytes(4, "big") * 2
+    parts = [
+        (b"IHDR", size + b"\x08\x00\x00\x00\x00"),
+        (b"IDAT", zlib.compress(bytes(10**5))),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, body) for kind, body in parts)
+
+
+def pages(kind: str) -> bytes:
+    page = Image.fromarray(GRAY)
+    return encoded(page, kind, save_all=True, append_images=[Image.fromarray(255 - GRAY)])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"path,label\n1.png,1\n", "the content is text"),
+        (bytes(range(128, 200)), "neither PNG, JPEG, TIFF, BMP nor DICOM"),
+        (bomb(), "60000 x 60000 pixels are too many"),
+        (pages("TIFF"), "holds 2 pictures"),
+        (pages("PNG"), "holds 2 pictures"),
+        (encoded(Image.fromarray(GRAY.astype(np.int32)), "TIFF"), "mode I have no defined gray level"),
+        (encoded(Image.fromarray(GRAY.astype(np.float32)), "TIFF"), "mode F have no defined gray level"),
+        (encoded(Image.fromarray(GRAY), "GIF"), "neither PNG, JPEG, TIFF, BMP nor DICOM"),
+    ],
+    ids=["empty", "text", "bytes", "bomb", "tiff pages", "animation", "int32", "float", "gif"],
+)
+def test_what_is_no_slice_is_refused_with_the_reason(tmp_path, data, reason):
+    path = tmp_path / "slice.png"
+    path.write_bytes(data)
+    for read in (read_slice, read_header):
+        with pytest.raises(UnreadableSlice, match=reason):
+            read(path)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    for read in (read_slice, read_header):
+        with pytest.raises(UnreadableSlice, match="No such file"):
+            read(tmp_path / "none.png")
+        with pytest.raises(UnreadableSlice, match="cannot be read"):
+            read(tmp_path)
+
+
+def test_a_header_is_read_without_its_pixels(tmp_path):
+    path = tmp_path / "slice.png"
+    path.write_bytes(encoded(Image.fromarray(GRAY))[:60])
+    assert read_header(path).size == (40, 48)
+    with pytest.raises(UnreadableSlice, match="cut short"):
+        read_slice(path)
+    stream = BytesIO(encoded(Image.fromarray(GRAY), "JPEG"))
+    assert read_raster_header(stream).mode == "JPEG L"

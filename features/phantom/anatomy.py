@@ -76,23 +76,23 @@ class Anatomy:
         age = rng.uniform(18, 92)
         old = (age - 18) / 74
         size = rng.normal(1.0, 0.03)
-        white = rng.uniform(25.0, 30.0)
+        white = rng.uniform(26.5, 30.0)
         return cls(
             age_years=age,
             size=tuple(float(size * factor) for factor in rng.normal(1.0, (0.025, 0.025, 0.02))),
-            warp_mm=rng.uniform(1.5, 3.0),
+            warp_mm=rng.uniform(1.5, 3.5),
             sulcal_warp_mm=rng.uniform(1.2, 2.4),
             atrophy_mm=max(0.0, 2.8 * old**1.5 + rng.normal(0, 0.5)),
-            ventricle_mm=max(-1.8, -1.2 + 4.2 * old**1.7 + rng.normal(0, 0.9)),
-            sulcal_gain=max(0.35, 0.55 + 0.9 * old + rng.normal(0, 0.15)),
+            ventricle_mm=max(-1.6, -1.0 + 6.5 * old**1.6 + rng.normal(0, 1.0)),
+            sulcal_gain=max(0.4, 0.6 + 1.2 * old + rng.normal(0, 0.2)),
             skull_mm=float(np.clip(rng.normal(6.0, 1.1), 4.0, 9.0)),
             scalp_mm=rng.uniform(3.5, 7.0),
             diploe_hu=rng.uniform(450, 900),
             table_hu=rng.uniform(1200, 1750),
             csf_hu=rng.uniform(3.0, 11.0),
             white_hu=white,
-            gray_hu=max(37.0, white + rng.uniform(7.5, 11.0)),
-            dura_hu=rng.uniform(48, 60),
+            gray_hu=max(37.0, white + rng.uniform(6.0, 9.0)),
+            dura_hu=rng.uniform(44, 56),
             muscle_hu=rng.uniform(48, 60),
             fat_hu=rng.uniform(-105, -75),
             leukoaraiosis_hu=max(0.0, rng.uniform(-6, 9) * old),
@@ -116,7 +116,7 @@ class Head:
         self.atlas = atlas
         self.anatomy = anatomy
         self._inverse_size = (1 / np.array(anatomy.size)).astype(np.float32)
-        self._warp = SmoothNoise(rng, 38.0, 3)
+        self._warp = SmoothNoise(rng, 75.0, 3)
         self._sulcal_warp = SmoothNoise(rng, 13.0, 3)
         self.slow_noise = SmoothNoise(rng, 30.0, 2)
         self.fine_noise = SmoothNoise(rng, 6.0, 2)
@@ -138,25 +138,29 @@ class Head:
         anatomy = self.anatomy
         depth = np.maximum(-distance[:, 0:1], 0)
         recede = np.float32(anatomy.atrophy_mm) * np.exp(depth * np.float32(-1 / _REACH_OF_ATROPHY_MM))
-        wall = distance[:, 1:2]
-        widen = np.float32(anatomy.ventricle_mm) * np.exp(
-            np.maximum(wall, 0) * np.float32(-1 / _REACH_OF_VENTRICLES_MM)
-        )
-        widen *= np.clip(1 + wall * np.float32(0.3), 0, 1)
-        own = self._sulcal_warp(canonical_mm) * (
-            np.float32(anatomy.sulcal_warp_mm) * (1 - np.exp(depth / -4))
-        )
+        # Tissue moves off the ventricles, at most to where its own wall was: what it leaves is fluid.
+        wall, wide = distance[:, 1:2], np.float32(anatomy.ventricle_mm)
+        widen = wide * np.exp(np.maximum(wall - max(wide, 0), 0) * np.float32(-1 / _REACH_OF_VENTRICLES_MM))
+        widen = np.minimum(widen, np.maximum(wall + 1, 0))
+        own = self._sulcal_warp(canonical_mm) * np.float32(anatomy.sulcal_warp_mm)
+        own *= 1 - np.exp(depth / -4)
+        # The falx keeps the midline straight.
+        own[:, 0] *= 1 - 0.9 * np.exp(np.square(canonical_mm[:, 0]) * np.float32(-1 / 150))
         return recede * distance[:, 3:6] - widen * distance[:, 6:9] + own
 
-    def skull_thickness(self, canonical_mm: np.ndarray) -> np.ndarray:
-        """Thickness of the vault at each point, mm: thin over the temples, thick at brow and occiput."""
+    def skull_thickness(self, canonical_mm: np.ndarray, distance: np.ndarray) -> np.ndarray:
+        """Thickness of bone at each point, mm: thin over the temples and around the sella, thick at brow,
+        occiput and where the vault turns in before the temples."""
         x, y, z = canonical_mm.T
         noise = self.slow_noise(canonical_mm)[:, 0]
         shape = 1 + np.float32(0.16) * noise
         shape -= 0.42 * _bump(abs(x), 70, 18) * _bump(y, -5, 32) * _bump(z, -12, 26)
         shape += 0.45 * _bump(x, 0, 22) * _bump(y, -105, 16) * _bump(z, -8, 24)
         shape += 0.25 * _bump(x, 0, 40) * _bump(y, 78, 18)
-        return np.maximum(shape * np.float32(self.anatomy.skull_mm), 1.8)
+        shape -= 0.75 * _bump(x, 0, 9) * _bump(y, 6, 11) * _bump(z, -32, 8)
+        cover = distance[:, 0] - distance[:, 2]
+        shape += np.clip((cover - 14) * np.float32(0.07), 0, 1) * ramp(z + 24, 12.0)
+        return np.maximum(shape * np.float32(self.anatomy.skull_mm), 1.5)
 
 
 def _bump(value: np.ndarray, centre: float, width: float) -> np.ndarray:

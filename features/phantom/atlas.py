@@ -33,10 +33,13 @@ class Atlas:
     distance : ndarray of shape (113, 127, 101, 9), float32
         On a 2 mm grid, in mm, negative inside: distance to the inner table of the skull, to the ventricles,
         to the surface of the head; then the gradients of the first and of the second.
+    ventricle : ndarray of shape (113, 127, 101, 1), float32
+        The distance to the ventricles once more, to read it alone.
     """
 
     tissue: np.ndarray
     distance: np.ndarray
+    ventricle: np.ndarray
 
     def tissue_at(self, points_mm: np.ndarray) -> np.ndarray:
         """Share of fluid and of white matter in the rest, in 0..1, at (n, 3) points: (n, 2), float32."""
@@ -45,6 +48,10 @@ class Atlas:
     def distance_at(self, points_mm: np.ndarray) -> np.ndarray:
         """Distances and gradients at (n, 3) points: (n, 9), float32."""
         return sample(self.distance, (points_mm - _GRID_ORIGIN_MM) * np.float32(1 / _GRID_MM))
+
+    def ventricle_at(self, points_mm: np.ndarray) -> np.ndarray:
+        """Distance to the ventricles at (n, 3) points: (n, 1), float32."""
+        return sample(self.ventricle, (points_mm - _GRID_ORIGIN_MM) * np.float32(1 / _GRID_MM))
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +72,10 @@ def load_atlas() -> Atlas:
     fluid[~inside] = 1
     white_share = white / np.maximum(gray + white, 1)
     tissue = np.stack([fluid, white_share], axis=-1) * 255
-    return Atlas(tissue=np.rint(tissue).astype(np.uint8), distance=_distances(inside, fluid))
+    # NIfTI arrays are in Fortran order; reading at points wants the channels of a voxel side by side.
+    tissue = np.ascontiguousarray(np.rint(tissue), dtype=np.uint8)
+    distance = _distances(inside, fluid)
+    return Atlas(tissue=tissue, distance=distance, ventricle=distance[..., 1:2].copy())
 
 
 def _read_map(name: str) -> np.ndarray:
@@ -93,7 +103,11 @@ def _distances(inside: np.ndarray, fluid: np.ndarray) -> np.ndarray:
     for index in range(level, brain.shape[2]):
         # Above the sella the holes of the brain mask are cisterns, not bone.
         brain[:, :, index] = ndimage.binary_fill_holes(brain[:, :, index])
-    skull = ndimage.gaussian_filter(_signed_distance(_closed(brain, 8.0)), 1.0)
+    # The vault is smooth; below it the skull follows the lobes closely.
+    _, _, z = _axes_mm()
+    hull = _closed(brain, 4.0) | (_closed(brain, 8.0) & (z > -17))
+    hull |= (_closed(brain, 18.0) & (z > -12)) | (_closed(brain, 26.0) & (z > 4))
+    skull = ndimage.gaussian_filter(_signed_distance(hull), 1.5)
 
     dark = (_on_grid(fluid) > 0.45) & (skull < -_DEPTH_OF_VENTRICLES_MM) & _ventricle_box()
     labels, _ = ndimage.label(ndimage.binary_opening(dark, iterations=1) | (dark & _midline_box()))
@@ -103,7 +117,7 @@ def _distances(inside: np.ndarray, fluid: np.ndarray) -> np.ndarray:
 
     head = ndimage.gaussian_filter(_signed_distance(_head(skull)), 1.5)
     channels = [skull, ventricles, head, *np.gradient(skull, _GRID_MM), *np.gradient(ventricles, _GRID_MM)]
-    return np.ascontiguousarray(np.stack(channels, axis=-1), dtype=np.float32)
+    return np.stack(channels, axis=-1, dtype=np.float32)
 
 
 def _on_grid(volume: np.ndarray) -> np.ndarray:

@@ -73,8 +73,11 @@ def paint_base(head: Head, points_mm: np.ndarray, distance: np.ndarray, pixel_mm
     # The body of the sphenoid with the clivus behind it, and the petrous ridges.
     canvas.stroke(_ball(mirrored, (0, 8, -44), (25, 26, 15)), _DENSE_HU * 0.6 + 180 * cells[:, 0], free)
     canvas.stroke(_rod(points_mm, (0, -8, -36), (0, -24, -62), 6.0), 800.0, free)
+    canvas.stroke(_ball(points_mm, (0, 4, -32), (8, 8, 7)), 46.0, free)
+    canvas.stroke(_rod(mirrored, (0, -6, -29), (8, -5, -27), 2.0), 900.0, free)
+    canvas.stroke(_rod(mirrored, (11, 14, -25), (14, 22, -24), 2.4), 900.0, free)
     petrous = np.maximum(
-        _rod(mirrored, (16, -14, -42), (48, -30, -38), 8.5),
+        _rod(mirrored, (16, -14, -40), (48, -31, -36), 8.5),
         _rod(mirrored, (48, -30, -38), (60, -40, -42), 13.0),
     )
     dense = _DENSE_HU + 250 * cells[:, 0]
@@ -140,7 +143,7 @@ def _sinuses(canvas, head, points, mirrored, cells, free) -> None:
     canvas.stroke(ethmoid + 2.0, 700.0, free)
     canvas.stroke(ethmoid, _AIR_HU, free)
     canvas.stroke(np.minimum(np.maximum(septa, middle), ethmoid + 1.5), 420.0, free)
-    sphenoid = _ball(mirrored, (9, 12, -45), (10, 14, 9)) + 1.5 * anatomy.pneumatisation - 1.0
+    sphenoid = _ball(mirrored, (8, 12, -43), (12, 14, 9)) + 2.0 * anatomy.pneumatisation - 1.0
     canvas.stroke(sphenoid, _AIR_HU, free)
     maxillary = _ball(mirrored, (29, 56, -70), (14, 18, 17))
     canvas.stroke(maxillary + 1.8, 900.0, free)

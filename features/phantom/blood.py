@@ -25,6 +25,8 @@ class Region:
         Where the brain tissue at each point comes from; moves with the brain.
     skull, ventricle : ndarray of shape (n,)
         Signed distance to the inner table and to the ventricles, mm, negative inside.
+    upward : ndarray of shape (n,)
+        How far the inner table nearby faces up: 1 under the vertex, -1 on the floor of the skull.
     fluid : ndarray of shape (n,)
         Share of cerebrospinal fluid in the atlas.
     pixel_mm : float
@@ -34,6 +36,7 @@ class Region:
     brain: np.ndarray
     skull: np.ndarray
     ventricle: np.ndarray
+    upward: np.ndarray
     fluid: np.ndarray
     pixel_mm: float
 
@@ -44,7 +47,7 @@ class PlacedBleed(ABC):
     def __init__(self, bleed: Bleed, rng: np.random.Generator):
         self.bleed = bleed
         self.centre = np.float32(bleed.centre_mm)
-        self._lumps = SmoothNoise(rng, max(0.55 * bleed.radius_mm, 5.0))
+        self._lumps = SmoothNoise(rng, max(0.7 * bleed.radius_mm, 6.0))
         self._texture = SmoothNoise(rng, 5.0)
 
     def shift(self, canonical: np.ndarray, distance: np.ndarray) -> np.ndarray | float:
@@ -74,20 +77,23 @@ class _Extraaxial(PlacedBleed):
     """Blood between the inner table and the brain, which recedes before it."""
 
     def shift(self, canonical: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        thickness = self._thickness(canonical)
+        thickness = self._thickness(canonical, distance[:, 5])
         beyond = np.maximum(-distance[:, 0] - thickness, 0)
         return (thickness * np.exp(beyond * np.float32(-1 / 20)))[:, None] * distance[:, 3:6]
 
     def share(self, region: Region) -> np.ndarray:
-        depth = self._thickness(region.canonical) + region.skull
-        return ramp(depth, region.pixel_mm) * ramp(0.8 - region.skull, region.pixel_mm)
+        thickness = self._thickness(region.canonical, region.upward)
+        layer = ramp(thickness + region.skull, region.pixel_mm) * ramp(0.5 - region.skull, region.pixel_mm)
+        return layer * np.clip(thickness - 0.4, 0, 1)
 
-    def _thickness(self, canonical: np.ndarray) -> np.ndarray:
+    def _thickness(self, canonical: np.ndarray, upward: np.ndarray) -> np.ndarray:
         bleed = self.bleed
         reach = self._distance(canonical) * np.float32(1 / bleed.radius_mm)
         profile = np.clip(1 - reach**self._power, 0, 1)
         lumps = 1 + np.float32(bleed.roughness) * self._lumps(canonical)[:, 0]
-        return np.float32(bleed.thickness_mm) * profile * lumps * self._bounds(canonical)
+        # Dura clings to the floor of the skull: blood gathers under the vault.
+        vault = ramp(upward + 0.45, 0.5) * ramp(canonical[:, 2] + 32, 14.0)
+        return np.float32(bleed.thickness_mm) * profile * lumps * vault * self._bounds(canonical)
 
     _power = 2.0
 

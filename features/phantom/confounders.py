@@ -56,7 +56,7 @@ class Confounders:
         infarct = rng.random() < 0.10 + 0.15 * old
         return cls(
             spots=tuple(_draw_spots(rng, old)),
-            falx_mm=rng.uniform(1.2, 2.4),
+            falx_mm=rng.uniform(0.8, 1.8),
             sinus_mm=rng.uniform(3.0, 5.5),
             sinus_hu=rng.uniform(50, 66),
             infarct_mm=rng.uniform(9, 28) if infarct else 0.0,
@@ -133,11 +133,12 @@ class Lookalikes:
         # The falx hangs from the vault and rises towards the front; its edge is free above the callosum.
         edge = np.where(y < -45, -4.0, 30.0 - 0.28 * np.maximum(y, -45))
         edge = np.where(y > 38, 4.0, edge)
-        falx = np.minimum(0.5 * drawn.falx_mm - abs(x), (z - edge) * 0.5)
+        waver = 0.8 * self._lumps(brain * np.float32([0, 0.4, 0.4]))[:, 0]
+        falx = np.minimum(0.5 * drawn.falx_mm - abs(x - waver), (z - edge) * 0.5)
         # The tentorium falls from the straight sinus to the transverse sinuses and the petrous ridges.
         slope = z - (4.0 - 0.42 * abs(x) + 0.30 * np.minimum(y + 50, 0))
         tentorium = np.minimum(
-            0.55 * drawn.falx_mm - abs(slope), np.minimum(-26 - y, abs(x) * 0.9 - 13 - 0.3 * (y + 50))
+            0.35 * drawn.falx_mm - abs(slope), np.minimum(-26 - y, abs(x) * 0.9 - 13 - 0.3 * (y + 50))
         )
         share = ramp(np.maximum(falx, tentorium), width) * ramp(-skull, 1.0)
         hu += share * (self._dura_hu - hu)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Scan", "add_table", "expose"]
+__all__ = ["Scan", "add_streaks", "add_table", "expose"]
 
 _WINDOWS = ((40, 80), (35, 80), (35, 90), (40, 100), (32, 75))
 _KERNELS = ("H20", "H30", "H40", "STANDARD", "SOFT", "BRAIN")
@@ -99,7 +99,7 @@ class Scan:
             slices=slices,
             spacing_mm=spacing,
             thickness_mm=float(np.clip(spacing * rng.uniform(0.85, 1.0), 2.5, 8.0)),
-            field_mm=rng.uniform(218, 255),
+            field_mm=rng.uniform(212, 250),
             gantry_deg=gantry,
             pitch_deg=float(np.clip(rng.normal(8, 6), -6, 22)) - gantry,
             roll_deg=rng.normal(0, 2.0),
@@ -107,7 +107,7 @@ class Scan:
             offset_mm=(rng.normal(0, 4.0), rng.normal(2, 4.0)),
             table_mm=rng.uniform(110, 190),
             holder=str(rng.choice(["curved", "cup", "none"], p=[0.5, 0.25, 0.25])),
-            holder_mm=rng.uniform(96, 112),
+            holder_mm=rng.uniform(88, 100),
             noise_hu=float(np.clip(noise, 1.8, 7.0)),
             cutoff_per_mm=rng.uniform(0.28, 0.52),
             blur_mm=rng.uniform(0.35, 0.65),
@@ -171,15 +171,35 @@ def add_table(hu: np.ndarray, scan: Scan, inside_head: np.ndarray) -> None:
     x, y = steps[None, :] - scan.offset_mm[0], steps[:, None] + scan.offset_mm[1]
     if scan.holder == "curved":
         # Two thin shells with foam between them, open to the front.
-        reach = (abs(x / scan.holder_mm) ** 2.6 + abs((y - 8) / (scan.holder_mm + 16)) ** 2.6) ** (1 / 2.6)
-        depth, front = (reach - 1) * scan.holder_mm, -10.0
+        reach = (abs(x / scan.holder_mm) ** 3 + abs((y - 4) / (scan.holder_mm + 8)) ** 3) ** (1 / 3)
+        depth, front = (reach - 1) * scan.holder_mm, 0.0
     else:
-        reach = np.hypot(x / (scan.holder_mm * 1.05), (y - 6) / (scan.holder_mm + 17))
+        reach = np.hypot(x / scan.holder_mm, (y - 4) / (scan.holder_mm + 8))
         depth, front = (reach - 1) * scan.holder_mm, 42.0
     shell = np.clip(1.6 - abs(depth) / (0.6 * pixel + 0.4), 0, 1)
     foam = np.clip(depth / pixel + 0.5, 0, 1) * np.clip((9 - depth) / pixel, 0, 1)
     cover = np.clip((y - front) / 6, 0, 1) * (1 - inside_head)
     hu += cover * (shell * 1180 + foam * 90)
+
+
+def add_streaks(hu: np.ndarray, scan: Scan, index: int) -> None:
+    """Draw a piece of metal at the scalp and its streaks, in place, where the slice meets it."""
+    if not scan.streak_hu:
+        return
+    size = len(hu)
+    pixel = scan.field_mm / size
+    right, front, up = scan.head_to_table @ (np.array(scan.streak_at_mm) - scan.pivot_mm)
+    tilt = math.radians(scan.gantry_deg)
+    off_plane = (up - scan.level_mm(index)) * math.cos(tilt) - front * math.sin(tilt)
+    strength = scan.streak_hu * math.exp(-((off_plane / scan.thickness_mm) ** 2))
+    steps = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(pixel)
+    x, y = steps[None, :] + np.float32(right), steps[:, None] + np.float32(front)
+    reach = np.hypot(x, y)
+    angle = np.arctan2(y, x)
+    rays = np.cos(7 * angle + up) + np.cos(17 * angle + 2 * up) * np.exp(-reach / 30)
+    hu += strength * rays * np.exp(reach * np.float32(-1 / 60)) * np.clip(reach / 3, 0, 1)
+    if strength > 0.5 * scan.streak_hu:
+        hu += 2600 * np.clip(2.2 - reach / pixel / 1.5, 0, 1)
 
 
 def expose(hu: np.ndarray, scan: Scan, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One patient's study: slices of a head in HU, with the true mask of every bleed."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from features.phantom.base import TOP_MM, paint_base
 from features.phantom.bleeds import Bleed, draw_bleeds
 from features.phantom.blood import PlacedBleed, Region, place
 from features.phantom.confounders import Confounders, Lookalikes
-from features.phantom.scanner import Scan, add_table, expose
+from features.phantom.scanner import Scan, add_streaks, add_table, expose
 from features.phantom.volume import double
 
 __all__ = ["PhantomSlice", "Study", "patient_name"]
@@ -130,11 +130,10 @@ class Study:
         across = (np.arange(planes) + 0.5) / planes - 0.5
         drawing = _Drawing(self.size, scan.field_mm / self.size, len(self._placed))
         for offset in across * scan.thickness_mm:
-            self._draw_plane(
-                drawing, scan.plane(index, offset, self.size // 4), scan.plane(index, offset, self.size // 2)
-            )
+            self._draw_plane(drawing, scan.plane(index, offset, self.size // 4))
         hu, head, shares = drawing.finish(planes)
         add_table(hu, scan, head)
+        add_streaks(hu, scan, index)
         rng = np.random.default_rng(self._sequence(1 + index))
         hu = expose(hu, scan, head, rng)
         mask, subtypes = self._truth(shares)
@@ -155,7 +154,7 @@ class Study:
         strongest = self.bleeds[int(np.argmax(shares.sum(axis=(1, 2))))].subtype
         return mask, tuple(sorted(seen or {strongest}))
 
-    def _draw_plane(self, drawing: "_Drawing", coarse_mm: np.ndarray, fine_mm: np.ndarray) -> None:
+    def _draw_plane(self, drawing: "_Drawing", coarse_mm: np.ndarray) -> None:
         head, atlas = self._head, self._head.atlas
         side, half = self.size // 4, self.size // 2
 
@@ -169,13 +168,14 @@ class Study:
         shift = head.brain_shift(skull_place, distance)
         for bleed in self._placed:
             shift = shift + bleed.shift(skull_place, distance)
-        ventricle = atlas.distance_at(skull_place + shift)[:, 1:2]
-        thickness = head.skull_thickness(skull_place)[:, None]
-        fields = grow(np.concatenate([skull_place, shift, distance[:, [0, 2]], ventricle, thickness], axis=1))
+        ventricle = atlas.ventricle_at(skull_place + shift)
+        thickness = head.skull_thickness(skull_place, distance)[:, None]
+        fields = grow(
+            np.concatenate([skull_place, shift, distance[:, [0, 2, 5]], ventricle, thickness], axis=1)
+        )
         canonical, brain = fields[:, :3], fields[:, :3] + fields[:, 3:6]
-        skull, surface, ventricle, thickness = fields[:, 6:].T
+        skull, surface, upward, ventricle, thickness = fields[:, 6:].T
         surface = surface - np.float32(self.anatomy.scalp_mm - 5.5)
-        del fine_mm
         pixel = drawing.pixel_mm * 2
 
         hu = self._outside(canonical, skull, surface, thickness, pixel)
@@ -185,6 +185,7 @@ class Study:
             brain[within],
             skull[within],
             ventricle[within],
+            upward[within],
             np.empty(0),
             pixel,
         )
@@ -224,27 +225,32 @@ class Study:
         """HU of brain, fluid, dura and blood, and the share of each bleed."""
         anatomy = self.anatomy
         fluid, white = self._head.atlas.tissue_at(region.brain).T
-        region = Region(
-            region.canonical, region.brain, region.skull, region.ventricle, fluid, region.pixel_mm
-        )
+        region = replace(region, fluid=fluid)
         wall = np.maximum(region.ventricle, 0)
         gain = 1 + (anatomy.sulcal_gain - 1) * np.clip(wall / 4, 0, 1)
-        wet = np.clip(fluid * gain, 0, 1)
-        white = white * white * (3 - 2 * white)
+        wet = np.maximum(np.clip(fluid * gain, 0, 1), ramp(-0.6 - region.ventricle, 1.2))
         tissue = anatomy.gray_hu + white * np.float32(anatomy.white_hu - anatomy.gray_hu)
         tissue -= np.float32(anatomy.leukoaraiosis_hu) * white * np.exp(wall * np.float32(-1 / 7))
         for bleed in self._placed:
-            tissue -= bleed.edema(region) * (0.35 + 0.65 * white) * 15
+            tissue -= bleed.edema(region) * (0.35 + 0.65 * white) * 16
         hu = tissue + wet * (anatomy.csf_hu - tissue)
         hu += self._lookalikes.infarct(region.brain) * (self._lookalikes.infarct_hu - hu)
         self._lookalikes.paint(hu, region.brain, region.skull, region.pixel_mm)
-        hu += np.float32(self.scan.hardening_hu) * np.exp(np.minimum(region.skull, 0) * np.float32(1 / 5))
+        hu += self._hardening(region)
         shares = []
         for bleed in self._placed:
             share = bleed.share(region)
             hu += share * (bleed.blood_hu(region) - hu)
             shares.append(share)
         return hu, shares
+
+    def _hardening(self, region: Region) -> np.ndarray:
+        """Beam hardening: the brain brighter along the bone, and dark bands between the petrous bones."""
+        x, y, z = region.canonical.T
+        bone = np.exp(np.minimum(region.skull, 0) * np.float32(1 / 5))
+        band = np.exp(-np.square((z + 38) / 8) - np.square((y + 32 - 6 * np.sin(0.1 * x)) / 7))
+        band *= np.clip((52 - abs(x)) / 10, 0, 1)
+        return np.float32(self.scan.hardening_hu) * (bone - 2.2 * band)
 
 
 class _Drawing:

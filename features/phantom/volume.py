@@ -4,8 +4,6 @@ import numpy as np
 
 __all__ = ["SmoothNoise", "double", "sample"]
 
-_CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
-
 
 def sample(volume: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Interpolate a volume linearly at points given in grid units.
@@ -23,7 +21,7 @@ def sample(volume: np.ndarray, points: np.ndarray) -> np.ndarray:
     """
     last = np.array(volume.shape[:3], dtype=np.float32) - np.float32(1.001)
     clamped = np.clip(points, np.float32(0), last)
-    base = clamped.astype(np.int32)
+    base = clamped.astype(np.intp)
     return _interpolate(volume, base, clamped - base)
 
 
@@ -31,11 +29,15 @@ def _interpolate(volume: np.ndarray, base: np.ndarray, part: np.ndarray) -> np.n
     _, ny, nz, channels = volume.shape
     table = volume.reshape(-1, channels)
     start = (base[:, 0] * ny + base[:, 1]) * nz + base[:, 2]
-    sides = (1 - part, part)
+    x, y, z = np.ascontiguousarray(part.T, dtype=np.float32)
     result = np.zeros((len(base), channels), dtype=np.float32)
-    for i, j, k in _CORNERS:
-        weight = sides[i][:, 0] * sides[j][:, 1] * sides[k][:, 2]
-        result += table[start + ((i * ny + j) * nz + k)] * weight[:, None]
+    for i, along_x in enumerate((1 - x, x)):
+        for j, along_y in enumerate((1 - y, y)):
+            on_edge = along_x * along_y
+            for k, along_z in enumerate((1 - z, z)):
+                # take() with a mode is twice as fast as indexing; the indices are within bounds anyway.
+                corner = table.take(start + ((i * ny + j) * nz + k), axis=0, mode="clip")
+                result += corner * (on_edge * along_z)[:, None]
     return result
 
 
@@ -91,4 +93,4 @@ class SmoothNoise:
         floor = np.floor(scaled)
         part = scaled - floor
         part = part * part * (3 - 2 * part)
-        return _interpolate(self._lattice, floor.astype(np.int32) % self._SIDE, part)
+        return _interpolate(self._lattice, floor.astype(np.intp) % self._SIDE, part)

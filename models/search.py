@@ -67,7 +67,7 @@ class SharedSearchCV(GridSearchCV):
     Attributes
     ----------
     cv_results_, best_index_, best_params_, best_score_, best_estimator_, refit_time_, n_splits_, scorer_
-        As GridSearchCV has them.
+        As GridSearchCV has them, except that a mean leaves out folds whose score is NaN.
     best_cells_ : list of Cell
         The best setting on each fold, with the scores of the held-out rows.
     oof_scores_ : ndarray of shape (n,) or (n, n_classes), float64
@@ -297,8 +297,10 @@ def _results(settings: list[dict], cells: Mapping[tuple[int, int], Cell], n_fold
         if key == "test_score":
             for fold in range(n_folds):
                 results[f"split{fold}_test_score"] = values[:, fold]
-        results[f"mean_{key}"] = values.mean(axis=1)
-        results[f"std_{key}"] = values.std(axis=1)
+        # A fold whose score is undefined (it holds out one class only) says nothing about the setting.
+        defined = np.ma.masked_invalid(values)
+        results[f"mean_{key}"] = defined.mean(axis=1).filled(np.nan)
+        results[f"std_{key}"] = defined.std(axis=1).filled(np.nan)
     for name in sorted({name for setting in settings for name in setting}):
         column = np.ma.masked_all(len(settings), dtype=object)
         for number, setting in enumerate(settings):
@@ -307,7 +309,7 @@ def _results(settings: list[dict], cells: Mapping[tuple[int, int], Cell], n_fold
         results[f"param_{name}"] = column
     results["params"] = settings
     means = results["mean_test_score"]
-    # A setting whose score is undefined on some fold ranks behind all others.
+    # A setting whose score is undefined on every fold ranks behind all others.
     known = np.where(np.isnan(means), -np.inf, means)
     results["rank_test_score"] = rankdata(-known, method="min").astype(np.int32)
     return results

@@ -41,10 +41,11 @@ class KnownFile:
     def line(self) -> str:
         """The file as one line of contents.csv, which ends with the CRC-32 of what stands before it."""
         stream = io.StringIO()
-        csv.writer(stream, lineterminator="").writerow(
+        # With this line end the csv module quotes both characters; without it, it leaves one bare.
+        csv.writer(stream, lineterminator="\r\n").writerow(
             (self.slice_id, self.path, self.size, self.mtime_ns, self.content)
         )
-        text = stream.getvalue()
+        text = stream.getvalue().removesuffix("\r\n")
         return f"{text},{_check(text)}\n"
 
 

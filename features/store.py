@@ -251,15 +251,14 @@ def create_store(
     # Slices with equal pixels share one row, the first.
     rows: dict[tuple[str, int], int] = {}
     for row, key in enumerate(zip(contents, variants, strict=True)):
-        if not np.array_equal(embeddings[rows.setdefault(key, row)], embeddings[row]):
-            raise BadDataset(f"{slice_ids[rows[key]]} and {slice_ids[row]} share pixels, not their embedding")
+        first = rows.setdefault(key, row)
+        if first != row and not np.array_equal(embeddings[first], embeddings[row]):
+            raise BadDataset(f"{slice_ids[first]} and {slice_ids[row]} share pixels, not their embedding")
     kept = list(rows.values())
     keys = RowKeys(*([column[row] for row in kept] for column in (slice_ids, contents, variants)))
     dtype = "float16" if embeddings.dtype == np.float16 else "float32"
     write_store_file(path, keys, [embeddings[kept]], embeddings.shape[1], dtype, fingerprint, notes)
-    known = [
-        KnownFile(name, "", -1, -1, content) for name, content in zip(keys.slice_ids, contents, strict=True)
-    ]
+    known = [KnownFile(name, "", -1, -1, content) for name, content in zip(slice_ids, contents, strict=True)]
     file = contents_path(path)
     file.unlink(missing_ok=True)
     Contents(file).replace(known)

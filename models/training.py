@@ -17,43 +17,17 @@ from torch.nn import functional
 from models.batches import Batches
 from models.checkpoint import Checkpoint
 from models.errors import TooFewData, TrainingDiverged
+from models.history import Epoch
 from models.progress import Progress, silent
 from models.recipes import TrainingSettings
 
-__all__ = ["Epoch", "class_weights", "train"]
+__all__ = ["class_weights", "train"]
 
 log = logging.getLogger("haemo")
 
 # A checkpoint of AlexNet is near 1 GB. Epochs that end sooner than this after the last one are not kept: a
 # kill costs so many seconds of work at most, or the epoch that was running.
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One line of history.csv.
-
-    Attributes
-    ----------
-    epoch : int
-        From 1.
-    train_loss, train_accuracy : float
-        Mean over the epoch's training slices as they were trained on: augmented, with dropout, and while
-        the weights moved. So the first ones may be worse than those of validation.
-    validation_loss, validation_accuracy : float
-        Of the slices of the held-out training patients, after the epoch.
-    learning_rate : float
-        Of new layers.
-    seconds : float
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    learning_rate: float
-    seconds: float
 
 
 def class_weights(targets: np.ndarray, classes: int, mode: str) -> np.ndarray:

@@ -1,26 +1,25 @@
 """An end-to-end network trained on a run: same slices, same split, same predictions file as the heads."""
 
-import csv
 import hashlib
-import io
-import json
 import logging
 import time
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.atomic import write_text
 from features.failures import Failure
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadSettings, TooFewData, WeightsUnavailable
+from models.history import Epoch, best_epoch
 from models.progress import Progress, silent
-from models.recipes import Recipe, TrainingSettings, build, recipe_for
+from models.recipes import TrainingSettings, build, recipe_for
+from pipeline.headfolder import facts_key
 from pipeline.metrics import evaluate
+from pipeline.networkfolder import NetworkFolder
 from pipeline.planes import decode_planes
 from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory
+from pipeline.run import RunDirectory, software_versions
 from pipeline.splits import Split, classes_of, load_or_make_split
 
 if TYPE_CHECKING:
@@ -28,14 +27,13 @@ if TYPE_CHECKING:
 
     from features.preprocess import Preprocessing
     from models.trained import TrainedNetwork
-    from models.training import Epoch
     from models.weights import Weights
 
-__all__ = ["NetworkResult", "load_network", "train_network"]
+__all__ = ["NetworkResult", "train_network"]
 
 log = logging.getLogger("haemo")
 
-_CHECKPOINT = "checkpoint.pt"
+_VERSIONS = ("haemo", "torch", "numpy")
 
 
 @dataclass(frozen=True)
@@ -45,22 +43,26 @@ class NetworkResult:
     Attributes
     ----------
     name : str
-    predictions : Predictions
-        Validation slices as part ``cv``, fold 0; test slices as part ``test``.
+    facts : dict
+        What settings.json holds: settings, weights, split, preprocessing, epochs and the best one.
     metrics : dict
         ``cv`` and ``test``, each from `pipeline.metrics.evaluate`.
+    predictions : Predictions
+        Validation slices as part ``cv``, fold 0; test slices as part ``test``.
     history : list of Epoch
-    best_epoch : int
     failures : list of Failure
         Slices that could not be read.
+    up_to_date : bool
+        Whether all of it was there already, made with the same settings from the same data.
     """
 
     name: str
-    predictions: Predictions
+    facts: dict[str, Any]
     metrics: dict[str, Any]
-    history: "list[Epoch]"
-    best_epoch: int
+    predictions: Predictions
+    history: list[Epoch]
     failures: list[Failure]
+    up_to_date: bool
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,6 @@ class _Data:
         for array in (self.planes, self.targets, self.fit, self.validation):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
-
-
-def load_network(run: RunDirectory, name: str, device: str = "cpu") -> "TrainedNetwork":
-    """The trained network `name` of a run; MissingStep if it has not been trained."""
-    from models.trained import TrainedNetwork
-
-    return TrainedNetwork.load(run.model_path(name) / "model.safetensors", device)
 
 
 def train_network(
@@ -140,6 +135,7 @@ def train_network(
         If a setting is not allowed, or pretrained weights cannot be had.
     """
     from features.preprocess import Preprocessing
+    from models.trained import TrainedNetwork
 
     began = time.monotonic()
     recipe = recipe_for(name)
@@ -148,12 +144,15 @@ def train_network(
         raise BadSettings(f"{name} starts from random weights; pretrained ones are for finetune")
     manifest = run.manifest()
     classes = classes_of(run, manifest)
-    split = load_or_make_split(run, manifest, train_fraction=train_fraction, new=new_split)
+    # A split that is there keeps its seed: a network may be trained with several on one split.
+    draws = new_split or not run.split_path.exists()
+    seed = settings.seed if draws else None
+    split = load_or_make_split(run, manifest, seed=seed, train_fraction=train_fraction, new=new_split)
     network, origin = _initial(name, len(classes), settings, weights, freeze_below, progress)
     planes = replace(preprocessing or Preprocessing(), size=recipe.plane_size(settings.augment))
-    folder = run.model_path(name)
-    folder.mkdir(parents=True, exist_ok=True)
     data, failures = _read(run, name, manifest, classes, split, planes, workers, progress)
+    run.replace_failures(name, failures)
+    place, precision = _engine(device, settings.precision)
     facts = {
         "network": name,
         "classes": list(classes),
@@ -161,32 +160,35 @@ def train_network(
         "freeze_below": freeze_below,
         "weights": origin,
         "split": split.hash,
+        "protocol": split.protocol,
+        "leaky": split.leaky,
         "preprocessing": planes.describe(),
-        "settings": settings.describe(),
+        "settings": {**settings.describe(), "precision": precision},
+        "slices": {part: len(getattr(data, part)) for part in ("fit", "validation", "test")},
+        "data": data.hash(),
+        "versions": {key: version for key, version in software_versions().items() if key in _VERSIONS},
     }
-    trained, history = _train(run, recipe, network, data, settings, facts, device, progress)
-    best = min(history, key=lambda epoch: epoch.validation_loss).epoch
+    facts["key"] = facts_key({**facts, "device": place})
+    folder = NetworkFolder(run.model_path(name))
+    if folder.is_complete(facts["key"]):
+        log.info("%s is up to date: same settings, same data", folder.path)
+        return NetworkResult(
+            name, folder.facts(), folder.metrics(), folder.predictions(), folder.history(), failures, True
+        )
+    trained = TrainedNetwork(network, recipe, classes, facts, place)
+    history = _train(folder, trained, data, settings, precision, progress)
     predictions = _predict(trained, data, progress)
     metrics = {part: evaluate(predictions.of_part(part)) for part in ("cv", "test")}
-    # The predictions are written last: a folder that has them is complete.
-    trained.write(folder / "model.safetensors")
-    write_text(folder / "settings.json", _json(trained.facts))
-    write_text(folder / "history.csv", _history_csv(history))
-    write_text(folder / "metrics.json", _json(metrics))
-    predictions.write(folder / "predictions.csv")
-    (folder / _CHECKPOINT).unlink(missing_ok=True)
-    run.replace_failures(name, failures)
-    run.record(
-        name,
-        **trained.facts,
-        device=trained.device,
-        epochs=len(history),
-        best_epoch=best,
-        slices={part: len(getattr(data, part)) for part in ("fit", "validation", "test")},
-        failures=len(failures),
-        seconds=round(time.monotonic() - began, 1),
-    )
-    return NetworkResult(name, predictions, metrics, history, best, failures)
+    facts = {
+        **facts,
+        "device": place,
+        "epochs": len(history),
+        "best_epoch": best_epoch(history).epoch,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    folder.write(trained, facts, history, metrics, predictions)
+    run.record(name, **facts, failures=len(failures))
+    return NetworkResult(name, facts, metrics, predictions, history, failures, False)
 
 
 def _initial(
@@ -261,51 +263,40 @@ def _read(
 
 
 def _train(
-    run: RunDirectory,
-    recipe: Recipe,
-    network: "nn.Module",
+    folder: NetworkFolder,
+    trained: "TrainedNetwork",
     data: _Data,
     settings: TrainingSettings,
-    facts: dict[str, Any],
-    device: str,
+    precision: str,
     progress: Progress,
-) -> "tuple[TrainedNetwork, list[Epoch]]":
-    import torch
-
+) -> list[Epoch]:
     from models.batches import Batches
     from models.checkpoint import Checkpoint
-    from models.trained import TrainedNetwork
     from models.training import train
 
-    place, precision = _engine(device, settings.precision)
-    trained = TrainedNetwork(
-        network, recipe, tuple(facts["classes"]), {**facts, "precision": precision}, place
-    )
-    depends = {**trained.facts, "data": data.hash(), "device": place, "torch": torch.__version__}
-    key = hashlib.sha256(_json(depends).encode()).hexdigest()
     log.info(
         "%s: %d slices to learn from, %d to validate on, %d to test on; %s, %s",
-        recipe.name,
+        folder.name,
         len(data.fit),
         len(data.validation),
         len(data.test),
-        place,
+        trained.device,
         precision,
     )
-    history = train(
-        network,
-        Batches(data.planes, recipe, settings.augment, place),
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return train(
+        trained.network,
+        Batches(data.planes, trained.recipe, settings.augment, trained.device),
         data.targets,
         classes=len(trained.classes),
         fit=data.fit,
         validation=data.validation,
         settings=settings,
         precision=precision,
-        checkpoint=Checkpoint(run.model_path(recipe.name) / _CHECKPOINT, key),
+        checkpoint=Checkpoint(folder.checkpoint_path, trained.facts["key"]),
         progress=progress,
-        label=recipe.name,
+        label=folder.name,
     )
-    return trained, history
 
 
 def _engine(device: str, precision: str) -> tuple[str, str]:
@@ -335,15 +326,3 @@ def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> Pred
         predicted=np.array(trained.classes)[logits.argmax(axis=1)],
         classes=trained.classes,
     )
-
-
-def _history_csv(history: "list[Epoch]") -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(field.name for field in fields(history[0]))
-    writer.writerows(astuple(epoch) for epoch in history)
-    return stream.getvalue()
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"

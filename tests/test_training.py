@@ -15,9 +15,10 @@ from torch import nn
 from models.batches import EVALUATION_BATCH, ROTATIONS_DEG, Batches, rotate
 from models.checkpoint import Checkpoint, read_network, write_network
 from models.errors import MissingStep, TooFewData, TrainingDiverged, WeightsUnavailable
+from models.history import Epoch, best_epoch
 from models.recipes import Recipe, TrainingSettings, build, recipe_for
 from models.trained import TrainedNetwork
-from models.training import Epoch, class_weights, train
+from models.training import class_weights, train
 
 SETTINGS = TrainingSettings(epochs=6, batch_size=8, optimizer="adam", learning_rate=0.01, patience=0)
 SMALL = Recipe("small", "test", 8, 1, (0.0,), (1.0,), 2, SETTINGS)
@@ -180,7 +181,7 @@ def test_the_weights_of_the_best_epoch_are_kept():
     network = small_network()
     targets = np.random.default_rng(3).integers(0, 2, 40)  # nothing to learn: validation gets worse
     history = run(network, replace(SETTINGS, epochs=15), targets=targets)
-    best = min(history, key=lambda epoch: epoch.validation_loss)
+    best = best_epoch(history)
     assert best.epoch < 15
     again = small_network()
     run(again, replace(SETTINGS, epochs=best.epoch), targets=targets)
@@ -190,7 +191,7 @@ def test_the_weights_of_the_best_epoch_are_kept():
 def test_it_stops_when_the_validation_loss_has_not_fallen_for_so_long():
     targets = np.random.default_rng(3).integers(0, 2, 40)
     history = run(small_network(), replace(SETTINGS, epochs=50, patience=3), targets=targets)
-    best = min(history, key=lambda epoch: epoch.validation_loss)
+    best = best_epoch(history)
     assert len(history) == best.epoch + 3
 
 

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["cnn", "finetune", "lenet", "tinyvgg"]
 
-_SHOWN = ("accuracy", "sensitivity", "specificity", "roc_auc", "mse")
+_SHOWN = (
+    ("roc_auc", "ROC AUC"),
+    ("average_precision", "average precision"),
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("sensitivity", "sensitivity"),
+    ("specificity", "specificity"),
+    ("mse", "MSE of the probability"),
+)
 
 
 class _Augmentations(click.ParamType):
@@ -48,14 +56,20 @@ _OPTIONS = (
     ),
     click.option("--class-weight", type=click.Choice(["balanced", "none"])),
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the training."),
-    click.option("--seed", type=int, help="Of weights, order and augmentation; the split has its own."),
+    click.option(
+        "--seed", type=int, help="Of weights, order and augmentation, and of a new split.  [default: 0]"
+    ),
     click.option(
         "--window", default="brain", show_default=True, help="brain, subdural, bone or WIDTH/CENTRE."
     ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Decoding threads."),
-    click.option("--train-fraction", type=float, help="Share of the slices to train on, of a new split."),
-    click.option("--new-split", is_flag=True, help="Draw the split anew; every model must be trained again."),
+    click.option(
+        "--train-fraction",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of the slices for training in a new split.  [default: 0.7]",
+    ),
+    click.option("--new-split", is_flag=True, help="Draw the split anew; train every model again then."),
 )
 
 
@@ -79,21 +93,32 @@ def _train(name: str, run_path: Path, window: str, **options: Any) -> int:
 
 
 def _print(run: Any, result: "NetworkResult") -> None:
-    best = result.history[result.best_epoch - 1]
+    best = result.history[result.facts["best_epoch"] - 1]
     click.echo(
         f"{result.name}: {len(result.history)} epochs, best {best.epoch} "
-        f"(validation loss {best.validation_loss:.3f}, train loss {best.train_loss:.3f})"
+        f"(loss {best.train_loss:.3f} in training, {best.validation_loss:.3f} on validation patients)"
     )
-    rows = []
-    for part, title in (("cv", "validation"), ("test", "test")):
-        figures = result.metrics[part]
-        cells = [f"{figures[name]:.3f}" if name in figures else "-" for name in _SHOWN]
-        rows.append((title, f"{figures['slices']:,}", f"{figures['patients']:,}", *cells))
-    table(("part", "slices", "patients", *_SHOWN), rows)
+    parts = [result.metrics["cv"], result.metrics["test"]]
+    leaky = "  LEAKY split: too good" if result.facts["leaky"] else ""
+    table(
+        ("", "validation", "test"),
+        [
+            ("slices", *(str(part["slices"]) for part in parts)),
+            ("patients", *(str(part["patients"]) for part in parts)),
+            *((title, *(_figure(part, name) for part in parts)) for name, title in _SHOWN),
+        ],
+        title=f"{result.name} at threshold 0.5{leaky}",
+    )
+    for reason in sorted(set(result.metrics["test"]["undefined"].values())):
+        click.echo(f"undefined on the test slices: {reason}")
     if result.failures:
-        click.echo(f"failures: {run.failures_path}")
-    click.echo(f"written: {run.model_path(result.name)}")
+        click.echo(f"{len(result.failures)} slices could not be read: {run.failures_path}")
+    click.echo(f"written to {run.model_path(result.name)}")
     click.echo(f"next: haemo compare --run {run}")
+
+
+def _figure(metrics: dict[str, Any], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else "undefined"
 
 
 @click.command()

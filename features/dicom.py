@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pydicom
 from pydicom import uid
+from pydicom.encaps import generate_frames
+from pydicom.pixels import get_decoder
 
+from features.jpeg import check_lossless_head
 from features.slices import DicomTags, Slice, SliceHeader, check_size
 from models.errors import UnreadableSlice
 
@@ -22,6 +25,11 @@ __all__ = ["AIR_HU", "decode_dicom", "read_dicom_header"]
 AIR_HU = -1000.0
 
 _WRAPS_FROM = 3096
+# Decoders in the order of trust. GDCM is left for what nothing else reads: damaged streams make it abort the
+# whole process.
+_PLUGINS = ("pylibjpeg", "pyjpegls", "pydicom", "pillow")
+_LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0"
 _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 _IMAGE_TYPE = 0x00080008
 _SOP_CLASS_UID = 0x00080016
@@ -85,7 +93,7 @@ def decode_dicom(data: bytes) -> Slice:
     header = _Header(_parse(BytesIO(data), stop_before_pixels=False))
     header.check()
     slope, intercept = header.rescale()
-    stored = _stored_values(header)
+    stored = _stored_values(header, data)
     padding = _padding(header, stored)
     if header.text(_PHOTOMETRIC) == "MONOCHROME1":
         highest = -1 if header.is_signed else 2**header.bits_stored - 1
@@ -118,7 +126,7 @@ def read_dicom_header(stream: BinaryIO) -> SliceHeader:
         start = stream.tell() + (8 if header.syntax.is_implicit_VR else 12)
         _check_length(header, stream.seek(0, os.SEEK_END) - start)
     elif header.syntax != uid.DeflatedExplicitVRLittleEndian:
-        _decoder(header.syntax)
+        _decoder(header)
     tags = DicomTags(
         sop_instance_uid=header.text(_SOP_INSTANCE_UID),
         patient=header.text(_PATIENT_ID),
@@ -253,24 +261,32 @@ def _check_length(header: _Header, available: int) -> None:
         raise UnreadableSlice(f"the file is cut short: {available} of {needed} bytes of pixel data")
 
 
-def _stored_values(header: _Header) -> np.ndarray:
+def _stored_values(header: _Header, data: bytes) -> np.ndarray:
     """Stored pixel values, signed or unsigned, with unused high bits put right (PS3.5 section 8.1.1)."""
     is_deflated = header.syntax == uid.DeflatedExplicitVRLittleEndian
     is_little = header.syntax != uid.ExplicitVRBigEndian
     if not (header.syntax in _NATIVE or is_deflated) or (header.bits_allocated == 8 and not is_little):
-        return _decompressed(header)
-    data = header.raw(_PIXELS)
-    _check_length(header, len(data))
+        return _decompressed(header, data)
+    native = header.raw(_PIXELS)
+    _check_length(header, len(native))
     kind = f"{'<' if is_little else '>'}{'i' if header.is_signed else 'u'}{header.bits_allocated // 8}"
     rows, columns = header.size
-    stored = np.frombuffer(data, kind, count=rows * columns).reshape(rows, columns)
+    stored = np.frombuffer(native, kind, count=rows * columns).reshape(rows, columns)
     return _without_unused_bits(stored.astype(stored.dtype.newbyteorder("="), copy=False), header)
 
 
-def _decompressed(header: _Header) -> np.ndarray:
-    decoder = _decoder(header.syntax)
+def _decompressed(header: _Header, data: bytes) -> np.ndarray:
+    decoder, plugin = _decoder(header)
+    pixels = header.dataset.get_item(_PIXELS)
+    # Decoders fill up a frame that ends early, and so does pydicom a sequence that does.
+    if data[pixels.value_tell + len(pixels.value) :][:4] != _SEQUENCE_END:
+        raise UnreadableSlice("the file is cut short: the compressed pixel data have no end")
     try:
-        stored, _ = decoder.as_array(header.dataset, index=0, raw=True)
+        if plugin == "gdcm":
+            check_lossless_head(next(generate_frames(pixels.value, number_of_frames=1)), header.size)
+        stored, _ = decoder.as_array(header.dataset, index=0, raw=True, decoding_plugin=plugin)
+    except UnreadableSlice:
+        raise
     except Exception as error:
         raise _damaged(error) from error
     if stored.shape != header.size:
@@ -278,18 +294,23 @@ def _decompressed(header: _Header) -> np.ndarray:
     return stored
 
 
-def _decoder(syntax: uid.UID) -> "Decoder":
-    from pydicom.pixels import get_decoder
-
+def _decoder(header: _Header) -> tuple["Decoder", str]:
+    """The decoder for a compressed file, and the plug-in that shall do it."""
+    syntax = header.syntax
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise UnreadableSlice(f"transfer syntax {syntax.name} is not supported") from error
-    if not decoder.is_available:
+    if syntax == uid.JPEGExtended12Bit and header.bits_stored > 8:
+        raise UnreadableSlice("12-bit lossy JPEG is not supported: no decoder under a free licence reads it")
+    trusted = [name for name in _PLUGINS if name in decoder.available_plugins]
+    if not trusted and syntax in _LOSSLESS_JPEG and "gdcm" in decoder.available_plugins:
+        trusted = ["gdcm"]
+    if not trusted:
         raise UnreadableSlice(
             f"compressed as {syntax.name}, and no decoder for it is installed: pip install 'haemo[dicom]'"
         )
-    return decoder
+    return decoder, trusted[0]
 
 
 def _without_unused_bits(values: np.ndarray, header: _Header) -> np.ndarray:

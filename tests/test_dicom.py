@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_rescale
 
 from features.dicom import AIR_HU, decode_dicom, read_dicom_header
+from features.jpeg import check_lossless_head
 from features.slices import content_hash, read_header, read_slice
 from models.errors import UnreadableSlice
 
@@ -170,12 +172,77 @@ def test_jpeg_2000_agrees_with_the_reference_reader(name):
     np.testing.assert_array_equal(ours, np.where(padding, AIR_HU, theirs))
 
 
-def test_a_missing_decoder_names_the_extra(monkeypatch):
-    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", property(lambda decoder: False))
-    path = Path(get_testdata_file("693_J2KI.dcm"))
+def lossless_jpeg(stored: np.ndarray, folder: Path) -> bytes:
+    """The slice as lossless JPEG, process 14 with first-order prediction, made by GDCM."""
+    import gdcm
+
+    save_dicom(dicom_dataset(stored), folder / "native.dcm")
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(folder / "native.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(folder / "lossless.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return (folder / "lossless.dcm").read_bytes()
+
+
+def test_lossless_jpeg_holds_the_same_pixels(tmp_path):
+    stored = ct_values(6)
+    compressed = decode_dicom(lossless_jpeg(stored, tmp_path))
+    assert content_hash(compressed) == content_hash(decode_dicom(saved(dicom_dataset(stored))))
+    assert compressed.mode.startswith("DICOM int16 JPEG Lossless")
+
+
+def test_a_damaged_head_of_lossless_jpeg_never_reaches_the_decoder(tmp_path):
+    data = lossless_jpeg(ct_values(6), tmp_path)
+    start = data.index(b"\xff\xd8")
+    head = data[start : data.index(b"\xff\xda") + 10]
+    check_lossless_head(head, (32, 32))
+    with pytest.raises(UnreadableSlice, match="not sound"):
+        check_lossless_head(head, (32, 31))
+    for place in range(len(head) - 1):
+        with pytest.raises(UnreadableSlice, match="not sound"):
+            check_lossless_head(head[:place], (32, 32))
+    # Samples of 205 bits, a component too many, a code that is too long: each has ended a process.
+    for place, value in ((6, 205), (11, 3), (21, 0xC0), (24, 200), (len(head) - 9, 2)):
+        damaged = bytearray(data)
+        damaged[start + place] = value
+        with pytest.raises(UnreadableSlice, match="not sound"):
+            decode_dicom(bytes(damaged))
+
+
+# pydicom says so too, as a warning, and goes on with what there is.
+@pytest.mark.filterwarnings("ignore:End of file reached before delimiter")
+def test_compressed_pixels_without_an_end_are_refused(tmp_path):
+    dataset = dicom_dataset(ct_values(6))
+    dataset.compress(uid.JPEG2000Lossless)
+    for whole in (lossless_jpeg(ct_values(6), tmp_path), saved(dataset)):
+        for missing in (8, 9, 100, 500):
+            with pytest.raises(UnreadableSlice, match="cut short"):
+                decode_dicom(whole[:-missing])
+
+
+def test_a_missing_decoder_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.available_plugins", ())
+    path = tmp_path / "lossless.dcm"
+    path.write_bytes(lossless_jpeg(ct_values(6), tmp_path))
     for read in (read_slice, read_header):
-        with pytest.raises(UnreadableSlice, match=r"JPEG 2000.*pip install 'haemo\[dicom\]'"):
+        with pytest.raises(UnreadableSlice, match=r"JPEG Lossless.*pip install 'haemo\[dicom\]'"):
             read(path)
+
+
+def test_what_no_free_decoder_reads_is_refused_as_such():
+    dataset = dicom_dataset(ct_values(0), BitsStored=12, HighBit=11)
+    for syntax, reason in ((uid.JPEGExtended12Bit, "12-bit lossy JPEG"), (uid.MPEG2MPML, "MPEG2")):
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = encapsulate([b"\xff\xd8 no picture"])
+        dataset["PixelData"].is_undefined_length = True
+        with pytest.raises(UnreadableSlice, match=f"{reason}.* not supported"):
+            read_dicom_header(BytesIO(saved(dataset)))
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,9 @@ class _Header:
     def check(self) -> None:
         """Refuse what is not one gray axial CT picture, naming what it is."""
         modality, sop_class = self.text(_MODALITY), _uid(self.text(_SOP_CLASS_UID))
+        # pydicom gives nothing at all where an element runs past the end of the file.
+        if not len(self.dataset):
+            raise UnreadableSlice("the file is damaged or cut short: no element of it can be read")
         if self.size == (0, 0):
             raise UnreadableSlice(f"a DICOM file without a picture ({sop_class.name or 'of unknown class'})")
         if modality not in ("CT", "") and sop_class != uid.CTImageStorage:

@@ -1,5 +1,6 @@
 """Class names: which of two is the positive one, and what a 0 or 1 under a telling heading means."""
 
+import re
 from collections.abc import Iterable
 
 from models.errors import BadSettings, TooFewData
@@ -33,6 +34,7 @@ _NEGATIVE = {
     *("normal", "healthy", "control", "none", "negative", "neg", "false", "no", "n", "f", "0"),
     *("nonhaemorrhage", "nonhaemorrhagic", "nonhemorrhage", "nonhemorrhagic"),
 }
+_NEGATIONS = ("no", "non", "not", "without")
 # Headings of label columns under which 1 means a bleed.
 _FLAG_HEADINGS = {"hemorrhage", "haemorrhage", "bleed", "ich"}
 
@@ -76,28 +78,31 @@ def order_classes(classes: Iterable[str], positive: str | None = None) -> tuple[
 
 def meaning_of_flag(heading: str, value: str) -> str:
     """Name the class that 0 or 1 stands for under a heading that says so; other values stay as they are."""
-    if _bare(heading) not in _FLAG_HEADINGS:
+    if heading.strip().casefold() not in _FLAG_HEADINGS:
         return value
     return {"0": NORMAL, "0.0": NORMAL, "1": HAEMORRHAGE, "1.0": HAEMORRHAGE}.get(value, value)
 
 
 def is_class_word(name: str) -> bool:
     """Whether a folder of this name is surely a class: it says bleed, normal, or a type of bleed."""
-    return _bare(name) in _POSITIVE | _NEGATIVE
+    return _means_bleed(name) is not None
 
 
 def _recognised_positive(names: list[str]) -> str:
     """The positive one of two names: the one known as such, or the one beside a known negative."""
-    by_word = [name for name in names if _bare(name) in _POSITIVE and not _is_negated(name)]
-    if len(by_word) == 1:
-        return by_word[0]
-    others = [name for name in names if _bare(name) not in _NEGATIVE and not _is_negated(name)]
-    return others[0] if len(others) == 1 else names[1]
+    meanings = [_means_bleed(name) for name in names]
+    if meanings.count(True) == 1:
+        return names[meanings.index(True)]
+    if meanings.count(False) == 1:
+        return names[1 - meanings.index(False)]
+    return names[1]
 
 
-def _is_negated(name: str) -> bool:
-    return name.strip().lower().replace("_", " ").replace("-", " ").startswith(("no ", "non ", "not "))
-
-
-def _bare(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
+def _means_bleed(name: str) -> bool | None:
+    """Whether a name says that there is a bleed; None where it says neither."""
+    words = re.findall(r"[^\W_]+", name.casefold())
+    is_negated = len(words) > 1 and words[0] in _NEGATIONS
+    word = "".join(words[1:] if is_negated else words)
+    if word in _POSITIVE:
+        return not is_negated
+    return is_negated if word in _NEGATIVE else None

@@ -2,17 +2,19 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from models.engine import Engine, choose_engine, resolve_device, resolve_precision
 from models.errors import BadSettings
 from models.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
+from models.pooling import pooled, rectified
 from models.weights import LAYERS, Weights
 
 __all__ = ["SIZE", "AlexNet", "Extractor", "GrayAlexNet", "load_extractor"]
@@ -21,7 +23,7 @@ logger = logging.getLogger("haemo")
 
 SIZE = 227  # pixels; the pooled map of conv5 is then exactly 6 x 6
 
-_BATCH = {"cpu": 64, "cuda": 256}
+_BATCH = {"cpu": 32, "cuda": 256}
 _MEASURED_SLICES = 16
 
 
@@ -70,8 +72,8 @@ class AlexNet(nn.Module):
 class GrayAlexNet(nn.Module):
     """`AlexNet` rewritten for uint8 gray planes; equal to it up to rounding.
 
-    The normalisation and the replication of gray to three channels are folded into conv1, and each ReLU that
-    stands before a pooling is moved behind it, where there is a quarter of the numbers: they commute.
+    The normalisation and the replication of gray to three channels are folded into conv1, and pooling comes
+    before ReLU (`models.pooling`).
 
     Parameters
     ----------
@@ -96,13 +98,13 @@ class GrayAlexNet(nn.Module):
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Embed uint8 planes of shape (batch, 227, 227); float32, (batch, dimension)."""
         conv2, conv3, conv4, conv5 = self.convolutions
-        maps = functional.max_pool2d(self.conv1(planes), 3, 2).relu_()
-        maps = functional.max_pool2d(conv2(maps), 3, 2).relu_()
-        maps = conv3(maps).relu_()
-        maps = conv4(maps).relu_()
-        embedding = functional.max_pool2d(conv5(maps), 3, 2).relu_().flatten(1)
+        maps = pooled(self.conv1(planes))
+        maps = pooled(conv2(maps))
+        maps = rectified(conv3(maps))
+        maps = rectified(conv4(maps))
+        embedding = pooled(conv5(maps)).flatten(1)
         for layer in self.dense:
-            embedding = layer(embedding).relu_()
+            embedding = rectified(layer(embedding))
         return embedding.float()
 
 
@@ -167,16 +169,30 @@ class Extractor:
     def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Embed batches of at most `batch` planes each, in their order.
 
-        On CUDA the next batch is taken and sent while the one before it is computed.
+        On a CPU each batch is computed by one thread, and as many batches at once as torch has threads: so
+        no core waits for another, least of all where slices are decoded beside it, and results do not depend
+        on the number of cores. On CUDA the next batch is taken and sent while the one before it is computed.
         """
-        if self.engine.device == "cuda":
-            yield from self._stream_cuda(batches)
-            return
-        for planes in batches:
-            filled = torch.from_numpy(self._filled(planes))
-            with torch.inference_mode():
-                embeddings = self._network(filled)
-            yield embeddings[: len(planes)].numpy()
+        return self._stream_cuda(batches) if self.engine.device == "cuda" else self._stream_cpu(batches)
+
+    def _stream_cpu(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        workers = torch.get_num_threads()
+        pool = ThreadPoolExecutor(workers, "haemo-network", initializer=torch.set_num_threads, initargs=(1,))
+        waiting: deque[Future[np.ndarray]] = deque()
+        try:
+            for planes in batches:
+                waiting.append(pool.submit(self._embed, planes))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(workers)  # what a thread sets is also what threads made later begin with
+
+    def _embed(self, planes: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(self._filled(planes)))[: len(planes)].numpy()
 
     def _filled(self, planes: np.ndarray) -> np.ndarray:
         if planes.dtype != np.uint8 or planes.shape[1:] != (SIZE, SIZE) or len(planes) > self.batch:
@@ -235,7 +251,7 @@ def load_extractor(
     engine : Engine, optional
         To carry on with what a store was begun with; `precision` and `device` are then not looked at.
     batch : int, optional
-        Slices per pass: 64 on a CPU, 256 on CUDA.
+        Slices per pass: 32 on a CPU, 256 on CUDA.
 
     Raises
     ------
@@ -255,19 +271,18 @@ def load_extractor(
 
 
 class _Stopwatch:
-    """Times the convolutional trunk on one small batch, keeping the network of each engine it has seen."""
+    """Times the convolutional trunk on one small batch, keeping the extractor of each engine it has seen."""
 
     def __init__(self, weights: Weights):
         self._weights = weights
-        self._networks: dict[Engine, GrayAlexNet] = {}
-        self._planes = torch.zeros(_MEASURED_SLICES, SIZE, SIZE, dtype=torch.uint8)
+        self._extractors: dict[Engine, Extractor] = {}
+        self._planes = np.zeros((_MEASURED_SLICES, SIZE, SIZE), dtype=np.uint8)
 
     def __call__(self, engine: Engine) -> float:
-        if engine not in self._networks:
-            self._networks[engine] = GrayAlexNet(self._weights, "pool5", engine)
+        if engine not in self._extractors:
+            self._extractors[engine] = Extractor(self._weights, "pool5", engine, _MEASURED_SLICES)
         start = time.perf_counter()
-        with torch.inference_mode():
-            self._networks[engine](self._planes)
+        self._extractors[engine](self._planes)
         return time.perf_counter() - start
 
 

@@ -150,9 +150,8 @@ def choose_engine(device: str, precision: str, seconds: Callable[[Engine], float
 
     Notes
     -----
-    What was chosen is kept in engines.json in the cache folder under the CPU's name, torch's version and the
-    number of threads; delete the file to measure again. On CUDA tensor cores want channels_last, and nothing
-    is measured.
+    What was chosen is kept in engines.json in the cache folder under the CPU's name and torch's version;
+    delete the file to measure again. On CUDA, tensor cores want channels_last and nothing is measured.
     """
     if device == "cuda":
         return Engine(device, precision, "channels_last")
@@ -180,7 +179,7 @@ def _host_key(precision: str) -> str:
 
     cpu = _cpu_field("model name") or platform.processor() or platform.machine()
     model = "-".join(filter(None, (_cpu_field("cpu family"), _cpu_field("model"), _cpu_field("stepping"))))
-    return f"{cpu} {model}, torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}"
+    return f"{cpu} {model}, torch {torch.__version__}, {precision}"
 
 
 def _cpu_field(name: str) -> str:

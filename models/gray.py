@@ -75,7 +75,9 @@ class GrayConv(nn.Module):
             ("left", border[:, :, 1:-1, :1]),
             ("right", border[:, :, 1:-1, -1:]),
         ):
-            self.register_buffer(name, part.to(dtype).contiguous(), persistent=False)
+            self.register_buffer(
+                name, part.to(dtype).contiguous(memory_format=memory_format), persistent=False
+            )
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Convolve uint8 planes of shape (batch, size, size) to (batch, out, height, width)."""
@@ -91,9 +93,10 @@ class GrayConv(nn.Module):
         side = self.blocks * _STRIDE
         padded = planes.new_zeros(len(planes), side, side)
         padded[:, _PADDING : _PADDING + self.size, _PADDING : _PADDING + self.size] = planes
-        cut = padded.view(-1, self.blocks, _STRIDE, self.blocks, _STRIDE).transpose(2, 3)
-        channels_last = cut.to(self.weight.dtype, memory_format=torch.contiguous_format).flatten(3)
-        return channels_last.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
+        # Four pixels beside each other are moved as one word.
+        words = padded.view(torch.int32).view(-1, self.blocks, _STRIDE, self.blocks).transpose(2, 3)
+        cut = words.contiguous().view(torch.uint8).to(self.weight.dtype)
+        return cut.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
 
 
 def _by_blocks(kernel: torch.Tensor) -> torch.Tensor:

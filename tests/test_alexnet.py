@@ -1,4 +1,5 @@
 import json
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from models.alexnet import SIZE, AlexNet, load_extractor
 from models.engine import Engine, choose_engine, has_bfloat16_hardware, resolve_device, resolve_precision
 from models.errors import BadSettings
 from models.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
+from models.pooling import pooled, rectified
 from models.weights import random_weights
 
 LAYOUTS = ("channels_last", "contiguous")
@@ -128,6 +130,50 @@ def test_stream_keeps_batches_apart_and_in_order(weights, planes):
     parts = list(extractor.stream([planes[:3], planes[3:4], planes[4:]]))
     assert [len(part) for part in parts] == [3, 1, 2]
     assert (np.concatenate(parts) == extractor(planes)).all()
+
+
+def test_stream_leaves_torchs_threads_as_they_were(weights, planes):
+    before = torch.get_num_threads()
+    trunk_extractor(weights)(planes)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert [torch.get_num_threads(), *seen] == [before, before]
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(weights, planes):
+    before = torch.get_num_threads()
+    embeddings = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        embeddings.append(trunk_extractor(weights, batch=2)(planes))
+    torch.set_num_threads(before)
+    assert (embeddings[0] == embeddings[1]).all()
+
+
+def test_an_error_among_the_batches_comes_through(weights, planes):
+    def batches():
+        yield planes[:2]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(trunk_extractor(weights).stream(batches()))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 56, 56), (1, 3, 13, 13), (2, 5, 8, 7), (1, 1, 3, 3)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_pooling_and_relu_have_the_bits_of_torchs(shape, layout, dtype):
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    maps[0, 0, 0, :2] = torch.tensor([torch.inf, -torch.inf])
+    maps[0, 0, 1, :2] = torch.tensor([-0.0, 1e-40])
+    maps = maps.contiguous(memory_format=layout)
+    expected = functional.max_pool2d(functional.relu(maps), 3, 2)
+
+    assert torch.equal(pooled(maps), expected)
+    assert torch.equal(rectified(maps.clone()), functional.relu(maps))
+    assert pooled(-maps.abs()).sum() == 0
 
 
 def test_no_planes_no_embeddings(weights, planes):

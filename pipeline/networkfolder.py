@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.atomic import write_text
-from models.errors import BadDataset, MissingStep
+from models.errors import BadDataset, FingerprintMismatch, MissingStep
 from models.history import Epoch
 from pipeline.predictions import Predictions
 
 if TYPE_CHECKING:
+    from features.preprocess import Preprocessing
     from models.trained import TrainedNetwork
 
 __all__ = ["NetworkFolder"]
@@ -117,6 +118,26 @@ class NetworkFolder:
         from models.trained import TrainedNetwork
 
         return TrainedNetwork.load(self.model_path, device)
+
+    def preprocessing(self) -> "Preprocessing":
+        """How slices become the planes that the network was trained on.
+
+        Raises
+        ------
+        FingerprintMismatch
+            If this version of haemo makes planes in another way.
+        """
+        from features.preprocess import Preprocessing
+
+        described = self.facts()["preprocessing"]
+        names = [field.name for field in fields(Preprocessing)]
+        preprocessing = Preprocessing(**{name: described[name] for name in names})
+        if preprocessing.describe() != described:
+            raise FingerprintMismatch(
+                f"{self._settings_path}: the network was trained on planes that this version of haemo makes "
+                f"in another way; train it again: haemo {self.name} --run {self.path.parent}"
+            )
+        return preprocessing
 
     def history(self) -> list[Epoch]:
         """How the training went; errors as `facts`."""

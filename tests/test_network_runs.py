@@ -1,0 +1,251 @@
+"""Networks trained on a run from the command line: what they leave behind, and what is refused."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cohorts import class_folders, gray_picture
+from PIL import Image
+
+from features.manifest import Manifest
+from models.cnn import load_extractor
+from models.errors import BadSettings, MissingStep, TooFewData, WeightsUnavailable
+from pipeline.cli import main
+from pipeline.networkfolder import NetworkFolder
+from pipeline.networks import train_network
+from pipeline.planes import decode_planes
+from pipeline.run import RunDirectory
+from pipeline.splits import Split
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    data = class_folders(tmp_path / "data", patients=16, slices=2)
+    assert main(["index", str(data), "--run", str(tmp_path / "run")]) == 0
+    return RunDirectory(tmp_path / "run")
+
+
+def test_tinyvgg_learns_and_leaves_everything_behind(tmp_path, capsys):
+    run = RunDirectory(tmp_path / "run")
+    main(["index", str(class_folders(tmp_path / "data", patients=40, slices=3)), "--run", str(run)])
+    options = ["--batch-size", "8", "--augment", "flip", "--seed", "1"]
+    assert main(["tinyvgg", "--run", str(run), *options]) == 0
+    said = capsys.readouterr()
+    assert "written to" in said.out
+    assert f"next: haemo compare --run {run}" in said.out
+    folder = run.model_path("tinyvgg")
+    assert {path.name for path in folder.iterdir()} == {
+        "history.csv",
+        "metrics.json",
+        "model.safetensors",
+        "predictions.csv",
+        "settings.json",
+    }
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test"]["roc_auc"] > 0.9
+    history = NetworkFolder(folder).history()
+    assert [epoch.epoch for epoch in history] == list(range(1, len(history) + 1))
+    assert history[-1].train_loss < history[0].train_loss
+    assert run.read_record()["steps"]["tinyvgg"]["split"] == Split.read(run.split_path).hash
+
+
+def test_training_validation_and_test_are_other_patients_and_each_is_predicted_once(run):
+    result = train_network(run, "tinyvgg", epochs=1)
+    predictions, split = result.predictions, Split.read(run.split_path)
+    rows = {row.slice_id: row for row in run.manifest()}
+    sides = dict(zip(rows, split.parts(rows.values()), strict=True))
+    folds = dict(zip(rows, split.fold_numbers(rows.values()), strict=True))
+    validation = predictions.of_part("cv")
+    assert {sides[name] for name in validation.slice_id} == {"train"}
+    assert {folds[name] for name in validation.slice_id} == set(validation.fold) == {0}
+    tested = predictions.of_part("test")
+    assert sorted(tested.slice_id) == sorted(name for name in rows if sides[name] == "test")
+    assert not set(tested.patient) & {rows[name].patient for name in rows if sides[name] == "train"}
+    assert len(set(predictions.slice_id)) == len(predictions)
+    assert result.facts["slices"]["fit"] == sum(folds[name] > 0 for name in rows)
+
+
+def test_the_test_slices_do_not_touch_the_weights(run):
+    first = train_network(run, "tinyvgg", epochs=2)
+    weights = NetworkFolder(run.model_path("tinyvgg")).network().network.state_dict()
+    manifest = run.manifest()
+    sides = Split.read(run.split_path).parts(manifest)
+    for row, side in zip(manifest, sides, strict=True):
+        if side == "test":
+            Image.fromarray(gray_picture(1)).save(row.path)
+    second = train_network(run, "tinyvgg", epochs=2)
+    assert not second.up_to_date
+    assert [replace(epoch, seconds=0) for epoch in second.history] == [
+        replace(epoch, seconds=0) for epoch in first.history
+    ]
+    again = NetworkFolder(run.model_path("tinyvgg")).network().network.state_dict()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_the_same_command_again_trains_nothing(run, capsys):
+    first = train_network(run, "tinyvgg", epochs=2)
+    second = train_network(run, "tinyvgg", epochs=2)
+    third = train_network(run, "tinyvgg", epochs=2, seed=1)
+    assert (first.up_to_date, second.up_to_date, third.up_to_date) == (False, True, False)
+    assert second.facts == first.facts
+    assert second.history == first.history
+    np.testing.assert_array_equal(second.predictions.scores, first.predictions.scores)
+    assert (third.predictions.scores != first.predictions.scores).any()
+
+
+def test_a_network_loads_in_a_fresh_process_to_the_same_scores(run):
+    train_network(run, "tinyvgg", epochs=2)
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import torch\n"
+        "torch.set_num_threads(1)\n"
+        "from features.manifest import Manifest\n"
+        "from pipeline.networkfolder import NetworkFolder\n"
+        "from pipeline.planes import decode_planes\n"
+        "from pipeline.predictions import Predictions\n"
+        "run = Path(sys.argv[1])\n"
+        "folder = NetworkFolder(run / 'tinyvgg')\n"
+        "kept = Predictions.read(run / 'tinyvgg' / 'predictions.csv')\n"
+        "rows = {row.slice_id: row for row in Manifest.read(run / 'manifest.csv')}\n"
+        "chosen = [rows[name] for name in kept.slice_id]\n"
+        "planes, _, _ = decode_planes(chosen, folder.preprocessing(), stage='test', scratch=run)\n"
+        "network = folder.network()\n"
+        "assert network.classes == kept.classes == ('normal', 'haemorrhage')\n"
+        "assert (network.scores(network.logits(planes)) == kept.scores).all()\n"
+        "print('equal')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(run)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert done.stdout == "equal\n"
+
+
+def test_an_unreadable_slice_is_named_and_the_rest_is_used(run, capsys):
+    broken = sorted(row.path for row in run.manifest())[3]
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert main(["tinyvgg", "--run", str(run), "--epochs", "1"]) == 3
+    assert "1 slices could not be read" in capsys.readouterr().out
+    assert f"{broken},tinyvgg," in run.failures_path.read_text()
+    facts = NetworkFolder(run.model_path("tinyvgg")).facts()
+    assert sum(facts["slices"].values()) == len(run.manifest()) - 1
+
+
+def test_too_little_to_learn_from_is_said_plainly(tmp_path):
+    data = class_folders(tmp_path / "data", patients=8, slices=1)
+    run = RunDirectory(tmp_path / "run")
+    main(["index", str(data), "--run", str(run)])
+    train_network(run, "tinyvgg", epochs=1)
+    split = Split.read(run.split_path)
+    for row in run.manifest():
+        if split.part[row.patient] == "train" and split.fold[row.patient] and row.label == "haemorrhage":
+            row.path.write_bytes(b"")
+    with pytest.raises(TooFewData, match="no haemorrhage slice to learn from"):
+        train_network(run, "tinyvgg", epochs=1)
+
+
+def test_a_run_that_is_not_indexed_names_the_command(tmp_path):
+    with pytest.raises(MissingStep, match="haemo index DATA"):
+        train_network(RunDirectory(tmp_path), "lenet")
+
+
+def test_pretrained_weights_are_for_finetune_only(run):
+    with pytest.raises(BadSettings, match="cnn starts from random weights"):
+        train_network(run, "cnn", weights="trunk")
+
+
+def test_lenet_trains_on_crops_of_larger_planes(run):
+    result = train_network(run, "lenet", epochs=1, augment=("crop",))
+    assert result.facts["preprocessing"]["size"] == 139
+    assert NetworkFolder(run.model_path("lenet")).network().plane_size == 139
+
+
+def test_finetune_starts_from_the_file_it_is_given_and_keeps_what_is_frozen(run, tmp_path, caplog):
+    from safetensors.torch import save_file
+
+    from models.weights import random_weights
+
+    state = random_weights(3, "pool5").state_dict
+    save_file(state, tmp_path / "trunk.safetensors")
+    with caplog.at_level("WARNING", "haemo"):
+        train_network(
+            run, "finetune", weights=str(tmp_path / "trunk.safetensors"), freeze_below="conv5", epochs=1
+        )
+    assert "only the convolutional trunk" in caplog.text
+    network = NetworkFolder(run.model_path("finetune")).network().network
+    assert torch.equal(network.features.conv4.weight, state["features.8.weight"])
+    assert not torch.equal(network.features.conv5.weight, state["features.10.weight"])
+
+
+def test_the_cnn_gives_features_that_carry_its_split(run):
+    train_network(run, "cnn", epochs=1)
+    folder = NetworkFolder(run.model_path("cnn"))
+    extractor = load_extractor(folder.path, "cpu")
+    planes, _, _ = decode_planes(
+        run.manifest().rows[:5], folder.preprocessing(), stage="test", scratch=run.path
+    )
+    embeddings = extractor(planes)
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (5, extractor.dimension) == (5, 512)
+    np.testing.assert_array_equal(extractor(planes[2:3])[0], embeddings[2])
+    np.testing.assert_array_equal(
+        np.concatenate(list(extractor.stream([planes[:3], planes[3:]]))), embeddings
+    )
+    assert extractor(planes[:0]).shape == (0, 512)
+    assert extractor.describe()["split"] == Split.read(run.split_path).hash
+    network = folder.network()
+    last = network.network.classifier.fc6
+    with torch.no_grad():
+        logits = last(torch.from_numpy(embeddings)).numpy()
+    np.testing.assert_allclose(logits, network.logits(planes), atol=1e-4)
+
+
+def test_features_of_another_network_are_refused(run):
+    train_network(run, "tinyvgg", epochs=1)
+    with pytest.raises(WeightsUnavailable, match="only the scratch cnn"):
+        load_extractor(run.model_path("tinyvgg"))
+
+
+def test_planes_past_the_memory_limit_are_the_same_in_a_file(run):
+    from features.preprocess import Preprocessing
+
+    rows = run.manifest().rows
+    options = {"stage": "test", "scratch": run.path}
+    small = Preprocessing(size=32)
+    inside, _, _ = decode_planes(rows, small, **options)
+    outside, usable, failures = decode_planes(rows, small, bytes_in_memory=0, **options)
+    assert isinstance(outside, np.memmap)
+    np.testing.assert_array_equal(inside, outside)
+    assert usable.all()
+    assert not failures
+    assert not [path for path in run.path.iterdir() if "tmp" in path.name], "the file has no name"
+
+
+def test_several_classes_are_predicted_with_a_probability_each(run):
+    manifest = run.manifest()
+    third = {row.patient for row in manifest if int(row.patient[1:]) % 3 == 0}
+    Manifest(replace(row, label="infarct") if row.patient in third else row for row in manifest).write(
+        run.manifest_path
+    )
+    predictions = train_network(run, "tinyvgg", epochs=1).predictions
+    assert predictions.classes == ("haemorrhage", "infarct", "normal")
+    assert predictions.probabilities.shape == (len(predictions), 3)
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)

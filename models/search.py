@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_X_y, has_fit_parameter
 
 from models.cells import (
@@ -99,6 +100,11 @@ class SharedSearchCV(GridSearchCV):
         self.on_cell = on_cell
         self.progress = progress
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        return tags
+
     def fit(self, X, y, *, groups=None) -> "SharedSearchCV":
         """Search, and refit.
 
@@ -117,6 +123,7 @@ class SharedSearchCV(GridSearchCV):
             If a training part lacks a class, for the linear heads.
         """
         X, y = check_X_y(X, y, dtype=[np.float32, np.float64], order="C", estimator=self.estimator)
+        check_classification_targets(y)
         self.scorer_ = check_scoring(self.estimator, self.scoring)
         self.multimetric_ = False
         splitter = check_cv(self.cv, y, classifier=True)

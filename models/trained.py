@@ -72,6 +72,33 @@ class TrainedNetwork:
         return self._run(self.network.embed, planes, None, silent).astype(np.float32)
 
     @torch.no_grad()
+    def feature_maps(self, plane: np.ndarray) -> dict[str, np.ndarray]:
+        """What each convolution makes of one plane, after its ReLU.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (channels, height, width), float32
+            ``conv1``, ``conv2`` ..., in the order of the network.
+        """
+        self.network.to(self.device, memory_format=torch.channels_last).eval()
+        ((maps, _),) = Batches(plane[None], self.recipe, device=self.device).evaluation(np.array([0]))
+        found = {}
+        for name, layer in self.network.features.named_children():
+            maps = layer(maps)
+            if name.startswith("relu"):
+                found[name.replace("relu", "conv")] = maps[0].cpu().numpy()
+        return found
+
+    def kernels(self) -> np.ndarray:
+        """First-layer kernels as they act on gray levels: (kernels, height, width), float32.
+
+        The three channels of a slice are one gray plane, each scaled by its own deviation, so the kernel on
+        gray is the sum over channels of weights divided by deviations.
+        """
+        weights = self.network.features.conv1.weight.detach().cpu().numpy()
+        return (weights / np.reshape(self.recipe.std, (1, -1, 1, 1))).sum(axis=1).astype(np.float32)
+
+    @torch.no_grad()
     def _run(
         self,
         function: Callable[[torch.Tensor], torch.Tensor],

@@ -1,0 +1,290 @@
+"""What a leaky protocol is worth: the same features and head, split in each of the published ways."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from features.manifest import Manifest, ManifestRow
+from features.store import FeatureStore
+from models.errors import MissingStep, TooFewData
+from models.progress import Progress, silent
+from pipeline.intervals import Resampling, percentile_interval
+from pipeline.predictions import Predictions
+from pipeline.protocols import FACTS, draw_training
+from pipeline.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
+from pipeline.splits import Protocol, Split
+from pipeline.tallies import Tally
+
+__all__ = ["Cohort", "choose_head", "load_cohort", "measure_protocols", "shuffle_by_patient"]
+
+_FIGURES = ("roc_auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mcc")
+_DRAWS = 20  # of a shuffle or a split, until both sides have every class
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The labelled slices of a run that have features.
+
+    Attributes
+    ----------
+    rows : tuple of ManifestRow
+    classes : tuple of str
+        Of two classes the second is the positive one.
+    store : FeatureStore
+    without_features : int
+        Labelled slices that are left out because the store lacks them.
+    """
+
+    rows: tuple[ManifestRow, ...]
+    classes: tuple[str, ...]
+    store: FeatureStore
+    without_features: int
+
+    @property
+    def slice_ids(self) -> list[str]:
+        """Their ids."""
+        return [row.slice_id for row in self.rows]
+
+    @property
+    def copies(self) -> tuple[int, ...]:
+        """The variants that every slice has, or the original alone."""
+        variants = self.store.variants
+        whole = len(variants) > 1 and all(
+            self.store.has(self.slice_ids, variant).all() for variant in variants
+        )
+        return variants if whole else (0,)
+
+
+def load_cohort(manifest: Manifest, classes: tuple[str, ...], store: FeatureStore) -> Cohort:
+    """The labelled slices that have features.
+
+    Raises
+    ------
+    MissingStep
+        If none has.
+    """
+    rows = manifest.labelled.rows
+    there = store.has([row.slice_id for row in rows])
+    if not there.any():
+        raise MissingStep(f"{store.path} has no labelled slice of the manifest; run haemo features first")
+    kept = tuple(row for row, known in zip(rows, there, strict=True) if known)
+    return Cohort(kept, classes, store, int((~there).sum()))
+
+
+def choose_head(cohort: Cohort, split: Split) -> float:
+    """C of the linear SVM, chosen once by cross-validation over the training patients of the run's split."""
+    folds = split.fold_numbers(cohort.rows)
+    features = store_rows(cohort.store, cohort.slice_ids)
+    return choose_c(features, _numbers(cohort.rows, cohort.classes), folds, len(cohort.classes))
+
+
+def measure_protocols(
+    cohort: Cohort,
+    c: float,
+    *,
+    repeats: int = 10,
+    shuffled: bool = False,
+    resampling: Resampling | None = None,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Test figures of one linear SVM under every protocol, each drawn `repeats` times.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    c : float
+        Penalty parameter, the same for all (``lenet`` chooses its own, on the test slices, as it did).
+    repeats : int
+        Draws of each protocol.
+    shuffled : bool
+        Permute labels between patients first, anew for each draw: nothing is left to be learned of the
+        disease, and what remains above chance is leakage.
+    resampling : Resampling, optional
+        Its seed also draws the splits.
+    progress : Progress
+
+    Returns
+    -------
+    list of dict
+        For each protocol: ``protocol``, ``meaning``, ``source``, ``leaky``, ``draws``, ``absent`` (reason)
+        or ``figures`` and ``inflation`` over ``patient`` (metric -> ``mean``, ``low``, ``high``, or
+        ``no_interval``). With true labels the interval is by bootstrap over patients, the same resample for
+        all protocols and draws, of the mean over draws. With shuffled labels it is Student's interval of
+        the mean over draws, each of which has another permutation.
+    """
+    resampling = resampling or Resampling()
+    by_protocol: dict[Protocol, list[Predictions]] = {}
+    absent: dict[Protocol, str] = {}
+    relabelled = [
+        shuffle_by_patient(cohort.rows, cohort.classes, resampling.seed + draw) if shuffled else cohort.rows
+        for draw in range(repeats)
+    ]
+    for protocol in progress(list(Protocol), label="protocols"):
+        copies = cohort.copies if FACTS[protocol].unit == "copy" else (0,)
+        if FACTS[protocol].unit == "copy" and len(copies) == 1:
+            absent[protocol] = "the store has no rotated copies; make them: haemo features --rotations paper"
+            continue
+        try:
+            by_protocol[protocol] = _test_answers(cohort, relabelled, protocol, c, copies, resampling.seed)
+        except TooFewData as error:
+            absent[protocol] = str(error)
+    patients = np.unique([row.patient for row in cohort.rows])
+    values = {
+        protocol: _values(found, patients, None if shuffled else resampling, progress)
+        for protocol, found in by_protocol.items()
+    }
+    honest = values.get(Protocol.PATIENT)
+    results = []
+    for protocol in Protocol:
+        facts = FACTS[protocol]
+        entry: dict[str, Any] = {
+            "protocol": protocol.value,
+            "meaning": facts.meaning,
+            "source": facts.source,
+            "leaky": facts.leaky,
+            "draws": len(by_protocol.get(protocol, ())),
+        }
+        if protocol in absent:
+            entry["absent"] = absent[protocol]
+        else:
+            entry["figures"] = {
+                name: _summary(*values[protocol][name], resampling.level, shuffled)
+                for name in values[protocol]
+            }
+            if facts.leaky and honest is not None:
+                entry["inflation"] = {
+                    name: _summary(
+                        *(a - b for a, b in zip(values[protocol][name], honest[name], strict=True)),
+                        resampling.level,
+                        shuffled,
+                    )
+                    for name in values[protocol]
+                    if name in honest
+                }
+        results.append(entry)
+    return results
+
+
+def shuffle_by_patient(
+    rows: Sequence[ManifestRow], classes: tuple[str, ...], seed: int
+) -> tuple[ManifestRow, ...]:
+    """Give every patient the labels of another one, in order, stretched to its own number of slices.
+
+    What slices of one patient have in common stays so; whether it goes with the disease does not.
+
+    Raises
+    ------
+    TooFewData
+        If no shuffle leaves every class with three patients, which splits need.
+    """
+    slices: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        slices.setdefault(row.patient, []).append(place)
+    patients = sorted(slices)
+    for places in slices.values():
+        places.sort(
+            key=lambda place: (rows[place].position is None, rows[place].position, rows[place].slice_id)
+        )
+    rng = np.random.default_rng(seed)
+    for _ in range(_DRAWS):
+        labels = [""] * len(rows)
+        for patient, donor in zip(patients, rng.permutation(patients).tolist(), strict=True):
+            own, theirs = slices[patient], slices[donor]
+            for i, place in enumerate(own):
+                labels[place] = rows[theirs[(2 * i + 1) * len(theirs) // (2 * len(own))]].label
+        shuffled = tuple(replace(row, label=label) for row, label in zip(rows, labels, strict=True))
+        if all(len({row.patient for row in shuffled if row.label == name}) >= 3 for name in classes):
+            return shuffled
+    raise TooFewData("no shuffle of the labels leaves every class with three patients")
+
+
+def _numbers(rows: Sequence[ManifestRow], classes: tuple[str, ...]) -> np.ndarray:
+    return np.array([classes.index(row.label) for row in rows])
+
+
+def _test_answers(
+    cohort: Cohort,
+    relabelled: Sequence[Sequence[ManifestRow]],
+    protocol: Protocol,
+    c: float,
+    copies: tuple[int, ...],
+    seed: int,
+) -> list[Predictions]:
+    """What the head says of the test rows of each draw."""
+    classes, n_copies = cohort.classes, len(copies)
+    features = store_rows(cohort.store, cohort.slice_ids, copies)
+    training = np.stack(
+        [draw_training(own, classes, protocol, seed + draw, n_copies) for draw, own in enumerate(relabelled)],
+        axis=1,
+    )
+    labels = np.stack([np.tile(_numbers(own, classes), n_copies) for own in relabelled], axis=1)
+    grid = DEFAULT_C if FACTS[protocol].chosen_on_test else (c,)
+    scores = fit_splits(
+        features,
+        np.repeat(labels, len(grid), axis=1),
+        np.repeat(training, len(grid), axis=1),
+        np.tile(grid, len(relabelled)),
+        len(classes),
+    )
+    ids = np.array([f"{name}#{copy}" for copy in copies for name in cohort.slice_ids])
+    patient = np.tile([row.patient for row in cohort.rows], n_copies)
+    found = []
+    for draw in range(len(relabelled)):
+        tested = ~training[:, draw]
+        options = [
+            answers(ids[tested], patient[tested], labels[tested, draw], scores[tested, column], classes)
+            for column in range(draw * len(grid), (draw + 1) * len(grid))
+        ]
+        found.append(max(options, key=lambda option: float(np.mean(option.predicted == option.label))))
+    return found
+
+
+def _values(
+    found: Sequence[Predictions], patients: np.ndarray, resampling: Resampling | None, progress: Progress
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each figure its value in every draw, and the mean over draws in every resample of patients."""
+    tallies = [Tally(predictions) for predictions in found]
+    each = [tally.figures() for tally in tallies]
+    values = {name: np.array([figures[name][0] for figures in each]) for name in _FIGURES}
+    if resampling is None:
+        return {name: (value, np.empty(0)) for name, value in values.items()}
+    columns = [np.searchsorted(patients, tally.patients) for tally in tallies]
+    blocks = []
+    for weights in progress(resampling.weights(len(patients)), label="bootstrap"):
+        resampled = [tally.figures(weights[:, own]) for tally, own in zip(tallies, columns, strict=True)]
+        blocks.append({name: _mean([figures[name] for figures in resampled]) for name in _FIGURES})
+    return {name: (values[name], np.concatenate([block[name] for block in blocks])) for name in _FIGURES}
+
+
+def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over draws of what is defined; NaN where nothing is."""
+    stacked = np.stack(values)
+    defined = ~np.isnan(stacked)
+    return np.divide(
+        np.where(defined, stacked, 0).sum(axis=0),
+        defined.sum(axis=0),
+        out=np.full(stacked.shape[1:], np.nan),
+        where=defined.any(axis=0),
+    )
+
+
+def _summary(draws: np.ndarray, resampled: np.ndarray, level: float, shuffled: bool) -> dict[str, Any]:
+    defined = draws[~np.isnan(draws)]
+    if not len(defined):
+        return {"no_interval": "undefined in every draw"}
+    entry: dict[str, Any] = {"mean": float(defined.mean())}
+    found = _student(defined, level) if shuffled else percentile_interval(resampled, level)
+    if isinstance(found, str):
+        return entry | {"no_interval": found}
+    return entry | {"low": found[0], "high": found[1]}
+
+
+def _student(values: np.ndarray, level: float) -> tuple[float, float] | str:
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return "one draw only"
+    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)

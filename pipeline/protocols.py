@@ -1,0 +1,163 @@
+"""How slices are put on two sides: the honest way, and the ways behind the published figures.
+
+Every protocol but ``patient`` lets one patient, or even one slice and its rotated copies, stand on both
+sides. They exist to reproduce published claims and to measure how much such a split inflates them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.manifest import Manifest, ManifestRow
+from models.errors import BadSettings, TooFewData
+from pipeline.dealing import draw_sides
+from pipeline.splits import Protocol, Split, manifest_hash
+
+__all__ = ["FACTS", "ProtocolFacts", "draw_training", "make_leaky_split"]
+
+
+@dataclass(frozen=True)
+class ProtocolFacts:
+    """What a protocol does.
+
+    Attributes
+    ----------
+    train_fraction : float
+        Share on the training side.
+    unit : str
+        What is drawn: ``patient``, ``slice`` or ``copy`` (a slice or a rotated copy of it).
+    chosen_on_test : bool
+        Whether settings are chosen by the very slices that are reported.
+    source : str
+        Where it was used.
+    """
+
+    train_fraction: float
+    unit: str
+    chosen_on_test: bool
+    source: str
+
+    @property
+    def leaky(self) -> bool:
+        """Whether its figures are too good."""
+        return self.unit != "patient" or self.chosen_on_test
+
+    @property
+    def meaning(self) -> str:
+        """In plain words."""
+        words = {
+            "patient": "patients kept whole",
+            "slice": "slices mixed",
+            "copy": "rotated first, then all copies mixed",
+        }[self.unit]
+        share = f"{self.train_fraction:.0%} / {1 - self.train_fraction:.0%}"
+        return f"{words}, {share}" + (", validation = test" if self.chosen_on_test else "")
+
+
+FACTS = {
+    Protocol.PATIENT: ProtocolFacts(0.7, "patient", False, "the default"),
+    Protocol.SLICE: ProtocolFacts(0.7, "slice", False, "common practice"),
+    Protocol.PAPER: ProtocolFacts(0.7, "copy", False, "Dawud, Yurtkan and Oztoprak 2019"),
+    Protocol.LENET: ProtocolFacts(0.75, "slice", True, "LeNet on 140 slices"),
+    Protocol.THESIS: ProtocolFacts(0.8, "slice", False, "TinyVGG on 7,000 slices"),
+}
+"""What each protocol does."""
+
+
+def draw_training(
+    rows: Iterable[ManifestRow], classes: tuple[str, ...], protocol: Protocol, seed: int, copies: int = 1
+) -> np.ndarray:
+    """Which rows a protocol trains on; all others are tested.
+
+    Parameters
+    ----------
+    rows : iterable of ManifestRow
+        With labels.
+    classes : tuple of str
+    protocol : Protocol
+    seed : int
+    copies : int
+        Variants of each slice. They stand variant after variant: all originals first.
+
+    Returns
+    -------
+    ndarray of shape (copies * n_rows,), bool
+
+    Raises
+    ------
+    TooFewData
+        If a class has too few patients or slices for two sides.
+    """
+    rows = list(rows)
+    facts = FACTS[protocol]
+    if facts.unit == "patient":
+        ordered = sorted(rows, key=lambda row: row.slice_id)
+        side = draw_sides(ordered, classes, facts.train_fraction, seed)
+        trains = np.array([side[row.slice_id] == "train" for row in rows])
+        return np.tile(trains, copies)
+    # Drawn in the order of the ids, so that the order of the manifest changes nothing.
+    by_id = np.argsort([row.slice_id for row in rows], kind="stable")
+    labels = np.array([row.label for row in rows])[by_id]
+    chosen = _draw_slices(np.tile(labels, copies), classes, facts.train_fraction, seed)
+    trains = np.empty(copies * len(rows), dtype=bool)
+    trains[(np.arange(copies)[:, None] * len(rows) + by_id).ravel()] = chosen
+    return trains
+
+
+def make_leaky_split(
+    manifest: Manifest, classes: tuple[str, ...], protocol: Protocol, seed: int, folds: int
+) -> Split:
+    """A split by slice for training heads and networks as the published systems did; marked leaky.
+
+    Parts that the data set publishes are ignored. Folds are drawn by slice too.
+
+    Raises
+    ------
+    BadSettings
+        For ``patient``, which is `pipeline.splits.make_split`'s, and ``paper``, whose sides hold rotated
+        copies: ``haemo leakage`` runs it.
+    TooFewData
+        If a class has too few slices.
+    """
+    facts = FACTS[protocol]
+    if facts.unit != "slice":
+        remedy = "haemo leakage" if facts.unit == "copy" else "the default"
+        raise BadSettings(f"protocol {protocol.value} does not split by slice; {remedy} runs it")
+    rows = manifest.labelled.rows
+    trains = draw_training(rows, classes, protocol, seed)
+    ids = np.array([row.slice_id for row in rows])
+    labels = np.array([row.label for row in rows])
+    fold = {}
+    rng = np.random.default_rng([seed, 1])
+    for name in classes:
+        own = np.sort(ids[trains & (labels == name)])
+        if len(own) < folds:
+            raise TooFewData(f"class {name!r} has {len(own)} training slices; {folds} folds need as many")
+        fold |= dict(zip(rng.permutation(own).tolist(), (i % folds for i in range(len(own))), strict=True))
+    return Split(
+        protocol=protocol,
+        seed=seed,
+        train_fraction=facts.train_fraction,
+        folds=folds,
+        manifest=manifest_hash(manifest),
+        unit="slice",
+        part={
+            name: "train" if trained else "test" for name, trained in zip(ids.tolist(), trains, strict=True)
+        },
+        fold=fold,
+        leaky=True,
+    )
+
+
+def _draw_slices(labels: np.ndarray, classes: tuple[str, ...], fraction: float, seed: int) -> np.ndarray:
+    """A stratified draw of single slices."""
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), dtype=bool)
+    for name in classes:
+        own = np.flatnonzero(labels == name)
+        count = round(fraction * len(own))
+        if not 0 < count < len(own):
+            raise TooFewData(f"class {name!r} has {len(own)} slices; two sides need two or more")
+        chosen[rng.permutation(own)[:count]] = True
+    return chosen

@@ -1,0 +1,216 @@
+"""A linear SVM fitted on many training parts, for questions that need many splits of the same slices.
+
+Nothing is read from pixels again. Up to some thousand slices each split has one kernel matrix, and a fit
+costs milliseconds (`models.newton_svm`); for more, all splits share each pass over the features
+(`models.linear_path`). Both minimise the objective of the head ``svm``.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from features.store import FeatureStore
+from models.linear_path import PathProblems, solve_paths
+from models.newton_svm import newton_scores, standardised_kernel
+from models.path_losses import SquaredHinge
+from models.progress import Progress, silent
+from models.rows import Rows, fold_scaling
+from pipeline.predictions import Predictions
+
+__all__ = ["DEFAULT_C", "Features", "answers", "choose_c", "fit_splits", "store_rows"]
+
+Features = np.ndarray | Rows
+"""An array of shape (n, d), or rows that are streamed."""
+
+DEFAULT_C = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+"""The grid of `choose_c`: that of the head ``svm``."""
+
+_INTERCEPT_SCALING = 10.0  # as in models.heads: a nearly free intercept
+_PROBLEMS_AT_ONCE = 48
+_MOST_ROWS_OF_A_KERNEL = 4000  # 128 MB; from about there on the shared passes are faster
+_MOST_BYTES_IN_MEMORY = 1_000_000_000
+_TOLERANCE = 1e-6
+
+
+def store_rows(store: FeatureStore, slice_ids: Sequence[str], variants: Sequence[int] = (0,)) -> Features:
+    """Embeddings of all slices in the first variant, then in the second, and so on.
+
+    Up to 1 GB is held in memory; more is read from the store again at every pass.
+    """
+    count = len(slice_ids) * len(variants)
+    if count * store.dimension * 4 <= _MOST_BYTES_IN_MEMORY:
+        return np.concatenate([store.embeddings(slice_ids, variant) for variant in variants])
+
+    def stream():
+        for variant in variants:
+            yield from store.blocks(slice_ids, variant=variant)
+
+    return Rows(stream, shape=(count, store.dimension))
+
+
+def fit_splits(
+    features: Features,
+    classes: np.ndarray,
+    training: np.ndarray,
+    c: float | np.ndarray,
+    n_classes: int = 2,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Decision scores, for every row, of a linear SVM fitted on each training part.
+
+    Features are standardised on each training part; classes are balanced by weight; with more than two
+    classes there is one problem a class, against the others.
+
+    Parameters
+    ----------
+    features : Features
+        n rows.
+    classes : ndarray of shape (n,) or (n, n_splits), int
+        Class numbers; a column a split where labels differ between splits.
+    training : ndarray of shape (n, n_splits), bool
+        Each needs rows of every class.
+    c : float, or ndarray of shape (n_splits,)
+        Penalty parameter C.
+    n_classes : int
+    progress : Progress
+
+    Returns
+    -------
+    ndarray of shape (n, n_splits) for two classes, (n, n_splits, n_classes) for more
+    """
+    n_splits = training.shape[1]
+    labels = np.broadcast_to(classes[:, None] if classes.ndim == 1 else classes, training.shape)
+    penalties = np.broadcast_to(np.asarray(c, dtype=float), (n_splits,))
+    wanted = [1] if n_classes == 2 else list(range(n_classes))
+    targets = np.stack([np.where(labels == one, 1.0, -1.0) for one in wanted], axis=2)
+    costs = np.stack(
+        [_balanced(targets[:, :, column], training) * penalties for column in range(len(wanted))], axis=2
+    )
+    if isinstance(features, np.ndarray) and len(features) <= _MOST_ROWS_OF_A_KERNEL:
+        scores = _by_kernel(features, training, targets, costs, progress)
+    else:
+        rows = Rows(features) if isinstance(features, np.ndarray) else features
+        scores = _by_shared_passes(rows, training, targets, costs, progress)
+    return scores[:, :, 0] if n_classes == 2 else scores
+
+
+def _balanced(targets: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Weights that make both classes of a training part count alike; 0 outside it."""
+    positive = training & (targets > 0)
+    negative = training & (targets < 0)
+    total = training.sum(axis=0)
+    return total / 2 * (positive / positive.sum(axis=0) + negative / negative.sum(axis=0))
+
+
+def _by_kernel(
+    features: np.ndarray, training: np.ndarray, targets: np.ndarray, costs: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """One kernel a training part; neighbouring splits with the same part share it."""
+    scores = np.empty_like(targets)
+    kernel, part = None, None
+    for split in progress(range(training.shape[1]), total=training.shape[1], label="fits"):
+        if part is None or not np.array_equal(part, training[:, split]):
+            part = training[:, split]
+            kernel = standardised_kernel(features, part, _INTERCEPT_SCALING)
+        for column in range(targets.shape[2]):
+            scores[:, split, column] = newton_scores(
+                kernel, targets[:, split, column], costs[:, split, column]
+            )
+    return scores
+
+
+def _by_shared_passes(
+    rows: Rows, training: np.ndarray, targets: np.ndarray, costs: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """Blocks of problems that share each pass over the rows."""
+    n_splits, n_outputs = targets.shape[1:]
+    scores = np.empty_like(targets)
+    splits_at_once = max(1, _PROBLEMS_AT_ONCE // n_outputs)
+    starts = range(0, n_splits, splits_at_once)
+    for start in progress(starts, total=len(starts), label="fits, in blocks"):
+        own = slice(start, min(start + splits_at_once, n_splits))
+        count = own.stop - own.start
+        flat = targets[:, own].reshape(len(targets), -1)
+        problems = PathProblems(
+            loss=SquaredHinge(rows.xp, rows.array(flat[:, :, None])),
+            fold=np.repeat(np.arange(count), n_outputs),
+            row_weights=costs[:, own].reshape(len(targets), -1),
+            intercept_scaling=_INTERCEPT_SCALING,
+        )
+        scaling = fold_scaling(rows, training[:, own])
+        found = solve_paths(rows, problems, scaling, tolerance=_TOLERANCE).scores[:, :, 0]
+        scores[:, own] = found.reshape(len(targets), count, n_outputs)
+    return scores
+
+
+def choose_c(
+    features: Features,
+    classes: np.ndarray,
+    folds: np.ndarray,
+    n_classes: int = 2,
+    grid: Sequence[float] = DEFAULT_C,
+) -> float:
+    """The C with the highest mean ROC AUC over folds (one against the others, where there are several).
+
+    Parameters
+    ----------
+    features : Features
+    classes : ndarray of shape (n,), int
+    folds : ndarray of shape (n,), int
+        Fold of each row; -1 for rows that take no part. Where two C are equally good the smaller is taken.
+    n_classes : int
+    grid : sequence of float
+        Ascending.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    numbers = range(int(folds.max()) + 1)
+    training = np.stack([(folds >= 0) & (folds != k) for k in numbers for _ in grid], axis=1)
+    scores = fit_splits(features, classes, training, np.tile(np.asarray(grid), len(numbers)), n_classes)
+    scores = scores.reshape(len(classes), len(numbers), len(grid), -1)
+    wanted = [1] if n_classes == 2 else range(n_classes)
+    areas = np.zeros(len(grid))
+    for place in range(len(grid)):
+        found = []
+        for k in numbers:
+            held_out = folds == k
+            for column, one in enumerate(wanted):
+                truth = classes[held_out] == one
+                if 0 < truth.sum() < len(truth):
+                    found.append(roc_auc_score(truth, scores[held_out, k, place, column]))
+        areas[place] = np.mean(found) if found else 0.5
+    return float(grid[int(np.argmax(areas))])
+
+
+def answers(
+    slice_id: np.ndarray,
+    patient: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray,
+    names: tuple[str, ...],
+) -> Predictions:
+    """Scores as predictions; there are no calibrated probabilities, so these are 0 or 1 (what was predicted).
+
+    Parameters
+    ----------
+    slice_id, patient : ndarray of shape (n,), str
+    classes : ndarray of shape (n,), int
+        True classes.
+    scores : ndarray of shape (n,) or (n, n_classes)
+    names : tuple of str
+    """
+    named = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+    certain = np.eye(len(names))[named]
+    labels = np.array(names)
+    return Predictions(
+        slice_id=slice_id,
+        patient=patient,
+        study=patient,
+        label=labels[classes],
+        part=np.full(len(slice_id), "test"),
+        fold=np.full(len(slice_id), -1),
+        scores=scores,
+        probabilities=certain[:, 1] if scores.ndim == 1 else certain,
+        predicted=labels[named],
+        classes=names,
+    )

@@ -1,0 +1,72 @@
+"""Many splits at once against the head ``svm`` fitted one by one."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from models.heads import HeadSpec
+from models.rows import Rows
+from pipeline.refits import DEFAULT_C, answers, choose_c, fit_splits
+
+
+def cohort(seed=0, n=120, d=40, n_classes=2):
+    rng = np.random.default_rng(seed)
+    classes = rng.permutation(np.arange(n) % n_classes)
+    features = np.maximum(rng.normal(size=(n, d)) + 0.4 * classes[:, None], 0).astype(np.float32)
+    training = np.stack([rng.random(n) < 0.6 for _ in range(4)], axis=1)
+    return features, classes, training
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_scores_are_those_of_the_head(n_classes, streamed):
+    features, classes, training = cohort(n_classes=n_classes)
+    source = (
+        Rows(lambda: (features[i : i + 50] for i in (0, 50, 100)), features.shape) if streamed else features
+    )
+    penalties = np.array([1e-4, 1e-3, 1e-2, 1e-2])
+    found = fit_splits(source, classes, training, penalties, n_classes)
+    for split in range(4):
+        one = training[:, split]
+        head = HeadSpec("svm").build(C=penalties[split])
+        if n_classes == 2:
+            head.fit(features[one], classes[one])
+            assert found[:, split] == pytest.approx(head.decision_function(features), abs=5e-3)
+            continue
+        # class_weight balances each class against the others, so one head a class is the oracle.
+        for k in range(n_classes):
+            head.fit(features[one], classes[one] == k)
+            assert found[:, split, k] == pytest.approx(head.decision_function(features), abs=5e-3)
+
+
+def test_labels_may_differ_between_splits():
+    features, classes, training = cohort()
+    other = np.random.default_rng(5).permutation(classes)
+    together = fit_splits(features, np.stack([classes, other], axis=1), training[:, :2], 1e-3)
+    assert together[:, 0] == pytest.approx(fit_splits(features, classes, training[:, :1], 1e-3)[:, 0])
+    assert together[:, 1] == pytest.approx(fit_splits(features, other, training[:, 1:2], 1e-3)[:, 0])
+
+
+def test_the_chosen_c_has_the_best_mean_area_over_folds():
+    features, classes, _ = cohort(seed=3, n=90, d=300)
+    folds = np.arange(90) % 4 - 1
+    areas = []
+    for c in DEFAULT_C:
+        head = HeadSpec("svm").build(C=c)
+        found = []
+        for k in range(3):
+            trained, held_out = (folds >= 0) & (folds != k), folds == k
+            head.fit(features[trained], classes[trained])
+            found.append(roc_auc_score(classes[held_out], head.decision_function(features[held_out])))
+        areas.append(np.mean(found))
+    chosen = choose_c(features, classes, folds)
+    assert areas[DEFAULT_C.index(chosen)] == pytest.approx(max(areas), abs=0.01)
+
+
+def test_answers_are_what_the_scores_say():
+    p = answers(
+        np.array(["a", "b"]), np.array(["p", "q"]), np.array([0, 1]), np.array([-0.5, 2]), ("no", "yes")
+    )
+    assert p.predicted.tolist() == ["no", "yes"]
+    assert p.probabilities.tolist() == [0, 1]
+    assert p.scores.tolist() == [-0.5, 2]

@@ -274,7 +274,11 @@ class CalibratedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def predict_proba(self, X) -> np.ndarray:
         """Probabilities of shape (n, n_classes), in the order of `classes_`."""
         check_is_fitted(self)
-        return probabilities(self.decision_function(X), self.calibrators_)
+        return self.probabilities(self.decision_function(X))
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities of shape (n, n_classes) for scores that `decision_function` gave."""
+        return probabilities(scores, self.calibrators_)
 
     def predict(self, X) -> np.ndarray:
         """Class names of shape (n,)."""

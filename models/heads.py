@@ -33,7 +33,7 @@ _GRIDS: dict[tuple[str, str | None], Grid] = {
     ("svm", "poly"): {"C": [1e-2, 0.1, 1.0, 10.0], "gamma": [1e-5, 1e-4], "degree": [2, 3]},
     ("svm", "sigmoid"): {"C": [0.1, 1.0, 10.0], "gamma": [1e-6, 1e-5, 1e-4]},
     ("softmax", None): {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2]},
-    ("mlp", None): {"hidden": [64], "alpha": [1e-2, 1.0, 10.0]},
+    ("mlp", None): {"hidden": [32], "alpha": [1e-3, 1.0, 10.0]},
 }
 
 _WHOLE = {"degree", "hidden", "batch_size", "max_epochs", "patience"}

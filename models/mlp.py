@@ -17,6 +17,11 @@ class EarlyStoppingMLP(ClassifierMixin, BaseEstimator):
     sides and it stops too late. Here whole groups are held out. The weights of the epoch with the lowest
     loss on them are kept.
 
+    A step of Adam moves every weight by about the learning rate, whatever the gradient, so thousands of
+    standardised inputs together would throw a hidden unit far in a single step. While it trains, inputs
+    are divided by the root of their number, which makes a step independent of it; the weights that are
+    kept are those for the inputs as they come.
+
     Where a class has a single group nobody can be held out; training then stops when the training loss
     itself no longer falls.
 
@@ -25,7 +30,7 @@ class EarlyStoppingMLP(ClassifierMixin, BaseEstimator):
     hidden : int
         Units of the hidden layer.
     alpha : float
-        Strength of the L2 penalty on the weights.
+        Strength of the L2 penalty on the weights, as they are while it trains.
     learning_rate : float
     batch_size : int
     max_epochs : int
@@ -52,11 +57,11 @@ class EarlyStoppingMLP(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        hidden=64,
-        alpha=1e-2,
-        learning_rate=3e-4,
+        hidden=32,
+        alpha=1e-3,
+        learning_rate=3e-3,
         batch_size=64,
-        max_epochs=200,
+        max_epochs=100,
         patience=10,
         validation_fraction=0.2,
         class_weight=None,
@@ -99,14 +104,16 @@ class EarlyStoppingMLP(ClassifierMixin, BaseEstimator):
             batch_size=min(self.batch_size, int((~held_out).sum())),
             random_state=self.random_state,
         )
-        training = (X[~held_out], numbers[~held_out])
+        scale = np.float32(1 / np.sqrt(X.shape[1]))
+        shrunk = X * scale
+        training = (shrunk[~held_out], numbers[~held_out])
         self.best_loss_, best_epoch = np.inf, 0
         for epoch in range(1, self.max_epochs + 1):
             self.n_epochs_ = epoch
             network.partial_fit(
                 *training, classes=np.arange(len(self.classes_)), sample_weight=weights[~held_out]
             )
-            logits = _logits(X[validation], network.coefs_, network.intercepts_)
+            logits = _logits(shrunk[validation], network.coefs_, network.intercepts_)
             loss = _log_loss(logits, numbers[validation], weights[validation])
             if loss < self.best_loss_:
                 self.best_loss_, best_epoch = loss, epoch
@@ -114,6 +121,7 @@ class EarlyStoppingMLP(ClassifierMixin, BaseEstimator):
                 self.intercepts_ = [bias.copy() for bias in network.intercepts_]
             elif epoch - best_epoch >= self.patience:
                 break
+        self.coefs_[0] *= scale
         return self
 
     def decision_function(self, X) -> np.ndarray:

@@ -1,0 +1,254 @@
+"""Stage two: search, fit, calibrate and test one head on cached embeddings."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.fingerprint import Fingerprint
+from features.store import FeatureStore
+from models.errors import BadSettings
+from models.heads import Grid, HeadSpec
+from models.progress import Progress, silent
+from pipeline.examples import Examples, load_examples
+from pipeline.headfolder import HeadFolder, facts_key
+from pipeline.metrics import evaluate
+from pipeline.predictions import Predictions
+from pipeline.run import RunDirectory, software_versions
+from pipeline.selection import SearchResult, run_search
+from pipeline.splits import Split, classes_of, load_or_make_split
+
+if TYPE_CHECKING:
+    from models.calibration import CalibratedHead
+
+__all__ = ["HeadResult", "HeadSettings", "train_head"]
+
+log = logging.getLogger("haemo")
+
+_VERSIONS_THAT_MATTER = ("haemo", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """Everything that decides what a head becomes, beside the data and the split.
+
+    Attributes
+    ----------
+    grid : dict of str to list, optional
+        Values to search for each parameter; None takes the head's own grid.
+    kernel, class_weight
+        As `models.heads.HeadSpec`.
+    metric : str
+        What the search maximises, one of `models.scoring.METRICS`.
+    calibration : str
+        ``sigmoid``, ``isotonic`` or, where scores are log odds already, ``none``.
+    threshold : float in 0..1
+        Probability from which the positive class is predicted.
+    rotations : bool
+        Train on the rotated variants of the training slices too.
+    """
+
+    grid: Grid | None = None
+    kernel: str | None = None
+    class_weight: str = "balanced"
+    metric: str = "roc_auc"
+    calibration: str = "sigmoid"
+    threshold: float = 0.5
+    rotations: bool = False
+
+    def __post_init__(self):
+        if not 0 < self.threshold < 1:
+            raise BadSettings(f"threshold is {self.threshold}; it must lie between 0 and 1")
+
+
+@dataclass(frozen=True, eq=False)
+class HeadResult:
+    """What training a head came to.
+
+    Attributes
+    ----------
+    name : str
+    facts : dict
+        What settings.json holds: settings, best parameters, the search's metric, split, fingerprint.
+    metrics : dict
+        ``cv`` and ``test``, each from `pipeline.metrics.evaluate`.
+    predictions : Predictions
+    up_to_date : bool
+        Whether all of it was there already, made with the same settings from the same data.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    metrics: dict[str, Any]
+    predictions: Predictions
+    up_to_date: bool
+
+
+def train_head(
+    run: RunDirectory,
+    name: str,
+    settings: HeadSettings | None = None,
+    *,
+    seed: int | None = None,
+    train_fraction: float | None = None,
+    folds: int | None = None,
+    new_split: bool = False,
+    jobs: int = 1,
+    progress: Progress = silent,
+) -> HeadResult:
+    """Train one head on the run's features, predict its test slices once, and keep all of it in the run.
+
+    Parameters are chosen by cross-validation over whole patients. The head is then fitted on all training
+    slices, and its probabilities on the scores that training slices got out of fold. If the same was done
+    before, with the same settings on the same data, nothing is done again.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    name : str
+        ``svm``, ``softmax`` or ``mlp``.
+    settings : HeadSettings, optional
+    seed, train_fraction, folds, new_split
+        As `pipeline.splits.load_or_make_split`; the head's own randomness takes the split's seed.
+    jobs : int
+        Fits at a time, in threads.
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If the run has no manifest or no features.
+    TooFewData, BadSettings, BadDataset
+        If the data or the settings do not allow it; the message says what to do.
+    """
+    began = time.monotonic()
+    settings = settings or HeadSettings()
+    spec = HeadSpec(name, settings.kernel, settings.class_weight)
+    if settings.calibration == "none" and not spec.gives_log_odds:
+        raise BadSettings(
+            f"scores of the head {name} are no log odds; calibrate them with 'sigmoid' or 'isotonic'"
+        )
+    manifest = run.manifest()
+    classes = classes_of(run, manifest)
+    with FeatureStore(run.store_path) as store:
+        split = load_or_make_split(
+            run, manifest, seed=seed, train_fraction=train_fraction, folds=folds, new=new_split
+        )
+        examples = load_examples(store, manifest, split, classes, rotations=settings.rotations)
+        fingerprint = store.fingerprint
+    spec = HeadSpec(name, settings.kernel, settings.class_weight, split.seed)
+    facts = _facts(spec, settings, split, fingerprint, examples)
+    folder = HeadFolder(run.model_path(name))
+    if folder.is_complete(facts["key"]):
+        log.info("%s is up to date: same settings, same data", folder.path)
+        return HeadResult(name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True)
+    log.info(
+        "%s: %d training slices of %d patients (%s), %d test slices of %d patients",
+        name,
+        examples.n_train,
+        len({row.patient for row in examples.train_rows}),
+        ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
+        len(examples.test_rows),
+        len({row.patient for row in examples.test_rows}),
+    )
+    found = run_search(
+        spec, examples, settings.grid or spec.default_grid, settings.metric, jobs=jobs, progress=progress
+    )
+    head, predictions = _calibrate_and_predict(found, settings, examples)
+    metrics = {part: evaluate(predictions.of_part(part)) for part in ("cv", "test")}
+    facts |= {
+        "parameters": found.parameters,
+        "search": {key: found.best[key] for key in ("mean", "sd", "converged")},
+        "test_judgements": _judgements(run, name, split),
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    folder.write(head, facts, found.table, metrics, predictions)
+    run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
+    return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+
+
+def _calibrate_and_predict(
+    found: SearchResult, settings: HeadSettings, examples: Examples
+) -> "tuple[CalibratedHead, Predictions]":
+    from sklearn.base import clone
+
+    from models.calibration import CalibratedHead, cross_calibrated
+
+    y, fold = examples.y[: examples.n_train], examples.fold[: examples.n_train]
+    names = np.array(examples.classes)
+    head = CalibratedHead(
+        clone(found.estimator),
+        classes=examples.classes,
+        method=settings.calibration,
+        threshold=settings.threshold,
+    ).fit_calibration(found.estimator, found.scores, names[y])
+    if any(getattr(calibrator, "slope_", 1.0) <= 0 for calibrator in head.calibrators_):
+        log.warning(
+            "out-of-fold scores do not rise from one class to the other: the head is no better than chance"
+        )
+    test_scores = head.decision_function(examples.X_test)
+    chances = np.concatenate(
+        [cross_calibrated(found.scores, y, fold, settings.calibration), head.probabilities(test_scores)]
+    )
+    rows = [*examples.train_rows, *examples.test_rows]
+    is_test = np.arange(len(rows)) >= examples.n_train
+    return head, Predictions(
+        slice_id=np.array([row.slice_id for row in rows]),
+        patient=np.array([row.patient for row in rows]),
+        study=np.array([row.study for row in rows]),
+        label=np.array([row.label for row in rows]),
+        part=np.where(is_test, "test", "cv"),
+        fold=np.concatenate([fold, np.full(len(test_scores), -1)]),
+        scores=np.concatenate([found.scores, test_scores]),
+        probabilities=chances[:, 1] if len(names) == 2 else chances,
+        predicted=names[head.choose(chances)],
+        classes=examples.classes,
+    )
+
+
+def _facts(
+    spec: HeadSpec, settings: HeadSettings, split: Split, fingerprint: Fingerprint, examples: Examples
+) -> dict[str, Any]:
+    """All that decides what the head becomes, and a key that stands for it."""
+    versions = software_versions()
+    facts = {
+        **asdict(settings),
+        "head": spec.name,
+        "seed": spec.seed,
+        "grid": settings.grid or spec.default_grid,
+        "classes": list(examples.classes),
+        "split": split.hash,
+        "protocol": split.protocol,
+        "leaky": split.leaky,
+        "fingerprint": fingerprint.facts,
+        "dimension": examples.X.shape[1],
+        "data": examples.hash(),
+        "slices": {
+            "train": examples.n_train,
+            "test": len(examples.test_rows),
+            "missing": len(examples.missing),
+        },
+        "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
+    }
+    return {**facts, "key": facts_key(facts)}
+
+
+def _judgements(run: RunDirectory, name: str, split: Split) -> int:
+    """How often this head has been judged on the test slices of this split, this time included."""
+    before = run.read_record().get("steps", {}).get(name, {})
+    times = before.get("test_judgements", 0) + 1 if before.get("split") == split.hash else 1
+    if times > 1:
+        log.info(
+            "%s: these test slices now judge setting number %d; choose settings by the cross-validation "
+            "figure, or the test figure will flatter",
+            name,
+            times,
+        )
+    return times
+
+
+def _counts(examples: Examples) -> dict[str, int]:
+    counts = np.bincount(examples.y[: examples.n_train], minlength=len(examples.classes))
+    return dict(zip(examples.classes, counts.tolist(), strict=True))

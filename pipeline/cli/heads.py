@@ -1,0 +1,201 @@
+"""The commands that train a head on cached features: ``haemo svm``, ``haemo softmax``, ``haemo mlp``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.console import progress, run_option, table
+
+if TYPE_CHECKING:
+    from pipeline.classification import HeadResult
+
+__all__ = ["mlp", "softmax", "svm"]
+
+_SHOWN = (
+    ("roc_auc", "ROC AUC"),
+    ("average_precision", "average precision"),
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("sensitivity", "sensitivity"),
+    ("specificity", "specificity"),
+    ("mse", "MSE of the probability"),
+)
+
+_ABOUT = {
+    "svm": """Train a support vector machine on the features of a run.
+
+    A linear SVM with squared hinge loss, or with --kernel a kernel SVM. C (and gamma, degree) are chosen by
+    cross-validation over whole patients; the test slices are predicted once. Writes RUN/svm/.
+    """,
+    "softmax": """Train a softmax (multinomial logistic) regression on the features of a run.
+
+    C is chosen by cross-validation over whole patients; the test slices are predicted once. Writes
+    RUN/softmax/.
+    """,
+    "mlp": """Train a multi-layer perceptron on the features of a run.
+
+    One hidden layer, stopped early on training patients held out whole; its L2 penalty is chosen by
+    cross-validation over whole patients; the test slices are predicted once. Writes RUN/mlp/.
+    """,
+}
+
+
+def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = (
+        run_option,
+        click.option(
+            "--grid",
+            "grids",
+            multiple=True,
+            metavar="NAME=V,V",
+            help="Values to search for one parameter, e.g. C=1e-6,1e-5. May be given again.",
+        ),
+        click.option(
+            "--metric",
+            type=click.Choice(["roc_auc", "average_precision", "balanced_accuracy", "accuracy", "f1", "mcc"]),
+            default="roc_auc",
+            show_default=True,
+            help="What the search maximises. Several classes: the mean of each against the others.",
+        ),
+        click.option(
+            "--class-weight",
+            type=click.Choice(["balanced", "none"]),
+            default="balanced",
+            show_default=True,
+            help="Weigh slices inversely to the frequency of their class.",
+        ),
+        click.option(
+            "--calibration",
+            type=click.Choice(["sigmoid", "isotonic", "none"]),
+            default="sigmoid",
+            show_default=True,
+            help="How out-of-fold scores become probabilities (none: softmax and mlp only).",
+        ),
+        click.option(
+            "--threshold",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.5,
+            show_default=True,
+            help="Probability from which the positive class is predicted.",
+        ),
+        click.option("--augment", is_flag=True, help="Train on the rotated variants of training slices too."),
+        click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]"),
+        click.option(
+            "--train-fraction",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="Share of the slices for training in a new split.  [default: 0.7]",
+        ),
+        click.option("--seed", type=int, help="Seed of a new split and of the head.  [default: 0]"),
+        click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then."),
+        click.option(
+            "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Fits at a time, in threads."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(help=_ABOUT["svm"])
+@click.option(
+    "--kernel",
+    type=click.Choice(["linear", "rbf", "poly", "sigmoid"]),
+    help="Kernel SVM with hinge loss, in place of the linear SVM with squared hinge loss.",
+)
+@click.option("--C", "c", metavar="V,V", help="Short for --grid C=V,V.")
+@_shared_options
+def svm(kernel: str | None, c: str | None, **options: Any) -> int:
+    """Train the head ``svm``."""
+    return _train("svm", kernel, c, **options)
+
+
+@click.command(help=_ABOUT["softmax"])
+@click.option("--C", "c", metavar="V,V", help="Short for --grid C=V,V.")
+@_shared_options
+def softmax(c: str | None, **options: Any) -> int:
+    """Train the head ``softmax``."""
+    return _train("softmax", None, c, **options)
+
+
+@click.command(help=_ABOUT["mlp"])
+@_shared_options
+def mlp(**options: Any) -> int:
+    """Train the head ``mlp``."""
+    return _train("mlp", None, None, **options)
+
+
+def _train(
+    name: str,
+    kernel: str | None,
+    c: str | None,
+    *,
+    run_path: Path,
+    grids: tuple[str, ...],
+    metric: str,
+    class_weight: str,
+    calibration: str,
+    threshold: float,
+    augment: bool,
+    folds: int | None,
+    train_fraction: float | None,
+    seed: int | None,
+    new_split: bool,
+    jobs: int,
+) -> int:
+    from models.heads import HeadSpec, parse_grid
+    from pipeline.classification import HeadSettings, train_head
+    from pipeline.run import RunDirectory
+
+    typed = [*grids, *([f"C={c}"] if c else [])]
+    run = RunDirectory(run_path)
+    result = train_head(
+        run,
+        name,
+        HeadSettings(
+            grid=parse_grid(typed, HeadSpec(name, kernel)),
+            kernel=kernel,
+            class_weight=class_weight,
+            metric=metric,
+            calibration=calibration,
+            threshold=threshold,
+            rotations=augment,
+        ),
+        seed=seed,
+        train_fraction=train_fraction,
+        folds=folds,
+        new_split=new_split,
+        jobs=jobs,
+        progress=progress,
+    )
+    _print(result, run)
+    return 3 if result.facts["slices"]["missing"] else 0
+
+
+def _print(result: "HeadResult", run: Any) -> None:
+    facts, metrics = result.facts, result.metrics
+    parameters = ", ".join(f"{name} = {value:g}" for name, value in facts["parameters"].items())
+    mean, sd = facts["search"]["mean"], facts["search"]["sd"]
+    click.echo(f"{result.name}: {parameters} ({facts['metric']} {mean:.3f}, sd {sd:.3f} over folds)")
+    parts = [metrics["cv"], metrics["test"]]
+    leaky = "  LEAKY split: too good" if facts["leaky"] else ""
+    table(
+        ("", "out of fold", "test"),
+        [
+            ("slices", *(str(part["slices"]) for part in parts)),
+            ("patients", *(str(part["patients"]) for part in parts)),
+            *((title, *(_figure(part, name) for part in parts)) for name, title in _SHOWN),
+        ],
+        title=f"{result.name} at threshold {facts['threshold']:g}{leaky}",
+    )
+    for reason in sorted(set(metrics["test"]["undefined"].values())):
+        click.echo(f"undefined on the test slices: {reason}")
+    click.echo(f"written to {run.model_path(result.name)}")
+    others = [name for name in run.trained() if name != result.name]
+    following = "compare" if others else "softmax" if result.name == "svm" else "svm"
+    click.echo(f"next: haemo {following} --run {run}")
+
+
+def _figure(metrics: dict[str, Any], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else "undefined"

@@ -1,0 +1,74 @@
+"""Trained heads on disk, in skops files: read back without running anything that a file may hold."""
+
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+from features.atomic import replacing
+from models.calibration import CalibratedHead
+from models.errors import BadDataset, MissingStep
+
+__all__ = ["TRUSTED", "load_head", "save_head"]
+
+TRUSTED = (
+    "models.calibration.CalibratedHead",
+    "models.calibration.SigmoidCalibrator",
+    "models.mlp.EarlyStoppingMLP",
+)
+"""Types of our own that a head file may hold, beside those of numpy and scikit-learn that skops trusts."""
+
+
+def save_head(head: CalibratedHead, path: Path) -> None:
+    """Write a fitted head, atomically."""
+    with replacing(path) as temporary:
+        _skops_io().dump(head, temporary)
+
+
+def load_head(path: Path) -> CalibratedHead:
+    """Read a head that `save_head` wrote.
+
+    Raises
+    ------
+    MissingStep
+        If there is no such file.
+    BadDataset
+        If the file is damaged, or holds a type that is not trusted; nothing of it is run then.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingStep(f"{path} is not there; train that head first: haemo {path.parent.name} --run ...")
+    skops_io = _skops_io()
+    try:
+        foreign = sorted(set(skops_io.get_untrusted_types(file=path)) - set(TRUSTED))
+        if foreign:
+            raise BadDataset(
+                f"{path} holds types that no head of haemo has: {', '.join(foreign)}. It was not loaded; do "
+                "not use this file"
+            )
+        head = skops_io.load(path, trusted=list(TRUSTED))
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, AttributeError) as error:
+        if isinstance(error, BadDataset):
+            raise
+        raise BadDataset(f"{path} is damaged ({error}); train the head again") from error
+    if not isinstance(head, CalibratedHead):
+        raise BadDataset(f"{path} holds a {type(head).__name__}, not a head; train the head again")
+    return head
+
+
+def _skops_io() -> ModuleType:
+    """Import skops.io, but not PyTorch.
+
+    skops lists the estimators of scikit-learn by importing every one of its modules, and one of those imports
+    torch where it is installed: seconds, for a stage that has no use for it. With its name blocked that
+    module is passed over, as it is where torch is not installed.
+    """
+    blocked = "torch" not in sys.modules
+    if blocked:
+        sys.modules["torch"] = None
+    try:
+        import skops.io
+    finally:
+        if blocked:
+            del sys.modules["torch"]
+    return skops.io

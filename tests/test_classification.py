@@ -1,0 +1,424 @@
+import csv
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_predict
+
+from features.fingerprint import Fingerprint
+from features.manifest import Manifest, ManifestRow
+from features.store import FeatureStore, create_store
+from models.errors import BadSettings, MissingStep, TooFewData
+from models.heads import HEADS, HeadSpec
+from models.scoring import METRICS, score, score_estimator
+from pipeline.classification import HeadSettings, train_head
+from pipeline.cli import main
+from pipeline.examples import load_examples
+from pipeline.headfolder import HeadFolder
+from pipeline.predictions import Predictions
+from pipeline.run import RunDirectory
+from pipeline.selection import run_search
+from pipeline.splits import load_or_make_split
+
+FAST = HeadSettings(grid={"C": [1e-4, 1e-2]})
+
+
+def make_run(
+    path,
+    patients=18,
+    slices=4,
+    features=40,
+    labels=("normal", "haemorrhage"),
+    variants=1,
+    missing=(),
+    effect=1.0,
+):
+    """A run with a manifest and a store; patient p is of class p modulo the number of labels."""
+    random = np.random.default_rng(0)
+    rows, embeddings = [], []
+    directions = random.normal(size=(len(labels), features)) * effect
+    for patient in range(patients):
+        own = random.normal(size=features)
+        for number in range(slices):
+            kind = patient % len(labels) if number else 0
+            name = f"p{patient:02d}"
+            rows.append(
+                ManifestRow(f"{name}/{number}", Path(f"/d/{name}"), labels[kind], name, name, float(number))
+            )
+            embeddings.append(random.normal(size=(variants, features)) + own + directions[kind])
+    path.mkdir(parents=True, exist_ok=True)
+    run = RunDirectory(path)
+    Manifest(rows).write(run.manifest_path)
+    keep = [number for number, row in enumerate(rows) if row.slice_id not in missing]
+    create_store(
+        run.store_path,
+        [rows[number].slice_id for number in keep for _ in range(variants)],
+        np.concatenate([embeddings[number] for number in keep]).astype(np.float32),
+        Fingerprint({"network": "made up"}),
+        variants=[variant for _ in keep for variant in range(variants)],
+    )
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+def examples_of(run, **options):
+    manifest = run.manifest()
+    split = load_or_make_split(run, manifest, folds=3)
+    with FeatureStore(run.store_path) as store:
+        return load_examples(store, manifest, split, ("normal", "haemorrhage"), **options)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_trained_head_leaves_everything_that_evaluation_and_prediction_need(run, name):
+    grid = {"hidden": [8], "alpha": [1e-3]} if name == "mlp" else FAST.grid
+    result = train_head(run, name, HeadSettings(grid=grid))
+    folder = run.model_path(name)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "grid.csv",
+        "metrics.json",
+        "model.skops",
+        "predictions.csv",
+        "settings.json",
+    ]
+    predictions = Predictions.read(folder / "predictions.csv")
+    manifest = {row.slice_id: row for row in run.manifest()}
+    assert sorted(predictions.slice_id) == sorted(manifest)
+    assert predictions.classes == ("normal", "haemorrhage")
+    split = load_or_make_split(run, run.manifest())
+    rows = [manifest[slice_id] for slice_id in predictions.slice_id]
+    assert (np.where(split.parts(rows) == "train", "cv", "test") == predictions.part).all()
+    assert (split.fold_numbers(rows) == predictions.fold).all()
+    assert [row.label for row in rows] == predictions.label.tolist()
+    test = predictions.of_part("test")
+    with FeatureStore(run.store_path) as store:
+        X = store.embeddings(test.slice_id.tolist())
+    head = HeadFolder(folder).head()
+    np.testing.assert_array_equal(head.decision_function(X), test.scores)
+    np.testing.assert_array_equal(head.predict_proba(X)[:, 1], test.probabilities)
+    np.testing.assert_array_equal(head.predict(X), test.predicted)
+    assert result.metrics["test"]["roc_auc"] > 0.7
+    assert json.loads((folder / "metrics.json").read_text()) == result.metrics
+    assert json.loads(run.record_path.read_text())["steps"][name]["parameters"] == result.facts["parameters"]
+
+
+@pytest.mark.parametrize("spec", [HeadSpec("svm"), HeadSpec("softmax"), HeadSpec("svm", "rbf")], ids=str)
+def test_the_search_is_that_of_scikit_learn(run, spec):
+    examples = examples_of(run)
+    grid = {"C": [1e-4, 1e-2, 1.0]} | ({"gamma": [1e-3, 1e-2]} if spec.kernel else {})
+    found = run_search(spec, examples, grid, "roc_auc", jobs=2)
+    folds = PredefinedSplit(examples.fold)
+    peer = GridSearchCV(
+        spec.build(), {f"head__{name}": values for name, values in grid.items()}, cv=folds, scoring="roc_auc"
+    ).fit(examples.X, examples.y)
+    np.testing.assert_allclose([row["mean"] for row in found.table], peer.cv_results_["mean_test_score"])
+    np.testing.assert_allclose([row["sd"] for row in found.table], peer.cv_results_["std_test_score"])
+    assert [row["fold_1"] for row in found.table] == peer.cv_results_["split1_test_score"].tolist()
+    assert {f"head__{name}": value for name, value in found.parameters.items()} == peer.best_params_
+    expected = cross_val_predict(
+        spec.build(**found.parameters), examples.X, examples.y, cv=folds, method="decision_function"
+    )
+    np.testing.assert_allclose(found.scores, expected)
+    np.testing.assert_allclose(
+        found.estimator.decision_function(examples.X_test), peer.decision_function(examples.X_test)
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_metric_of_the_search_is_what_its_name_says(metric, classes):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import get_scorer, roc_auc_score
+    from sklearn.preprocessing import label_binarize
+
+    random = np.random.default_rng(3)
+    y = random.integers(classes, size=90)
+    X = random.normal(size=(90, 4)) + y[:, None]
+    model = LogisticRegression().fit(X, y)
+    if classes == 2 or metric in ("accuracy", "balanced_accuracy"):
+        name = "matthews_corrcoef" if metric == "mcc" else metric
+        expected = get_scorer(name)(model, X, y)
+    elif metric == "roc_auc":
+        expected = roc_auc_score(label_binarize(y, classes=range(3)), model.decision_function(X))
+    elif metric == "average_precision":
+        expected = get_scorer(metric)(model, X, y)
+    else:
+        expected = get_scorer("f1_macro" if metric == "f1" else "matthews_corrcoef")(model, X, y)
+    assert score_estimator(metric, model, X, y) == pytest.approx(expected)
+
+
+def test_a_ranking_of_one_class_is_undefined_and_an_unknown_metric_refused():
+    assert np.isnan(score("roc_auc", np.zeros(3, int), np.arange(3.0)))
+    assert np.isnan(score("average_precision", np.array([0, 0, 1]), np.eye(3)))
+    with pytest.raises(BadSettings, match="metric 'auc' is not one of roc_auc"):
+        score("auc", np.zeros(3, int), np.arange(3.0))
+
+
+def test_parameters_calibration_and_predictions_know_nothing_of_the_test_slices(tmp_path):
+    first = train_head(make_run(tmp_path / "a"), "svm", FAST)
+    other = make_run(tmp_path / "b")
+    rows = other.manifest().rows
+    sides = load_or_make_split(other, other.manifest()).parts(rows)
+    with FeatureStore(other.store_path) as store:
+        X = store.embeddings([row.slice_id for row in rows])
+    X[sides == "test"] = 7 * X[sides == "test"][::-1]
+    create_store(other.store_path, [row.slice_id for row in rows], X, Fingerprint({"network": "made up"}))
+    second = train_head(other, "svm", FAST)
+    for name in ("scores", "probabilities"):
+        mine, theirs = (getattr(result.predictions.of_part("cv"), name) for result in (first, second))
+        np.testing.assert_array_equal(mine, theirs)
+    head, twin = (HeadFolder(tmp_path / run / "svm").head() for run in "ab")
+    np.testing.assert_array_equal(head.decision_function(X), twin.decision_function(X))
+
+
+def test_the_same_settings_are_not_trained_again_and_others_are(run, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "haemo")
+    first = train_head(run, "svm", FAST)
+    written = {path.name: path.read_bytes() for path in run.model_path("svm").iterdir()}
+    again = train_head(run, "svm", FAST)
+    assert again.up_to_date
+    assert again.metrics == first.metrics
+    assert again.facts == first.facts
+    assert {path.name: path.read_bytes() for path in run.model_path("svm").iterdir()} == written
+    assert "up to date" in caplog.text
+    other = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}))
+    assert not other.up_to_date
+    assert other.facts["parameters"] == {"C": 1e-3}
+    assert other.facts["test_judgements"] == 2
+    assert "judge setting number 2" in caplog.text
+
+
+def test_a_folder_that_a_crash_left_half_written_is_trained_again(run):
+    train_head(run, "svm", FAST)
+    (run.model_path("svm") / "predictions.csv").unlink()
+    assert not train_head(run, "svm", FAST).up_to_date
+
+
+def test_the_same_seed_gives_the_same_figures_and_other_embeddings_do_not(tmp_path):
+    results = [
+        train_head(make_run(tmp_path / name, effect=effect), "softmax", FAST, jobs=jobs)
+        for name, effect, jobs in (("a", 1.0, 1), ("b", 1.0, 2), ("c", 0.9, 1))
+    ]
+    written = [(tmp_path / name / "softmax" / "predictions.csv").read_bytes() for name in "abc"]
+    assert written[0] == written[1]
+    assert written[0] != written[2]
+    assert results[0].facts["key"] == results[1].facts["key"] != results[2].facts["key"]
+
+
+def test_slices_without_features_or_label_are_left_out_and_counted(tmp_path, caplog):
+    run = make_run(tmp_path / "run", missing={"p00/0", "p01/2"})
+    rows = [*run.manifest().rows, ManifestRow("new", Path("/d/new"), "", "new", "new")]
+    Manifest(rows).write(run.manifest_path)
+    result = train_head(run, "svm", FAST)
+    assert result.facts["slices"]["missing"] == 2
+    assert len(result.predictions) == 70
+    assert "2 of 72 labelled slices have no features (p00/0, p01/2 ...)" in caplog.text
+
+
+def test_rotations_train_and_never_validate_or_test(tmp_path):
+    run = make_run(tmp_path / "run", variants=7)
+    plain, augmented = examples_of(run), examples_of(run, rotations=True)
+    assert len(augmented.X) == 7 * len(plain.X)
+    assert len(augmented.patient) == len(augmented.y) == len(augmented.X)
+    np.testing.assert_array_equal(augmented.X_test, plain.X_test)
+    for (train, validation), (_, plain_validation) in zip(
+        augmented.fold_pairs, plain.fold_pairs, strict=True
+    ):
+        np.testing.assert_array_equal(validation, plain_validation)
+        assert not set(augmented.patient[train]) & set(augmented.patient[validation])
+        assert len(train) == 7 * (len(plain.X) - len(validation))
+    result = train_head(run, "svm", HeadSettings(grid=FAST.grid, rotations=True), folds=3)
+    assert len(result.predictions) == 72
+    with pytest.raises(MissingStep, match="--rotations paper"):
+        train_head(make_run(tmp_path / "none"), "svm", HeadSettings(rotations=True))
+
+
+def test_three_classes_give_a_score_and_a_probability_each(tmp_path):
+    run = make_run(tmp_path / "run", patients=24, labels=("none", "epidural", "subdural"))
+    for name, kernel in (("svm", None), ("svm", "rbf"), ("softmax", None)):
+        grid = {"C": [1e-2, 1.0]}
+        result = train_head(
+            run, name, HeadSettings(grid=grid, kernel=kernel, calibration="isotonic"), folds=3
+        )
+        assert result.predictions.classes == ("epidural", "none", "subdural")
+        assert result.predictions.probabilities.shape == (96, 3)
+        np.testing.assert_allclose(result.predictions.probabilities.sum(axis=1), 1)
+        assert result.metrics["test"]["roc_auc"] > 0.6
+
+
+def test_a_lower_threshold_finds_more_bleeds(run):
+    found = []
+    for threshold in (0.2, 0.8):
+        result = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}, threshold=threshold))
+        found.append((result.predictions.predicted == "haemorrhage").sum())
+        assert (
+            (result.predictions.probabilities >= threshold) == (result.predictions.predicted == "haemorrhage")
+        ).all()
+    assert found[0] > found[1]
+
+
+def test_a_fit_that_has_not_converged_is_said_in_plain_words(run, monkeypatch, caplog):
+    monkeypatch.setattr("models.heads._LINEAR_ITERATIONS", 2)
+    result = train_head(run, "svm", HeadSettings(grid={"C": [1.0]}))
+    assert not result.facts["search"]["converged"]
+    assert "the best setting (C=1) had not converged" in caplog.text
+
+
+def test_a_head_no_better_than_chance_is_said(tmp_path, caplog):
+    run = make_run(tmp_path / "run", patients=30, effect=0.0)
+    train_head(run, "svm", HeadSettings(grid={"C": [1e-6]}))
+    test = Predictions.read(run.model_path("svm") / "predictions.csv")
+    backwards = score("roc_auc", (test.label == "haemorrhage").astype(int), test.scores) < 0.5
+    assert backwards == ("no better than chance" in caplog.text)
+
+
+class TestTooLittle:
+    def test_no_features_at_all(self, run):
+        run.store_path.unlink()
+        with pytest.raises(MissingStep, match="haemo features --run"):
+            train_head(run, "svm")
+
+    def test_features_of_other_slices(self, run):
+        create_store(run.store_path, ["x"], np.zeros((1, 3), np.float32), Fingerprint({}))
+        with pytest.raises(MissingStep, match="no features of the labelled slices"):
+            train_head(run, "svm")
+
+    def test_two_slices(self, tmp_path):
+        with pytest.raises(TooFewData, match="too few patients"):
+            train_head(make_run(tmp_path / "run", patients=2, slices=2), "svm")
+
+    def test_one_class(self, tmp_path):
+        with pytest.raises(TooFewData, match="only the class 'normal'"):
+            train_head(make_run(tmp_path / "run", labels=("normal",)), "svm")
+
+    def test_one_patient(self, tmp_path):
+        run = make_run(tmp_path / "run", patients=2, slices=30)
+        one = [replace(row, patient="p", study="p") for row in run.manifest()]
+        Manifest(one).write(run.manifest_path)
+        with pytest.raises(TooFewData, match="too few patients"):
+            train_head(run, "svm")
+
+    def test_all_images_identical(self, run):
+        ids = [row.slice_id for row in run.manifest()]
+        create_store(run.store_path, ids, np.ones((len(ids), 5), np.float32), Fingerprint({}))
+        with pytest.raises(TooFewData, match="training slices have the same features"):
+            train_head(run, "svm")
+
+    def test_a_class_whose_slices_could_not_be_read(self, tmp_path):
+        run = make_run(tmp_path / "run", patients=6, slices=3)
+        load_or_make_split(run, run.manifest())
+        split = load_or_make_split(run, run.manifest())
+        bleeding = [row.slice_id for row in run.manifest() if row.label != "normal"]
+        trained = [name for name in bleeding if split.part[name.partition("/")[0]] == "train"]
+        broken = make_run(tmp_path / "run", patients=6, slices=3, missing=set(trained[:-1]))
+        with pytest.raises(TooFewData, match="fewer than two folds"):
+            train_head(broken, "svm")
+
+    def test_nothing_left_to_test_on(self, tmp_path):
+        run = make_run(tmp_path / "run")
+        split = load_or_make_split(run, run.manifest())
+        tested = {row.slice_id for row in run.manifest() if split.part[row.patient] == "test"}
+        with pytest.raises(TooFewData, match="no test slice has features"):
+            train_head(make_run(tmp_path / "run", missing=tested), "svm")
+
+    def test_the_smallest_run_that_works(self, tmp_path):
+        result = train_head(make_run(tmp_path / "run", patients=6, slices=2), "svm", FAST)
+        assert result.metrics["test"]["patients"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"calibration": "none"}, "scores of the head svm are no log odds"),
+        ({"calibration": "beta"}, "calibration 'beta'"),
+        ({"metric": "auc"}, "metric 'auc'"),
+        ({"threshold": 1.0}, "threshold is 1.0"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused(run, settings, message):
+    with pytest.raises(BadSettings, match=message):
+        train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}, **settings))
+
+
+class TestCommand:
+    def test_it_prints_what_was_chosen_what_it_is_worth_and_what_to_do_next(self, run, capsys):
+        assert main(["svm", "--run", str(run), "--C", "1e-3,1e-2", "--folds", "3"]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        assert lines[0].startswith("svm: C = 0.0")
+        assert "sd" in lines[0]
+        assert any(line.startswith("ROC AUC") for line in lines)
+        assert lines[-2:] == [f"written to {run}/svm", f"next: haemo softmax --run {run}"]
+        assert main(["softmax", "--run", str(run), "--grid", "C=1e-3"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"next: haemo compare --run {run}"
+
+    def test_missing_slices_give_exit_code_3(self, tmp_path):
+        run = make_run(tmp_path / "run", missing={"p00/0"})
+        assert main(["svm", "--run", str(run), "--C", "1e-3"]) == 3
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["--grid", "gamma=1"], 2, "svm has no parameter 'gamma'"),
+            (["--calibration", "none"], 2, "no log odds"),
+            (["--seed", "3"], 2, "has seed 0, not 3"),
+            (["--kernel", "cosine"], 2, "'cosine' is not one of"),
+        ],
+    )
+    def test_wrong_usage_is_told_without_a_trace(self, run, capsys, arguments, code, message):
+        load_or_make_split(run, run.manifest())
+        assert main(["svm", "--run", str(run), *arguments]) == code
+        assert message in capsys.readouterr().err
+
+    def test_the_grid_is_kept_as_a_table(self, run):
+        main(
+            [
+                "svm",
+                "--run",
+                str(run),
+                "--kernel",
+                "rbf",
+                "--C",
+                "1,10",
+                "--grid",
+                "gamma=1e-3",
+                "--folds",
+                "3",
+            ]
+        )
+        with (run.model_path("svm") / "grid.csv").open() as stream:
+            table = list(csv.DictReader(stream))
+        assert [(row["C"], row["gamma"]) for row in table] == [("1.0", "0.001"), ("10.0", "0.001")]
+        assert sorted(row["rank"] for row in table) == ["1", "2"]
+
+
+def test_stage_two_never_loads_torch(run):
+    script = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision', 'skimage', 'pydicom'):\n"
+        "            raise AssertionError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from pipeline.cli import main\n"
+        f"for head, grid in (('svm', 'C=1'), ('softmax', 'C=1'), ('mlp', 'max_epochs=3')):\n"
+        f"    assert main([head, '--run', {str(run)!r}, '--grid', grid]) == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_a_run_directory_may_be_moved(run, tmp_path):
+    first = train_head(run, "svm", FAST)
+    moved = tmp_path / "elsewhere"
+    shutil.move(run.path, moved)
+    again = train_head(RunDirectory(moved), "svm", FAST)
+    assert again.up_to_date
+    assert again.facts == first.facts

@@ -1,0 +1,99 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.svm import LinearSVC
+
+from models.calibration import CalibratedHead
+from models.errors import BadDataset, MissingStep
+from models.heads import HEADS, KERNELS, HeadSpec
+from pipeline.persistence import TRUSTED, load_head, save_head
+
+SPECS = [*map(HeadSpec, HEADS), *(HeadSpec("svm", kernel) for kernel in KERNELS)]
+CLASSES = ("normal", "haemorrhage", "unsure")
+
+
+def trained(spec, method="sigmoid", classes=2):
+    random = np.random.default_rng(0)
+    y = np.arange(60) % classes
+    X = (random.normal(size=(60, 70)) + y[:, None]).astype(np.float32)
+    parameters = {"max_epochs": 5} if spec.name == "mlp" else {}
+    head = CalibratedHead(
+        spec.build(**parameters), classes=CLASSES[:classes], method=method, threshold=0.3, cv=3
+    )
+    return head.fit(X, np.array(CLASSES)[y]), X
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize(("method", "classes"), [("sigmoid", 2), ("isotonic", 3)])
+def test_every_head_comes_back_as_it_was(tmp_path, spec, method, classes):
+    head, X = trained(spec, method, classes)
+    save_head(head, tmp_path / "model.skops")
+    again = load_head(tmp_path / "model.skops")
+    np.testing.assert_array_equal(again.decision_function(X), head.decision_function(X))
+    np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
+    np.testing.assert_array_equal(again.predict(X), head.predict(X))
+    assert again.classes_.tolist() == list(CLASSES[:classes])
+    assert again.threshold == 0.3
+
+
+def test_a_fresh_process_gives_the_same_bits(tmp_path):
+    head, X = trained(HeadSpec("svm"))
+    save_head(head, tmp_path / "model.skops")
+    np.save(tmp_path / "X.npy", X)
+    script = (
+        "import json, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from pipeline.persistence import load_head\n"
+        "head, X = load_head(Path('model.skops')), np.load('X.npy')\n"
+        "values = [*head.decision_function(X), *head.predict_proba(X)[:, 1]]\n"
+        "print(json.dumps([float(value).hex() for value in values]))\n"
+    )
+    fresh = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    here = [*head.decision_function(X), *head.predict_proba(X)[:, 1]]
+    assert json.loads(fresh.stdout) == [float(value).hex() for value in here]
+
+
+def test_only_types_that_are_ours_are_trusted_beyond_skops_own():
+    assert all(name.startswith("models.") for name in TRUSTED)
+    found = set()
+    for spec in SPECS:
+        for method in ("sigmoid", "isotonic"):
+            found |= set(skops.io.get_untrusted_types(data=skops.io.dumps(trained(spec, method)[0])))
+    assert found == set(TRUSTED)
+
+
+class Stranger(LinearSVC):
+    """A type that a foreign file may hold."""
+
+
+def test_a_foreign_type_is_named_and_not_loaded(tmp_path):
+    skops.io.dump(Stranger(), tmp_path / "model.skops")
+    with pytest.raises(BadDataset, match=r"holds types that no head of haemo has: .*Stranger"):
+        load_head(tmp_path / "model.skops")
+
+
+def test_a_bare_estimator_is_no_head(tmp_path):
+    skops.io.dump(LinearSVC(), tmp_path / "model.skops")
+    with pytest.raises(BadDataset, match="holds a LinearSVC, not a head"):
+        load_head(tmp_path / "model.skops")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 3000, -40])
+def test_a_damaged_file_is_named(tmp_path, keep):
+    head, _ = trained(HeadSpec("svm"))
+    path = tmp_path / "model.skops"
+    save_head(head, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BadDataset, match=r"model\.skops is damaged"):
+        load_head(path)
+
+
+def test_a_head_that_is_not_there_names_the_command(tmp_path):
+    with pytest.raises(MissingStep, match="haemo svm --run"):
+        load_head(tmp_path / "svm" / "model.skops")

@@ -119,10 +119,11 @@ def _as_gray(image: "ImageFile") -> tuple[np.ndarray, bool]:
         image = _over_black(image)
     if image.mode in _GRAY:
         return np.asarray(image.convert("L")).astype(np.float32), False
-    image = image.convert("RGB")
-    red, green, blue = (channel.tobytes() for channel in image.split())
+    colours = image if image.mode == "RGB" else image.convert("RGB")
+    channels = colours.split()
+    red, green, blue = (channel.tobytes() for channel in channels)
     is_colour = not red == green == blue
-    return np.asarray(image.convert("L") if is_colour else image.getchannel(0)).astype(np.float32), is_colour
+    return np.asarray(colours.convert("L") if is_colour else channels[0]).astype(np.float32), is_colour
 
 
 def _over_black(image: "ImageFile") -> "ImageFile":
@@ -130,9 +131,11 @@ def _over_black(image: "ImageFile") -> "ImageFile":
 
     is_gray = image.mode in ("1", "L", "LA")
     image = image.convert("LA" if is_gray else "RGBA")
-    black = Image.new("L" if is_gray else "RGB", image.size)
-    black.paste(image.convert(black.mode), mask=image.getchannel("A"))
-    return black
+    shown = image.convert("L" if is_gray else "RGB")
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return shown
+    return Image.composite(shown, Image.new(shown.mode, shown.size), alpha)
 
 
 def _check_png(data: bytes) -> None:

@@ -271,13 +271,13 @@ def test_contradicting_rows_leave_the_slice_out(tmp_path, said):
     index = index_dataset(table_cohort(tmp_path, rows))
     assert labels_of(index) == {"slices/b.png": "0", "slices/c.png": "1"}
     assert "the table contradicts itself: label 1 (line 2), 0 (line 3)" in reasons(index)
-    assert "labels.csv lists 2 slices more than once" in said()
+    assert "rows of labels.csv that repeat another: 2" in said()
 
 
 def test_files_without_a_row_are_left_out_and_counted(tmp_path, said):
     index = index_dataset(table_cohort(tmp_path, [("a", 1), ("b", 0)]))
     assert "slices/c.png" not in labels_of(index)
-    assert "1 files have no row in labels.csv and are left out: slices/c.png" in said()
+    assert "files without a row in labels.csv, left out: 1 (slices/c.png)" in said()
 
 
 @pytest.mark.parametrize("empty", ["", "nan", "NA", " "])
@@ -372,14 +372,14 @@ def test_labels_come_by_instance_file_study_or_patient(tmp_path, said, headings,
     assert [labels[f"1.2.0.{n}"] for n in (1, 2, 3)] == ["bleed"] * 3
     assert [labels[f"1.2.1.{n}"] for n in (1, 2, 3)] == [""] * 3
     assert patients_of(index)["1.2.1.1"] == "P1"
-    assert "3 of 6 DICOM files have no label in labels.csv" in said()
+    assert "DICOM files without a label in labels.csv: 3 of 6" in said()
 
 
 def test_entries_that_fit_no_dicom_file_are_counted_or_refused(tmp_path, said):
     table = dicom_tree(tmp_path) / "labels.csv"
     write_csv(table, [("PatientID", "label"), ("P0", "bleed"), ("P1", "normal"), ("P7", "normal")])
     index_dataset(tmp_path)
-    assert "1 of 3 entries of labels.csv fit no file here (first: P7)" in said()
+    assert "entries of labels.csv that fit no file here: 1 of 3 (first: P7)" in said()
     write_csv(table, [("PatientID", "label"), ("P7", "normal")])
     with pytest.raises(BadDataset, match="fits a DICOM file here"):
         index_dataset(tmp_path)
@@ -457,7 +457,7 @@ def test_ct_ich_is_indexed_in_its_brain_window(tmp_path, said):
     assert set(patients_of(index).values()) == {"049", "050"}
     assert [row.position for row in index.manifest] == [1, 2, 1, 2]
     assert index.classes == ("normal", "haemorrhage")
-    assert "6 bone-window pictures and outlines left aside" in said()
+    assert "bone-window pictures and outlines left aside: 6" in said()
     epidural = index_dataset(tmp_path, label="epidural")
     assert epidural.classes == ("no epidural", "epidural")
     assert list(labels_of(epidural).values()).count("epidural") == 1
@@ -491,7 +491,7 @@ def test_rsna_takes_whatever_part_is_present(tmp_path, said):
     assert index.layout == "rsna"
     assert labels_of(index) == {"ID_00a": "haemorrhage", "ID_00b": "normal", "ID_00c": "haemorrhage"}
     assert patients_of(index) == {"ID_00a": "ID_p0", "ID_00b": "ID_p0", "ID_00c": "ID_p1"}
-    assert "1 labelled slices are not here" in said()
+    assert "labelled slices that are not here: 1" in said()
     subdural = index_dataset(tmp_path, label="subdural")
     assert subdural.classes == ("no subdural", "subdural")
     assert labels_of(subdural) == {"ID_00a": "subdural", "ID_00b": "no subdural", "ID_00c": "no subdural"}
@@ -540,7 +540,7 @@ def test_an_option_without_meaning_is_refused(tmp_path):
         (lambda root: root, "holds no PNG, JPEG, TIFF, BMP or DICOM files; it is empty"),
         (lambda root: picture(root / "a.png"), "is a file, not a folder"),
         (lambda root: picture(root / "a.png").parent, "has no labels that could be found"),
-        (lambda root: picture(root / "a.gif").parent, "only 1 files of other kinds"),
+        (lambda root: picture(root / "a.gif").parent, "only other files: 1"),
     ],
 )
 def test_a_folder_without_a_data_set_is_an_error(tmp_path, make, reason):

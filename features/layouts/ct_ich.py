@@ -64,8 +64,10 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     return Claims(
         slices=claims,
         failures=failures,
-        notes=[f"labels: {kind} by {path.name}", f"{aside} bone-window pictures and outlines left aside"],
-        warnings=[f"{len(unlabelled)} brain pictures have no row in {path.name}"] if unlabelled else [],
+        notes=[f"labels: {kind} by {path.name}", f"bone-window pictures and outlines left aside: {aside:,}"],
+        warnings=[f"brain pictures without a row in {path.name}, left out: {len(unlabelled):,}"]
+        if unlabelled
+        else [],
         patients_from=f"column 'PatientNumber' of {path.name}",
         positive=HAEMORRHAGE if kind == "any" else kind,
     )

@@ -41,7 +41,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     table = find_label_table(folder, request)
     warnings = []
     if len(folder.pictures) > 0:
-        warnings.append(f"{len(folder.pictures)} pictures among the DICOM files are left out")
+        warnings.append(f"pictures among the DICOM files, left out: {len(folder.pictures):,}")
     if table is None:
         request.refuse("without a table of labels", "label", "patient_column")
         slices = [Claim(path, _slice_id(folder, path, found)) for path, found in tags.items()]
@@ -57,11 +57,11 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         without += not row.label
         slices.append(_claim_of(path, _slice_id(folder, path, found), row))
     if without:
-        warnings.append(f"{without} of {len(slices)} DICOM files have no label in {table.name}")
+        warnings.append(f"DICOM files without a label in {table.name}: {without:,} of {len(slices):,}")
     unused = [name for name in rows_of if name not in set(key_of.values())]
     if unused:
         warnings.append(
-            f"{len(unused)} of {len(rows_of)} entries of {table.name} fit no file here (first: {unused[0]})"
+            f"entries of {table.name} that fit no file here: {len(unused):,} of {len(rows_of):,} (first: {unused[0]})"
         )
     heading = table.columns["label"]
     return Claims(

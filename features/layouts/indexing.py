@@ -108,7 +108,7 @@ def index_dataset(
     folder = Folder.scan(root)
     if not folder.slices:
         found = [*folder.failures, *folder.others, *folder.tables]
-        detail = f", only {len(found)} files of other kinds" if found else "; it is empty"
+        detail = f", only other files: {len(found):,}" if found else "; it is empty"
         raise BadDataset(f"{folder.root} holds no PNG, JPEG, TIFF, BMP or DICOM files{detail}")
     name = _recognised(folder, request) if layout == "auto" else layout
     headers = Headers(progress)

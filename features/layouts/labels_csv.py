@@ -123,8 +123,8 @@ def _claim_of(folder: Folder, path: Path, row: LabelRow) -> Claim:
 def _warnings(folder: Folder, table: LabelTable, repeated: int, left: list[Path]) -> list[str]:
     warnings = []
     if repeated:
-        warnings.append(f"{table.name} lists {repeated} slices more than once, with equal labels")
+        warnings.append(f"rows of {table.name} that repeat another: {repeated:,}")
     if left:
-        names = ", ".join(folder.name_of(path) for path in left[:3])
-        warnings.append(f"{len(left)} files have no row in {table.name} and are left out: {names} ...")
+        names, more = ", ".join(folder.name_of(path) for path in left[:3]), " ..." if len(left) > 3 else ""
+        warnings.append(f"files without a row in {table.name}, left out: {len(left):,} ({names}{more})")
     return warnings

@@ -66,13 +66,15 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         raise BadDataset(f"no id of {table.path} fits a file below {folder.root}")
     notes = [f"labels: {kind} by {table.path.name}"]
     notes += (
-        [f"{len(labels) - len(claims):,} labelled slices are not here"] if len(labels) > len(claims) else []
+        [f"labelled slices that are not here: {len(labels) - len(claims):,}"]
+        if len(labels) > len(claims)
+        else []
     )
     return Claims(
         slices=claims,
         failures=failures,
         notes=notes,
-        warnings=[f"{without} files have no label in {table.path.name} and are left out"] if without else [],
+        warnings=[f"files without a label in {table.path.name}, left out: {without:,}"] if without else [],
         positive=_class_name(kind, True),
     )
 

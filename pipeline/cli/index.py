@@ -73,7 +73,9 @@ def index(
     _print(found)
     if found.failures:
         click.echo(f"failures: {run.failures_path}")
-    click.echo(f"{len(found.manifest)} slices indexed, {len(found.failures)} unusable -> {run.manifest_path}")
+    click.echo(
+        f"{len(found.manifest):,} slices indexed, {len(found.failures):,} unusable -> {run.manifest_path}"
+    )
     click.echo(f"next: haemo features --run {run}")
     return 3 if found.failures else 0
 
@@ -97,7 +99,9 @@ def _print(found: "Index") -> None:
     click.echo(f"sizes: {_sizes(found.sizes)}")
     click.echo(f"modes: {', '.join(f'{mode} ({count:,})' for mode, count in found.modes.most_common())}")
     if found.others:
-        click.echo(f"left aside: {len(found.others)} other files ({_listed([p.name for p in found.others])})")
+        click.echo(
+            f"other files, left aside: {len(found.others):,} ({_listed([p.name for p in found.others])})"
+        )
     for failure in found.failures[:_SHOWN]:
         click.echo(f"cannot use {failure.path}: {failure.reason}")
     if len(found.failures) > _SHOWN:

@@ -58,10 +58,12 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         slices.append(_claim_of(path, _slice_id(folder, path, found), row))
     if without:
         warnings.append(f"DICOM files without a label in {table.name}: {without:,} of {len(slices):,}")
-    unused = [name for name in rows_of if name not in set(key_of.values())]
+    used = set(key_of.values())
+    unused = [name for name in rows_of if name not in used]
     if unused:
         warnings.append(
-            f"entries of {table.name} that fit no file here: {len(unused):,} of {len(rows_of):,} (first: {unused[0]})"
+            f"entries of {table.name} that fit no file here: {len(unused):,} of {len(rows_of):,} "
+            f"(first: {unused[0]})"
         )
     heading = table.columns["label"]
     return Claims(

@@ -157,6 +157,33 @@ def test_loss_and_accuracy_are_those_of_the_slices_whatever_the_batches():
     assert epoch.train_accuracy == pytest.approx(float((logits.argmax(1).numpy() == targets[:30]).mean()))
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_it_takes_the_steps_of_a_plain_loop(optimizer):
+    settings = replace(
+        SETTINGS, epochs=3, optimizer=optimizer, weight_decay=0.01, class_weight="none", seed=5
+    )
+    ours, plain = small_network(), small_network()
+    assert best_epoch(run(ours, settings)).epoch == 3, "whose weights are kept"
+    planes, targets = bright_squares(40)
+    if optimizer == "sgd":
+        peer = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.9, weight_decay=0.01)
+    else:
+        peer = torch.optim.Adam(plain.parameters(), lr=0.01, weight_decay=0.01)
+    for epoch in (1, 2, 3):
+        random = np.random.default_rng([5, epoch])
+        random.integers(2**31)  # the draw that seeds dropout
+        order = random.permutation(np.arange(30))
+        for start in range(0, 30, 8):
+            rows = order[start : start + 8]
+            logits = plain(torch.tensor(planes[rows, None] / 255, dtype=torch.float32))
+            peer.zero_grad()
+            nn.functional.cross_entropy(logits, torch.tensor(targets[rows])).backward()
+            nn.utils.clip_grad_norm_(plain.parameters(), settings.clip_norm)
+            peer.step()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 def test_class_weights_are_scikit_learns():
     from sklearn.utils.class_weight import compute_class_weight
 

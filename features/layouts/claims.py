@@ -82,17 +82,24 @@ class Claims:
 
 
 class Headers:
-    """Headers of slice files, each file opened once, and the failures of those that could not be read."""
+    """Headers of slice files, each file opened once, and the failures of those that could not be read.
+
+    Attributes
+    ----------
+    failures : dict of Path to Failure
+    progress : Progress
+        For whatever else takes long while a layout is read.
+    """
 
     def __init__(self, progress: Progress = silent):
         self.failures: dict[Path, Failure] = {}
         self._headers: dict[Path, SliceHeader] = {}
-        self._progress = progress
+        self.progress = progress
 
     def read(self, paths: Iterable[Path]) -> None:
         """Read the headers of `paths` that have not been read yet."""
         missing = [path for path in paths if path not in self._headers and path not in self.failures]
-        for path in self._progress(missing, total=len(missing), label="reading headers"):
+        for path in self.progress(missing, total=len(missing), label="reading headers"):
             try:
                 self._headers[path] = read_header(path)
             except UnreadableSlice as error:

@@ -16,6 +16,7 @@ from features.layouts.claims import Claim, Claims, Headers, Request
 from features.layouts.folder import Folder
 from features.layouts.table import Table, bare
 from models.errors import BadDataset, BadSettings
+from models.progress import Progress
 
 __all__ = ["NAME", "claim", "recognise"]
 
@@ -40,7 +41,6 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     BadSettings
         If the label asked for is neither ``any`` nor a type of bleed.
     """
-    del headers
     request.refuse("in RSNA 2019", "patient_column")
     kind = (request.label or "any").casefold()
     if kind not in _KINDS:
@@ -50,7 +50,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         raise BadDataset(
             f"{folder.root} holds no table like stage_2_train.csv, with lines like ID_0123abcd_any,0"
         )
-    labels = _labels(table, kind)
+    labels = _labels(table, kind, headers.progress)
     claims, failures, without = [], [], 0
     for path in folder.dicom:
         values = labels.get(path.stem, set())
@@ -91,11 +91,11 @@ def _table(folder: Folder, request: Request) -> Table | None:
     return None
 
 
-def _labels(table: Table, kind: str) -> dict[str, set[int]]:
+def _labels(table: Table, kind: str, progress: Progress) -> dict[str, set[int]]:
     """What the table says of each slice, by its id; a few published ids stand there twice."""
     id_heading, label_heading = table.headings
     labels = defaultdict(set)
-    for line, values in table.rows():
+    for line, values in progress(table.rows(), label="reading labels"):
         match = _ID.fullmatch(values[id_heading])
         if match is None or values[label_heading] not in ("0", "1"):
             raise BadDataset(f"{table.path}, line {line}: expected ID_..._TYPE and 0 or 1")

@@ -1,6 +1,7 @@
 """Label tables as people make them: CSV from Excel, pandas and by hand, read without fuss."""
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Table:
             raise BadDataset(f"{path} cannot be read: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise BadDataset(f"{path} is not a text file; save it as CSV in UTF-8") from error
-        first = next((line for line in text.splitlines() if line.strip()), "")
+        first = next((line for line in io.StringIO(text) if line.strip()), "")
         delimiter = max(_DELIMITERS, key=first.count)
         headings = next(_split(path, text, delimiter), (0, []))[1]
         named = [bare(heading) for heading in headings if heading]
@@ -95,7 +96,7 @@ def _decode(data: bytes) -> str:
 
 
 def _split(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         for fields in reader:
             stripped = [field.strip() for field in fields]

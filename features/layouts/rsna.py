@@ -7,7 +7,6 @@ tags.
 """
 
 import re
-from collections import defaultdict
 from itertools import islice
 
 from features.failures import Failure
@@ -50,26 +49,21 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         raise BadDataset(
             f"{folder.root} holds no table like stage_2_train.csv, with lines like ID_0123abcd_any,0"
         )
-    labels = _labels(table, kind, headers.progress)
+    labels, disputed = _labels(table, kind, headers.progress)
     claims, failures, without = [], [], 0
     for path in folder.dicom:
-        values = labels.get(path.stem, set())
-        if not values:
+        name = path.stem
+        if name not in labels:
             without += 1
-        elif len(values) > 1:
-            failures.append(
-                Failure(str(path), "index", f"{table.path.name} says both 0 and 1 about {path.stem}")
-            )
+        elif name in disputed:
+            failures.append(Failure(str(path), "index", f"{table.path.name} says both 0 and 1 about {name}"))
         else:
-            claims.append(Claim(path, path.stem, _class_name(kind, 1 in values)))
+            claims.append(Claim(path, name, _class_name(kind, labels[name])))
     if not claims:
         raise BadDataset(f"no id of {table.path} fits a file below {folder.root}")
     notes = [f"labels: {kind} by {table.path.name}"]
-    notes += (
-        [f"labelled slices that are not here: {len(labels) - len(claims):,}"]
-        if len(labels) > len(claims)
-        else []
-    )
+    if len(labels) > len(claims) + len(failures):
+        notes.append(f"labelled slices that are not here: {len(labels) - len(claims) - len(failures):,}")
     return Claims(
         slices=claims,
         failures=failures,
@@ -91,17 +85,18 @@ def _table(folder: Folder, request: Request) -> Table | None:
     return None
 
 
-def _labels(table: Table, kind: str, progress: Progress) -> dict[str, set[int]]:
-    """What the table says of each slice, by its id; a few published ids stand there twice."""
+def _labels(table: Table, kind: str, progress: Progress) -> tuple[dict[str, bool], set[str]]:
+    """What the table says of each slice, by its id, and the ids that stand there twice with both values."""
     id_heading, label_heading = table.headings
-    labels = defaultdict(set)
+    labels, disputed = {}, set()
     for line, values in progress(table.rows(), label="reading labels"):
         match = _ID.fullmatch(values[id_heading])
         if match is None or values[label_heading] not in ("0", "1"):
             raise BadDataset(f"{table.path}, line {line}: expected ID_..._TYPE and 0 or 1")
-        if match[2] == kind:
-            labels[match[1]].add(int(values[label_heading]))
-    return dict(labels)
+        name, label = match[1], values[label_heading] == "1"
+        if match[2] == kind and labels.setdefault(name, label) != label:
+            disputed.add(name)
+    return labels, disputed
 
 
 def _class_name(kind: str, is_set: bool) -> str:

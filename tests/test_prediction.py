@@ -1,0 +1,213 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from features.manifest import Manifest, ManifestRow
+from models.errors import FingerprintMismatch, MissingStep, TooFewData
+from pipeline.classification import HeadSettings, train_head
+from pipeline.cli import main
+from pipeline.extraction import ExtractionSettings, make_features
+from pipeline.prediction import find_slices, predict
+from pipeline.predictions import Predictions
+from pipeline.run import RunDirectory
+
+CLASSES = ("normal", "haemorrhage", "other")
+
+
+def picture(random, kind):
+    """A disc on black, in an 80 x 70 image; a bleed is a brighter patch in it."""
+    y, x = np.mgrid[:80, :70]
+    disc = (y - 40) ** 2 + (x - 35) ** 2 < 30**2
+    values = disc * 90.0 + random.normal(size=disc.shape) * 8
+    values[30:42, 20:35] += 60 * (kind == 1)
+    values[50:60, 30:50] -= 60 * (kind == 2)
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def trained_run(root, kinds=2, dtype="float32"):
+    """A run of 18 patients with two PNG slices each, embedded by a network with random weights."""
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(36):
+        patient, kind = f"p{number // 2:02d}", number // 2 % kinds
+        path = root / "slices" / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(random, kind)).save(path)
+        rows.append(ManifestRow(path.name, path, CLASSES[kind], patient, patient))
+    run = RunDirectory(root / "run")
+    run.create()
+    Manifest(rows).write(run.manifest_path)
+    make_features(run, ExtractionSettings(weights="random", layer="pool5", precision="float32", dtype=dtype))
+    train_head(run, "svm", HeadSettings(grid={"C": [1e-4]}))
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield trained_run(tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture
+def files(run):
+    return sorted((run.path.parent / "slices").glob("*.png"))
+
+
+def by_name(names, result):
+    """Score and probability of each slice, by its name."""
+    pairs = zip(result.scores.tolist(), result.probabilities.tolist(), strict=True)
+    return dict(zip(names, pairs, strict=True))
+
+
+def stored(run):
+    predictions = Predictions.read(run.model_path("svm") / "predictions.csv").of_part("test")
+    return by_name(predictions.slice_id, predictions)
+
+
+def test_a_slice_of_the_run_gets_the_score_of_its_cached_embedding_bit_for_bit(run, files):
+    expected = stored(run)
+    tested = [path for path in files if path.name in expected]
+    for paths in (tested, tested[::-1], [run.path.parent / "slices"], tested[:1]):
+        result = predict(run, "svm", paths, device="cpu")
+        found = by_name([path.name for path in result.paths], result)
+        both = found.keys() & expected.keys()
+        assert both
+        assert {name: found[name] for name in both} == {name: expected[name] for name in both}
+
+
+def test_half_precision_features_are_rounded_alike(tmp_path, monkeypatch):
+    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
+    run = trained_run(tmp_path, kinds=3, dtype="float16")
+    expected = stored(run)
+    result = predict(run, "svm", [tmp_path / "slices"], device="cpu")
+    assert result.scores.shape == (36, 3)
+    assert result.classes == ("haemorrhage", "normal", "other")
+    for path, scores in zip(result.paths, result.scores, strict=True):
+        if path.name in expected:
+            assert scores.tolist() == expected[path.name][0]
+    assert set(result.rows()[0]) == {
+        "path",
+        "predicted",
+        *(f"{kind}_{name}" for kind in ("score", "probability") for name in result.classes),
+    }
+
+
+def write_dicom(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    data.Modality, data.PatientID = "CT", "p"
+    data.StudyInstanceUID, data.SeriesInstanceUID = generate_uid(), generate_uid()
+    data.Rows, data.Columns = values.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    data.RescaleSlope, data.RescaleIntercept = 1, -1024
+    data.PixelData = values.astype("<i2").tobytes()
+    data.save_as(path)
+
+
+def test_a_dicom_folder_is_scored_and_what_cannot_be_is_named(run, tmp_path):
+    random = np.random.default_rng(1)
+    for number in range(3):
+        # HU 0..80, the brain window, as stored integers.
+        write_dicom(tmp_path / "study" / f"{number}.dcm", picture(random, 1) / 255 * 80 + 1024)
+    (tmp_path / "study" / "9.dcm").write_bytes(b"not DICOM at all")
+    (tmp_path / "study" / "notes.txt").write_text("left aside")
+    (tmp_path / "empty").mkdir()
+    result = predict(
+        run, "svm", [tmp_path / "study", tmp_path / "empty", tmp_path / "gone.png"], device="cpu"
+    )
+    assert [path.name for path in result.paths] == ["0.dcm", "1.dcm", "2.dcm"]
+    assert [(Path(one.path).name, one.stage) for one in result.failures] == [
+        ("empty", "predict"),
+        ("gone.png", "predict"),
+        ("9.dcm", "predict"),
+    ]
+
+
+def test_files_are_scored_once_and_in_the_order_given(files):
+    found, failures = find_slices([files[3], files[0].parent, files[1]])
+    assert found == [files[3], *(path for path in files if path != files[3])]
+    assert failures == []
+
+
+def test_a_threshold_of_ones_own_changes_the_class_and_not_the_score(run, files):
+    low, high = (predict(run, "svm", files[:6], threshold=t, device="cpu") for t in (0.01, 0.99))
+    np.testing.assert_array_equal(low.scores, high.scores)
+    assert (low.predicted == "haemorrhage").sum() > (high.predicted == "haemorrhage").sum()
+
+
+def test_other_weights_are_refused(run, files):
+    original = run.record_path.read_text()
+    record = json.loads(original)
+    record["steps"]["features"]["settings"]["seed"] = 1
+    run.record_path.write_text(json.dumps(record))
+    try:
+        with pytest.raises(FingerprintMismatch, match="weights is "):
+            predict(run, "svm", files[:1], device="cpu")
+    finally:
+        run.record_path.write_text(original)
+
+
+def test_a_head_trained_on_other_features_is_refused(run, files):
+    path = run.model_path("svm") / "settings.json"
+    original = path.read_text()
+    facts = json.loads(original)
+    facts["fingerprint"]["layer"] = "fc7"
+    path.write_text(json.dumps(facts))
+    try:
+        with pytest.raises(FingerprintMismatch, match=r"layer is 'fc7'.*haemo svm --run"):
+            predict(run, "svm", files[:1], device="cpu")
+    finally:
+        path.write_text(original)
+
+
+def test_a_head_that_is_not_trained_names_the_command(run, files):
+    with pytest.raises(MissingStep, match="haemo mlp --run"):
+        predict(run, "mlp", files[:1])
+
+
+def test_nothing_that_can_be_scored_is_an_error(run, tmp_path):
+    (tmp_path / "a.png").write_text("not a picture")
+    with pytest.raises(TooFewData, match=r"none of the 1 files could be scored; .*a\.png: "):
+        predict(run, "svm", [tmp_path / "a.png"], device="cpu")
+
+
+class TestCommand:
+    def test_it_prints_a_row_a_slice_and_a_last_line_that_counts(self, run, files, capsys):
+        command = ["predict", "--run", str(run), "--device", "cpu"]
+        assert main([*command, str(files[0]), str(files[3])]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        assert lines[0] == "haemorrhage from a probability of 0.5"
+        assert any(line.startswith(str(files[3])) for line in lines)
+        assert lines[-1] == "2 slices scored, 0 failed"
+
+    def test_csv_json_and_exit_code_3(self, run, files, tmp_path, capsys):
+        (tmp_path / "bad.png").write_text("not a picture")
+        out = tmp_path / "scores.csv"
+        arguments = [str(files[0]), str(files[3]), str(tmp_path / "bad.png"), "--out", str(out), "--json"]
+        assert main(["predict", "--run", str(run), "--device", "cpu", *arguments]) == 3
+        printed = capsys.readouterr()
+        answer = json.loads(printed.out)
+        assert answer["positive"] == "haemorrhage"
+        assert [Path(one["path"]).name for one in answer["failures"]] == ["bad.png"]
+        assert printed.err.splitlines()[-1] == f"2 slices scored, 1 failed -> {out}"
+        with out.open() as stream:
+            table = list(csv.DictReader(stream))
+        assert [(row["path"], float(row["score"]), float(row["probability"])) for row in table] == [
+            (one["path"], one["score"], one["probability"]) for one in answer["slices"]
+        ]
+        assert {row["threshold"] for row in table} == {"0.5"}
+
+    def test_a_path_that_is_not_there_is_wrong_usage(self, run):
+        assert main(["predict", "--run", str(run), "/nowhere.png"]) == 2

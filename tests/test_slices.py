@@ -68,6 +68,37 @@ def test_sixteen_bits_fill_the_same_range_as_eight(kind):
     )
 
 
+def png(size: tuple[int, int], depth: int, colour: int, rows: bytes) -> bytes:
+    """A PNG written by hand: bit depth, colour type (0 gray, 2 RGB, 4 LA, 6 RGBA) and filtered rows."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    head = size[1].to_bytes(4, "big") + size[0].to_bytes(4, "big") + bytes([depth, colour, 0, 0, 0])
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, body) for kind, body in parts)
+
+
+def unfiltered(values: np.ndarray) -> bytes:
+    return b"".join(b"\x00" + row.astype(">u2").tobytes() for row in values)
+
+
+def test_sixteen_bit_colour_and_alpha_keep_their_upper_bits():
+    gray = np.random.default_rng(1).integers(0, 65536, (3, 5))
+    opaque = np.full_like(gray, 65535)
+    for colour, channels in ((2, [gray] * 3), (4, [gray, opaque]), (6, [gray, gray, gray, opaque])):
+        slice_ = decode_raster(png(gray.shape, 16, colour, unfiltered(np.stack(channels, axis=-1))))
+        np.testing.assert_allclose(slice_.pixels, gray / 257, atol=1)
+        assert not slice_.is_colour
+
+
+@pytest.mark.parametrize(("depth", "rows"), [(1, b"\x00\x60"), (2, b"\x00\x1b"), (4, b"\x00\x05\xaf")])
+def test_few_bits_of_gray_fill_the_range(depth, rows):
+    count = 3 if depth == 1 else 4
+    levels = {1: [0, 255, 255], 2: [0, 85, 170, 255], 4: [0, 85, 170, 255]}[depth]
+    np.testing.assert_array_equal(decode_raster(png((1, count), depth, 0, rows)).pixels, [levels])
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
 def test_a_palette_shows_its_colours(kind):
     image = Image.fromarray(GRAY // 64)
@@ -218,17 +249,7 @@ def _decode(data: bytes, path: Path) -> Slice:
 
 def bomb() -> bytes:
     """A PNG of a few hundred bytes that claims 60,000 x 60,000 pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-
-    size = (60000).to_bytes(4, "big") * 2
-    parts = [
-        (b"IHDR", size + b"\x08\x00\x00\x00\x00"),
-        (b"IDAT", zlib.compress(bytes(10**5))),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, body) for kind, body in parts)
+    return png((60000, 60000), 8, 0, bytes(10**5))
 
 
 def pages(kind: str) -> bytes:

@@ -287,12 +287,13 @@ def test_an_empty_label_is_no_class(tmp_path, empty):
     assert labels_of(index)["slices/c.png"] == ""
 
 
-def test_masks_are_no_slices(tmp_path):
+def test_masks_are_no_slices(tmp_path, said):
     root = table_cohort(tmp_path, [("a", 1), ("b", 0), ("c", 0)])
     picture(root / "masks" / "slices" / "a.png")
     index = index_dataset(root)
     assert len(index.manifest) == 3
     assert not index.failures
+    assert "pictures in folders called masks, left aside: 1" in said()
 
 
 @pytest.mark.parametrize(

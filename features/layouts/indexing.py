@@ -134,7 +134,8 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers) -> I
     failures += doubles
     rows = _rows(_with_parts(readable), headers)
     found = [headers.get(claim.path) for claim in readable]
-    for note in claims.notes:
+    masks = [f"pictures in folders called masks, left aside: {len(folder.masks):,}"] if folder.masks else []
+    for note in [*claims.notes, *masks]:
         _log.info(note)
     for warning in claims.warnings:
         _log.warning(warning)

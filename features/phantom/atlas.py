@@ -105,8 +105,9 @@ def _distances(inside: np.ndarray, fluid: np.ndarray) -> np.ndarray:
         brain[:, :, index] = ndimage.binary_fill_holes(brain[:, :, index])
     # The vault is smooth; below it the skull follows the lobes closely.
     _, _, z = _axes_mm()
-    hull = _closed(brain, 4.0) | (_closed(brain, 8.0) & (z > -17))
-    hull |= (_closed(brain, 18.0) & (z > -12)) | (_closed(brain, 26.0) & (z > 4))
+    outside = _distance(~brain)
+    hull = _closed(outside, 4.0) | (_closed(outside, 8.0) & (z > -17))
+    hull |= (_closed(outside, 18.0) & (z > -12)) | (_closed(outside, 26.0) & (z > 4))
     skull = ndimage.gaussian_filter(_signed_distance(hull), 1.5)
 
     dark = (_on_grid(fluid) > 0.45) & (skull < -_DEPTH_OF_VENTRICLES_MM) & _ventricle_box()
@@ -130,17 +131,20 @@ def _on_grid(volume: np.ndarray) -> np.ndarray:
     return fine.reshape(nx, 2, ny, 2, nz, 2).mean(axis=(1, 3, 5))
 
 
+def _distance(mask: np.ndarray) -> np.ndarray:
+    """Distance of each point of `mask` from the rest, mm; 0 beyond it."""
+    from scipy.ndimage import distance_transform_edt
+
+    return distance_transform_edt(mask).astype(np.float32) * _GRID_MM
+
+
 def _signed_distance(mask: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import distance_transform_edt
-
-    return (distance_transform_edt(~mask) - distance_transform_edt(mask)).astype(np.float32) * _GRID_MM
+    return _distance(~mask) - _distance(mask)
 
 
-def _closed(mask: np.ndarray, radius_mm: float) -> np.ndarray:
-    from scipy.ndimage import distance_transform_edt
-
-    grown = distance_transform_edt(~mask) * _GRID_MM <= radius_mm
-    return distance_transform_edt(grown) * _GRID_MM > radius_mm
+def _closed(outside: np.ndarray, radius_mm: float) -> np.ndarray:
+    """What a ball of this radius cannot reach from without, of a mask given by the distance to it."""
+    return _distance(outside <= radius_mm) > radius_mm
 
 
 def _axes_mm() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -170,4 +174,4 @@ def _head(skull: np.ndarray) -> np.ndarray:
     oval = (abs(x) / half_width) ** 2.2 + (abs(y - centre) / half_length) ** 2.2 < 1
     nose = (x / (7 + 0.25 * below)) ** 2 + ((y - 88) / (6 + 0.6 * np.minimum(below, 26))) ** 2 < 1
     lower = (oval | nose) & (z < -16)
-    return _closed((skull < 12.5) | lower, 24.0)
+    return _closed(_distance(~((skull < 12.5) | lower)), 24.0)

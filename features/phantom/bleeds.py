@@ -22,6 +22,8 @@ _LEVELS = {
 _DEEP_SITES = ((27.0, 0.0, 4.0), (24.0, -6.0, 10.0), (12.0, -18.0, 8.0), (14.0, 12.0, 12.0))
 _CISTERNS = ((0.0, 4.0, -18.0), (40.0, 6.0, -6.0), (0.0, -34.0, -8.0), (0.0, 45.0, 10.0), (0.0, -24.0, -34.0))
 _FALL_HU_PER_DAY = 1.4
+# Volumes of intracerebral haemorrhage in INTERACT2 (NEJM 2013;368:2355): median 11 ml, quartiles 6 and 20.
+_MEDIAN_ML, _LOG_SD_ML = 11.0, 0.89
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,12 @@ def _side(rng: np.random.Generator, spread_deg: float) -> float:
 
 
 def _epidural(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed:
-    radius = _log_uniform(rng, 13, 38)
+    radius = _log_uniform(rng, 16, 45)
     return Bleed(
         "epidural",
         _surface_point(atlas, _side(rng, 28), level),
         radius_mm=radius,
-        thickness_mm=min(28.0, radius * rng.uniform(0.32, 0.7)),
+        thickness_mm=min(30.0, radius * rng.uniform(0.3, 0.7)),
         roughness=rng.uniform(0.02, 0.08),
         **_density(rng, 4),
     )
@@ -168,8 +170,8 @@ def _subdural(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed:
         "subdural",
         _surface_point(atlas, _side(rng, 35), level),
         form,
-        radius_mm=_log_uniform(rng, 26, 85),
-        thickness_mm=_log_uniform(rng, 3, 17),
+        radius_mm=_log_uniform(rng, 36, 95),
+        thickness_mm=_log_uniform(rng, 3, 20),
         roughness=rng.uniform(0.08, 0.25),
         **_density(rng, 12),
     )
@@ -187,8 +189,8 @@ def _subarachnoid(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed
         "subarachnoid",
         centre,
         form,
-        radius_mm=_log_uniform(rng, 10, 48),
-        roughness=rng.uniform(0.2, 0.8),
+        radius_mm=_log_uniform(rng, 14, 60),
+        roughness=rng.uniform(0.2, 0.6),
         **_density(rng, 5),
     )
 
@@ -203,7 +205,7 @@ def _intraparenchymal(rng: np.random.Generator, atlas: Atlas, level: float) -> B
         centre, form = _lobar_point(rng, atlas, level), "lobar"
     depth = float(-atlas.distance_at(np.float32(centre)[None])[0, 0])
     age = float(min(rng.exponential(2.0), 10))
-    radius = min(_log_uniform(rng, 3.3, 27), 0.9 * depth + 5)
+    radius = min(_parenchymal_radius(rng, form), 0.9 * depth + 6, 30.0)
     return Bleed(
         "intraparenchymal",
         tuple(float(value) for value in centre),
@@ -216,6 +218,13 @@ def _intraparenchymal(rng: np.random.Generator, atlas: Atlas, level: float) -> B
         age_days=age,
         edema_mm=min(14.0, rng.uniform(1.0, 3.5) + 0.6 * age + 0.12 * radius),
     )
+
+
+def _parenchymal_radius(rng: np.random.Generator, form: str) -> float:
+    """Of a spontaneous bleed; half of the lobar ones are contusions, from barely visible upwards."""
+    contusion, small = rng.random() < 0.5, _log_uniform(rng, 3.3, 12)
+    volume_mm3 = 1000 * _MEDIAN_ML * math.exp(rng.normal(0, _LOG_SD_ML))
+    return small if contusion and form == "lobar" else float(np.cbrt(volume_mm3 * 3 / (4 * math.pi)))
 
 
 def _lobar_point(rng: np.random.Generator, atlas: Atlas, level: float) -> np.ndarray:
@@ -231,7 +240,7 @@ def _ventricular(rng: np.random.Generator, level: float) -> Bleed:
         "intraventricular",
         (float(rng.choice([-1.0, 1.0])) * 10, -15.0, level),
         form,
-        radius_mm=_log_uniform(rng, 12, 45),
+        radius_mm=_log_uniform(rng, 15, 60),
         roughness=rng.uniform(0.1, 0.5),
         level_mm=rng.uniform(-50, -26),
         **_density(rng, 5),

@@ -163,7 +163,7 @@ class _Subarachnoid(PlacedBleed):
     def share(self, region: Region) -> np.ndarray:
         bleed = self.bleed
         reach = self._distance(region.brain) * np.float32(1 / bleed.radius_mm)
-        patches = 1.15 - reach**2 + np.float32(bleed.roughness) * self._lumps(region.canonical)[:, 0]
+        patches = 1.5 - reach**2 + np.float32(bleed.roughness) * self._lumps(region.canonical)[:, 0]
         sulci = np.clip(1.25 * region.fluid - 0.08, 0, 1)
         outside = ramp(region.ventricle - 2.5, 2.0) * ramp(0.3 - region.skull, 1.0)
         return sulci * outside * np.clip(patches, 0, 1)

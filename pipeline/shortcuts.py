@@ -143,15 +143,15 @@ def _cross_validated(
     from sklearn.ensemble import RandomForestClassifier
 
     labels = np.array([row.label for row in rows])
+    numbers = np.array([classes.index(label) for label in labels])
     chances = np.zeros((len(rows), len(classes)))
     for fold in np.unique(folds):
         held_out = folds == fold
         forest = RandomForestClassifier(
             _TREES, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=1
         )
-        forest.fit(columns[~held_out], labels[~held_out])
-        places = [classes.index(name) for name in forest.classes_]
-        chances[np.ix_(held_out, places)] = forest.predict_proba(columns[held_out])
+        forest.fit(columns[~held_out], numbers[~held_out])
+        chances[np.ix_(held_out, forest.classes_)] = forest.predict_proba(columns[held_out])
     two = len(classes) == 2
     return Predictions(
         slice_id=np.array([row.slice_id for row in rows]),

@@ -1,0 +1,239 @@
+"""Everything that can make a figure too good, measured on one run: ``haemo leakage``."""
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from features.atomic import write_text
+from features.contents import Contents
+from features.failures import Failure
+from features.manifest import Manifest
+from features.preprocess import Preprocessing
+from features.store import FeatureStore, contents_path
+from models.errors import TooFewData
+from models.progress import Progress, silent
+from pipeline.duplicates import look_alikes, picture_hashes
+from pipeline.findings import (
+    Finding,
+    Verdict,
+    both_sides,
+    contradicted_labels,
+    mixed_patients,
+    unknown_patients,
+)
+from pipeline.inflation import Cohort, choose_head, load_cohort, measure_protocols
+from pipeline.intervals import Resampling
+from pipeline.predictions import Predictions
+from pipeline.run import HEADS, RunDirectory
+from pipeline.shortcuts import read_facts, shortcut_control
+from pipeline.splits import Split, classes_of, load_or_make_split
+
+__all__ = ["Leakage", "measure_leakage"]
+
+log = logging.getLogger("haemo")
+
+_PAIRS_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What can make the figures of a run too good.
+
+    Attributes
+    ----------
+    c : float
+        C of the linear SVM that all protocols use.
+    repeats : int
+    patients_known : bool
+    protocols, shuffled : tuple of dict
+        What `pipeline.inflation.measure_protocols` gives with true and with shuffled labels.
+    shortcuts : tuple of dict
+        What `pipeline.shortcuts.shortcut_control` gives.
+    absent : dict of str to str
+        Controls that could not be made, with the reason.
+    findings : tuple of Finding
+    failures : tuple of Failure
+        Slices whose file could not be read for the controls that need pixels.
+    """
+
+    c: float
+    repeats: int
+    patients_known: bool
+    protocols: tuple[dict[str, Any], ...]
+    shuffled: tuple[dict[str, Any], ...]
+    shortcuts: tuple[dict[str, Any], ...]
+    absent: dict[str, str]
+    findings: tuple[Finding, ...]
+    failures: tuple[Failure, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {
+            "schema": 1,
+            "head": {"name": "svm", "C": self.c},
+            "repeats": self.repeats,
+            "patients_known": self.patients_known,
+            "protocols": list(self.protocols),
+            "shuffled": list(self.shuffled),
+            "shortcuts": list(self.shortcuts),
+            "absent": self.absent,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "unread": len(self.failures),
+        }
+
+
+def measure_leakage(
+    run: RunDirectory,
+    *,
+    repeats: int = 10,
+    pixels: bool = True,
+    resampling: Resampling | None = None,
+    progress: Progress = silent,
+) -> Leakage:
+    """Measure it, and keep the result as leakage.json.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        Indexed, with features; a split is made if there is none.
+    repeats : int
+        Draws of each protocol.
+    pixels : bool
+        Whether files may be read, which the shortcut control and picture hashes need.
+    resampling : Resampling, optional
+        Its seed also draws splits, shuffles and trees.
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If the run has no manifest or no features.
+    TooFewData
+        If there are too few patients of a class to split.
+    """
+    resampling = resampling or Resampling()
+    manifest = run.manifest()
+    classes = classes_of(run, manifest)
+    split = load_or_make_split(run, manifest)
+    failures: list[Failure] = []
+    absent: dict[str, str] = {}
+    with FeatureStore(run.store_path) as store:
+        cohort = load_cohort(manifest, classes, store)
+        if cohort.without_features:
+            log.warning("%d labelled slices have no features and are left out", cohort.without_features)
+        c = choose_head(cohort, split)
+        protocols = measure_protocols(cohort, c, repeats=repeats, resampling=resampling, progress=progress)
+        shuffled: list[dict[str, Any]] = []
+        try:
+            shuffled = measure_protocols(
+                cohort, c, repeats=repeats, shuffled=True, resampling=resampling, progress=progress
+            )
+        except TooFewData as error:
+            absent["shuffled labels"] = str(error)
+        findings = _findings(run, cohort, split, manifest, pixels, failures, progress)
+    shortcuts: list[dict[str, Any]] = []
+    if not pixels:
+        absent["shortcuts"] = "files were not to be read (--no-pixels)"
+    else:
+        facts = read_facts(cohort.rows, progress)
+        failures += facts.failures
+        try:
+            shortcuts = shortcut_control(facts, classes, resampling, progress)
+        except TooFewData as error:
+            absent["shortcuts"] = str(error)
+    unread = tuple(dict.fromkeys(failures))
+    run.replace_failures("leakage", list(unread))
+    leakage = Leakage(
+        c,
+        repeats,
+        manifest.patients_known,
+        tuple(protocols),
+        tuple(shuffled),
+        tuple(shortcuts),
+        absent,
+        (*findings, *_shortcut_findings(shortcuts)),
+        unread,
+    )
+    write_text(run.path / "leakage.json", json.dumps(leakage.as_dict(), indent=1, allow_nan=False) + "\n")
+    run.record("leakage", repeats=repeats, seed=resampling.seed, resamples=resampling.resamples, c=c)
+    return leakage
+
+
+def _findings(
+    run: RunDirectory,
+    cohort: Cohort,
+    split: Split,
+    manifest: Manifest,
+    pixels: bool,
+    failures: list[Failure],
+    progress: Progress,
+) -> list[Finding]:
+    rows = cohort.rows
+    sides = split.parts(rows)
+    known = Contents(contents_path(cohort.store.path))
+    contents = [known.content_of(row.slice_id) for row in rows]
+    hashes = {}
+    if pixels:
+        settings = cohort.store.fingerprint.facts.get("preprocessing", {})
+        window = {
+            name: settings[name] for name in ("window_width_hu", "window_centre_hu") if name in settings
+        }
+        hashes, unread = picture_hashes(rows, Preprocessing(**window), progress)
+        failures += unread
+    pairs, count = look_alikes(
+        rows, sides == "train", cohort.store.embeddings(cohort.slice_ids), contents, hashes
+    )
+    shown = pairs[:_PAIRS_SHOWN]
+    strangers = sum(pair.train_patient != pair.test_patient for pair in shown)
+    findings = [
+        unknown_patients(manifest),
+        *both_sides(rows, sides, contents),
+        Finding(
+            "look-alikes across the split",
+            Verdict.LEAK if pairs else Verdict.FINE,
+            f"{count} pairs across the split; {strangers} of {len(shown)} listed join two patients",
+            "One scan may stand under two patients' names, or a published picture may have been used twice."
+            if pairs
+            else "No test slice looks like a training slice, by embedding or by picture hash.",
+            "Look at the pairs; give both slices one patient in labels.csv, and index again."
+            if pairs
+            else "",
+            tuple(asdict(pair) for pair in shown),
+        ),
+        mixed_patients(rows),
+    ]
+    trained = [name for name in (*HEADS, *run.trained()) if name in run.trained()]
+    if trained:
+        predictions = Predictions.read(run.model_path(trained[0]) / "predictions.csv")
+        findings.append(contradicted_labels(predictions, trained[0]))
+    return findings
+
+
+def _shortcut_findings(shortcuts: list[dict[str, Any]]) -> list[Finding]:
+    """Whether anything beside the brain tells the label."""
+    telling = [
+        entry
+        for entry in shortcuts
+        if entry["patient"].get("intervals", {}).get("roc_auc", {}).get("low", 0) > 0.5
+    ]
+    if not shortcuts:
+        return []
+    best = max(telling, key=lambda entry: entry["patient"]["roc_auc"], default=None)
+    return [
+        Finding(
+            "shortcuts",
+            Verdict.LOOK if telling else Verdict.FINE,
+            f"{best['name']} alone reach an accuracy of {best['patient']['accuracy']:.3f} and a ROC AUC of "
+            f"{best['patient']['roc_auc']:.3f} with patients kept whole"
+            if best
+            else "nothing beside the brain tells the label",
+            "Classes come from different sources or were exported differently; a network can learn that "
+            "instead of the disease, and will fail elsewhere."
+            if telling
+            else "What the model sees is in the head.",
+            "Compare the model's figures with these, not with chance; get both classes from one source."
+            if telling
+            else "",
+        )
+    ]

@@ -1,0 +1,204 @@
+"""How the score grows with the number of training patients, and what that promises for more of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from features.atomic import write_text
+from features.store import FeatureStore
+from models.errors import BadSettings, TooFewData
+from models.progress import Progress, silent
+from pipeline.inflation import Cohort, choose_head, load_cohort
+from pipeline.power_law import PowerLaw, fit_power_law
+from pipeline.protocols import draw_training
+from pipeline.refits import answers, fit_splits, store_rows
+from pipeline.run import RunDirectory
+from pipeline.splits import Protocol, classes_of, load_or_make_split
+from pipeline.tallies import Tally
+
+__all__ = ["LearningCurve", "measure_learning_curve"]
+
+_FIGURES = ("accuracy", "balanced_accuracy", "roc_auc")
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Scores at several numbers of training patients.
+
+    Attributes
+    ----------
+    points : tuple of dict
+        ``patients``, ``slices`` (mean over repeats), and for accuracy, balanced accuracy and ROC AUC
+        ``mean``, ``low`` and ``high`` (percentiles over repeats).
+    repeats : int
+    level : float
+        Of all intervals.
+    c : float
+        C of the linear SVM.
+    fits : dict of str to PowerLaw
+        For accuracy and balanced accuracy and ROC AUC, each as a percentage.
+    """
+
+    points: tuple[dict[str, Any], ...]
+    repeats: int
+    level: float
+    c: float
+    fits: dict[str, PowerLaw]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {
+            "schema": 1,
+            "head": {"name": "svm", "C": self.c},
+            "repeats": self.repeats,
+            "level": self.level,
+            "points": list(self.points),
+            "fits": {name: fit.as_dict() for name, fit in self.fits.items()},
+        }
+
+
+def measure_learning_curve(
+    run: RunDirectory,
+    *,
+    repeats: int = 20,
+    sizes: Sequence[int] | None = None,
+    wanted: float = 0.95,
+    seed: int = 0,
+    level: float = 0.95,
+    progress: Progress = silent,
+) -> LearningCurve:
+    """Measure it with a linear SVM on cached features, and keep the result as learning_curve.json.
+
+    Each repeat draws its own 70 / 30 split by patient and its own order of the training patients; smaller
+    training sets are the beginnings of that order, so they are nested, and all are tested on the same
+    patients.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    repeats : int
+        At least 3.
+    sizes : sequence of int, optional
+        Numbers of training patients; by default up to eight, evenly spaced on a logarithmic scale.
+    wanted : float in 0..1
+        Score for which the number of patients is predicted.
+    seed : int
+    level : float
+    progress : Progress
+
+    Raises
+    ------
+    BadSettings
+        If a setting is out of range.
+    TooFewData
+        If there are too few training patients for three sizes.
+    MissingStep
+        If the run has no manifest or no features.
+    """
+    if repeats < 3:
+        raise BadSettings(f"{repeats} repeats are too few for an interval; take 3 or more")
+    if not 0 < wanted < 1:
+        raise BadSettings(f"the wanted score is {wanted}; it must lie between 0 and 1")
+    manifest = run.manifest()
+    classes = classes_of(run, manifest)
+    split = load_or_make_split(run, manifest)
+    with FeatureStore(run.store_path) as store:
+        cohort = load_cohort(manifest, classes, store)
+        c = choose_head(cohort, split)
+        features = store_rows(store, cohort.slice_ids)
+    training, tested, counts = _nested(cohort, repeats, sizes, seed)
+    truth = np.array([classes.index(row.label) for row in cohort.rows])
+    flat = training.reshape(len(truth), -1)
+    scores = fit_splits(features, truth, flat, c, len(classes), progress)
+    values = np.empty((len(_FIGURES), repeats, len(counts)))
+    ids = np.array(cohort.slice_ids)
+    patients = np.array([row.patient for row in cohort.rows])
+    for repeat in range(repeats):
+        own = tested[:, repeat]
+        for place in range(len(counts)):
+            column = scores[own, repeat * len(counts) + place]
+            figures = Tally(answers(ids[own], patients[own], truth[own], column, classes)).figures()
+            values[:, repeat, place] = [figures[name][0] for name in _FIGURES]
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    points = []
+    for place, count in enumerate(counts):
+        point: dict[str, Any] = {
+            "patients": int(count),
+            "slices": float(training[:, :, place].sum(axis=0).mean()),
+        }
+        for number, name in enumerate(_FIGURES):
+            own = values[number, :, place]
+            low, high = np.quantile(own, ends)
+            point[name] = {"mean": float(own.mean()), "low": float(low), "high": float(high)}
+        points.append(point)
+    fits = {
+        name: fit_power_law(np.array(counts), 100 * values[number], 100 * wanted, seed, level)
+        for number, name in enumerate(_FIGURES)
+    }
+    curve = LearningCurve(tuple(points), repeats, level, c, fits)
+    write_text(
+        run.path / "learning_curve.json", json.dumps(curve.as_dict(), indent=1, allow_nan=False) + "\n"
+    )
+    run.record("learning-curve", repeats=repeats, seed=seed, c=c)
+    return curve
+
+
+def _nested(
+    cohort: Cohort, repeats: int, sizes: Sequence[int] | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Training rows (n, repeats, sizes), test rows (n, repeats) and numbers of training patients."""
+    rows, classes = cohort.rows, cohort.classes
+    patient = np.array([row.patient for row in rows])
+    orders, tested = [], []
+    for repeat in range(repeats):
+        trains = draw_training(rows, classes, Protocol.PATIENT, seed + repeat)
+        tested.append(~trains)
+        orders.append(_order(cohort, np.unique(patient[trains]), seed + repeat))
+    most = min(len(order) for order, _ in orders)
+    least = max(first for _, first in orders)
+    if sizes is None:
+        steps = np.geomspace(least, most, 8) if most > least else [most]
+        counts = sorted({round(float(step)) for step in steps})
+    else:
+        counts = sorted(set(sizes))
+        if counts and not least <= counts[0] <= counts[-1] <= most:
+            raise BadSettings(
+                f"training patients must be {least} to {most}; {counts[0]} to {counts[-1]} are asked for"
+            )
+    if len(counts) < 3:
+        raise TooFewData(
+            f"a learning curve needs three numbers of training patients; there are {least} to {most}"
+        )
+    training = np.stack(
+        [np.stack([np.isin(patient, order[:count]) for count in counts], axis=1) for order, _ in orders],
+        axis=1,
+    )
+    return training, np.stack(tested, axis=1), counts
+
+
+def _order(cohort: Cohort, patients: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+    """A random order of patients, and how many of its first ones are needed to have every class.
+
+    Patients with the last class (the positive one of two) are spread evenly among the others, so that small
+    training sets have about the share of the whole.
+    """
+    rng = np.random.default_rng([seed, 2])
+    labels: dict[str, set[str]] = {name: set() for name in patients}
+    for row in cohort.rows:
+        if row.patient in labels:
+            labels[row.patient].add(row.label)
+    stratum = np.array([max(cohort.classes.index(label) for label in labels[name]) for name in patients])
+    key = np.empty(len(patients))
+    for value in np.unique(stratum):
+        own = np.flatnonzero(stratum == value)
+        key[rng.permutation(own)] = (np.arange(len(own)) + rng.random()) / len(own)
+    order = patients[np.argsort(key, kind="stable")]
+    seen: set[str] = set()
+    for first, name in enumerate(order, start=1):
+        seen |= labels[name]
+        if len(seen) == len(cohort.classes):
+            return order, max(first, 2)
+    raise TooFewData("the training patients do not have every class")

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.class_weight import compute_class_weight
 
 from models.cells import Candidate, Cell, Fold, Preparation
-from models.errors import TooFewData
+from models.errors import BadSettings, TooFewData
 from models.linear_path import PathProblems, PathSolution, solve_paths
 from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from models.rows import FoldScaling, Rows, fold_scaling
@@ -42,7 +42,7 @@ def is_linear(head: Any) -> bool:
 
 
 def path_cells(
-    X: np.ndarray,
+    X: np.ndarray | Rows,
     y: np.ndarray,
     folds: Sequence[Fold],
     preparation: Preparation,
@@ -59,7 +59,8 @@ def path_cells(
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
+    X : ndarray of shape (n, d), or Rows
+        Rows are streamed in blocks at every pass, for features that do not fit into memory.
     y : ndarray of shape (n,)
     folds : sequence of Fold
     preparation : Preparation
@@ -74,6 +75,8 @@ def path_cells(
     ------
     TooFewData
         If a fold's training rows lack a class.
+    BadSettings
+        If rows are streamed and a step has to see all of them.
     """
     classes = np.unique(y)
     for fold in folds:
@@ -84,6 +87,7 @@ def path_cells(
             )
     shared = _shared(preparation)
     if shared is None:
+        _refuse_stream(X)
         for fold in folds:
             mine = [(candidate, one) for candidate, one in wanted if one is fold]
             if mine:
@@ -96,17 +100,15 @@ def path_cells(
                 yield from _solve(rows, scaling, [0] * len(mine), y, classes, mine, scorer, tolerance)
         return
     stateless, standardise = shared
-    for step in stateless:
-        X = clone(step).fit_transform(X)
-    rows = Rows(X, device=_of_rows(device))
+    rows = _rows(X, stateless, device)
     used = [fold for fold in folds if any(one is fold for _, one in wanted)]
     if standardise:
-        training = np.zeros((len(X), len(used)), dtype=bool)
+        training = np.zeros((len(y), len(used)), dtype=bool)
         for place, fold in enumerate(used):
             training[fold.train, place] = True
         scaling = fold_scaling(rows, training)
     else:
-        scaling = FoldScaling.none(len(used), X.shape[1])
+        scaling = FoldScaling.none(len(used), rows.shape[1])
     place = {fold.number: number for number, fold in enumerate(used)}
     # Neighbouring C need about as many steps, and leave the block at about the same time.
     ordered = sorted(wanted, key=lambda cell: (cell[0].head.C, cell[0].number, cell[1].number))
@@ -119,7 +121,7 @@ def path_cells(
 
 
 def fit_linear(
-    head: Any, X: np.ndarray, y: np.ndarray, preparation: Preparation, tolerance: float, device: str
+    head: Any, X: np.ndarray | Rows, y: np.ndarray, preparation: Preparation, tolerance: float, device: str
 ) -> tuple[list[tuple[str, Any]], Any]:
     """Fit a linear head on all rows.
 
@@ -133,19 +135,61 @@ def fit_linear(
     classes = np.unique(y)
     if len(classes) < 2:
         raise TooFewData(f"there is only one class to train on: {list(classes)}")
-    fitted, train = preparation.fit(X, y)
-    rows = Rows(np.ascontiguousarray(train), device=_of_rows(device))
-    whole = Fold(0, np.arange(len(X)), np.arange(0))
+    if isinstance(X, Rows):
+        fitted, rows, scaling = _fit_streamed(X, preparation)
+    else:
+        fitted, train = preparation.fit(X, y)
+        rows = Rows(np.ascontiguousarray(train), device=_of_rows(device))
+        scaling = FoldScaling.none(1, rows.shape[1])
+    whole = Fold(0, np.arange(len(y)), np.arange(0))
     problems = _problems(rows, [0], y, classes, [(Candidate(0, head), whole)])
-    solution = solve_paths(rows, problems, FoldScaling.none(1, train.shape[1]), tolerance)
+    solution = solve_paths(rows, problems, scaling, tolerance)
     model = clone(head)
     model.classes_ = classes
-    model.coef_ = solution.weights.reshape(-1, train.shape[1])
+    model.coef_ = solution.weights.reshape(-1, rows.shape[1])
     model.intercept_ = solution.intercepts.reshape(-1)
-    model.n_features_in_ = train.shape[1]
+    model.n_features_in_ = rows.shape[1]
     steps = int(solution.newton_steps.max())
     model.n_iter_ = steps if _is_svm(head) else np.array([steps], dtype=np.int32)
     return fitted, model
+
+
+def _fit_streamed(X: Rows, preparation: Preparation) -> tuple[list[tuple[str, Any]], Rows, FoldScaling]:
+    """The fitted steps for streamed rows, the rows after all but the scaler, and what the scaler does."""
+    shared = _shared(preparation)
+    if shared is None:
+        _refuse_stream(X)
+    stateless, standardise = shared
+    rows, n_features = _rows(X, stateless, "cpu"), X.shape[1]
+    scaling = FoldScaling.none(1, n_features)
+    fitted = [(name, clone(step)) for name, step in preparation.steps]
+    for _, step in fitted:
+        step.n_features_in_ = n_features
+    if standardise:
+        scaling = fold_scaling(rows, np.ones((rows.shape[0], 1), dtype=bool))
+        scaler = fitted[-1][1]
+        scaler.mean_, scaler.scale_ = scaling.mean[0], scaling.scale[0]
+        scaler.var_, scaler.n_samples_seen_ = scaling.scale[0] ** 2, rows.shape[0]
+    return fitted, rows, scaling
+
+
+def _rows(X: np.ndarray | Rows, stateless: Sequence[Any], device: str) -> Rows:
+    """The features after steps that look at each row alone."""
+    if not isinstance(X, Rows):
+        for step in stateless:
+            X = clone(step).fit_transform(X)
+        return Rows(X, device=_of_rows(device))
+    for step in stateless:
+        X = X.mapped(clone(step).fit_transform)
+    return X
+
+
+def _refuse_stream(X: np.ndarray | Rows) -> None:
+    if isinstance(X, Rows):
+        raise BadSettings(
+            "features that are streamed can be normalised and standardised; other steps (PCA, Nystroem) need "
+            "them in memory"
+        )
 
 
 def _solve(

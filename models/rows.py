@@ -88,6 +88,11 @@ class Rows:
             start = where.stop
             yield where, block if self.device is None else self.array(block, block.dtype)
 
+    def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> "Rows":
+        """These rows, a stream, with each block changed by `function` as it comes in."""
+        stream = self._stream
+        return Rows(lambda: map(function, stream()), self.shape, self.device or "numpy")
+
     def multiply(self, columns: Any) -> Any:
         """X @ columns in float64; `columns` has shape (d, m), the result (n, m)."""
         out = self.zeros(self.shape[0], columns.shape[1])

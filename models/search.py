@@ -10,7 +10,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_X_y, has_fit_parameter
+from sklearn.utils.validation import check_consistent_length, check_X_y, column_or_1d, has_fit_parameter
 
 from models.cells import (
     Candidate,
@@ -21,9 +21,11 @@ from models.cells import (
     out_of_fold_scores,
     usable_cores,
 )
+from models.errors import BadSettings, TooFewData
 from models.kernel_search import fit_kernel_svm, is_kernel_svm, kernel_cells
 from models.path_search import fit_linear, is_linear, path_cells
 from models.progress import silent
+from models.rows import Rows
 
 __all__ = ["SharedSearchCV"]
 
@@ -37,7 +39,7 @@ class SharedSearchCV(GridSearchCV):
       before it are fitted on each fold's own training rows, and the products are of what they return.
     - ``LinearSVC`` (squared hinge) and ``LogisticRegression`` (L2): all C, folds and classes in one block
       that shares each pass over the features (`models.linear_path`).
-    - any other, or options that these do not cover: one plain fit a cell, in parallel processes.
+    - any other, or options that these do not cover: one plain fit a cell, in parallel threads.
 
     The refitted model is the ordinary scikit-learn estimator in each case.
 
@@ -110,7 +112,8 @@ class SharedSearchCV(GridSearchCV):
 
         Parameters
         ----------
-        X : ndarray of shape (n, d)
+        X : ndarray of shape (n, d), or Rows
+            Streamed `models.rows.Rows` are for linear heads with more features than memory.
         y : ndarray of shape (n,)
         groups : ndarray of shape (n,), optional
             Patients, for the splitter and for classifiers whose fit takes them.
@@ -120,14 +123,18 @@ class SharedSearchCV(GridSearchCV):
         MemoryBudgetExceeded
             If kernel matrices do not fit into the budget; nothing else is tried in their place.
         TooFewData
-            If a training part lacks a class, for the linear heads.
+            If a training part lacks a class, for the linear heads, or the metric is undefined everywhere.
         """
-        X, y = check_X_y(X, y, dtype=[np.float32, np.float64], order="C", estimator=self.estimator)
+        if isinstance(X, Rows):
+            y = column_or_1d(y)
+            check_consistent_length(np.empty(X.shape[0]), y)
+        else:
+            X, y = check_X_y(X, y, dtype=[np.float32, np.float64], order="C", estimator=self.estimator)
         check_classification_targets(y)
         self.scorer_ = check_scoring(self.estimator, self.scoring)
         self.multimetric_ = False
         splitter = check_cv(self.cv, y, classifier=True)
-        folds = [Fold(number, *rows) for number, rows in enumerate(splitter.split(X, y, groups))]
+        folds = [Fold(number, *rows) for number, rows in enumerate(splitter.split(y, y, groups))]
         self.n_splits_ = len(folds)
         settings = list(ParameterGrid(self.param_grid))
         work = _Work(self, X, y, groups, folds, self._memory())
@@ -144,10 +151,14 @@ class SharedSearchCV(GridSearchCV):
             if self.on_cell is not None:
                 self.on_cell(cell)
         self.cv_results_ = _results(settings, cells, len(folds))
+        if np.isnan(self.cv_results_["mean_test_score"]).all():
+            raise TooFewData(
+                "the metric is undefined on every fold: none validates on slices of every class; add patients"
+            )
         self.best_index_ = int(self.cv_results_["rank_test_score"].argmin())
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         self.best_params_ = settings[self.best_index_]
-        self._collect_scores(work, settings, cells, folds, len(X))
+        self._collect_scores(work, settings, cells, folds, len(y))
         if self.refit:
             start = time.perf_counter()
             self.best_estimator_ = work.refit(self.best_params_)
@@ -187,6 +198,7 @@ class _Work:
             here = [(mine[number], fold) for number, fold in wanted if number in mine]
             head = preparation.candidates[0].head
             common = (self.X, self.y)
+            self._refuse_stream(head)
             if is_kernel_svm(head):
                 for fold in self.folds:
                     candidates = [candidate for candidate, one in here if one is fold]
@@ -233,6 +245,10 @@ class _Work:
         before = [(name, fitted.get(name, step)) for name, step in whole.steps[:-1]]
         return whole.set_params(steps=[*before, (whole.steps[-1][0], model)])
 
+    def _refuse_stream(self, head: Any) -> None:
+        if isinstance(self.X, Rows) and not is_linear(head):
+            raise BadSettings(f"{type(head).__name__} needs all features in memory; a linear head does not")
+
     def _estimator(self, setting: Mapping[str, Any]) -> Any:
         return clone(self.search.estimator).set_params(**clone(dict(setting), safe=False))
 
@@ -253,6 +269,7 @@ class _Work:
 
     def _plain_cells(self, settings: list[dict], wanted: list[tuple[Candidate, Fold]]) -> Iterator[Cell]:
         from joblib import Parallel, delayed
+        from threadpoolctl import threadpool_limits
 
         tasks = (
             delayed(_plain_cell)(
@@ -266,7 +283,11 @@ class _Work:
             )
             for candidate, fold in wanted
         )
-        yield from Parallel(n_jobs=min(self.n_jobs, len(wanted)), return_as="generator_unordered")(tasks)
+        # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
+        with threadpool_limits(1):
+            yield from Parallel(
+                n_jobs=min(self.n_jobs, len(wanted)), prefer="threads", return_as="generator_unordered"
+            )(tasks)
 
 
 def _plain_cell(number: int, fold: Fold, estimator, X, y, groups, scorer) -> Cell:

@@ -17,8 +17,9 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from models import search as search_module
-from models.errors import MemoryBudgetExceeded, TooFewData
+from models.errors import BadSettings, MemoryBudgetExceeded, TooFewData
 from models.mlp import EarlyStoppingMLP
+from models.rows import Rows
 from models.search import SharedSearchCV
 
 KERNEL_GRID = [
@@ -268,6 +269,26 @@ def test_a_fold_that_holds_out_one_class_is_left_out_of_the_mean():
     values = [search.cv_results_[f"split{fold}_test_score"][0] for fold in range(4)]
     assert np.isnan(values[0])
     assert search.best_score_ == pytest.approx(np.mean(values[1:]))
+
+
+@pytest.mark.parametrize("head", [LinearSVC(), LogisticRegression()], ids=["svm", "softmax"])
+def test_features_that_stream_in_are_searched_alike(head):
+    data = cohort(dtype=np.float32)
+    estimator = pipeline(head, Normalizer())
+
+    def blocks():
+        for start in range(0, len(data.X), 23):
+            yield data.X[start : start + 23]
+
+    options = {"scoring": "roc_auc", "cv": data.folds(), "tolerance": 1e-10}
+    whole = SharedSearchCV(estimator, LINEAR_GRID, **options).fit(data.X, data.y)
+    stream = SharedSearchCV(estimator, LINEAR_GRID, **options).fit(Rows(blocks, data.X.shape), data.y)
+    assert_same_search(whole, stream, atol=1e-6)
+    np.testing.assert_allclose(stream.decision_function(data.X), whole.decision_function(data.X), atol=1e-3)
+    with pytest.raises(BadSettings, match="in memory"):
+        SharedSearchCV(pipeline(SVC()), {"head__C": [1.0]}, **options).fit(Rows(blocks, data.X.shape), data.y)
+    with pytest.raises(BadSettings, match="in memory"):
+        SharedSearchCV(pipeline(head, PCA(2)), LINEAR_GRID, **options).fit(Rows(blocks, data.X.shape), data.y)
 
 
 def test_labels_may_be_names():

@@ -249,8 +249,8 @@ def load_extractor(
     layer : {'pool5', 'fc6', 'fc7'}
         9216, 4096 or 4096 numbers per slice, after ReLU.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
-        ``auto`` takes bfloat16 where the hardware has it. On head-CT slices it moves pool5 by about 1 % of its
-        length (cosine above 0.9998), as much as in the network that is not rewritten.
+        ``auto`` takes bfloat16 where the hardware has it. On head-CT slices that moves pool5 by about 1 % of
+        its length (cosine above 0.9998), as much as in the network that is not rewritten.
     device : {'auto', 'cpu', 'cuda'}
     engine : Engine, optional
         To carry on with what a store was begun with; `precision` and `device` are then not looked at.

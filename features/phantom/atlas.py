@@ -107,7 +107,7 @@ def _distances(inside: np.ndarray, fluid: np.ndarray) -> np.ndarray:
     _, _, z = _axes_mm()
     outside = _distance(~brain)
     hull = _closed(outside, 4.0) | (_closed(outside, 8.0) & (z > -17))
-    hull |= (_closed(outside, 18.0) & (z > -12)) | (_closed(outside, 26.0) & (z > 4))
+    hull |= (_closed(outside, 22.0) & (z > -13)) | (_closed(outside, 30.0) & (z > 3))
     skull = ndimage.gaussian_filter(_signed_distance(hull), 1.5)
 
     dark = (_on_grid(fluid) > 0.45) & (skull < -_DEPTH_OF_VENTRICLES_MM) & _ventricle_box()

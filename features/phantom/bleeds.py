@@ -171,7 +171,7 @@ def _subdural(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed:
         _surface_point(atlas, _side(rng, 35), level),
         form,
         radius_mm=_log_uniform(rng, 36, 95),
-        thickness_mm=_log_uniform(rng, 3, 20),
+        thickness_mm=_log_uniform(rng, 4, 20),
         roughness=rng.uniform(0.08, 0.25),
         **_density(rng, 12),
     )

@@ -79,12 +79,14 @@ class _Extraaxial(PlacedBleed):
     def shift(self, canonical: np.ndarray, distance: np.ndarray) -> np.ndarray:
         thickness = self._thickness(canonical, distance[:, 5])
         beyond = np.maximum(-distance[:, 0] - thickness, 0)
-        return (thickness * np.exp(beyond * np.float32(-1 / 20)))[:, None] * distance[:, 3:6]
+        reach = 20 + 1.5 * self.bleed.thickness_mm
+        return (thickness * np.exp(beyond * np.float32(-1 / reach)))[:, None] * distance[:, 3:6]
 
     def share(self, region: Region) -> np.ndarray:
         thickness = self._thickness(region.canonical, region.upward)
         layer = ramp(thickness + region.skull, region.pixel_mm) * ramp(0.5 - region.skull, region.pixel_mm)
-        return layer * np.clip(thickness - 0.4, 0, 1)
+        # Less than a millimetre of blood along bone is no bleed that anyone could see.
+        return layer * np.clip((thickness - 0.8) / 1.2, 0, 1)
 
     def _thickness(self, canonical: np.ndarray, upward: np.ndarray) -> np.ndarray:
         bleed = self.bleed

@@ -96,7 +96,7 @@ class Lookalikes:
     def __init__(self, confounders: Confounders, anatomy: Anatomy, rng: np.random.Generator):
         self._drawn = confounders
         self._dura_hu = anatomy.dura_hu
-        self._lumps = SmoothNoise(rng, 9.0)
+        self._lumps = SmoothNoise(rng, 15.0)
         self._grain = SmoothNoise(rng, 2.5)
 
     def infarct(self, brain: np.ndarray) -> np.ndarray | float:
@@ -106,7 +106,7 @@ class Lookalikes:
             return 0.0
         offset = (brain - np.float32(drawn.infarct_centre_mm)) * np.float32([1.0, 0.8, 1.0])
         reach = np.sqrt(np.einsum("ij,ij->i", offset, offset))
-        return ramp(drawn.infarct_mm + 5 * self._lumps(brain)[:, 0] - reach, 5.0)
+        return ramp(drawn.infarct_mm + 4.5 * self._lumps(brain)[:, 0] - reach, 4.0)
 
     @property
     def infarct_hu(self) -> float:
@@ -133,7 +133,7 @@ class Lookalikes:
         # The falx hangs from the vault and rises towards the front; its edge is free above the callosum.
         edge = np.where(y < -45, -4.0, 30.0 - 0.28 * np.maximum(y, -45))
         edge = np.where(y > 38, 4.0, edge)
-        waver = 0.8 * self._lumps(brain * np.float32([0, 0.4, 0.4]))[:, 0]
+        waver = 0.8 * self._lumps(brain * np.float32([0, 0.7, 0.7]))[:, 0]
         falx = np.minimum(0.5 * drawn.falx_mm - abs(x - waver), (z - edge) * 0.5)
         # The tentorium falls from the straight sinus to the transverse sinuses and the petrous ridges.
         slope = z - (4.0 - 0.42 * abs(x) + 0.30 * np.minimum(y + 50, 0))

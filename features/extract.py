@@ -15,7 +15,7 @@ from features.decoding import Decoded, Decoder, in_order
 from features.failures import Failure
 from features.fingerprint import Fingerprint
 from features.manifest import Manifest, ManifestRow
-from features.shards import Shards, merge
+from features.shards import Shards, merge, remove_parts
 from features.store import FeatureStore, contents_path
 from features.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, seal_problem
 from models.errors import BadDataset, DamagedStore, UnreadableSlice
@@ -139,7 +139,7 @@ def extract_features(
     if rows:
         forget = [row.slice_id for row in manifest]
         Contents(contents_path(store_path)).replace(files, forget)
-    shards.remove()
+    remove_parts(store_path)
     return ExtractionReport(
         cached=len(files) - extraction.computed,
         computed=extraction.computed,

@@ -17,7 +17,7 @@ from features.storefile import CHUNK_ROWS, RowKeys, seal_problem, write_store_fi
 from models.errors import DamagedStore
 from models.progress import Progress, silent
 
-__all__ = ["Shards", "merge", "parts_of"]
+__all__ = ["Shards", "merge", "parts_of", "remove_parts"]
 
 _LOG = logging.getLogger("haemo")
 _BLOCK_ROWS = 16 * CHUNK_ROWS
@@ -138,15 +138,17 @@ class Shards:
         if files:
             self._contents.append(files)
 
-    def remove(self) -> None:
-        """Delete the parts, once the store that holds their rows is in its place."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-
 
 def parts_of(store_path: Path) -> list[Path]:
     """The finished parts beside a store, oldest first."""
     return sorted(Path(store_path).with_suffix(".parts").glob("part-*.h5"))
+
+
+def remove_parts(store_path: Path) -> None:
+    """Delete the parts beside a store, once the store that holds their rows is in its place."""
+    folder = Path(store_path).with_suffix(".parts")
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def merge(

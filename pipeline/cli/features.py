@@ -66,7 +66,7 @@ __all__ = ["features", "verify"]
     "--import",
     "import_path",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Take embeddings made elsewhere instead: .h5 or .npz with slice_id and embedding.",
+    help="Take embeddings made elsewhere instead: .h5 with slice_id and embedding, or .npy and .txt.",
 )
 def features(
     run_path: Path,

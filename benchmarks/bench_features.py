@@ -1,0 +1,320 @@
+"""Stage one against a straightforward peer, on the same files in the same run.
+
+    make bench-features
+    make bench-features ARGS="--slices 500 --many 20000"
+
+The peer is what a tutorial shows: a DataLoader with two workers, Pillow or pydicom, torchvision's
+transforms, torchvision's AlexNet in float32, and an HDF5 file. Both use the same random weights, so that it
+runs anywhere; rates do not depend on the weights. Every measurement is a process of its own. Rates are
+wall-clock and suffer from whatever else the machine does; CPU time a slice, of all processes and threads,
+suffers less.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+
+FORMATS = ("png", "dicom", "jpeg")
+WINDOW_WIDTH, WINDOW_CENTRE = 80.0, 40.0
+PEER_BATCH = 64
+
+
+def measured(work: Callable[[], float]) -> dict[str, float]:
+    """Rate, CPU time a slice and peak memory of `work`, which gives its number of slices."""
+    cpu, start = _cpu_seconds(), time.perf_counter()
+    slices = work()
+    seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"rate": slices / seconds, "cpu_ms": 1e3 * cpu / slices, "peak_mb": peak}
+
+
+def _cpu_seconds() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+# ---- slices ------------------------------------------------------------------------------------------
+
+
+def write_slices(folder: Path, count: int) -> None:
+    """Write `count` smooth heads of 512 x 512 pixels with scanner noise, in every format."""
+    import pydicom
+    from PIL import Image
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+    from scipy import ndimage
+
+    rows, columns = np.mgrid[-1:1:512j, -1:1:512j]
+    radius = np.hypot(columns / 0.75, rows / 0.9)
+    for kind in FORMATS:
+        (folder / kind).mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        noise = ndimage.gaussian_filter(rng.standard_normal((512, 512), dtype=np.float32), 1.0)
+        tissue = ndimage.gaussian_filter(rng.standard_normal((64, 64)), 1.5).repeat(8, 0).repeat(8, 1)
+        hu = np.where(radius < 0.9, 35 + 40 * tissue, np.where(radius < 1, 1000, -1000)) + 16 * noise
+        gray = np.clip(hu / WINDOW_WIDTH * 255, 0, 255).astype(np.uint8)
+        Image.fromarray(gray).save(folder / "png" / f"{number:05}.png")
+        Image.fromarray(gray).save(folder / "jpeg" / f"{number:05}.jpg", quality=90)
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(number)])
+        data = Dataset()
+        data.file_meta = meta
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        data.Modality, data.PatientID = "CT", "bench"
+        data.Rows = data.Columns = 512
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
+        data.RescaleSlope, data.RescaleIntercept = 1, 0
+        data.PixelData = np.clip(hu, -1024, 3000).astype("<i2").tobytes()
+        pydicom.dcmwrite(folder / "dicom" / f"{number:05}.dcm", data, enforce_file_format=True)
+
+
+def write_many(folder: Path, count: int) -> None:
+    """Write `count` small pictures, no two alike."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        picture = rng.integers(0, 256, (64, 64), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"{number:05}.png", compress_level=1)
+
+
+# ---- the peer ----------------------------------------------------------------------------------------
+
+
+class PeerSlices:
+    """A data set as tutorials write it: one file, or one file and its six rotations, an item."""
+
+    def __init__(self, folder: Path, rotations: str):
+        from torchvision import transforms
+
+        self.paths = sorted(folder.iterdir())
+        self.angles = (0, 70, 160, 270, -70, -160, -270) if rotations == "paper" else (0,)
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize((227, 227), antialias=True),
+                transforms.ToTensor(),
+                transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int):
+        import torch
+        from torchvision.transforms import functional
+
+        image = self.read(self.paths[index])
+        return torch.stack([self.transform(functional.rotate(image, angle)) for angle in self.angles])
+
+    @staticmethod
+    def read(path: Path):
+        from PIL import Image
+
+        if path.suffix != ".dcm":
+            return Image.open(path).convert("RGB")
+        from pydicom import dcmread
+        from pydicom.pixels import apply_modality_lut
+
+        data = dcmread(path)
+        hu = apply_modality_lut(data.pixel_array, data)
+        low = WINDOW_CENTRE - WINDOW_WIDTH / 2
+        gray = np.clip((hu - low) / WINDOW_WIDTH * 255, 0, 255).astype(np.uint8)
+        return Image.fromarray(gray).convert("RGB")
+
+
+def peer_network():
+    from torch import nn
+    from torchvision.models import alexnet
+
+    from models.weights import random_weights
+
+    network = alexnet(weights=None)
+    network.classifier = nn.Sequential(*list(network.classifier)[:6])
+    network.load_state_dict(random_weights(0).state_dict)
+    return network.eval()
+
+
+def run_peer(folder: Path, run: Path, rotations: str) -> dict[str, float]:
+    import h5py
+    import torch
+    from torch.utils.data import DataLoader
+
+    network = peer_network()
+    slices = PeerSlices(folder, rotations)
+
+    def work() -> int:
+        batch = PEER_BATCH // len(slices.angles)
+        loader = DataLoader(slices, batch, num_workers=2)
+        with torch.no_grad(), h5py.File(run / "peer.h5", "w") as file:
+            embedding = file.create_dataset("embedding", (len(slices), len(slices.angles), 4096), "f4")
+            start = 0
+            for images in loader:
+                found = network(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+                embedding[start : start + len(images)] = found.numpy()
+                start += len(images)
+        return len(slices)
+
+    return measured(work)
+
+
+# ---- haemo -------------------------------------------------------------------------------------------
+
+
+def run_ours(folder: Path, run: Path, rotations: str, precision: str, new: bool = True) -> dict[str, float]:
+    from features.extract import extract_features
+    from features.manifest import Manifest, ManifestRow
+    from features.preprocess import Preprocessing
+    from models.alexnet import load_extractor
+    from models.weights import random_weights
+
+    extractor = load_extractor(random_weights(0), precision=precision, device="cpu")
+
+    def work() -> int:
+        rows = (ManifestRow(path.name, path, "", path.name, "") for path in sorted(folder.iterdir()))
+        manifest = Manifest(rows)
+        store = run / "features.h5"
+        report = extract_features(manifest, store, extractor, Preprocessing(), rotations=rotations, new=new)
+        assert report.computed == (len(manifest) if new else 0)
+        return len(manifest)
+
+    return measured(work)
+
+
+def run_ready(folder: Path, run: Path, rotations: str, precision: str) -> dict[str, float]:
+    """The same engine on planes that lie ready in memory."""
+    from models.alexnet import load_extractor
+    from models.weights import random_weights
+
+    del run
+    extractor = load_extractor(random_weights(0), precision=precision, device="cpu")
+    variants = 7 if rotations == "paper" else 1
+    planes = np.random.default_rng(0).integers(0, 256, (extractor.batch, 227, 227), dtype=np.uint8)
+    batches = max(12, len(list(folder.iterdir())) // extractor.batch)
+
+    def work() -> float:
+        return sum(len(found) for found in extractor.stream(planes for _ in range(batches))) / variants
+
+    work()
+    return measured(work)
+
+
+def agreement(folder: Path, run: Path, precision: str) -> dict[str, float]:
+    """Cosines of our embeddings with those of scikit-image's resizing and the plain float32 network."""
+    import torch
+
+    from features.preprocess import Preprocessing
+    from features.slices import read_slice
+    from features.store import FeatureStore
+
+    preprocessing, network = Preprocessing(), peer_network()
+    paths = sorted(folder.iterdir())[:32]
+    slices = [read_slice(path) for path in paths]
+    levels = np.stack([preprocessing.reference(slice_) for slice_ in slices])
+    planes = np.stack([preprocessing.plane(slice_) for slice_ in slices])
+    mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    images = torch.tensor((levels[:, None] / 255 - mean) / std, dtype=torch.float32)
+    with torch.no_grad():
+        reference = network(images).numpy()
+    with FeatureStore(run / f"{folder.name}-none-{precision}" / "features.h5") as store:
+        ours = store.embeddings([path.name for path in paths])
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(reference, axis=1)
+    return {
+        "cosine": float(((ours * reference).sum(axis=1) / norms).min()),
+        "levels": float(np.abs(planes - levels).max()),
+    }
+
+
+# ---- the table ---------------------------------------------------------------------------------------
+
+MEASUREMENTS = {"peer": run_peer, "ours": run_ours, "ready": run_ready, "agreement": agreement}
+
+
+def in_fresh_process(name: str, *arguments: object) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", json.dumps([name, *map(str, arguments)])]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def compare(slices: Path, runs: Path, rotations: str, precisions: list[str]) -> Iterator[str]:
+    for kind in FORMATS if rotations == "none" else FORMATS[:1]:
+        folder = slices / kind
+        peer = in_fresh_process("peer", folder, runs, rotations)
+        for precision in precisions:
+            run = runs / f"{kind}-{rotations}-{precision}"
+            run.mkdir()
+            ours = in_fresh_process("ours", folder, run, rotations, precision)
+            ready = in_fresh_process("ready", folder, run, rotations, precision)
+            yield (
+                f"{kind:6} {rotations:5} {precision:8} {peer['rate']:7.1f} {ours['rate']:7.1f}"
+                f" {ours['rate'] / peer['rate']:6.2f} {peer['cpu_ms']:8.2f} {ours['cpu_ms']:7.2f}"
+                f" {peer['cpu_ms'] / ours['cpu_ms']:6.2f} {ready['rate']:7.1f}"
+                f" {100 * ours['rate'] / ready['rate']:5.0f} % {ours['peak_mb']:6.0f} MB"
+            )
+
+
+@click.command()
+@click.option("--slices", type=click.IntRange(64), default=256, show_default=True, help="Slices a format.")
+@click.option("--many", type=click.IntRange(1000), default=5000, show_default=True, help="For memory.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where to work; it is kept.")
+@click.option("--measure", hidden=True)
+def main(slices: int, many: int, folder: Path | None, measure: str | None) -> None:
+    """Print rates of the peer and of haemo, their ratio, memory, and how well the embeddings agree."""
+    if measure:
+        name, *arguments = json.loads(measure)
+        paths, options = arguments[:2], arguments[2:]
+        options = [{"True": True, "False": False}.get(option, option) for option in options]
+        click.echo(json.dumps(MEASUREMENTS[name](*map(Path, paths), *options)))
+        return
+    from models.engine import has_bfloat16_hardware
+
+    precisions = ["float32", *(["bfloat16"] if has_bfloat16_hardware() else [])]
+    with tempfile.TemporaryDirectory() as temporary:
+        work = folder or Path(temporary)
+        click.echo(f"writing {slices} slices of 512 x 512 as PNG, DICOM and JPEG")
+        write_slices(work / "slices", slices)
+        runs = work / "runs"
+        runs.mkdir()
+        click.echo(
+            "                        slices/s                CPU ms a slice          ready\n"
+            "format turns precision     peer    ours  ratio     peer    ours  ratio  slices/s  share"
+            "    peak"
+        )
+        for rotations in ("none", "paper"):
+            for line in compare(work / "slices", runs, rotations, precisions):
+                click.echo(line)
+        for kind in FORMATS:
+            for precision in precisions:
+                found = in_fresh_process("agreement", work / "slices" / kind, runs, precision)
+                click.echo(
+                    f"agreement, {kind}, {precision}: least cosine {found['cosine']:.6f} to scikit-image and"
+                    f" the plain network; levels differ by at most {found['levels']:.2f} (rounding: 0.50)"
+                )
+        peaks = {}
+        for count in (1000, many):
+            write_many(work / f"many{count}", count)
+            (runs / f"many{count}").mkdir()
+            arguments = (work / f"many{count}", runs / f"many{count}", "none", precisions[-1])
+            peaks[count] = in_fresh_process("ours", *arguments)["peak_mb"]
+            cached = in_fresh_process("ours", *arguments, False)
+        click.echo(
+            f"peak memory: {peaks[1000]:.0f} MB at 1,000 small slices, {peaks[many]:.0f} MB at {many:,}; "
+            f"all cached: {cached['rate']:,.0f} slices/s checked and skipped"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 
 from features.jpeg import check_lossless_head
-from features.slices import DicomTags, Slice, SliceHeader, check_size
+from features.slices import DicomTags, Slice, SliceHeader, check_size, damaged
 from models.errors import UnreadableSlice
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _WRAPS_FROM = 3096
 # whole process.
 _PLUGINS = ("pylibjpeg", "pyjpegls", "pydicom", "pillow")
 _LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)
-_SEQUENCE_END = b"\xfe\xff\xdd\xe0"
 _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 _IMAGE_TYPE = 0x00080008
 _SOP_CLASS_UID = 0x00080016
@@ -93,7 +92,7 @@ def decode_dicom(data: bytes) -> Slice:
     header = _Header(_parse(BytesIO(data), stop_before_pixels=False))
     header.check()
     slope, intercept = header.rescale()
-    stored = _stored_values(header, data)
+    stored = _stored_values(header)
     padding = _padding(header, stored)
     if header.text(_PHOTOMETRIC) == "MONOCHROME1":
         highest = -1 if header.is_signed else 2**header.bits_stored - 1
@@ -252,7 +251,7 @@ def _parse(stream: BinaryIO, stop_before_pixels: bool) -> "Dataset":
         )
     # Like every parser of hostile bytes, pydicom raises whatever they lead to; each means the same here.
     except Exception as error:
-        raise _damaged(error) from error
+        raise damaged(error) from error
 
 
 def _check_length(header: _Header, available: int) -> None:
@@ -264,12 +263,12 @@ def _check_length(header: _Header, available: int) -> None:
         raise UnreadableSlice(f"the file is cut short: {available} of {needed} bytes of pixel data")
 
 
-def _stored_values(header: _Header, data: bytes) -> np.ndarray:
+def _stored_values(header: _Header) -> np.ndarray:
     """Stored pixel values, signed or unsigned, with unused high bits put right (PS3.5 section 8.1.1)."""
     is_deflated = header.syntax == uid.DeflatedExplicitVRLittleEndian
     is_little = header.syntax != uid.ExplicitVRBigEndian
     if not (header.syntax in _NATIVE or is_deflated) or (header.bits_allocated == 8 and not is_little):
-        return _decompressed(header, data)
+        return _decompressed(header)
     native = header.raw(_PIXELS)
     _check_length(header, len(native))
     kind = f"{'<' if is_little else '>'}{'i' if header.is_signed else 'u'}{header.bits_allocated // 8}"
@@ -278,20 +277,17 @@ def _stored_values(header: _Header, data: bytes) -> np.ndarray:
     return _without_unused_bits(stored.astype(stored.dtype.newbyteorder("="), copy=False), header)
 
 
-def _decompressed(header: _Header, data: bytes) -> np.ndarray:
+def _decompressed(header: _Header) -> np.ndarray:
     decoder, plugin = _decoder(header)
-    pixels = header.dataset.get_item(_PIXELS)
-    # Decoders fill up a frame that ends early, and so does pydicom a sequence that does.
-    if data[pixels.value_tell + len(pixels.value) :][:4] != _SEQUENCE_END:
-        raise UnreadableSlice("the file is cut short: the compressed pixel data have no end")
     try:
         if plugin == "gdcm":
-            check_lossless_head(next(generate_frames(pixels.value, number_of_frames=1)), header.size)
+            frame = next(generate_frames(header.raw(_PIXELS), number_of_frames=1))
+            check_lossless_head(frame, header.size)
         stored, _ = decoder.as_array(header.dataset, index=0, raw=True, decoding_plugin=plugin)
     except UnreadableSlice:
         raise
     except Exception as error:
-        raise _damaged(error) from error
+        raise damaged(error) from error
     if stored.shape != header.size:
         raise UnreadableSlice(f"decoded to shape {stored.shape} where the header says {header.size}")
     return stored
@@ -343,7 +339,3 @@ def _is_wrapped(header: _Header, slope: float, intercept: float) -> bool:
     "Cleaning the data for rapid prototyping with fastai" (J. Howard, Kaggle 2019), with the same bounds.
     """
     return not header.is_signed and header.bits_stored == 12 and slope == 1 and intercept > -100
-
-
-def _damaged(error: Exception) -> UnreadableSlice:
-    return UnreadableSlice(f"the file is damaged or cut short ({error or type(error).__name__})")

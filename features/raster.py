@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from features.slices import Slice, SliceHeader, check_size
+from features.slices import Slice, SliceHeader, check_size, damaged
 from models.errors import UnreadableSlice
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def decode_raster(data: bytes) -> Slice:
     except UnreadableSlice:
         raise
     except Exception as error:
-        raise _damaged(error) from error
+        raise damaged(error) from error
     return Slice(gray, is_hu=False, mode=mode, is_colour=is_colour)
 
 
@@ -97,7 +97,7 @@ def _open(stream: BinaryIO) -> "ImageFile":
     # Pillow's parsers raise whatever a broken byte leads to, from struct.error to KeyError; each of them
     # means the same here: the file is damaged.
     except Exception as error:
-        raise _damaged(error) from error
+        raise damaged(error) from error
     check_size(image.height, image.width)
     if frames > 1:
         raise UnreadableSlice(f"holds {frames} pictures; save each slice as a file of its own")
@@ -152,10 +152,6 @@ def _check_png(data: bytes) -> None:
             return
         place = end + 4
     raise UnreadableSlice("the file is cut short")
-
-
-def _damaged(error: Exception) -> UnreadableSlice:
-    return UnreadableSlice(f"the file is damaged or cut short ({error or type(error).__name__})")
 
 
 def _is_text(start: bytes) -> bool:

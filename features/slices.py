@@ -9,7 +9,17 @@ import numpy as np
 
 from models.errors import UnreadableSlice
 
-__all__ = ["MAX_PIXELS", "DicomTags", "Slice", "SliceHeader", "content_hash", "read_header", "read_slice"]
+__all__ = [
+    "MAX_PIXELS",
+    "DicomTags",
+    "Slice",
+    "SliceHeader",
+    "check_size",
+    "content_hash",
+    "damaged",
+    "read_header",
+    "read_slice",
+]
 
 # A CT slice has 512 x 512 pixels, seldom 1024 x 1024. Anything past 8192 x 8192 is a decompression bomb or
 # a whole-slide scan, and would fill the memory of a small machine.
@@ -170,6 +180,12 @@ def check_size(height: int, width: int) -> None:
         raise UnreadableSlice(
             f"{height} x {width} pixels are too many for one slice (limit {math.isqrt(MAX_PIXELS)} squared)"
         )
+
+
+def damaged(error: Exception) -> UnreadableSlice:
+    """The refusal of a file that its decoder gave up on, with what the decoder said in one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return UnreadableSlice(f"the file is damaged or cut short ({said})")
 
 
 def _compact(pixels: np.ndarray) -> np.ndarray:

@@ -215,6 +215,19 @@ def test_a_damaged_head_of_lossless_jpeg_never_reaches_the_decoder(tmp_path):
             decode_dicom(bytes(damaged))
 
 
+def test_a_code_that_cannot_be_built_never_reaches_the_decoder():
+    frame = b"\xff\xc3\x00\x0b\x10\x00\x20\x00\x20\x01\x01\x11\x00"
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x01\x00\x00"
+    for of_one_bit, is_sound in ((2, True), (3, False)):
+        table = bytes([0, of_one_bit, *[0] * 15, *range(of_one_bit)])
+        head = b"\xff\xd8" + frame + b"\xff\xc4" + (len(table) + 2).to_bytes(2, "big") + table + scan
+        if is_sound:
+            check_lossless_head(head, (32, 32))
+        else:
+            with pytest.raises(UnreadableSlice, match="not sound"):
+                check_lossless_head(head, (32, 32))
+
+
 # pydicom says so too, as a warning, and goes on with what there is.
 @pytest.mark.filterwarnings("ignore:End of file reached before delimiter")
 def test_compressed_pixels_without_an_end_are_refused(tmp_path):

@@ -161,11 +161,11 @@ def test_equal_pixels_have_equal_hashes_whatever_holds_them():
 
 
 def test_the_hash_sees_every_pixel_the_shape_and_the_unit():
-    slices = [flat(0), flat(1), flat(-1), flat(0.5), flat(40000), flat(0, is_hu=True)]
+    slices = [flat(0), flat(1), flat(-1), flat(255), flat(0.5), flat(40000), flat(0, is_hu=True)]
     slices += [Slice(np.zeros(shape, np.float32), False) for shape in ((2, 8), (8, 2))]
     other = flat(0)
     other.pixels[3, 3] = 1
-    assert len({content_hash(slice_) for slice_ in [*slices, other]}) == 9
+    assert len({content_hash(slice_) for slice_ in [*slices, other]}) == 10
     assert all(len(content_hash(slice_)) == 64 for slice_ in slices)
 
 

@@ -52,7 +52,7 @@ def make_slices(folder: Path, count: int, seed: int = 0) -> list[tuple[Path, int
     made = []
     for number in range(count):
         picture = gaussian_filter(random.normal(0, 1, (512, 512)), 6)
-        picture = 90 + 25 * picture / picture.std() + random.normal(0, 6, picture.shape)
+        picture = 90 + 25 * picture / picture.std() + random.normal(0, 2, picture.shape)
         if number % 2:
             top, left = random.integers(100, 330, 2)
             picture[top : top + 70, left : left + 70] += 60

@@ -1,6 +1,6 @@
 """A trained network together with everything that is needed to use it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.batches import Batches
+from models.batches import EVALUATION_BATCH, Batches
 from models.checkpoint import read_network, write_network
 from models.progress import Progress, silent
 from models.recipes import Recipe, build, recipe_for
 
-__all__ = ["TrainedNetwork"]
+__all__ = ["LogitHead", "TrainedNetwork"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class TrainedNetwork:
         write_network(path, self.network, self.facts)
 
     @property
+    def batch(self) -> int:
+        """Slices per pass of the network."""
+        return EVALUATION_BATCH
+
+    @property
     def plane_size(self) -> int:
         """Side of the planes that it is given, in pixels."""
         return self.recipe.plane_size(tuple(self.facts["settings"]["augment"]))
@@ -61,7 +66,7 @@ class TrainedNetwork:
     def logits(
         self, planes: np.ndarray, rows: np.ndarray | None = None, progress: Progress = silent
     ) -> np.ndarray:
-        """Logits of planes (n, plane_size, plane_size), uint8: (n, classes), float64.
+        """Logits of planes (n, plane_size, plane_size), uint8: (n, classes), float32.
 
         `rows` chooses some of the planes, in that order.
         """
@@ -69,7 +74,7 @@ class TrainedNetwork:
 
     def embeddings(self, planes: np.ndarray) -> np.ndarray:
         """What the scratch CNN's hidden layer gives out: (n, 512), float32."""
-        return self._run(self.network.embed, planes, None, silent).astype(np.float32)
+        return self._run(self.network.embed, planes, None, silent)
 
     @torch.no_grad()
     def feature_maps(self, plane: np.ndarray) -> dict[str, np.ndarray]:
@@ -113,14 +118,45 @@ class TrainedNetwork:
             function(inputs)[: len(held)].float().cpu().numpy()
             for inputs, held in progress(batches, label=f"{self.recipe.name}: scoring")
         ]
-        return np.concatenate(results).astype(np.float64)
+        return np.concatenate(results)
 
-    def scores(self, logits: np.ndarray) -> np.ndarray:
-        """Decision scores: for two classes the log odds of the positive one (n,), else the logits."""
-        return logits[:, 1] - logits[:, 0] if len(self.classes) == 2 else logits
+    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Logits of one batch of planes after the other, float32: what an extractor does with embeddings."""
+        for planes in batches:
+            yield self.logits(planes)
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Softmax: for two classes of the positive one (n,), else of each (n, classes)."""
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares = shifted / shifted.sum(axis=1, keepdims=True)
-        return shares[:, 1] if len(self.classes) == 2 else shares
+    def head(self, threshold: float = 0.5) -> "LogitHead":
+        """What turns the logits into scores, probabilities and classes."""
+        return LogitHead(np.array(self.classes), threshold)
+
+
+@dataclass
+class LogitHead:
+    """The end of a network, with the interface of `models.calibration.CalibratedHead`; X is its logits.
+
+    Attributes
+    ----------
+    classes_ : ndarray of str
+    threshold : float
+        Probability from which the positive class is predicted; with more classes the most probable one is.
+    """
+
+    classes_: np.ndarray
+    threshold: float = 0.5
+
+    def decision_function(self, logits: np.ndarray) -> np.ndarray:
+        """For two classes the log odds of the positive one (n,), else the logits (n, classes); float64."""
+        logits = logits.astype(np.float64)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Softmax: probabilities (n, classes) for scores that `decision_function` gave."""
+        from models.calibration import probabilities
+
+        return probabilities(scores, [])
+
+    def choose(self, chances: np.ndarray) -> np.ndarray:
+        """Class numbers for probabilities of shape (n, classes): by the threshold, or the most probable."""
+        if len(self.classes_) == 2:
+            return (chances[:, 1] >= self.threshold).astype(int)
+        return chances.argmax(axis=1)

@@ -311,7 +311,9 @@ def _engine(device: str, precision: str) -> tuple[str, str]:
 
 def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> Predictions:
     chosen = np.concatenate([data.validation, data.test])
-    logits = trained.logits(data.planes, chosen, progress)
+    head = trained.head()
+    scores = head.decision_function(trained.logits(data.planes, chosen, progress))
+    chances = head.probabilities(scores)
     rows = [data.rows[position] for position in chosen]
     is_test = np.arange(len(chosen)) >= len(data.validation)
     return Predictions(
@@ -321,8 +323,8 @@ def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> Pred
         label=np.array([row.label for row in rows]),
         part=np.where(is_test, "test", "cv"),
         fold=np.where(is_test, -1, 0),
-        scores=trained.scores(logits),
-        probabilities=trained.probabilities(logits),
-        predicted=np.array(trained.classes)[logits.argmax(axis=1)],
+        scores=scores,
+        probabilities=chances[:, 1] if len(trained.classes) == 2 else chances,
+        predicted=head.classes_[head.choose(chances)],
         classes=trained.classes,
     )

@@ -126,7 +126,7 @@ def test_a_network_loads_in_a_fresh_process_to_the_same_scores(run):
         "planes, _, _ = decode_planes(chosen, folder.preprocessing(), stage='test', scratch=run)\n"
         "network = folder.network()\n"
         "assert network.classes == kept.classes == ('normal', 'haemorrhage')\n"
-        "assert (network.scores(network.logits(planes)) == kept.scores).all()\n"
+        "assert (network.head().decision_function(network.logits(planes)) == kept.scores).all()\n"
         "print('equal')\n"
     )
     done = subprocess.run(

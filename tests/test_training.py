@@ -406,14 +406,23 @@ def test_a_score_does_not_depend_on_what_is_scored_beside_it():
 
 
 def test_probabilities_follow_from_the_scores():
-    network = trained_tinyvgg()
-    logits = np.array([[0.0, 2.0], [3.0, -1.0], [800.0, -800.0]])
-    scores = network.scores(logits)
-    assert list(scores) == [2.0, -4.0, -1600.0]
-    np.testing.assert_allclose(network.probabilities(logits)[:2], 1 / (1 + np.exp(-scores[:2])))
-    assert network.probabilities(logits)[2] == 0.0
-    three = replace(network, classes=("a", "b", "c"))
-    np.testing.assert_allclose(three.probabilities(np.array([[1.0, 1.0, 1.0]])), 1 / 3)
+    head = trained_tinyvgg().head()
+    logits = np.array([[0.0, 2.0], [3.0, -1.0], [800.0, -800.0], [1.0, 1.0]], dtype=np.float32)
+    scores = head.decision_function(logits)
+    assert list(scores) == [2.0, -4.0, -1600.0, 0.0]
+    chances = head.probabilities(scores)
+    np.testing.assert_allclose(chances, torch.softmax(torch.from_numpy(logits), 1).numpy(), atol=1e-7)
+    assert list(head.classes_[head.choose(chances)]) == ["bleed", "normal", "normal", "bleed"]
+    head.threshold = 0.9
+    assert list(head.classes_[head.choose(chances)]) == ["normal"] * 4
+
+
+def test_with_several_classes_the_most_probable_is_predicted():
+    head = replace(trained_tinyvgg(), classes=("a", "b", "c")).head()
+    logits = np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 3.0]], dtype=np.float32)
+    chances = head.probabilities(head.decision_function(logits))
+    np.testing.assert_allclose(chances[0], 1 / 3)
+    assert list(head.choose(chances)) == [0, 2]
 
 
 def test_a_file_that_is_no_network_of_ours_is_refused(tmp_path):

@@ -1,0 +1,225 @@
+"""The command ``haemo features``: what it says, what it leaves, and how it is refused."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_ins import SIZE, Network, folder_manifest, write_slices
+
+from features.claim import claim
+from features.failures import Failure, read_failures
+from features.fingerprint import Fingerprint
+from features.preprocess import Preprocessing
+from features.store import FeatureStore, create_store
+from models.engine import Engine
+from models.errors import BadDataset, FingerprintMismatch, MissingStep, TooFewData
+from pipeline import extraction as extraction_module
+from pipeline.cli import main
+from pipeline.extraction import ExtractionSettings, load_stage_one, make_features, stage_one_of
+from pipeline.imports import import_features
+from pipeline.run import RunDirectory
+
+
+class NamedNetwork(Network):
+    """A stand-in with what run.json asks for."""
+
+    engine = Engine("cpu", "float32", "contiguous")
+    weights = type("Weights", (), {"origin": "made up"})
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    folder_manifest(write_slices(tmp_path / "slices", 20)).write(run.manifest_path)
+    return run
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Puts a stand-in in the network's place; its seed is the seed of the settings."""
+
+    def load(settings, notes=None, batch=None, progress=None):
+        return NamedNetwork(settings.seed), Preprocessing(size=SIZE)
+
+    monkeypatch.setattr(extraction_module, "load_stage_one", load)
+
+
+@pytest.mark.usefixtures("network")
+class TestCommand:
+    def test_the_last_line_counts(self, run, capsys):
+        assert main(["features", "--run", str(run)]) == 0
+        assert capsys.readouterr().out == "0 cached, 20 new, 0 failed\n"
+        assert main(["features", "--run", str(run)]) == 0
+        assert capsys.readouterr().out == "20 cached, 0 new, 0 failed\n"
+
+    def test_unusable_slices_are_counted_and_listed(self, run, capsys, tmp_path):
+        (tmp_path / "slices" / "004.png").write_bytes(b"spoilt")
+        assert main(["features", "--run", str(run)]) == 3
+        assert capsys.readouterr().out == f"0 cached, 19 new, 1 failed (see {run}/failures.csv)\n"
+        (failure,) = read_failures(run.failures_path)
+        assert (Path(failure.path).name, failure.stage) == ("004.png", "features")
+
+        write_slices(tmp_path / "slices", 20)
+        assert main(["features", "--run", str(run)]) == 0
+        assert read_failures(run.failures_path) == []
+
+    def test_what_was_done_is_recorded(self, run):
+        assert main(["features", "--run", str(run), "--rotations", "paper", "--window", "subdural"]) == 0
+        step = run.read_record()["steps"]["features"]
+        assert step["slices"] == {"cached": 0, "computed": 20, "failed": 0}
+        assert step["embeddings"] == 140
+        assert step["settings"]["window"] == "subdural"
+        assert (step["weights"], step["engine"]) == ("made up", "cpu float32 contiguous")
+        with FeatureStore(run.store_path) as store:
+            assert store.fingerprint.facts == step["fingerprint"]
+            assert store.notes == {"engine": "cpu float32 contiguous", "batch": "8"}
+
+    def test_other_settings_are_refused(self, run, capsys):
+        main(["features", "--run", str(run)])
+        assert main(["features", "--run", str(run), "--seed", "1"]) == 1
+        assert "weights is '0', asked for '1'" in capsys.readouterr().err
+        assert main(["features", "--run", str(run), "--seed", "1", "--new"]) == 0
+
+    def test_a_run_in_use_is_refused(self, run, capsys):
+        with claim(run.path):
+            assert main(["features", "--run", str(run)]) == 1
+        assert f"in use by process {os.getpid()}" in capsys.readouterr().err
+
+    def test_a_run_without_a_manifest_is_refused(self, tmp_path, capsys):
+        assert main(["features", "--run", str(tmp_path / "x")]) == 1
+        assert "haemo index DATA" in capsys.readouterr().err
+
+    def test_a_disk_that_cannot_be_written_is_named(self, run, capsys, monkeypatch):
+        def refuse(path, *arguments, **options):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        monkeypatch.setattr("features.claim.os.open", refuse)
+        assert main(["features", "--run", str(run)]) == 1
+        assert capsys.readouterr().err == f"error: {run}/.features.claim: Read-only file system\n"
+
+    def test_without_a_usable_slice_it_fails_and_says_why(self, run, tmp_path):
+        for path in (tmp_path / "slices").iterdir():
+            path.write_bytes(b"")
+        with pytest.raises(TooFewData, match=r"none of the 20 slices .*000\.png: the file is empty"):
+            make_features(run, ExtractionSettings())
+        assert len(read_failures(run.failures_path)) == 20
+
+    def test_an_empty_manifest_is_said_to_be_empty(self, tmp_path, run):
+        run.manifest_path.write_text(run.manifest_path.read_text().splitlines()[0] + "\n")
+        with pytest.raises(TooFewData, match="lists no slices"):
+            make_features(run, ExtractionSettings())
+
+    def test_new_slices_meet_the_same_network(self, run):
+        main(["features", "--run", str(run), "--seed", "3"])
+        extractor, preprocessing = stage_one_of(run)
+        assert extractor.seed == 3
+        assert preprocessing == Preprocessing(size=SIZE)
+
+    def test_new_slices_do_not_meet_other_weights(self, run, monkeypatch):
+        main(["features", "--run", str(run)])
+        monkeypatch.setattr(NamedNetwork, "describe", lambda self: {"weights": "changed"})
+        with pytest.raises(FingerprintMismatch, match=r"asked for 'changed'.* bring back the weights"):
+            stage_one_of(run)
+
+
+@pytest.mark.usefixtures("network")
+class TestImport:
+    def test_embeddings_come_with_a_fingerprint_of_their_own(self, run, capsys, tmp_path):
+        names = [row.slice_id for row in run.manifest()]
+        embeddings = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+        create_store(tmp_path / "made.h5", names[::-1], embeddings, Fingerprint({}))
+        assert main(["features", "--run", str(run), "--import", str(tmp_path / "made.h5")]) == 0
+        assert capsys.readouterr().out == "20 embeddings of 5 numbers imported\n"
+        with FeatureStore(run.store_path) as store:
+            np.testing.assert_array_equal(store.embeddings(names), embeddings[::-1])
+            assert store.fingerprint.facts["imported"] == "made.h5"
+        with pytest.raises(MissingStep, match="imported"):
+            stage_one_of(run)
+        with pytest.raises(FingerprintMismatch, match="--new"):
+            make_features(run, ExtractionSettings())
+
+    def test_an_array_comes_with_its_ids_beside_it(self, run, capsys, tmp_path):
+        names = [row.slice_id for row in run.manifest()][:15]
+        np.save(tmp_path / "made.npy", np.ones((16, 4), np.float32))
+        (tmp_path / "made.txt").write_text("\n".join([*names, "stranger"]))
+        assert main(["features", "--run", str(run), "--import", str(tmp_path / "made.npy")]) == 3
+        said = capsys.readouterr()
+        assert said.out == "15 embeddings of 4 numbers imported, 5 slices of the manifest have none\n"
+        assert "1 of 16 embeddings are of no slice of the run" in said.err
+        assert read_failures(run.failures_path)[0] == Failure(
+            str(tmp_path / "slices" / "015.png"), "features", "not in made.npy"
+        )
+
+    def test_it_replaces_other_features_only_when_told_to(self, run, tmp_path):
+        make_features(run, ExtractionSettings())
+        np.save(tmp_path / "made.npy", np.ones((1, 4), np.float32))
+        (tmp_path / "made.txt").write_text("000.png\n")
+        with pytest.raises(FingerprintMismatch, match="--new"):
+            import_features(run, tmp_path / "made.npy")
+        assert import_features(run, tmp_path / "made.npy", new=True).rows == 1
+
+    @pytest.mark.parametrize(
+        ("ids", "array", "reason"),
+        [
+            ("x\ny\n", np.ones((2, 4)), "not one of its slice ids"),
+            ("000.png\n", np.ones((2, 4)), "1 slice ids do not fit"),
+            ("000.png\n", np.ones(1), "do not fit"),
+            ("000.png\n", np.full((1, 4), np.nan), "not finite"),
+            ("", np.ones((0, 4)), "do not fit"),
+            (None, np.ones((1, 4)), "cannot be imported"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, run, tmp_path, ids, array, reason):
+        np.save(tmp_path / "made.npy", array)
+        if ids is not None:
+            (tmp_path / "made.txt").write_text(ids)
+        with pytest.raises(BadDataset, match=reason):
+            import_features(run, tmp_path / "made.npy")
+        assert not run.store_path.exists()
+
+    @pytest.mark.parametrize("name", ["made.h5", "made.npy", "made.csv"])
+    def test_a_file_of_another_kind_is_refused(self, run, tmp_path, name):
+        (tmp_path / name).write_text("something else")
+        with pytest.raises(BadDataset, match="import"):
+            import_features(run, tmp_path / name)
+
+
+class TestEngine:
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """What `load_extractor` is asked for."""
+        asked = {}
+
+        def load(weights, layer, precision, device, *, engine, batch):
+            asked.update(precision=precision, device=device, engine=engine, batch=batch)
+            return NamedNetwork()
+
+        monkeypatch.setattr("models.alexnet.load_extractor", load)
+        monkeypatch.setattr("models.weights.resolve_weights", lambda *arguments: None)
+        return asked
+
+    def test_a_store_is_carried_on_with_its_own_engine(self, asked):
+        notes = {"engine": "cpu float32 contiguous", "batch": "16"}
+        load_stage_one(ExtractionSettings(precision="float32", device="cpu"), notes)
+        assert asked["engine"] == Engine("cpu", "float32", "contiguous")
+        assert asked["batch"] == 16
+
+    def test_not_where_another_precision_or_device_is_asked_for(self, asked):
+        for engine in ("cpu bfloat16 contiguous", "cuda float32 channels_last"):
+            notes = {"engine": engine, "batch": "16"}
+            load_stage_one(ExtractionSettings(precision="float32", device="cpu"), notes)
+            assert (asked["engine"], asked["batch"]) == (None, None)
+
+    def test_a_batch_that_is_asked_for_is_used(self, asked):
+        notes = {"engine": "cpu float32 contiguous", "batch": "16"}
+        load_stage_one(ExtractionSettings(precision="float32", device="cpu"), notes, batch=4)
+        assert asked["batch"] == 4
+
+
+def test_run_json_is_readable_json(run, network):
+    make_features(run, ExtractionSettings())
+    assert json.loads(run.record_path.read_text())["steps"]["features"]["batch"] == 8

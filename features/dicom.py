@@ -56,7 +56,6 @@ _PADDING_LIMIT = 0x00280121
 _INTERCEPT = 0x00281052
 _SLOPE = 0x00281053
 _RESCALE_TYPE = 0x00281054
-_MODALITY_LUT = 0x00283000
 _PIXELS = 0x7FE00010
 # Nothing else is read from a file: free text, private tags and names stay where they are.
 _WANTED = [
@@ -265,10 +264,11 @@ def _check_length(header: _Header, available: int) -> None:
 
 def _stored_values(header: _Header) -> np.ndarray:
     """Stored pixel values, signed or unsigned, with unused high bits put right (PS3.5 section 8.1.1)."""
-    is_deflated = header.syntax == uid.DeflatedExplicitVRLittleEndian
     is_little = header.syntax != uid.ExplicitVRBigEndian
-    if not (header.syntax in _NATIVE or is_deflated) or (header.bits_allocated == 8 and not is_little):
+    if header.syntax not in (*_NATIVE, uid.DeflatedExplicitVRLittleEndian):
         return _decompressed(header)
+    if header.bits_allocated == 8 and not is_little:
+        raise UnreadableSlice("8-bit pixels in big endian are not supported: their order is ambiguous")
     native = header.raw(_PIXELS)
     _check_length(header, len(native))
     kind = f"{'<' if is_little else '>'}{'i' if header.is_signed else 'u'}{header.bits_allocated // 8}"
@@ -321,7 +321,7 @@ def _padding(header: _Header, stored: np.ndarray) -> np.ndarray | None:
     """Where pixels lie outside what was scanned; None where there are none."""
     bounds = [
         # Read by Pixel Representation, whatever type the element itself claims: the two often disagree.
-        _without_unused_bits(np.array(header.integer(tag, 0, header.is_signed), stored.dtype), header)
+        _without_unused_bits(np.array(header.integer(tag, 0, header.is_signed)).astype(stored.dtype), header)
         for tag in (_PADDING, _PADDING_LIMIT)
         if header.raw(tag)
     ]

@@ -118,6 +118,11 @@ def test_padding_of_the_wrong_signedness_is_still_padding():
     np.testing.assert_array_equal(decode_dicom(saved(dataset)).pixels, [[AIR_HU, 30]])
 
 
+def test_padding_that_does_not_fit_the_pixels_is_no_obstacle():
+    dataset = dicom_dataset(np.array([[7, 255]], np.uint8), RescaleIntercept=-200, PixelPaddingValue=65535)
+    np.testing.assert_array_equal(decode_dicom(saved(dataset)).pixels, [[-193, AIR_HU]])
+
+
 def test_twelve_bit_values_that_wrapped_around_are_unwrapped():
     wanted = np.array([[-1000, -1, 0], [40, 80, 3000]])
     wrapped = dicom_dataset((wanted % 4096).astype(np.uint16), BitsStored=12, HighBit=11, RescaleIntercept=0)
@@ -246,6 +251,13 @@ def test_a_missing_decoder_names_the_extra(monkeypatch, tmp_path):
     for read in (read_slice, read_header):
         with pytest.raises(UnreadableSlice, match=r"JPEG Lossless.*pip install 'haemo\[dicom\]'"):
             read(path)
+
+
+def test_an_unknown_transfer_syntax_is_refused():
+    data = saved(dicom_dataset(ct_values(0))).replace(b"1.2.840.10008.1.2.1\x00", b"1.2.840.99999.7.7.7\x00")
+    for read in (decode_dicom, lambda data: read_dicom_header(BytesIO(data))):
+        with pytest.raises(UnreadableSlice, match=r"transfer syntax 1\.2\.840\.99999.* is not supported"):
+            read(data)
 
 
 def test_what_no_free_decoder_reads_is_refused_as_such():

@@ -1,6 +1,5 @@
 """AlexNet as a frozen feature extractor: gray planes in, one embedding per slice out."""
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,8 +17,6 @@ from models.pooling import pooled, rectified
 from models.weights import LAYERS, Weights
 
 __all__ = ["SIZE", "AlexNet", "Extractor", "GrayAlexNet", "load_extractor"]
-
-logger = logging.getLogger("haemo")
 
 SIZE = 227  # pixels; the pooled map of conv5 is then exactly 6 x 6
 
@@ -262,6 +259,8 @@ def load_extractor(
     BadSettings
         If an option is unknown or cannot be had on this host, or `weights` do not reach `layer`.
     """
+    if batch is not None and batch < 1:
+        raise BadSettings(f"batch {batch}: a pass takes at least one slice")
     if layer not in LAYERS:
         raise BadSettings(f"layer {layer!r} is not one of {', '.join(LAYERS)}")
     if list(LAYERS).index(weights.layer) < list(LAYERS).index(layer):

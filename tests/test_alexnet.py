@@ -220,6 +220,8 @@ def test_unknown_options_are_refused_by_name(weights):
         load_extractor(weights, device="tpu")
     with pytest.raises(BadSettings, match="'half'"):
         load_extractor(weights, precision="half", device="cpu")
+    with pytest.raises(BadSettings, match="batch 0"):
+        load_extractor(weights, batch=0)
     with pytest.raises(BadSettings, match="float16"):
         load_extractor(weights, precision="float16", device="cpu")
 

@@ -71,19 +71,13 @@ def test_tissues_have_the_density_of_tissues(bleeding):
 
 
 def test_a_bleed_runs_over_neighbouring_slices():
-    study = Study(0, 1, (16, 16), size=SIZE, bleeding=True)
     ball = Bleed("intraparenchymal", (28.0, -10.0, 20.0), radius_mm=18.0, hu=65.0)
-    seen = [made.label == "haemorrhage" for made in _with_bleeds(study, ball)]
+    study = Study(0, 1, (16, 16), size=SIZE, bleeding=(ball,))
+    seen = [made.label == "haemorrhage" for made in study]
     first, last = seen.index(True), len(seen) - seen[::-1].index(True)
     assert all(seen[first:last])
     spacing = study.scan.spacing_mm
     assert (last - first) * spacing == pytest.approx(36, abs=2.2 * spacing)
-
-
-def _with_bleeds(study, *bleeds):
-    study.bleeds = bleeds
-    study._placed = [place(bleed, np.random.default_rng(0)) for bleed in bleeds]
-    return list(study)
 
 
 def _region(points, skull, ventricle, fluid):

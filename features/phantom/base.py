@@ -4,10 +4,11 @@ import numpy as np
 
 from features.phantom.anatomy import Head, ramp
 
-__all__ = ["paint_base"]
+__all__ = ["TOP_MM", "paint_base"]
 
-_AIR_HU, _DENSE_HU = -1000.0, 1500.0
 TOP_MM = 26.0
+"""Canonical z above which there is nothing to paint."""
+_AIR_HU, _DENSE_HU = -1000.0, 1500.0
 
 
 class _Canvas:
@@ -27,7 +28,7 @@ class _Canvas:
         self.cover += share * (1 - self.cover)
 
 
-def _ball(points: np.ndarray, centre: tuple[float, float, float], radii: tuple[float, float, float]):
+def _ball(points: np.ndarray, centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
     """Depth below the surface of an ellipsoid, in mm near the surface; positive inside."""
     scaled = (points - np.float32(centre)) / np.float32(radii)
     return (1 - np.sqrt(np.einsum("ij,ij->i", scaled, scaled))) * np.float32(min(radii))
@@ -42,7 +43,9 @@ def _rod(points: np.ndarray, start: tuple[float, ...], end: tuple[float, ...], r
     return np.float32(radius) - np.sqrt(np.einsum("ij,ij->i", offset, offset))
 
 
-def paint_base(head: Head, points_mm: np.ndarray, distance: np.ndarray, pixel_mm: float):
+def paint_base(
+    head: Head, points_mm: np.ndarray, skull_mm: np.ndarray, surface_mm: np.ndarray, pixel_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Paint the base of the skull and the face.
 
     Parameters
@@ -50,8 +53,8 @@ def paint_base(head: Head, points_mm: np.ndarray, distance: np.ndarray, pixel_mm
     head : Head
     points_mm : ndarray of shape (n, 3)
         Canonical coordinates.
-    distance : ndarray of shape (n, 3)
-        To the inner table, the ventricles and the surface of the head, in mm.
+    skull_mm, surface_mm : ndarray of shape (n,)
+        Signed distance to the inner table and to the surface of the head, negative inside.
     pixel_mm : float
 
     Returns
@@ -65,8 +68,8 @@ def paint_base(head: Head, points_mm: np.ndarray, distance: np.ndarray, pixel_mm
     mirrored[:, 0] = abs(points_mm[:, 0])
     y, z = points_mm[:, 1], points_mm[:, 2]
     cells = head.fine_noise(points_mm * np.float32([1.6, 1.6, 1.2]))
-    outside_brain = ramp(distance[:, 0] - 0.8, 1.2)
-    in_head = ramp(-distance[:, 2] - 3.0, 2.0)
+    outside_brain = ramp(skull_mm - 0.8, 1.2)
+    in_head = ramp(-surface_mm - 3.0, 2.0)
     free = outside_brain * in_head
 
     _soft_tissue(canvas, head, points_mm, cells, free)
@@ -82,7 +85,7 @@ def paint_base(head: Head, points_mm: np.ndarray, distance: np.ndarray, pixel_mm
     )
     dense = _DENSE_HU + 250 * cells[:, 0]
     canvas.stroke(petrous, dense, free)
-    mastoid = np.minimum(_ball(mirrored, (56, -40, -44), (13, 17, 19)), 0.75 * distance[:, 0] - 2)
+    mastoid = np.minimum(_ball(mirrored, (56, -40, -44), (13, 17, 19)), 0.75 * skull_mm - 2)
     air_cells = np.minimum(mastoid - 1.0, (cells[:, 1] + 1.6 * anatomy.pneumatisation - 0.9) * 2.0)
     canvas.stroke(mastoid, dense, free)
     canvas.stroke(air_cells, _AIR_HU, free)
@@ -131,7 +134,9 @@ def _orbits(canvas: _Canvas, head: Head, mirrored: np.ndarray, free: np.ndarray)
     canvas.stroke(_ball(mirrored, (32, 83.5, -36), (5, 2.4, 5)), 90.0, free)
 
 
-def _sinuses(canvas, head, points, mirrored, cells, free) -> None:
+def _sinuses(
+    canvas: _Canvas, head: Head, points: np.ndarray, mirrored: np.ndarray, cells: np.ndarray, free: np.ndarray
+) -> None:
     """Ethmoid cells, sphenoid, maxillary and frontal sinus, nose: air within thin bone."""
     anatomy = head.anatomy
     y = points[:, 1]
@@ -151,11 +156,6 @@ def _sinuses(canvas, head, points, mirrored, cells, free) -> None:
     size = np.float32(anatomy.frontal_sinus)
     if size > 0.35:
         frontal = _ball(points, (6, 81, -10), (float(18 * size), 5.5, float(16 * size))) + 0.9 * cells[:, 0]
-        frontal = np.minimum(frontal, -distance_guard(points))
+        frontal = np.minimum(frontal, y - 70)
         canvas.stroke(frontal + 1.6, 1100.0, free)
         canvas.stroke(np.minimum(frontal, abs(points[:, 0] - 2) - 0.7), _AIR_HU, free)
-
-
-def distance_guard(points: np.ndarray) -> np.ndarray:
-    """Negative ahead of the brow's inner table, where a frontal sinus may lie."""
-    return 70 - points[:, 1]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from features.atomic import write_text
+from features.phantom.bleeds import Bleed
 from features.phantom.sheet import Sample, write_contact_sheet
 from features.phantom.study import PhantomSlice, Study, patient_name
 from features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
@@ -141,7 +142,7 @@ def generate_patient(
     slices: tuple[int, int] = (20, 36),
     prevalence: float = 0.4,
     size: int = 512,
-    bleeding: bool | None = None,
+    bleeding: bool | tuple[Bleed, ...] | None = None,
 ) -> PhantomPatient:
     """Make one patient's study as arrays; the same that `write_cohort` writes.
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import sparse
 
 from features.slices import Slice
 from models.errors import BadSettings
@@ -146,14 +146,20 @@ def resize_matrix(length: int, size: int) -> sparse.csr_array:
         outermost pixels.
     """
     step = length / size
-    smooth = np.eye(length)
-    if step > 1:
-        smooth = ndimage.gaussian_filter1d(smooth, (step - 1) / 2, axis=0, mode="mirror")
+    sigma = max(0.0, (step - 1) / 2)
+    reach = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
+    kernel = np.exp(-0.5 * (reach / sigma) ** 2) if len(reach) > 1 else np.ones(1)
+    kernel /= kernel.sum()
     places = (np.arange(size) + 0.5) * step - 0.5
     left = np.floor(places).astype(int)
-    share = (places - left)[:, None]
-    matrix = (1 - share) * smooth[_mirrored(left, length)] + share * smooth[_mirrored(left + 1, length)]
-    return sparse.csr_array(matrix.astype(np.float32))
+    share = places - left
+    weights = np.stack([1 - share, share])[..., None] * kernel
+    sources = _mirrored(_mirrored(np.stack([left, left + 1]), length)[..., None] + reach, length)
+    targets = np.broadcast_to(np.arange(size, dtype=np.int32)[:, None], weights.shape)
+    entries = (weights.ravel(), (targets.ravel(), sources.astype(np.int32).ravel()))
+    matrix = sparse.csr_array(entries, shape=(size, length))  # sums what falls on one place
+    matrix.eliminate_zeros()
+    return matrix.astype(np.float32)
 
 
 def _mirrored(places: np.ndarray, length: int) -> np.ndarray:

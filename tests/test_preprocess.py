@@ -102,3 +102,10 @@ def test_description_tells_windows_apart_and_survives_json():
 @pytest.mark.parametrize("length", [1, 2, 100, 227, 512, 1024])
 def test_resizing_keeps_constant_lines(length):
     assert np.allclose(resize_matrix(length, 227).sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_very_long_line_needs_no_dense_matrix():
+    matrix = resize_matrix(50_000, 227)
+    assert matrix.shape == (227, 50_000)
+    assert matrix.nnz < 227 * 1000
+    assert np.allclose(matrix.sum(axis=1), 1, atol=1e-5)

@@ -151,13 +151,18 @@ class _Header:
         self.bits_stored = self.integer(_STORED, self.bits_allocated)
         self.size = (self.integer(_ROWS, 0), self.integer(_COLUMNS, 0))
         meta = getattr(dataset, "file_meta", {})
-        self.syntax = _uid(meta.get("TransferSyntaxUID", "") or uid.ImplicitVRLittleEndian)
+        # A damaged identifier may come as a list of several; as text it is none that is known.
+        self.syntax = _uid(str(meta.get("TransferSyntaxUID") or uid.ImplicitVRLittleEndian))
 
     def raw(self, tag: int) -> bytes:
         """Bytes of one element; empty where it is absent."""
         if tag not in self.dataset:
             return b""
-        value = self.dataset.get_item(tag).value
+        try:
+            value = self.dataset.get_item(tag).value
+        # Where pydicom could not take the bytes of an element, it says so only now.
+        except Exception as error:
+            raise damaged(error) from error
         return value if isinstance(value, bytes) else b""
 
     def text(self, tag: int) -> str:

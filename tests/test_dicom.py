@@ -356,3 +356,19 @@ def test_improper_identifiers_are_read_without_a_warning():
     dataset.SpecificCharacterSet = "ISO_IR 192"
     tags = read_dicom_header(BytesIO(saved(dataset))).tags
     assert (tags.sop_instance_uid, tags.patient, tags.study) == ("ID_0123abcd", "Ä 1", "ID_9")
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged"),
+    [
+        (b"1.2.840.10008.1.2.1\x00", b"1.2\\840.10008.1.2.1\x00"),
+        (b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00O\xb8"),
+    ],
+    ids=["a syntax in two parts", "a type that is none"],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_damaged_elements_are_refused(sound, damaged):
+    data = saved(dicom_dataset(ct_values(0)))
+    assert sound in data
+    with pytest.raises(UnreadableSlice):
+        decode_dicom(data.replace(sound, damaged))

@@ -328,6 +328,15 @@ def test_of_several_tables_one_must_be_chosen(tmp_path):
     assert "slices/c.png" in labels_of(index_dataset(root, labels=root / "two.csv"))
 
 
+def test_a_named_column_makes_a_table_one_of_labels(tmp_path):
+    root = table_cohort(tmp_path, [])
+    (root / "labels.csv").unlink()
+    write_csv(root / "reading.csv", [("path", "opinion"), ("a", "bleed"), ("b", "normal")])
+    with pytest.raises(BadDataset, match="no labels that could be found"):
+        index_dataset(root)
+    assert index_dataset(root, label="opinion").classes == ("normal", "bleed")
+
+
 def test_the_published_head_ct_set_is_recognised(tmp_path, said):
     index = index_dataset(head_ct(tmp_path))
     assert index.layout == "head-ct"

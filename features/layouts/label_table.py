@@ -151,13 +151,11 @@ def find_label_table(folder: Folder, request: Request) -> LabelTable | None:
         if table.is_usable:
             return table
         raise BadDataset(_what_is_missing(table))
-    usable = [table for table in _openable(folder.tables) if table.is_usable]
+    usable = [table for table in _openable(folder.tables, request) if table.is_usable]
     if len(usable) > 1:
         names = ", ".join(folder.name_of(table.table.path) for table in usable)
         raise BadDataset(f"several tables could hold the labels ({names}); choose one with --labels")
-    if not usable:
-        return None
-    return LabelTable.open(usable[0].table.path, request)
+    return usable[0] if usable else None
 
 
 def agreed(rows: Iterable[LabelRow]) -> LabelRow | str:
@@ -178,12 +176,12 @@ def part_of(name: str) -> str:
     return _PARTS.get(bare(name), "")
 
 
-def _openable(paths: Iterable[Path]) -> Iterator[LabelTable]:
-    """Tables that can be opened; any other CSV file that lies about is nobody's labels."""
+def _openable(paths: Iterable[Path], request: Request) -> Iterator[LabelTable]:
+    """Tables with the columns asked for; any other CSV file that lies about is nobody's labels."""
     for path in paths:
         try:
-            yield LabelTable.open(path, Request())
-        except BadDataset:
+            yield LabelTable.open(path, request)
+        except (BadDataset, BadSettings):
             continue
 
 

@@ -47,7 +47,15 @@ def load_head(path: Path) -> CalibratedHead:
                 "not use this file"
             )
         head = skops_io.load(path, trusted=list(TRUSTED))
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, AttributeError) as error:
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        NotImplementedError,
+    ) as error:
         if isinstance(error, BadDataset):
             raise
         raise BadDataset(f"{path} is damaged ({error}); train the head again") from error

@@ -214,6 +214,16 @@ def test_the_same_seed_gives_the_same_figures_and_other_embeddings_do_not(tmp_pa
     assert results[0].facts["key"] == results[1].facts["key"] != results[2].facts["key"]
 
 
+@pytest.mark.parametrize("name", ["svm", "softmax"])
+def test_jobs_change_nothing(run, name):
+    examples = examples_of(run)
+    grid = {"C": [0.01, 0.1, 1.0]}
+    one, *others = (run_search(HeadSpec(name), examples, grid, "roc_auc", jobs=jobs) for jobs in (1, 4, 4))
+    for other in others:
+        np.testing.assert_array_equal(one.scores, other.scores)
+        np.testing.assert_array_equal(one.estimator[-1].coef_, other.estimator[-1].coef_)
+
+
 def test_slices_without_features_or_label_are_left_out_and_counted(tmp_path, caplog):
     run = make_run(tmp_path / "run", missing={"p00/0", "p01/2"})
     rows = [*run.manifest().rows, ManifestRow("new", Path("/d/new"), "", "new", "new")]

@@ -17,7 +17,7 @@ from features.store import FeatureStore
 from models.errors import TooFewData, UnreadableSlice
 from models.progress import Progress, silent
 from pipeline.headfolder import HeadFolder
-from pipeline.run import RunDirectory
+from pipeline.run import NETWORKS, RunDirectory
 
 if TYPE_CHECKING:
     from features.decoding import Decoded
@@ -111,15 +111,16 @@ def predict(
     device: str = "auto",
     progress: Progress = silent,
 ) -> SliceScores:
-    """Score files, and the slices in folders, with a trained head.
+    """Score files, and the slices in folders, with a trained head or network.
 
-    A slice that is in the run gets the score, bit for bit, that its cached embedding gets.
+    A slice that is in the run gets the score, bit for bit, that its cached embedding gets, or that the
+    network gave it after its training.
 
     Parameters
     ----------
     run : RunDirectory
     name : str
-        ``svm``, ``softmax`` or ``mlp``.
+        ``svm``, ``softmax`` or ``mlp``; ``cnn``, ``finetune``, ``lenet`` or ``tinyvgg``.
     paths : sequence of Path
         Image and DICOM files, and folders, which are searched to any depth.
     threshold : float in 0..1, optional
@@ -131,13 +132,30 @@ def predict(
     Raises
     ------
     MissingStep
-        If the head has not been trained.
+        If the head or network has not been trained.
     FingerprintMismatch
         If the head was trained on other features than the run has now, or the weights of the network are
         not the ones that the features were made with.
     TooFewData
         If not one slice could be scored.
     """
+    load = _load_network if name in NETWORKS else _load_head
+    scorer = load(run, name, device, progress)
+    if threshold is not None:
+        scorer["head"].threshold = threshold
+    files, failures = find_slices(paths)
+    result = score_slices(files=files, progress=progress, **scorer)
+    result = replace(result, failures=(*failures, *result.failures))
+    if not result.paths:
+        first = result.failures[0]
+        raise TooFewData(
+            f"none of the {len(result.failures)} files could be scored; {first.path}: {first.reason}"
+        )
+    return result
+
+
+def _load_head(run: RunDirectory, name: str, device: str, progress: Progress) -> dict[str, Any]:
+    """What `score_slices` needs for a head: the head itself, and stage one as it was for its features."""
     from pipeline.extraction import stage_one_of
 
     folder = HeadFolder(run.model_path(name))
@@ -147,20 +165,25 @@ def predict(
     Fingerprint(facts["fingerprint"]).require(
         fingerprint, str(folder.path), f"Train it on the features there are now: haemo {name} --run {run}"
     )
-    if threshold is not None:
-        head.threshold = threshold
-    files, failures = find_slices(paths)
     extractor, preprocessing = stage_one_of(run, device, progress)
-    result = score_slices(
-        head, files, extractor, preprocessing, stored_as=fingerprint.facts["stored_as"], progress=progress
-    )
-    result = replace(result, failures=(*failures, *result.failures))
-    if not result.paths:
-        first = result.failures[0]
-        raise TooFewData(
-            f"none of the {len(result.failures)} files could be scored; {first.path}: {first.reason}"
-        )
-    return result
+    return {
+        "head": head,
+        "extractor": extractor,
+        "preprocessing": preprocessing,
+        "stored_as": fingerprint.facts["stored_as"],
+    }
+
+
+def _load_network(run: RunDirectory, name: str, device: str, progress: Progress) -> dict[str, Any]:
+    """What `score_slices` needs for a network: its logits stand in for embeddings."""
+    from models.engine import resolve_device
+    from pipeline.networkfolder import NetworkFolder
+
+    del progress
+    folder = NetworkFolder(run.model_path(name))
+    preprocessing = folder.preprocessing()
+    network = folder.network(resolve_device(device))
+    return {"head": network.head(), "extractor": network, "preprocessing": preprocessing}
 
 
 def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
@@ -203,10 +226,10 @@ def score_slices(
 
     Parameters
     ----------
-    head : CalibratedHead
+    head : CalibratedHead or LogitHead
     files : sequence of Path
     extractor, preprocessing
-        Those that the head's features were made with.
+        Those that the head's features were made with, or a network and what it takes.
     stored_as : str
         Type that the features were cached in: new ones are rounded alike.
     progress : Progress

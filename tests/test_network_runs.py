@@ -1,5 +1,6 @@
 """Networks trained on a run from the command line: what they leave behind, and what is refused."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -249,3 +250,56 @@ def test_several_classes_are_predicted_with_a_probability_each(run):
     assert predictions.classes == ("haemorrhage", "infarct", "normal")
     assert predictions.probabilities.shape == (len(predictions), 3)
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+
+
+def test_predict_gives_every_slice_the_score_that_it_had_after_training(run, tmp_path, capsys):
+    train_network(run, "tinyvgg", epochs=2)
+    kept = NetworkFolder(run.model_path("tinyvgg")).predictions()
+    capsys.readouterr()
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    data = run.manifest().rows[0].path.parents[2]
+    out = tmp_path / "scores.csv"
+    command = ["predict", "--run", str(run), "--head", "tinyvgg", str(data), str(broken), "--out", str(out)]
+    assert main(command) == 3
+    assert str(broken) in capsys.readouterr().err
+    with out.open(newline="") as stream:
+        scored = {row["path"]: row for row in csv.DictReader(stream)}
+    paths = {row.slice_id: str(row.path) for row in run.manifest()}
+    assert len(scored) == len(paths)
+    for slice_id, score, chance, predicted in zip(
+        kept.slice_id, kept.scores, kept.probabilities, kept.predicted, strict=True
+    ):
+        row = scored[paths[slice_id]]
+        assert (float(row["score"]), float(row["probability"]), row["predicted"]) == (
+            score,
+            chance,
+            predicted,
+        )
+
+
+def test_the_threshold_of_a_prediction_may_be_another(run, capsys):
+    train_network(run, "tinyvgg", epochs=1)
+    path = str(run.manifest().rows[0].path)
+    capsys.readouterr()
+    found = {}
+    for threshold in ("0.001", "0.999"):
+        command = [
+            "predict",
+            "--run",
+            str(run),
+            "--head",
+            "tinyvgg",
+            "--json",
+            "--threshold",
+            threshold,
+            path,
+        ]
+        assert main(command) == 0
+        found[threshold] = json.loads(capsys.readouterr().out)["slices"][0]["predicted"]
+    assert found == {"0.001": "haemorrhage", "0.999": "normal"}
+
+
+def test_predicting_with_a_network_that_is_not_there_names_the_command(run, capsys):
+    assert main(["predict", "--run", str(run), "--head", "cnn", str(run.manifest().rows[0].path)]) == 1
+    assert f"train that network first: haemo cnn --run {run}" in capsys.readouterr().err

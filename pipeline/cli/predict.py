@@ -18,11 +18,13 @@ _MOST_ROWS = 40
 
 @click.command()
 @run_option
-@click.option("--head", default="svm", show_default=True, metavar="NAME", help="Which trained head.")
+@click.option(
+    "--head", default="svm", show_default=True, metavar="NAME", help="Which trained head or network."
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Probability from which the positive class is predicted.  [default: the head's own]",
+    help="Probability from which the positive class is predicted.  [default: its own]",
 )
 @click.option(
     "--out",

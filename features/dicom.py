@@ -211,6 +211,8 @@ class _Header:
             raise UnreadableSlice(f"a colour picture ({photometric}), not CT values")
         if "LOCALIZER" in self.text(_IMAGE_TYPE).split("\\"):
             raise UnreadableSlice("a localizer (scout view), not an axial slice")
+        if not self.bits_allocated:
+            raise UnreadableSlice("the header ends before it describes the pixels; the file is cut short")
         if self.bits_allocated not in (8, 16) or not 1 <= self.bits_stored <= self.bits_allocated:
             raise UnreadableSlice(
                 f"{self.bits_stored} bits stored in {self.bits_allocated} are not supported"

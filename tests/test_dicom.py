@@ -283,6 +283,7 @@ def test_what_no_free_decoder_reads_is_refused_as_such():
         ({"RescaleSlope": 0}, "Hounsfield units are unknown"),
         ({"RescaleType": "Z_EFF"}, "pixels are in Z_EFF"),
         ({"BitsStored": 20}, "20 bits stored in 16"),
+        ({"BitsAllocated": None, "BitsStored": None}, "the header ends before it describes the pixels"),
         ({"Rows": 0, "Columns": 0}, "without a picture"),
         ({"Rows": 0}, "the picture is empty"),
         ({"Rows": 20000, "Columns": 20000}, "too many for one slice"),

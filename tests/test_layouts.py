@@ -576,3 +576,13 @@ def test_hidden_and_linked_files(tmp_path):
     (root / "normal" / "loop").symlink_to(root)
     names = set(labels_of(index_dataset(root)))
     assert names == {"haemorrhage/p000/000.png", "normal/p001/000.png", "normal/more/d.png"}
+
+
+def test_a_broken_link_is_named(tmp_path):
+    root = class_folders(tmp_path / "set", patients=2, slices=1)
+    (root / "normal" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    index = index_dataset(root)
+    assert [(Path(failure.path).name, failure.reason) for failure in index.failures] == [
+        ("gone.png", "a link that leads nowhere")
+    ]
+    assert len(index.manifest) == 2

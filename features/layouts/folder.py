@@ -40,7 +40,7 @@ class Folder:
     others : list of Path
         Files that are left aside: notes, licences, scripts.
     failures : list of Failure
-        Images of a kind that cannot be read as slices.
+        Images of a kind that cannot be read as slices, broken links, and what is no regular file.
     """
 
     root: Path
@@ -92,9 +92,12 @@ class Folder:
 
     def _sort_in(self, path: Path) -> None:
         suffix = path.suffix.lower()
-        if _is_hidden(path.name) or not path.is_file():
+        if _is_hidden(path.name):
             return
-        if suffix in (*PICTURE_SUFFIXES, *DICOM_SUFFIXES):
+        if not path.is_file():
+            reason = "a link that leads nowhere" if path.is_symlink() else "not a regular file"
+            self.failures.append(Failure(str(path), "index", reason))
+        elif suffix in (*PICTURE_SUFFIXES, *DICOM_SUFFIXES):
             is_mask = any(part.lower() in _MASK_FOLDERS for part in path.relative_to(self.root).parts[:-1])
             (self.masks if is_mask else self.slices).append(path)
         elif suffix in _TABLE_SUFFIXES:

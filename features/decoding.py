@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from features.slices import content_hash, read_slice
+from features.slices import Slice, content_hash
 from models.errors import UnreadableSlice
 
 if TYPE_CHECKING:
@@ -52,11 +52,19 @@ class Decoder:
     preprocessing : Preprocessing
     missing : callable
         Takes a content hash and gives the variants that are wanted of it and not there yet.
+    read : callable
+        Takes a path and gives a slice.
     """
 
-    def __init__(self, preprocessing: "Preprocessing", missing: Callable[[str], tuple[int, ...]]):
+    def __init__(
+        self,
+        preprocessing: "Preprocessing",
+        missing: Callable[[str], tuple[int, ...]],
+        read: Callable[[Path], Slice],
+    ):
         self._preprocessing = preprocessing
         self._missing = missing
+        self._read = read
 
     def __call__(self, path: Path) -> Decoded | UnreadableSlice:
         """Decode `path`; a file that cannot be used is given back as the error that says why."""
@@ -67,7 +75,7 @@ class Decoder:
 
     def _decode(self, path: Path) -> Decoded:
         before = _stamp(path)
-        slice_ = read_slice(path)
+        slice_ = self._read(path)
         if _stamp(path) != before:
             raise UnreadableSlice("changed while it was being read")
         content = content_hash(slice_)
@@ -93,8 +101,8 @@ def in_order(
 ) -> Iterator[tuple[Item, Decoded | UnreadableSlice]]:
     """Do `work` on items in threads, giving items and results in their order.
 
-    Threads, and not processes: reading, inflating, hashing and resizing all happen outside Python's lock, and
-    planes need not be copied between processes.
+    Threads serve: reading, inflating, hashing and resizing happen outside Python's lock. For the formats
+    where that is not so there is `features.reader`.
 
     Parameters
     ----------

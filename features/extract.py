@@ -15,6 +15,7 @@ from features.decoding import Decoded, Decoder, in_order
 from features.failures import Failure
 from features.fingerprint import Fingerprint
 from features.manifest import Manifest, ManifestRow
+from features.reader import SliceReader
 from features.shards import Shards, merge, remove_parts
 from features.store import FeatureStore, contents_path
 from features.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, seal_problem
@@ -133,7 +134,9 @@ def extract_features(
         base = _usable_store(store_path, fingerprint, new, bool(shards.paths))
         extraction = _Extraction(manifest, extractor, ROTATIONS[rotations], shards)
         extraction.recall([*base, *shards.paths], Contents(contents_path(store_path)))
-        extraction.compute(Decoder(preprocessing, extraction.missing), workers or _cpus(), progress)
+        workers = workers or _cpus()
+        with SliceReader(workers) as read:
+            extraction.compute(Decoder(preprocessing, extraction.missing, read), workers, progress)
         files = extraction.files_in_order()
         rows = _present(store_path, base, shards.paths, files, not new, notes, progress)
     if rows:

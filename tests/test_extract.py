@@ -77,7 +77,7 @@ def test_rotations_are_embedded_as_the_obvious_loop_does(slices, run):
 def test_what_is_there_is_neither_decoded_nor_embedded_again(slices, run, monkeypatch):
     extract(slices, run)
     before = (run / "features.h5").stat()
-    monkeypatch.setattr("features.decoding.read_slice", None)
+    monkeypatch.setattr("features.reader.SliceReader.__call__", None)
     report = extract(slices, run, unused())
     assert (report.cached, report.computed, report.failures) == (20, 0, [])
     assert (run / "features.h5").stat() == before
@@ -155,13 +155,13 @@ def test_a_slice_that_can_no_longer_be_read_is_not_given_its_old_embedding(slice
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_used(slices, run, monkeypatch):
-    def read_and_write(path):
+    def read_and_write(reader, path):
         slice_ = read_slice(path)
         if path.name == "004.png":
             os.utime(path, (1, 1))
         return slice_
 
-    monkeypatch.setattr("features.decoding.read_slice", read_and_write)
+    monkeypatch.setattr("features.reader.SliceReader.__call__", read_and_write)
     report = extract(slices, run)
     assert report.failures == [
         Failure(str(slices / "004.png"), "features", "changed while it was being read")

@@ -55,7 +55,7 @@ def test_only_what_keeps_the_lock_goes_to_another_process(tmp_path):
 
 
 def test_an_unusable_file_says_why_from_there_too(tmp_path):
-    path = write_rle(tmp_path / "magnetic.dcm", Modality="MR")
+    path = write_rle(tmp_path / "scout.dcm", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     with pytest.raises(UnreadableSlice) as here:
         read_slice(path)
     with SliceReader(1) as reader, pytest.raises(UnreadableSlice) as there:

@@ -128,6 +128,15 @@ def test_a_finished_cohort_is_left_alone_and_another_refused(cohort):
         write_cohort(cohort.path, patients=5, seed=7, **SMALL)
 
 
+def test_a_stopped_cohort_is_made_again(tmp_path):
+    made = write_cohort(tmp_path / "x", patients=1, seed=7, **SMALL)
+    complete = _bytes(made.path)
+    (made.path / "labels.csv").unlink()
+    (made.path / "P0001" / "002.dcm").unlink()
+    assert write_cohort(made.path, patients=1, seed=7, **SMALL).rows == made.rows
+    assert _bytes(made.path) == complete
+
+
 def test_the_command_counts_what_it_wrote(tmp_path):
     arguments = [
         str(tmp_path / "x"),

@@ -9,72 +9,24 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from features.atomic import write_text
-from features.phantom.bleeds import Bleed
-from features.phantom.sheet import Sample, write_contact_sheet
+from features.phantom.settings import CohortSettings
+from features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_sheet
 from features.phantom.study import PhantomSlice, Study, patient_name
 from features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
-from models.errors import BadDataset, BadSettings
+from models.errors import BadDataset
 from models.progress import Progress, silent
 
-__all__ = ["Cohort", "CohortSettings", "LabelRow", "PhantomPatient", "generate_patient", "write_cohort"]
+__all__ = ["Cohort", "LabelRow", "write_cohort"]
 
 logger = logging.getLogger("haemo")
 
 _SCHEMA = 1
-_MOST_SLICES = 400
-
-
-@dataclass(frozen=True)
-class CohortSettings:
-    """What a cohort is made from; all of it is in cohort.json.
-
-    Attributes
-    ----------
-    patients : int
-    seed : int
-    format : str
-        ``dicom`` or ``png``.
-    slices : tuple of int
-        Fewest and most slices of a study.
-    prevalence : float
-        Share of patients who bleed, 0..1.
-    size : int
-        Rows and columns of a slice, a multiple of 4.
-
-    Raises
-    ------
-    BadSettings
-        If a value is not allowed.
-    """
-
-    patients: int = 60
-    seed: int = 0
-    format: str = "dicom"
-    slices: tuple[int, int] = (20, 36)
-    prevalence: float = 0.4
-    size: int = 512
-
-    def __post_init__(self) -> None:
-        if self.patients < 1:
-            raise BadSettings(f"a cohort needs at least 1 patient, not {self.patients}")
-        if self.seed < 0:
-            raise BadSettings(f"the seed is {self.seed}; it must not be negative")
-        if self.format not in FORMATS:
-            raise BadSettings(f"format is {self.format!r}; it must be one of {', '.join(FORMATS)}")
-        fewest, most = self.slices
-        if not 1 <= fewest <= most <= _MOST_SLICES:
-            raise BadSettings(f"slices are {fewest}..{most}; write them as 8..40, at most {_MOST_SLICES}")
-        if not 0 <= self.prevalence <= 1:
-            raise BadSettings(f"prevalence is {self.prevalence}; it must lie in 0..1")
-        if self.size < 64 or self.size % 4:
-            raise BadSettings(f"size is {self.size}; it must be a multiple of 4, at least 64")
 
 
 @dataclass(frozen=True)
@@ -110,66 +62,6 @@ class Cohort:
     subtypes: dict[str, int]
 
 
-@dataclass(frozen=True, eq=False)
-class PhantomPatient:
-    """A study in memory.
-
-    Attributes
-    ----------
-    hu : ndarray of shape (slices, size, size), int16
-    mask : ndarray of shape (slices, size, size), bool
-    labels, subtypes : tuple of str
-        A slice each; several subtypes are joined by ``+``.
-    positions_mm : ndarray of shape (slices,), float64
-    spacing_mm : float
-        Of the pixels.
-    parameters : dict
-        Everything that was drawn.
-    """
-
-    hu: np.ndarray
-    mask: np.ndarray
-    labels: tuple[str, ...]
-    subtypes: tuple[str, ...]
-    positions_mm: np.ndarray
-    spacing_mm: float
-    parameters: dict[str, Any]
-
-
-def generate_patient(
-    seed: int,
-    patient: int,
-    slices: tuple[int, int] = (20, 36),
-    prevalence: float = 0.4,
-    size: int = 512,
-    bleeding: bool | tuple[Bleed, ...] | None = None,
-) -> PhantomPatient:
-    """Make one patient's study as arrays; the same that `write_cohort` writes.
-
-    Parameters
-    ----------
-    seed, patient, slices, prevalence, size, bleeding
-        As for ``Study``.
-
-    Raises
-    ------
-    MissingExtra
-        If nilearn, whose tissue maps give the anatomy, is not installed.
-    """
-    CohortSettings(patients=1, seed=seed, slices=slices, prevalence=prevalence, size=size)
-    study = Study(seed, patient, slices, prevalence, size, bleeding)
-    made = list(study)
-    return PhantomPatient(
-        hu=np.stack([each.hu for each in made]),
-        mask=np.stack([each.mask for each in made]),
-        labels=tuple(each.label for each in made),
-        subtypes=tuple("+".join(each.subtypes) for each in made),
-        positions_mm=np.array([each.position_mm for each in made]),
-        spacing_mm=study.scan.field_mm / size,
-        parameters=study.parameters(),
-    )
-
-
 def write_cohort(
     out: Path,
     patients: int = 60,
@@ -189,7 +81,7 @@ def write_cohort(
     Parameters
     ----------
     out : Path
-        A new or empty folder.
+        A new or empty folder, or one where the same command was stopped.
     patients, seed, format, slices, prevalence, size
         As for `CohortSettings`.
     workers : int, optional
@@ -207,23 +99,18 @@ def write_cohort(
     """
     settings = CohortSettings(patients, seed, format, slices, prevalence, size)
     out = Path(out)
-    finished = _finished(out, settings)
-    if finished is not None:
+    if _is_finished(out, settings):
         logger.info("%s holds this cohort already; nothing to do", out)
-        return finished
+        return _read(out)
     out.mkdir(parents=True, exist_ok=True)
+    _write_record(out, settings, [])
     jobs = _in_order(settings, out, workers or os.cpu_count() or 1)
     results = list(progress(jobs, total=patients, label="phantom patients"))
     rows = tuple(row for result in results for row in result.rows)
     write_contact_sheet(
         out / "contact_sheet.png", [sample for result in results for sample in result.samples]
     )
-    record = {
-        "schema": _SCHEMA,
-        "settings": asdict(settings),
-        "patients": [result.record for result in results],
-    }
-    write_text(out / "cohort.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+    _write_record(out, settings, [result.record for result in results])
     write_text(out / "labels.csv", _as_csv(rows))
     return _summary(out, rows, [result.record for result in results])
 
@@ -249,20 +136,16 @@ def _in_order(settings: CohortSettings, out: Path, workers: int) -> Iterator[_Wr
         pending = iter(numbers)
         running = {
             pool.submit(_write_patient, settings, out, number): number
-            for number in _take(pending, 2 * workers)
+            for number in islice(pending, 2 * workers)
         }
         done: dict[int, _Written] = {}
         for wanted in numbers:
             while wanted not in done:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(future)] = future.result()
-                    for number in _take(pending, 1):
+                    for number in islice(pending, 1):
                         running[pool.submit(_write_patient, settings, out, number)] = number
             yield done.pop(wanted)
-
-
-def _take(numbers: Iterator[int], count: int) -> list[int]:
-    return [number for _, number in zip(range(count), numbers, strict=False)]
 
 
 def _write_patient(settings: CohortSettings, out: Path, number: int) -> _Written:
@@ -294,7 +177,8 @@ def _write_patient(settings: CohortSettings, out: Path, number: int) -> _Written
         )
         samples.append(_sample(study, made, subtype, area))
     record = study.parameters() | {"slices": truths}
-    return _Written(tuple(rows), record, _chosen(samples))
+    every = -(-2 * settings.patients // MOST_SAMPLES)
+    return _Written(tuple(rows), record, _chosen(samples) if number % every == 0 else ())
 
 
 def _sample(study: Study, made: PhantomSlice, subtype: str, area_mm2: float) -> Sample:
@@ -320,16 +204,32 @@ def _as_csv(rows: tuple[LabelRow, ...]) -> str:
     return stream.getvalue()
 
 
-def _finished(out: Path, settings: CohortSettings) -> Cohort | None:
-    """The cohort that `out` holds, if it is complete and of these settings; None if `out` is free."""
+def _write_record(out: Path, settings: CohortSettings, patients: list[dict[str, Any]]) -> None:
+    record = {"schema": _SCHEMA, "settings": asdict(settings), "patients": patients}
+    write_text(out / "cohort.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def _is_finished(out: Path, settings: CohortSettings) -> bool:
+    """Whether `out` holds this cohort, complete; False if it is free, or holds the beginning of this one.
+
+    Raises
+    ------
+    BadDataset
+        If it holds anything else.
+    """
     if not out.exists() or not any(out.iterdir()):
-        return None
-    if (out / "labels.csv").exists() and (out / "cohort.json").exists():
+        return False
+    wanted = json.loads(json.dumps({"schema": _SCHEMA, "settings": asdict(settings)}))
+    if (out / "cohort.json").exists():
         record = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
-        wanted = json.loads(json.dumps({"schema": _SCHEMA, "settings": asdict(settings)}))
         if {key: record.get(key) for key in wanted} == wanted:
-            return _summary(out, _read_rows(out / "labels.csv"), record["patients"])
+            return (out / "labels.csv").exists()
     raise BadDataset(f"{out} is not empty and holds no such cohort; name a new folder, or delete this one")
+
+
+def _read(out: Path) -> Cohort:
+    record = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
+    return _summary(out, _read_rows(out / "labels.csv"), record["patients"])
 
 
 def _read_rows(path: Path) -> tuple[LabelRow, ...]:

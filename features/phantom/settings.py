@@ -1,0 +1,56 @@
+"""What a cohort is made from."""
+
+from dataclasses import dataclass
+
+from features.phantom.writing import FORMATS
+from models.errors import BadSettings
+
+__all__ = ["CohortSettings"]
+
+_MOST_SLICES = 400
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """What a cohort is made from; all of it is in cohort.json.
+
+    Attributes
+    ----------
+    patients : int
+    seed : int
+    format : str
+        ``dicom`` or ``png``.
+    slices : tuple of int
+        Fewest and most slices of a study.
+    prevalence : float
+        Share of patients who bleed, 0..1.
+    size : int
+        Rows and columns of a slice, a multiple of 4.
+
+    Raises
+    ------
+    BadSettings
+        If a value is not allowed.
+    """
+
+    patients: int = 60
+    seed: int = 0
+    format: str = "dicom"
+    slices: tuple[int, int] = (20, 36)
+    prevalence: float = 0.4
+    size: int = 512
+
+    def __post_init__(self) -> None:
+        if self.patients < 1:
+            raise BadSettings(f"a cohort needs at least 1 patient, not {self.patients}")
+        if self.seed < 0:
+            raise BadSettings(f"the seed is {self.seed}; it must not be negative")
+        if self.format not in FORMATS:
+            raise BadSettings(f"format is {self.format!r}; it must be one of {', '.join(FORMATS)}")
+        fewest, most = self.slices
+        if not 1 <= fewest <= most <= _MOST_SLICES:
+            raise BadSettings(f"slices are {fewest}..{most}; write them as 8..40, at most {_MOST_SLICES}")
+        if not 0 <= self.prevalence <= 1:
+            raise BadSettings(f"prevalence is {self.prevalence}; it must lie in 0..1")
+        if self.size < 64 or self.size % 4:
+            raise BadSettings(f"size is {self.size}; it must be a multiple of 4, at least 64")

@@ -41,9 +41,10 @@ class PowerLaw:
     patients_interval: tuple[float, float] | None
     warnings: tuple[str, ...]
 
-    def at(self, patients: np.ndarray) -> np.ndarray:
-        """The curve, in percent."""
-        return 100 + self.b1 * np.asarray(patients, dtype=float) ** self.b2
+    @staticmethod
+    def curve(b1: float, b2: float, patients: np.ndarray) -> np.ndarray:
+        """The score in percent at some numbers of training patients."""
+        return 100 + b1 * np.asarray(patients, dtype=float) ** b2
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
@@ -118,7 +119,7 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         return float(power @ (y - 100) / (power @ power))
 
     def error(b2: float) -> float:
-        return float(np.sum((100 + best_b1(b2) * x**b2 - y) ** 2))
+        return float(np.sum((PowerLaw.curve(best_b1(b2), b2, x) - y) ** 2))
 
     b2 = float(minimize_scalar(error, bounds=(-3.0, 1.0), method="bounded", options={"xatol": 1e-8}).x)
     return best_b1(b2), b2

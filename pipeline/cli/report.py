@@ -1,0 +1,48 @@
+"""``haemo report``: one page to show to others."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.compare import resampling_options
+from pipeline.cli.console import progress, run_option
+
+__all__ = ["report"]
+
+
+@click.command()
+@run_option
+@click.option(
+    "--anonymise",
+    is_flag=True,
+    help="Number slices and patients instead of naming them, and leave out paths.",
+)
+@click.option(
+    "--prevalence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Also give PPV and NPV at this share of positives in compare.json.",
+)
+@resampling_options
+def report(
+    run_path: Path, anonymise: bool, prevalence: float | None, resamples: int, seed: int, level: float
+) -> None:
+    """Write RUN/report.html: everything RUN has to show, in one file that needs no other.
+
+    Also writes every figure as PNG and SVG to RUN/figures/, MODEL_CARD.md and CLAIM.md. Run haemo leakage
+    and haemo learning-curve first to have their sections.
+    """
+    from pipeline.intervals import Resampling
+    from pipeline.report import write_report
+    from pipeline.run import RunDirectory
+
+    written = write_report(
+        RunDirectory(run_path),
+        anonymous=anonymise,
+        prevalence=prevalence,
+        resampling=Resampling(resamples, seed, level),
+        progress=progress,
+    )
+    click.echo(written.claim)
+    click.echo(
+        f"written: {written.page}, {written.card.name}, {written.checklist.name}, {written.figures.name}/"
+    )

@@ -1,0 +1,100 @@
+"""The report of a run: one HTML page, its figures as files, a model card and a CLAIM table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.atomic import write_text
+from models.progress import Progress, silent
+from pipeline.intervals import Resampling
+from pipeline.run import RunDirectory
+
+__all__ = ["Report", "write_report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the parts of a report lie.
+
+    Attributes
+    ----------
+    page : Path
+        report.html: needs no other file.
+    card, checklist : Path
+        MODEL_CARD.md and CLAIM.md.
+    figures : Path
+        Folder with every figure as PNG, and as SVG where it is drawn.
+    claim : str
+        The claim in one sentence.
+    """
+
+    page: Path
+    card: Path
+    checklist: Path
+    figures: Path
+    claim: str
+
+
+def write_report(
+    run: RunDirectory,
+    *,
+    anonymous: bool = False,
+    prevalence: float | None = None,
+    resampling: Resampling | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Write the report of everything that a run has by now.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        With at least one trained model.
+    anonymous : bool
+        Number slices and patients instead of naming them, and leave out paths.
+    prevalence : float, optional
+        Also give PPV and NPV at this share of positives in compare.json.
+    resampling : Resampling, optional
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If the run has no manifest or no trained model.
+    """
+    from pipeline.report import background, documents, sections
+    from pipeline.report.evidence import gather
+    from pipeline.report.page import page, paragraph
+
+    resampling = resampling or Resampling()
+    evidence = gather(run, anonymous, prevalence, resampling, progress)
+    folder = run.path / "figures"
+    folder.mkdir(exist_ok=True)
+    made = [
+        lambda: sections.results_section(evidence, resampling),
+        lambda: sections.published_section(evidence),
+        lambda: sections.curves_section(evidence, folder, resampling),
+        lambda: sections.operating_section(evidence, resampling),
+        lambda: background.leakage_section(evidence, folder),
+        lambda: background.learning_section(evidence, folder),
+        lambda: background.training_section(evidence, folder),
+        lambda: background.explanation_section(evidence),
+        lambda: background.errors_section(evidence, folder),
+        background.limits_section,
+        lambda: background.run_section(evidence),
+    ]
+    found = [make() for make in progress(made, total=len(made), label="sections of the report")]
+    sentence = sections.claim(evidence)
+    name = "a run" if anonymous else run.path.resolve().name
+    versions = evidence.record.get("haemo", {})
+    subtitle = f"Brain haemorrhage on head-CT slices. Written by haemo {versions.get('haemo', '')}."
+    lead = [paragraph(sentence, "claim"), *sections.warnings_of(evidence)]
+    result = Report(
+        page=run.path / "report.html",
+        card=run.path / "MODEL_CARD.md",
+        checklist=run.path / "CLAIM.md",
+        figures=folder,
+        claim=sentence,
+    )
+    write_text(result.card, documents.model_card(evidence))
+    write_text(result.checklist, documents.claim_checklist(evidence))
+    write_text(result.page, page(f"Report of {name}", subtitle, lead, [part for part in found if part]))
+    return result

@@ -1,0 +1,350 @@
+"""The sections of the report about what stands behind the results: search, leakage, errors, limits, run."""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from features.preprocess import Preprocessing
+from pipeline.report.drawing import Drawing
+from pipeline.report.evidence import Evidence, Names
+from pipeline.report.page import Section, draw, figures, paragraph, table
+from pipeline.report.sections import LEAKY, METRIC_NAMES
+from pipeline.report.study_figures import (
+    error_montage,
+    grid_figure,
+    history_figure,
+    leakage_figure,
+    learning_curve_figure,
+)
+
+__all__ = [
+    "INTENDED_USE",
+    "LIMITS",
+    "errors_section",
+    "explanation_section",
+    "leakage_section",
+    "learning_section",
+    "limits_section",
+    "preprocessing_of",
+    "run_section",
+    "training_section",
+]
+
+INTENDED_USE = (
+    "Research and teaching: to compare features, classifiers and protocols on head-CT slices. Not a medical "
+    "device. It must not decide, or help to decide, on the care of a patient."
+)
+LIMITS = (
+    "One data set: nothing here shows how the model does at another hospital, on another scanner or with "
+    "another reconstruction kernel.",
+    "Slices are judged one by one and made small: thin subdural and small subarachnoid bleeds may be lost "
+    "before the network sees them.",
+    "Labels are taken as they are; a model can be no better than they are, and its errors may be theirs.",
+    "Intervals are for new patients like these. They know nothing of other populations, and say too little "
+    "where there are few patients.",
+    "No figure by sex, age or scanner is given, because the data set as indexed does not hold them.",
+)
+
+_ITEMS_SHOWN = 20
+
+
+def training_section(evidence: Evidence, folder: Path) -> Section | None:
+    """What was searched and how the networks learned."""
+    drawings: list[Drawing | None] = []
+    rows = []
+    for name, settings in evidence.settings.items():
+        home = evidence.run.model_path(name)
+        metric = METRIC_NAMES.get(settings.get("metric", ""), settings.get("metric", "score"))
+        if (home / "grid.csv").exists():
+            drawings.append(grid_figure(name, home / "grid.csv", metric, folder))
+        if (home / "history.csv").exists():
+            drawings.append(history_figure(name, home / "history.csv", folder))
+        if "parameters" in settings:
+            chosen = ", ".join(f"{key} = {value:g}" for key, value in settings["parameters"].items())
+            search = settings.get("search", {})
+            score = f"{search['mean']:.3f} (sd {search['sd']:.3f})" if "mean" in search else "–"
+            kind = settings.get("kernel") or ("linear" if name == "svm" else "–")
+            rows.append([escape(name), escape(kind), escape(chosen), score, escape(metric)])
+    parts = []
+    if rows:
+        columns = ["head", "kernel", "chosen settings", "cross-validated", "metric"]
+        parts.append(
+            table(columns, rows, "Settings, chosen by cross-validation over whole training patients")
+        )
+    parts.append(figures(*drawings))
+    return Section("training", "How the models were made", parts) if rows or any(drawings) else None
+
+
+def leakage_section(evidence: Evidence, folder: Path) -> Section:
+    """Protocols, controls and findings; or how to get them."""
+    leakage = evidence.leakage
+    if leakage is None:
+        return Section(
+            "leakage",
+            "Leakage",
+            [f"<p>Not measured yet: <code>haemo leakage --run {_run(evidence)}</code></p>"],
+        )
+    rows = []
+    shuffled = {entry["protocol"]: entry for entry in leakage["shuffled"]}
+    for entry in leakage["protocols"]:
+        name = escape(entry["protocol"]) + (f" {LEAKY}" if entry["leaky"] else "")
+        if "absent" in entry:
+            rows.append([name, escape(entry["meaning"]), f"absent: {escape(entry['absent'])}", *["–"] * 4])
+            continue
+        control = shuffled.get(entry["protocol"], {}).get("figures", {})
+        rows.append(
+            [
+                name,
+                escape(entry["meaning"]),
+                _spread(entry["figures"]["roc_auc"]),
+                _spread(entry.get("inflation", {}).get("roc_auc"), "+"),
+                _spread(entry["figures"]["accuracy"]),
+                _spread(entry.get("inflation", {}).get("accuracy"), "+"),
+                _spread(control.get("roc_auc")),
+            ]
+        )
+    columns = ["protocol", "what it does", "ROC AUC", "inflation", "accuracy", "inflation"]
+    columns.append("ROC AUC, labels shuffled")
+    parts = [
+        paragraph(
+            f"The same features and the same linear SVM (C = {leakage['head']['C']:g}), split in each of the "
+            f"published ways, {leakage['repeats']} draws each. Inflation is the difference to whole "
+            "patients, with its interval by bootstrap over patients. With labels shuffled between patients "
+            "nothing can be learned of the disease: what stays above 0.5 is the split's doing."
+        ),
+        draw(leakage_figure(leakage, folder)),
+        table(columns, rows),
+        _shortcut_table(leakage),
+        "<h3>Findings</h3>",
+        _finding_list(leakage, evidence.names),
+    ]
+    parts += [paragraph(f"Not made: {name} ({reason}).", "sub") for name, reason in leakage["absent"].items()]
+    return Section("leakage", "Leakage", parts)
+
+
+def _shortcut_table(leakage: Mapping[str, Any]) -> str:
+    rows = []
+    for entry in leakage["shortcuts"]:
+        whole, mixed = entry["patient"], entry["slice"]
+        rows.append(
+            [
+                escape(entry["name"]),
+                *(
+                    _spread({"mean": whole[m], **whole["intervals"].get(m, {})})
+                    if m in whole
+                    else "undefined"
+                    for m in ("roc_auc", "accuracy")
+                ),
+                f"{mixed['accuracy']:.3f}" if "accuracy" in mixed else "–",
+            ]
+        )
+    if not rows:
+        return ""
+    return "<h3>What the file alone tells</h3>" + table(
+        ["without the brain", "ROC AUC", "accuracy", "accuracy, slices mixed (LEAKY)"],
+        rows,
+        "A random forest, cross-validated over whole patients. A model of the brain has to beat this.",
+    )
+
+
+def _finding_list(leakage: Mapping[str, Any], names: Names) -> str:
+    parts = []
+    for finding in leakage["findings"]:
+        word = finding["verdict"]
+        mark = f'<span class="leaky">{word}</span>' if word != "fine" else word
+        text = f"<b>{escape(finding['name'])}</b> ({mark}): {escape(finding['found'])}."
+        text += f" {escape(finding['meaning'])}"
+        if finding["action"]:
+            text += f" <i>{escape(finding['action'])}</i>"
+        if finding["items"] and word != "fine":
+            rows = [[escape(value) for value in _item(item, names).values()] for item in finding["items"]]
+            heads = list(_item(finding["items"][0], names))
+            more = len(rows) - _ITEMS_SHOWN
+            note = f"<p class=sub>and {more} more in leakage.json</p>" if more > 0 else ""
+            text += f"<details><summary>which</summary>{table(heads, rows[:_ITEMS_SHOWN])}{note}</details>"
+        parts.append(f"<li>{text}</li>")
+    return f"<ul>{''.join(parts)}</ul>"
+
+
+def _item(item: Mapping[str, Any], names: Names) -> dict[str, str]:
+    """One case of a finding, with the names that the reader may see."""
+    shown = {}
+    for key, value in item.items():
+        if key == "content":
+            continue
+        words = key.replace("_", " ")
+        if key in ("train", "test", "slice"):
+            shown[words] = names.slice(value)
+        elif key == "slices":
+            shown[words] = ", ".join(names.slice(name) for name in value)
+        elif key in ("patient", "train_patient", "test_patient"):
+            shown[words] = names.patient(value)
+        elif key == "study":
+            shown[words] = names.path(value)
+        elif isinstance(value, float):
+            shown[words] = f"{value:.3f}"
+        else:
+            shown[words] = ", ".join(value) if isinstance(value, list) else str(value)
+    return shown
+
+
+def _spread(entry: Mapping[str, Any] | None, sign: str = "") -> str:
+    if entry is None or "mean" not in entry:
+        return "–"
+    text = f"{entry['mean']:{sign}.3f}"
+    if "low" not in entry:
+        return text
+    return f"{text} <small>{entry['low']:{sign}.3f} to {entry['high']:{sign}.3f}</small>"
+
+
+def learning_section(evidence: Evidence, folder: Path) -> Section:
+    """How the score grows with patients; or how to get it."""
+    curve = evidence.learning_curve
+    if curve is None:
+        command = f"<code>haemo learning-curve --run {_run(evidence)}</code>"
+        return Section("patients", "More patients", [f"<p>Not measured yet: {command}</p>"])
+    lines = []
+    for name in ("roc_auc", "accuracy"):
+        fit = curve["fits"][name]
+        words = METRIC_NAMES.get(name, name)
+        text = f"{words} in % = 100 {fit['b1']:+.3g} · patients^{fit['b2']:.3f}"
+        if fit["patients"] is not None:
+            low, high = ("∞" if end is None else f"{end:,.0f}" for end in fit["patients_interval"])
+            text += (
+                f"; {fit['wanted']:g} % at about {fit['patients']:,.0f} training patients ({low} to {high})"
+            )
+        doubts = "".join(f'<br><span class="leaky">not earned:</span> {escape(d)}' for d in fit["warnings"])
+        lines.append(f"<li>{escape(text)}.{doubts}</li>")
+    return Section(
+        "patients",
+        "More patients",
+        [draw(learning_curve_figure(curve, folder)), f"<ul>{''.join(lines)}</ul>"],
+    )
+
+
+def explanation_section(evidence: Evidence) -> Section | None:
+    """Scores of explanations, where they were measured."""
+    if evidence.explanation is None:
+        return None
+    rows = [[escape(name), escape(value)] for name, value in _flat(evidence.explanation)]
+    return Section(
+        "explanations",
+        "Where the evidence lies",
+        [
+            table(
+                ["what", "value"],
+                rows,
+                "Explanations scored against masks or by deletion (haemo explain --score)",
+            )
+        ],
+    )
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [
+            pair for key, own in value.items() for pair in _flat(own, f"{name} / {key}" if name else str(key))
+        ]
+    if isinstance(value, list):
+        return [pair for place, own in enumerate(value) for pair in _flat(own, f"{name} {place + 1}")]
+    return [(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))]
+
+
+def errors_section(evidence: Evidence, folder: Path) -> Section:
+    """The most confident errors of the chosen model, as pictures."""
+    names = evidence.names
+    drawing = error_montage(
+        evidence.answers[evidence.chosen],
+        {row.slice_id: row.path for row in evidence.manifest},
+        {row.slice_id: names.slice(row.slice_id) for row in evidence.manifest},
+        preprocessing_of(evidence),
+        folder,
+    )
+    if drawing is None:
+        return Section("errors", "Most confident errors", [paragraph("None, or no file of one can be read.")])
+    return Section(
+        "errors",
+        "Most confident errors",
+        [
+            draw(drawing),
+            paragraph(
+                f"Test slices that {evidence.chosen} gets wrong, as the network sees them. Text that is "
+                "burned into a picture is shown with it.",
+                "sub",
+            ),
+        ],
+    )
+
+
+def preprocessing_of(evidence: Evidence) -> Preprocessing:
+    """The window that the features were made with, or the default."""
+    facts = evidence.fingerprint.get("preprocessing", {})
+    wanted = {name: facts[name] for name in ("window_width_hu", "window_centre_hu") if name in facts}
+    return Preprocessing(**wanted)
+
+
+def limits_section() -> Section:
+    """Intended use and limits."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in LIMITS)
+    return Section("limits", "Intended use and limits", [paragraph(INTENDED_USE), f"<ul>{items}</ul>"])
+
+
+def run_section(evidence: Evidence) -> Section:
+    """Data, split, features, versions and commands."""
+    parts = [_data_table(evidence)]
+    fingerprint = evidence.fingerprint
+    if fingerprint:
+        rows = [
+            [escape(name), f"<code>{escape(_words(value))}</code>"] for name, value in fingerprint.items()
+        ]
+        parts.append(table(["features", ""], rows, "How the embeddings were made (fingerprint)"))
+    versions = evidence.record.get("haemo", {})
+    if versions:
+        parts.append(table(["software", "version"], [[escape(k), escape(v)] for k, v in versions.items()]))
+    rows = [
+        [
+            escape(step),
+            escape(facts.get("finished", "")),
+            f"{facts['seconds']:.1f} s" if "seconds" in facts else "–",
+            escape(str(facts.get("seed", "–"))),
+            f"<code>{escape(evidence.names.path(_command(facts.get('command', []))))}</code>",
+        ]
+        for step, facts in sorted(
+            evidence.record.get("steps", {}).items(), key=lambda entry: entry[1].get("finished", "")
+        )
+    ]
+    if rows:
+        parts.append(table(["step", "finished (UTC)", "took", "seed", "command"], rows))
+    return Section("run", "What was run", parts)
+
+
+def _command(words: list[str]) -> str:
+    return " ".join(["haemo", *words[1:]])
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _data_table(evidence: Evidence) -> str:
+    rows = evidence.manifest.labelled.rows
+    split = evidence.split
+    sides = split.parts(rows) if split else ["all"] * len(rows)
+    classes = evidence.figures["classes"]
+    lines = []
+    for side in [name for name in ("train", "test", "all") if name in set(sides)]:
+        own = [row for row, where in zip(rows, sides, strict=True) if where == side]
+        counts = [str(sum(row.label == name for row in own)) for name in classes]
+        lines.append([side, str(len(own)), *counts, str(len({row.patient for row in own}))])
+    caption = "Labelled slices"
+    if split:
+        drawn = "published with the data" if split.published else f"drawn with seed {split.seed}"
+        caption += f"; split {drawn}, protocol {split.protocol.value}{' (LEAKY)' if split.leaky else ''}, "
+        caption += f"{split.n_folds} folds, sha256 {split.hash[:12]}"
+    return table(["part", "slices", *classes, "patients"], lines, caption)
+
+
+def _run(evidence: Evidence) -> str:
+    return escape(evidence.names.path(str(evidence.run)))

@@ -1,0 +1,211 @@
+"""MODEL_CARD.md and CLAIM.md: what the run can say of itself, in the forms that readers ask for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.report.background import INTENDED_USE, LIMITS
+from pipeline.report.evidence import Evidence
+from pipeline.report.sections import METRIC_NAMES, claim
+from pipeline.tallies import METRICS
+
+__all__ = ["claim_checklist", "model_card"]
+
+
+def model_card(evidence: Evidence) -> str:
+    """A model card of the chosen model, as Markdown (Mitchell et al. 2019, FAT* '19, p. 220)."""
+    figures = evidence.figures
+    settings = evidence.settings.get(evidence.chosen, {})
+    fingerprint = evidence.fingerprint
+    details = [
+        ("model", evidence.chosen),
+        ("settings", _joined(settings.get("parameters", {})) or "see settings.json"),
+        ("class weight", settings.get("class_weight", "")),
+        ("calibration", settings.get("calibration", "")),
+        ("threshold", str(settings.get("threshold", ""))),
+        (
+            "features",
+            _joined({k: fingerprint[k] for k in ("network", "layer", "precision") if k in fingerprint}),
+        ),
+        ("weights, sha256", str(fingerprint.get("weights", ""))),
+        ("software", _joined(evidence.record.get("haemo", {}))),
+    ]
+    split = evidence.split
+    data = [
+        f"- {len(evidence.manifest.labelled)} labelled slices of "
+        f"{len({row.patient for row in evidence.manifest.labelled})} patients; classes "
+        f"{', '.join(figures['classes'])}"
+        + (f" (positive: {figures['positive']})" if figures["positive"] else ""),
+        "- Patients: "
+        + ("known" if evidence.manifest.patients_known else "not known; each slice stands for one"),
+    ]
+    if split:
+        data.append(
+            f"- Split by {split.unit}, protocol {split.protocol.value}{' (LEAKY)' if split.leaky else ''}, "
+            f"seed {split.seed}; tested on {figures['slices']} slices of {figures['patients']} patients"
+        )
+    rows = [
+        [METRIC_NAMES.get(name, name.replace("_", " ")), *_value(figures, name)]
+        for name in METRICS
+        if name in figures
+    ]
+    undefined = [f"- {name}: undefined, {reason}" for name, reason in figures["undefined"].items()]
+    return "\n".join(
+        [
+            f"# Model card: {evidence.chosen}",
+            "",
+            claim(evidence),
+            "",
+            "## Model",
+            *[f"- {name}: {value}" for name, value in details if value],
+            "",
+            "## Intended use",
+            INTENDED_USE,
+            "",
+            "## Data",
+            *data,
+            "",
+            "## Results on the test slices",
+            *_markdown(["figure", "value", f"{figures['resampling']['level']:.0%} interval", "method"], rows),
+            *undefined,
+            "",
+            "## Limits",
+            *[f"- {text}" for text in LIMITS],
+            "",
+        ]
+    )
+
+
+def claim_checklist(evidence: Evidence) -> str:
+    """The items of the CLAIM checklist that a run can answer, as Markdown.
+
+    Items are those of Mongan, Moy and Kahn 2020, Radiology: Artificial Intelligence 2(2):e200029. What only
+    the authors of a study can answer is left to them, and said so.
+    """
+    figures = evidence.figures
+    split = evidence.split
+    steps = evidence.record.get("steps", {})
+    index, fingerprint = steps.get("index", {}), evidence.fingerprint
+    preprocessing = fingerprint.get("preprocessing", {})
+    window = (
+        f"window {preprocessing['window_width_hu']:g}/{preprocessing['window_centre_hu']:g} HU, "
+        f"resized to {preprocessing['size']} x {preprocessing['size']}"
+        if preprocessing
+        else "not recorded"
+    )
+    sides = split.parts(evidence.manifest.labelled.rows).tolist() if split else []
+    partition = (
+        f"{sides.count('train')} training and {sides.count('test')} test slices, by {split.unit}, "
+        f"stratified, seed {split.seed}, sha256 {split.hash[:12]}"
+        if split
+        else "no split is kept with the run"
+    )
+    models = ", ".join(evidence.comparison.models)
+    absent = "for the authors"
+    leakage = evidence.leakage
+    rows = [
+        ["5", "Prospective or retrospective", "retrospective, on an existing data set"],
+        [
+            "7",
+            "Data sources",
+            f"layout {index.get('layout', 'unknown')}, indexed {index.get('finished', '')}",
+        ],
+        ["8", "Eligibility criteria", absent],
+        ["9", "Preprocessing", window],
+        ["10", "Selection of subsets", _unusable(evidence)],
+        ["11", "Definition of data elements", f"classes {', '.join(figures['classes'])}, one label a slice"],
+        ["12", "De-identification", absent],
+        ["13", "Missing data", "slices without a label or unreadable are left out and named in failures.csv"],
+        ["14", "Reference standard", absent],
+        ["19", "Intended sample size", _sample_size(evidence)],
+        ["20", "Partitions", partition],
+        ["21", "Level at which partitions are disjoint", _disjoint(evidence)],
+        [
+            "22",
+            "Model",
+            f"{models}; features {_joined(fingerprint, ('network', 'layer', 'precision')) or 'none'}",
+        ],
+        ["23", "Software", _joined(evidence.record.get("haemo", {}))],
+        ["24", "Initialisation", f"weights sha256 {str(fingerprint.get('weights', 'not recorded'))[:12]}"],
+        ["25", "Training approach", "settings.json and grid.csv of each model"],
+        ["26", "Selection of the final model", evidence.why_chosen],
+        ["27", "Ensembling", "none"],
+        ["28", "Metrics", ", ".join(METRIC_NAMES.get(name, name.replace("_", " ")) for name in METRICS)],
+        ["29", "Measures of uncertainty", _uncertainty(figures)],
+        [
+            "30",
+            "Robustness",
+            "leakage.json: protocols, shuffled labels, shortcuts" if leakage else "not measured",
+        ],
+        ["31", "Explainability", "explain/score.json" if evidence.explanation else "not measured"],
+        ["32", "Validation on external data", "none in this run"],
+        ["33", "Flow of cases", partition],
+        ["34", "Demographics", "not in the data set as indexed"],
+        ["35", "Performance", claim(evidence)],
+        ["36", "Estimates with intervals", "compare.json and report.html"],
+        ["37", "Failure analysis", "report.html, most confident errors"],
+        ["38", "Limitations", "report.html, intended use and limits"],
+    ]
+    return "\n".join(
+        [
+            "# CLAIM checklist",
+            "",
+            "Items that this run can answer. Those that are not listed are for the authors of a study.",
+            "",
+            *_markdown(["item", "asks for", "answer"], rows),
+            "",
+        ]
+    )
+
+
+def _value(figures: dict[str, Any], name: str) -> list[str]:
+    interval = figures["intervals"].get(name)
+    if interval is None:
+        return [f"{figures[name]:.3f}", "–", figures["no_interval"].get(name, "")]
+    return [f"{figures[name]:.3f}", f"{interval['low']:.3f} to {interval['high']:.3f}", interval["method"]]
+
+
+def _unusable(evidence: Evidence) -> str:
+    unlabelled = len(evidence.manifest) - len(evidence.manifest.labelled)
+    failed = evidence.record.get("steps", {}).get("index", {}).get("failed", 0)
+    return f"all labelled slices; {unlabelled} without a label, {failed} files that could not be indexed"
+
+
+def _sample_size(evidence: Evidence) -> str:
+    curve = evidence.learning_curve
+    if curve is None:
+        return "no calculation; haemo learning-curve gives one"
+    fit = curve["fits"]["roc_auc"]
+    if fit["patients"] is None:
+        return "the learning curve does not reach the wanted score"
+    doubt = " (not earned: " + "; ".join(fit["warnings"]) + ")" if fit["warnings"] else ""
+    return f"a ROC AUC of {fit['wanted']:g} % needs about {fit['patients']:,.0f} training patients{doubt}"
+
+
+def _disjoint(evidence: Evidence) -> str:
+    if evidence.split is None:
+        return "not known"
+    if evidence.split.leaky:
+        return "LEAKY: patients stand on both sides"
+    if not evidence.manifest.patients_known:
+        return "slice: no patient ids are known"
+    return "patient"
+
+
+def _uncertainty(figures: dict[str, Any]) -> str:
+    drawn = figures["resampling"]
+    return (
+        f"{drawn['level']:.0%} intervals, {drawn['resamples']} bootstrap samples of patients, "
+        f"seed {drawn['seed']}; Wilson intervals for proportions where each patient has one slice"
+    )
+
+
+def _joined(facts: dict[str, Any], keys: Sequence[str] | None = None) -> str:
+    chosen = facts if keys is None else {key: facts[key] for key in keys if key in facts}
+    return ", ".join(f"{key} {value}" for key, value in chosen.items())
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(columns), line(["---"] * len(columns)), *(line(row) for row in rows)]

@@ -1,0 +1,318 @@
+"""The sections of the report about results: claim, table, published figures, curves, operating points."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.aggregation import Aggregation, aggregate
+from pipeline.intervals import Resampling, assess
+from pipeline.metrics import METRICS, at_prevalence
+from pipeline.report.answer_figures import (
+    calibration_figure,
+    confusion_figure,
+    precision_recall_figure,
+    roc_figure,
+    score_figure,
+)
+from pipeline.report.evidence import Evidence
+from pipeline.report.page import Section, draw, figures, paragraph, table
+from pipeline.report.published import PUBLISHED
+
+__all__ = [
+    "METRIC_NAMES",
+    "cell",
+    "claim",
+    "curves_section",
+    "operating_section",
+    "published_section",
+    "results_section",
+    "warnings_of",
+]
+
+METRIC_NAMES = {
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "mcc": "MCC",
+    "roc_auc": "ROC AUC",
+    "mse": "MSE",
+    "brier": "Brier score",
+}
+"""Names of metrics that are not simply their key with spaces."""
+
+LEAKY = '<span class="leaky">LEAKY</span>'
+
+_PREVALENCES = (0.01, 0.05, 0.1, 0.2, 0.4)
+_SENSITIVITIES = (0.9, 0.95, 0.99)
+_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def cell(figures_: Mapping[str, Any], metric: str) -> str:
+    """One figure with its interval, as HTML."""
+    if metric not in figures_:
+        reason = figures_.get("undefined", {}).get(metric, "")
+        return f'<span title="{escape(reason)}">undefined</span>'
+    interval = figures_.get("intervals", {}).get(metric)
+    text = f"{figures_[metric]:.3f}"
+    return text if interval is None else f"{text} <small>{interval['low']:.3f}–{interval['high']:.3f}</small>"
+
+
+def claim(evidence: Evidence) -> str:
+    """The claim in one sentence, as plain text."""
+    f = evidence.figures
+    what = (
+        f"{f['positive']} from {f['classes'][0]}"
+        if f["positive"]
+        else f"the classes {', '.join(f['classes'])}"
+    )
+    shown = "roc_auc" if "roc_auc" in f else "accuracy"
+    parts = [_with_interval(f, name) for name in dict.fromkeys((shown, "accuracy"))]
+    if f["positive"]:
+        parts += [_with_interval(f, name) for name in ("sensitivity", "specificity") if name in f]
+    leaky = "LEAKY: " if evidence.comparison.leaky else ""
+    whole = (
+        "patients also seen in training" if evidence.comparison.leaky else "patients it was not trained on"
+    )
+    return (
+        f"{leaky}On {f['slices']} slices of {f['patients']} {whole}, {evidence.chosen} tells {what} with "
+        f"{', '.join(parts)} ({evidence.why_chosen})."
+    )
+
+
+def _with_interval(f: Mapping[str, Any], name: str) -> str:
+    words = METRIC_NAMES.get(name, name.replace("_", " "))
+    if words == "ROC AUC" and not f["positive"]:
+        words = "a mean ROC AUC"
+    interval = f["intervals"].get(name)
+    level = f"{f['resampling']['level']:.0%}"
+    if interval is None:
+        return f"{words} {f[name]:.3f}"
+    return f"{words} {f[name]:.3f} ({level} interval {interval['low']:.3f} to {interval['high']:.3f})"
+
+
+def warnings_of(evidence: Evidence) -> list[str]:
+    """What must be read before any figure, as HTML."""
+    found = [note for note in evidence.comparison.notes if "LEAKY" in note]
+    if not evidence.manifest.patients_known:
+        found.append(
+            "No patient ids are known: each slice stands as its own patient. Slices of one person may be on "
+            "both sides of the split, and every figure here may be too good."
+        )
+    if evidence.leakage:
+        found += [
+            f"{finding['name']}: {finding['found']}. {finding['meaning']}"
+            for finding in evidence.leakage["findings"]
+            if finding["verdict"] == "LEAK" and finding["name"] != "patients"
+        ]
+    return [paragraph(text, "warn") for text in found]
+
+
+def results_section(evidence: Evidence, resampling: Resampling) -> Section:
+    """Every model's figures, by slice and by patient, and what may be said of differences."""
+    models = evidence.comparison.models
+    first = evidence.figures
+    average = (
+        "" if first["positive"] else " Figures are plain means over classes where they are of one class."
+    )
+    rows = [
+        [escape(METRIC_NAMES.get(m, m.replace("_", " "))), *(cell(f, m) for f in models.values())]
+        for m in METRICS
+    ]
+    parts = [
+        table(
+            ["", *models],
+            rows,
+            f"Test slices: {first['slices']} of {first['patients']} patients; small print: "
+            f"{resampling.level:.0%} intervals by bootstrap over patients.",
+        ),
+        paragraph(
+            "MSE is the mean squared error of the probability; for two classes it is the Brier score. "
+            f"Calibration error: {first['calibration_bins']} bins of equal width; its bootstrap interval "
+            f"leans upwards.{average}",
+            "sub",
+        ),
+    ]
+    if evidence.comparison.pairs:
+        items = "".join(f"<li>{escape(pair['sentence'])}</li>" for pair in evidence.comparison.pairs)
+        parts += ["<h3>Can they be told apart?</h3>", f"<ul>{items}</ul>", _pair_table(evidence)]
+    parts += [paragraph(note, "sub") for note in evidence.comparison.notes]
+    parts += _per_class(evidence)
+    parts += _by_unit(evidence, resampling)
+    return Section("results", "Results", parts)
+
+
+def _pair_table(evidence: Evidence) -> str:
+    rows = []
+    for pair in evidence.comparison.pairs:
+        tests = pair["tests"]
+
+        def p(test: str, kind: str, tests: Mapping[str, Any] = tests) -> str:
+            return f"{tests[test][kind]:.3g}" if test in tests else "–"
+
+        difference = pair["differences"].get("roc_auc", {})
+        text = "–"
+        if "low" in difference:
+            ends = f"{difference['low']:+.3f} to {difference['high']:+.3f}"
+            text = f"{difference['difference']:+.3f} <small>{ends}</small>"
+        rows.append(
+            [
+                f"{escape(pair['first'])} – {escape(pair['second'])}",
+                f"{pair['agreement']:.1%}",
+                f"{pair['only_first_right']} / {pair['only_second_right']}",
+                p("mcnemar", "p"),
+                p("patient_sign", "p_holm"),
+                text,
+                p("delong", "p"),
+                p("delong_patients", "p_holm"),
+            ]
+        )
+    columns = ["pair", "same answer", "only one right", "McNemar p", "by patient*"]
+    columns += ["ROC AUC difference", "DeLong p", "by patient*"]
+    return table(columns, rows, "* patients kept whole, corrected for the number of tests (Holm)")
+
+
+def _per_class(evidence: Evidence) -> list[str]:
+    columns = ("ppv", "sensitivity", "specificity", "npv", "f1")
+    rows = [
+        [escape(name), *(cell(entry, metric) for metric in columns), str(entry["slices"])]
+        for name, entry in evidence.figures["per_class"].items()
+    ]
+    head = ["class", *(METRIC_NAMES.get(name, name) for name in columns), "slices"]
+    return [f"<h3>Classification report of {escape(evidence.chosen)}</h3>", table(head, rows)]
+
+
+def _by_unit(evidence: Evidence, resampling: Resampling) -> list[str]:
+    if evidence.figures["positive"] is None:
+        return []
+    p = evidence.answers[evidence.chosen]
+    columns = ("roc_auc", "sensitivity", "specificity", "ppv", "npv", "mse")
+    rows = []
+    for by in ("study", "patient"):
+        if by == "patient" and len(set(zip(p.patient, p.study, strict=True))) == len(set(p.patient)):
+            continue  # one study each: the same rows again
+        for how in Aggregation:
+            found = assess(aggregate(p, by, how), resampling=resampling)
+            name = f"{by}, {how.value}"
+            rows.append([name, str(found["slices"]), *(cell(found, metric) for metric in columns)])
+    head = ["unit", "units", *(METRIC_NAMES.get(name, name) for name in columns)]
+    return [
+        f"<h3>{escape(evidence.chosen)} by study and patient</h3>",
+        table(head, rows),
+        paragraph(
+            "A unit is positive if any of its slices is. max: its highest slice decides; mean-top: the mean "
+            "of its three highest; noisy-or: slices as independent witnesses.",
+            "sub",
+        ),
+    ]
+
+
+def published_section(evidence: Evidence) -> Section:
+    """The published figures, the same models here, and the published protocol repeated here."""
+    protocols = {}
+    if evidence.leakage:
+        protocols = {
+            entry["protocol"]: entry for entry in evidence.leakage["protocols"] if "figures" in entry
+        }
+    rows = []
+    for result in PUBLISHED:
+        own = evidence.comparison.models.get(result.model)
+        repeated = "–"
+        if result.model == "svm" and result.protocol in protocols:
+            value = protocols[result.protocol]["figures"]["accuracy"]
+            repeated = f"{value['mean']:.3f} {LEAKY}"
+            if "low" in value:
+                repeated += f" <small>{value['low']:.3f}–{value['high']:.3f}</small>"
+        rows.append(
+            [
+                f"{escape(result.system)}<br><small>haemo {escape(result.model)}</small>",
+                f"{escape(result.accuracy)} {LEAKY}",
+                escape(result.mse) or "–",
+                f"{escape(result.setting)}<br><small>{escape(result.source)}</small>",
+                cell(own, "accuracy") if own else "not trained in this run",
+                cell(own, "mse") if own else "–",
+                repeated,
+            ]
+        )
+    columns = ["system", "published accuracy", "MSE", "published on", "accuracy here", "MSE here"]
+    columns.append("its protocol, here")
+    side = "with patients on both sides" if evidence.comparison.leaky else "patients kept whole"
+    return Section(
+        "published",
+        "Beside the published figures",
+        [
+            table(columns, rows),
+            paragraph(
+                f"The figures here are from other slices, {side}. The last column repeats the published "
+                "protocol with these slices and the same features and linear SVM (haemo leakage): what is "
+                "gained there against the honest split is the protocol's doing.",
+                "sub",
+            ),
+        ],
+    )
+
+
+def curves_section(evidence: Evidence, folder: Path, resampling: Resampling) -> Section:
+    """ROC, precision-recall, calibration, confusion matrices and score histograms."""
+    models = evidence.comparison.models
+    parts = []
+    if evidence.figures["positive"] and "roc_auc" in evidence.figures:
+        answers = evidence.answers
+        parts.append(
+            figures(
+                roc_figure(answers, models, folder, resampling),
+                precision_recall_figure(answers, models, folder, resampling),
+                calibration_figure(answers, models, folder),
+            )
+        )
+        parts += [draw(confusion_figure(models, folder)), draw(score_figure(answers, folder))]
+    else:
+        parts += [
+            draw(confusion_figure(models, folder)),
+            paragraph(
+                "ROC, precision-recall and calibration curves are drawn for two classes, both tested.", "sub"
+            ),
+        ]
+    return Section("curves", "Curves", parts)
+
+
+def operating_section(evidence: Evidence, resampling: Resampling) -> Section | None:
+    """What the chosen model does at several thresholds, and what a positive means at several prevalences."""
+    if evidence.figures["positive"] is None:
+        return None
+    p = evidence.answers[evidence.chosen]
+    thresholds = [(f"{value:.2f}", value) for value in _THRESHOLDS]
+    if evidence.chosen in evidence.out_of_fold:
+        cv = evidence.out_of_fold[evidence.chosen]
+        found = np.sort(cv.probabilities[cv.label == cv.positive])[::-1]
+        for target in _SENSITIVITIES if len(found) else ():
+            value = float(found[int(np.ceil(target * len(found))) - 1])
+            thresholds.append((f"{value:.3f}, out of fold {target:.0%} sensitive", value))
+    columns = ("sensitivity", "specificity", "ppv", "npv", "f1", "mcc")
+    rows = []
+    for words, value in sorted(thresholds, key=lambda entry: entry[1]):
+        at = assess(p, value, resampling=resampling)
+        flagged = float(np.mean(p.probabilities >= value))
+        rows.append([escape(words), f"{flagged:.1%}", *(cell(at, metric) for metric in columns)])
+    head = ["threshold", "flagged", *(METRIC_NAMES.get(name, name) for name in columns)]
+    own = []
+    for share in _PREVALENCES:
+        there = at_prevalence(evidence.figures, share)
+        texts = [f"{there[name]:.3f}" if name in there else "undefined" for name in ("ppv", "npv")]
+        own.append([f"{share:.0%}", *texts])
+    return Section(
+        "operating",
+        "Operating points",
+        [
+            table(head, rows, f"{evidence.chosen}, test slices, by threshold on the probability"),
+            table(["prevalence", "PPV", "NPV"], own, f"{evidence.chosen} at its own threshold, elsewhere"),
+            paragraph(
+                "Thresholds named by a sensitivity were set on out-of-fold predictions of training patients; "
+                "the test slices show what they give. PPV and NPV at a prevalence follow from sensitivity "
+                "and specificity by Bayes' rule, and hold only if those do where the model is used.",
+                "sub",
+            ),
+        ],
+    )

@@ -14,7 +14,16 @@ from models.linear_path import PathProblems, PathSolution, solve_paths
 from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from models.rows import FoldScaling, Rows, fold_scaling
 
-__all__ = ["fit_linear", "is_linear", "path_cells"]
+__all__ = [
+    "Scored",
+    "ScoredLogistic",
+    "classes_of_all",
+    "fit_linear",
+    "is_linear",
+    "is_linear_svm",
+    "path_cells",
+    "problem_columns",
+]
 
 Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
 
@@ -78,13 +87,7 @@ def path_cells(
     BadSettings
         If rows are streamed and a step has to see all of them.
     """
-    classes = np.unique(y)
-    for fold in folds:
-        if len(np.unique(y[fold.train])) < max(2, len(classes)):
-            raise TooFewData(
-                f"the training part of fold {fold.number} has not all of the classes {list(classes)}; "
-                "use fewer folds"
-            )
+    classes = classes_of_all(y, folds)
     shared = _shared(preparation)
     if shared is None:
         _refuse_stream(X)
@@ -120,6 +123,24 @@ def path_cells(
         yield from _solve(rows, scaling, numbers, y, classes, part, scorer, tolerance)
 
 
+def classes_of_all(y: np.ndarray, folds: Sequence[Fold]) -> np.ndarray:
+    """The classes, which every fold's training rows must have.
+
+    Raises
+    ------
+    TooFewData
+        If one of them lacks a class, or there is only one.
+    """
+    classes = np.unique(y)
+    for fold in folds:
+        if len(np.unique(y[fold.train])) < max(2, len(classes)):
+            raise TooFewData(
+                f"the training part of fold {fold.number} has not all of the classes {list(classes)}; "
+                "use fewer folds"
+            )
+    return classes
+
+
 def fit_linear(
     head: Any, X: np.ndarray | Rows, y: np.ndarray, preparation: Preparation, tolerance: float, device: str
 ) -> tuple[list[tuple[str, Any]], Any]:
@@ -150,7 +171,7 @@ def fit_linear(
     model.intercept_ = solution.intercepts.reshape(-1)
     model.n_features_in_ = rows.shape[1]
     steps = int(solution.newton_steps.max())
-    model.n_iter_ = steps if _is_svm(head) else np.array([steps], dtype=np.int32)
+    model.n_iter_ = steps if is_linear_svm(head) else np.array([steps], dtype=np.int32)
     return fitted, model
 
 
@@ -209,9 +230,27 @@ def _solve(
     for place, (candidate, fold) in enumerate(cells):
         start = time.perf_counter()
         scores = _scores(solution, place, len(cells))[fold.held_out]
-        model = (_Scored if _is_svm(candidate.head) else _ScoredLogistic)(classes)
+        model = (Scored if is_linear_svm(candidate.head) else ScoredLogistic)(classes)
         value = scorer(model, scores, y[fold.held_out])
         yield Cell(candidate.number, fold.number, value, seconds, time.perf_counter() - start, scores)
+
+
+def problem_columns(
+    head: Any, fold: Fold, y: np.ndarray, classes: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The problems of one cell: which class is positive, and the row weights of shape (n,).
+
+    There is one problem, but one for each class for a LinearSVC of more than two classes.
+    """
+    labels = y[fold.train]
+    weights = compute_class_weight(head.class_weight, classes=classes, y=labels)
+    each = weights[np.searchsorted(classes, labels)]
+    one_for_each = is_linear_svm(head) and len(classes) > 2
+    for one in range(len(classes)) if one_for_each else (1,):
+        column = np.zeros(len(y))
+        # liblinear weighs the class itself only, not the rest that it is set against.
+        column[fold.train] = head.C * (np.where(labels == classes[one], each, 1.0) if one_for_each else each)
+        yield one, column
 
 
 def _problems(
@@ -221,31 +260,20 @@ def _problems(
     classes: np.ndarray,
     cells: Sequence[tuple[Candidate, Fold]],
 ) -> PathProblems:
-    """The cells as problems: one each, but one for each class for a LinearSVC of more than two classes."""
-    svm = _is_svm(cells[0][0].head)
-    binary = len(classes) == 2
-    columns, positives = [], []
-    for candidate, fold in cells:
-        head, labels = candidate.head, y[fold.train]
-        weights = compute_class_weight(head.class_weight, classes=classes, y=labels)
-        for one in range(1, 2) if binary or not svm else range(len(classes)):
-            each = weights[np.searchsorted(classes, labels)]
-            if svm and not binary:
-                # liblinear weighs the class itself only, not the rest that it is set against.
-                each = np.where(labels == classes[one], each, 1.0)
-            column = np.zeros(len(y))
-            column[fold.train] = head.C * each
-            columns.append(column)
-            positives.append(one)
-    row_weights = np.stack(columns, axis=1)
-    repeated = np.repeat(np.asarray(scalings), len(positives) // len(cells))
-    if svm or binary:
-        targets = np.where(y[:, None] == classes[positives], 1.0, -1.0)[:, :, None]
+    found = [
+        column for candidate, fold in cells for column in problem_columns(candidate.head, fold, y, classes)
+    ]
+    row_weights = np.stack([weights for _, weights in found], axis=1)
+    repeated = np.repeat(np.asarray(scalings), len(found) // len(cells))
+    head = cells[0][0].head
+    svm = is_linear_svm(head)
+    if svm or len(classes) == 2:
+        targets = np.where(y[:, None] == classes[[one for one, _ in found]], 1.0, -1.0)[:, :, None]
         loss = (SquaredHinge if svm else BinaryLogistic)(rows.xp, rows.array(targets))
     else:
         loss = Multinomial(rows.xp, rows.array((y[:, None] == classes)[:, None, :]))
     if svm:
-        return PathProblems(loss, repeated, row_weights, float(cells[0][0].head.intercept_scaling), True)
+        return PathProblems(loss, repeated, row_weights, float(head.intercept_scaling), True)
     return PathProblems(loss, repeated, row_weights, 1.0, False)
 
 
@@ -270,7 +298,8 @@ def _shared(preparation: Preparation) -> tuple[list[Any], bool] | None:
     return steps, standardise
 
 
-def _is_svm(head: Any) -> bool:
+def is_linear_svm(head: Any) -> bool:
+    """Whether `head`, a linear head, is an SVM and not a softmax regression."""
     return type(head).__name__ == "LinearSVC"
 
 
@@ -278,7 +307,7 @@ def _of_rows(device: str) -> str:
     return "numpy" if device == "cpu" else device
 
 
-class _Scored(ClassifierMixin, BaseEstimator):
+class Scored(ClassifierMixin, BaseEstimator):
     """A fitted linear classifier for scorers: what stands for its features are its scores themselves."""
 
     def __init__(self, classes):
@@ -286,20 +315,26 @@ class _Scored(ClassifierMixin, BaseEstimator):
 
     @property
     def classes_(self) -> np.ndarray:
+        """The classes."""
         return self.classes
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def decision_function(self, scores: np.ndarray) -> np.ndarray:
+        """The scores."""
         return scores
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
+        """The class with the highest score."""
         return self.classes[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
 
-class _ScoredLogistic(_Scored):
+class ScoredLogistic(Scored):
+    """The same for a softmax regression, which gives probabilities too."""
+
     def predict_proba(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities of shape (n, n_classes)."""
         from scipy.special import expit, softmax
 
         if scores.ndim == 1:

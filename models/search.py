@@ -23,6 +23,7 @@ from models.cells import (
 )
 from models.errors import BadSettings, TooFewData
 from models.kernel_search import fit_kernel_svm, is_kernel_svm, kernel_cells
+from models.newton_search import fit_few, is_few, newton_cells
 from models.path_search import fit_linear, is_linear, path_cells
 from models.progress import silent
 from models.rows import Rows
@@ -38,7 +39,8 @@ class SharedSearchCV(GridSearchCV):
     - ``SVC``: inner products once a fold, a kernel matrix once a width, libsvm on slices of it. The steps
       before it are fitted on each fold's own training rows, and the products are of what they return.
     - ``LinearSVC`` (squared hinge) and ``LogisticRegression`` (L2): all C, folds and classes in one block
-      that shares each pass over the features (`models.linear_path`).
+      that shares each pass over the features (`models.linear_path`); a LinearSVC on up to 2,000 rows by
+      exact Newton steps on one kernel matrix a fold instead.
     - any other, or options that these do not cover: one plain fit a cell, in parallel threads.
 
     The refitted model is the ordinary scikit-learn estimator in each case.
@@ -200,19 +202,29 @@ class _Work:
             common = (self.X, self.y)
             self._refuse_stream(head)
             if is_kernel_svm(head):
-                for fold in self.folds:
-                    candidates = [candidate for candidate, one in here if one is fold]
-                    if candidates:
-                        yield from kernel_cells(
-                            *common,
-                            fold,
-                            preparation,
-                            candidates,
-                            self.search.scorer_,
-                            self.n_jobs,
-                            self.memory,
-                            self.search.device,
-                        )
+                for fold, candidates in self._by_fold(here):
+                    yield from kernel_cells(
+                        *common,
+                        fold,
+                        preparation,
+                        candidates,
+                        self.search.scorer_,
+                        self.n_jobs,
+                        self.memory,
+                        self.search.device,
+                    )
+            elif self._is_few(head):
+                for fold, candidates in self._by_fold(here):
+                    yield from newton_cells(
+                        *common,
+                        fold,
+                        self.folds,
+                        preparation,
+                        candidates,
+                        self.search.scorer_,
+                        self.n_jobs,
+                        self.search.device,
+                    )
             elif is_linear(head):
                 yield from path_cells(
                     *common,
@@ -233,6 +245,8 @@ class _Work:
         head = preparation.candidates[0].head
         if is_kernel_svm(head):
             steps, model = fit_kernel_svm(head, self.X, self.y, preparation, self.memory, self.search.device)
+        elif self._is_few(head):
+            steps, model = fit_few(head, self.X, self.y, preparation, self.search.device)
         elif is_linear(head):
             steps, model = fit_linear(
                 head, self.X, self.y, preparation, self.search.tolerance, self.search.device
@@ -244,6 +258,15 @@ class _Work:
         fitted = dict(steps)
         before = [(name, fitted.get(name, step)) for name, step in whole.steps[:-1]]
         return whole.set_params(steps=[*before, (whole.steps[-1][0], model)])
+
+    def _by_fold(self, wanted: list[tuple[Candidate, Fold]]) -> Iterator[tuple[Fold, list[Candidate]]]:
+        for fold in self.folds:
+            candidates = [candidate for candidate, one in wanted if one is fold]
+            if candidates:
+                yield fold, candidates
+
+    def _is_few(self, head: Any) -> bool:
+        return not isinstance(self.X, Rows) and is_linear(head) and is_few(head, self.X.shape, self.memory)
 
     def _refuse_stream(self, head: Any) -> None:
         if isinstance(self.X, Rows) and not is_linear(head):

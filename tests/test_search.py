@@ -16,6 +16,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from models import newton_search
 from models import search as search_module
 from models.errors import BadSettings, MemoryBudgetExceeded, TooFewData
 from models.mlp import EarlyStoppingMLP
@@ -82,7 +83,9 @@ def test_odd_folds_are_searched_as_grid_search_does(n, d):
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 1.0, 1: 3.0}])
 @pytest.mark.parametrize(("classes", "scoring"), [(2, "roc_auc"), (3, "accuracy")])
-def test_linear_svms_equal_grid_search(classes, scoring, class_weight):
+@pytest.mark.parametrize("most_rows", [0, 2000], ids=["block", "kernel"])
+def test_linear_svms_equal_grid_search(most_rows, classes, scoring, class_weight, monkeypatch):
+    monkeypatch.setattr(newton_search, "_MOST_ROWS", most_rows)
     data = cohort(classes=classes)
     head = LinearSVC(class_weight=class_weight, tol=1e-9, max_iter=200_000, dual=True, intercept_scaling=10)
     peer, ours = both(pipeline(head), LINEAR_GRID, data, scoring, tolerance=1e-10)
@@ -331,3 +334,17 @@ def test_the_search_behaves_as_scikit_learn_asks(head):
         except Exception as error:
             failed.append(f"{name}: {error}")
     assert not failed
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_rows_and_many_are_fitted_alike(classes, monkeypatch):
+    data = cohort(classes=classes)
+    estimator = pipeline(LinearSVC(class_weight="balanced", intercept_scaling=10))
+    options = {"scoring": "accuracy", "cv": data.folds(), "tolerance": 1e-11}
+    few = SharedSearchCV(estimator, LINEAR_GRID, **options).fit(data.X, data.y)
+    monkeypatch.setattr(newton_search, "_MOST_ROWS", 0)
+    many = SharedSearchCV(estimator, LINEAR_GRID, **options).fit(data.X, data.y)
+    assert_same_search(few, many, atol=1e-9)
+    np.testing.assert_allclose(few.oof_scores_, many.oof_scores_, atol=1e-3)
+    np.testing.assert_allclose(few.decision_function(data.X), many.decision_function(data.X), atol=1e-3)
+    assert few.best_estimator_["head"].coef_.shape == many.best_estimator_["head"].coef_.shape

@@ -1,0 +1,77 @@
+"""Heads in torch against scikit-learn's own scores, and their gradients against differences."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.svm import SVC
+
+from models.calibration import CalibratedHead
+from models.decision import decision_function
+from models.errors import BadSettings
+from models.heads import KERNELS, HeadSpec
+
+DIMENSION = 30
+SPECS = [HeadSpec("svm"), HeadSpec("softmax"), HeadSpec("mlp"), *(HeadSpec("svm", name) for name in KERNELS)]
+
+
+def data(n_classes, count=90):
+    random = np.random.default_rng(3)
+    y = np.arange(count) % n_classes
+    X = random.normal(size=(count, DIMENSION)) * 3 + 5
+    X[:, :4] += y[:, None] * random.normal(size=4) * 2
+    return X.astype(np.float32), y
+
+
+def fitted(spec, n_classes):
+    X, y = data(n_classes)
+    parameters = {"gamma": 0.02} if spec.kernel in ("rbf", "poly", "sigmoid") else {}
+    return spec.build(**parameters).fit(X, y), X
+
+
+def agrees(estimator, X):
+    expected = estimator.decision_function(X)
+    found = decision_function(estimator)(torch.from_numpy(X)).numpy()
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name} {spec.kernel or ''}")
+def test_scores_are_those_of_scikit_learn(spec, n_classes):
+    agrees(*fitted(spec, n_classes))
+
+
+def test_gamma_scale_and_steps_before_the_head():
+    X, y = data(3)
+    agrees(make_pipeline(StandardScaler(), Normalizer(), PCA(5, whiten=True), SVC()).fit(X, y), X)
+    agrees(make_pipeline(StandardScaler(with_mean=False), PCA(5), SVC(kernel="poly")).fit(X, y), X)
+    agrees(make_pipeline(StandardScaler(with_std=False), SVC()).fit(X, y), X)
+
+
+def test_a_calibrated_head_stands_for_its_scores():
+    X, y = data(2)
+    head = CalibratedHead(HeadSpec("svm", "rbf").build(gamma=0.02)).fit(X, y)
+    agrees(head, X)
+    reference = decision_function(head).reference.numpy()
+    np.testing.assert_allclose(reference, X.mean(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name} {spec.kernel or ''}")
+def test_gradients_are_those_of_differences(spec, n_classes):
+    estimator, X = fitted(spec, n_classes)
+    function = decision_function(estimator)
+    rows = torch.from_numpy(X[:3].astype(np.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(function, (rows,), eps=1e-6, atol=1e-6)
+
+
+def test_a_head_without_gradients_is_named():
+    X, y = data(2)
+    with pytest.raises(BadSettings, match="step KNeighborsClassifier cannot be explained by gradients"):
+        decision_function(Pipeline([("head", KNeighborsClassifier().fit(X, y))]))
+    with pytest.raises(BadSettings, match="kernel 'precomputed'"):
+        decision_function(SVC(kernel="precomputed").fit(X @ X.T, y))

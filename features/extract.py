@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,7 +138,8 @@ def extract_features(
         with SliceReader(workers) as read:
             extraction.compute(Decoder(preprocessing, extraction.missing, read), workers, progress)
         files = extraction.files_in_order()
-        rows = _present(store_path, base, shards.paths, files, not new, notes, progress)
+        order = [known.content for known in files]
+        rows = merge(store_path, [*base, *shards.paths], order, not new, notes, progress)
     if rows:
         forget = [row.slice_id for row in manifest]
         Contents(contents_path(store_path)).replace(files, forget)
@@ -191,8 +192,11 @@ class _Extraction:
     def compute(self, decoder: Decoder, workers: int, progress: Progress) -> None:
         """Decode and embed all that is not done; whatever stops this, finished embeddings are kept."""
         try:
-            with closing(self._batches(decoder, workers, progress)) as batches:
-                for embeddings in self._extractor.stream(batches):
+            with (
+                closing(self._batches(decoder, workers, progress)) as batches,
+                closing(self._extractor.stream(batches)) as stream,
+            ):
+                for embeddings in stream:
                     self._take(embeddings)
         finally:
             self._hand_over()
@@ -287,25 +291,6 @@ def _usable_store(path: Path, fingerprint: Fingerprint, new: bool, parts: bool) 
             fingerprint, str(path), "Use another run directory, or replace it with --new"
         )
     return [path]
-
-
-def _present(
-    store_path: Path,
-    base: Sequence[Path],
-    parts: Sequence[Path],
-    files: Sequence[KnownFile],
-    keep_others: bool,
-    notes: dict[str, str],
-    progress: Progress,
-) -> int:
-    """Make one store of the present one and the finished parts; gives its number of rows."""
-    with ExitStack() as stack:
-        sources = [stack.enter_context(FeatureStore(path)) for path in (*base, *parts)]
-        rows = {key for source in sources for key in source.keys.pairs()}
-        if not rows or (base and len(sources[0]) == len(rows)):
-            return len(rows)
-        order = [known.content for known in files]
-        return merge(store_path, sources, order, keep_others, notes, progress)
 
 
 def _remove_leftovers(store_path: Path) -> None:

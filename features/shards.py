@@ -21,6 +21,7 @@ __all__ = ["Shards", "merge", "parts_of", "remove_parts"]
 
 _LOG = logging.getLogger("haemo")
 _BLOCK_ROWS = 16 * CHUNK_ROWS
+_OPEN_STORES = 64  # a process may have 1,024 files open, and a long extraction more parts
 
 
 class Shards:
@@ -153,13 +154,13 @@ def remove_parts(store_path: Path) -> None:
 
 def merge(
     store_path: Path,
-    sources: Sequence[FeatureStore],
+    sources: Sequence[Path],
     order: Sequence[str],
     keep_others: bool,
     notes: dict[str, str],
     progress: Progress = silent,
 ) -> int:
-    """Write the rows of several stores as one, in an order that depends on nothing but the manifest.
+    """Make one store of several, in an order that depends on nothing but the manifest.
 
     Variant by variant, first the contents in `order`, then, in the order they were found, those that are not
     in it. So an interrupted and resumed extraction ends with the same bytes as an undisturbed one, and the
@@ -171,9 +172,10 @@ def merge(
     Parameters
     ----------
     store_path : Path
-        Replaced in one rename; it may be one of the sources.
-    sources : sequence of FeatureStore
-        Of one fingerprint, dimension and number type. The first that has a row gives it.
+        Replaced in one rename, if there is anything new.
+    sources : sequence of Path
+        Stores of one fingerprint, dimension and number type; `store_path` may be the first. The first that
+        has a row gives it.
     order : sequence of str
         Contents in the order of the manifest.
     keep_others : bool
@@ -184,35 +186,49 @@ def merge(
     Returns
     -------
     int
-        Number of rows.
+        Number of rows. Without any, no store is written.
     """
     place = {content: index for index, content in enumerate(order)}
-    found: dict[tuple[str, int], tuple[int, int]] = {}
-    for number, source in enumerate(sources):
-        for row, key in enumerate(source.keys.pairs()):
-            if keep_others or key[0] in place:
-                found.setdefault(key, (number, row))
+    found: dict[tuple[str, int], tuple[int, int, str]] = {}
+    new = False
+    for number, path in enumerate(sources):
+        with FeatureStore(path) as source:
+            dimension, dtype, fingerprint = source.dimension, source.dtype, source.fingerprint
+            for row, key in enumerate(source.keys.pairs()):
+                if key not in found and (keep_others or key[0] in place):
+                    found[key] = (number, row, source.keys.slice_ids[row])
+                    new = new or path != store_path
+    if not new:
+        return len(found)
     # Sorting is stable: what is not in the manifest keeps the order in which it was found.
     ranked = sorted(found.items(), key=lambda item: (item[0][1], place.get(item[0][0], len(place))))
-    origins = np.array([origin for _, origin in ranked], dtype=np.intp).reshape(-1, 2)
     keys = RowKeys(
-        [sources[number].keys.slice_ids[row] for number, row in origins.tolist()],
+        [slice_id for _, (_, _, slice_id) in ranked],
         [content for (content, _), _ in ranked],
         [variant for (_, variant), _ in ranked],
     )
-    first = sources[0]
+    origins = np.array([origin[:2] for _, origin in ranked], dtype=np.intp)
     blocks = progress(
-        _gather(sources, origins), total=-(-len(origins) // _BLOCK_ROWS), label="writing the store"
+        _gather(sources, origins, dimension), total=-(-len(origins) // _BLOCK_ROWS), label="writing the store"
     )
-    write_store_file(store_path, keys, blocks, first.dimension, first.dtype, first.fingerprint, notes)
+    write_store_file(store_path, keys, blocks, dimension, dtype, fingerprint, notes)
     return len(keys)
 
 
-def _gather(sources: Sequence[FeatureStore], origins: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(origins), _BLOCK_ROWS):
-        some = origins[start : start + _BLOCK_ROWS]
-        block = np.empty((len(some), sources[0].dimension), np.float32)
-        for number in np.unique(some[:, 0]):
-            mine = some[:, 0] == number
-            block[mine] = sources[number].read_rows(some[mine, 1])
-        yield block
+def _gather(sources: Sequence[Path], origins: np.ndarray, dimension: int) -> Iterator[np.ndarray]:
+    """Blocks of rows that stand at the given places: number of the source, row in it."""
+    opened: dict[int, FeatureStore] = {}  # the least recently used one first
+    try:
+        for start in range(0, len(origins), _BLOCK_ROWS):
+            some = origins[start : start + _BLOCK_ROWS]
+            block = np.empty((len(some), dimension), np.float32)
+            for number in np.unique(some[:, 0]).tolist():
+                opened[number] = opened.pop(number) if number in opened else FeatureStore(sources[number])
+                mine = some[:, 0] == number
+                block[mine] = opened[number].read_rows(some[mine, 1])
+                if len(opened) > _OPEN_STORES:
+                    opened.pop(next(iter(opened))).close()
+            yield block
+    finally:
+        for store in opened.values():
+            store.close()

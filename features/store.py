@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -81,12 +82,17 @@ class FeatureStore:
         self.keys = RowKeys(
             self._text_column("slice_id"), self._text_column("content"), self._file["variant"][:].tolist()
         )
-        self._rows = {pair: row for row, pair in enumerate(self.keys.pairs())}
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, int], int]:
+        return {pair: row for row, pair in enumerate(self.keys.pairs())}
+
+    @cached_property
+    def _content_of(self) -> dict[str, str]:
         beside = contents_path(self.path)
         if beside.exists():
-            self._content_of = {known.slice_id: known.content for known in Contents(beside)}
-        else:
-            self._content_of = dict(zip(self.keys.slice_ids, self.keys.contents, strict=True))
+            return {known.slice_id: known.content for known in Contents(beside)}
+        return dict(zip(self.keys.slice_ids, self.keys.contents, strict=True))
 
     def _text_column(self, name: str) -> list[str]:
         return self._file[name].asstr(errors="surrogateescape")[:].tolist()

@@ -112,12 +112,12 @@ def test_a_touched_file_is_decoded_and_not_embedded_again(slices, run):
 
 def test_equal_pixels_are_embedded_once(slices, run):
     for number in range(5):
-        shutil.copy(slices / "000.png", slices / f"copy{number}.png")
+        shutil.copy(slices / "000.png", slices / f"000-{number}.png")
     Image.open(slices / "000.png").save(slices / "same.bmp")
     network = Network()
     report = extract(slices, run, network)
     assert (report.cached, report.computed, report.rows, network.planes_seen) == (6, 20, 20, 20)
-    found = stored(run, ["000.png", "copy4.png", "same.bmp"])
+    found = stored(run, ["000.png", "000-4.png", "same.bmp"])
     np.testing.assert_array_equal(found[1:], found[[0, 0]])
 
 
@@ -203,6 +203,17 @@ def test_an_interrupted_extraction_goes_on_and_ends_with_the_same_bytes(
     assert sorted(path.name for path in run.iterdir()) == ["contents.csv", "features.h5"]
 
 
+def test_more_parts_than_files_may_be_open_are_merged(tmp_path, run, small_parts, monkeypatch):
+    monkeypatch.setattr("features.shards._OPEN_STORES", 2)
+    slices = write_slices(tmp_path / "slices", 60)
+    extract(slices, tmp_path / "undisturbed", rotations="paper")
+    with pytest.raises(KeyboardInterrupt):
+        extract(slices, run, Network(limit=50, stop=KeyboardInterrupt()), rotations="paper")
+    assert len(list((run / "features.parts").iterdir())) > 6
+    extract(slices, run, rotations="paper")
+    assert (run / "features.h5").read_bytes() == (tmp_path / "undisturbed" / "features.h5").read_bytes()
+
+
 def test_what_killed_processes_left_is_cleared_away(slices, run):
     extract(slices, run)
     (run / ".features.h5.123.abc.tmp").write_text("half")
@@ -278,6 +289,18 @@ def test_new_replaces_the_store_only_when_it_is_done(slices, run, tmp_path):
     assert rest.planes_seen == 20 - 2 * Network.batch
     extract(slices, tmp_path / "undisturbed", Network(seed=1))
     assert (run / "features.h5").read_bytes() == (tmp_path / "undisturbed" / "features.h5").read_bytes()
+
+
+def test_new_without_a_usable_slice_leaves_the_store_as_it_is(slices, run):
+    extract(slices, run)
+    before = (run / "features.h5").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        extract(slices, run, Network(limit=2, stop=KeyboardInterrupt()), new=True)
+    for path in slices.iterdir():
+        path.write_bytes(b"")
+    report = extract(slices, run, new=True)
+    assert (report.rows, len(report.failures)) == (0, 20)
+    assert (run / "features.h5").read_bytes() == before
 
 
 def test_slices_of_another_manifest_are_kept_until_new(slices, run):

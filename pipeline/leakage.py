@@ -192,7 +192,7 @@ def _findings(
         Finding(
             "look-alikes across the split",
             Verdict.LEAK if pairs else Verdict.FINE,
-            f"{count} pairs across the split; {strangers} of {len(shown)} listed join two patients",
+            f"pairs across the split: {count}; of the {len(shown)} listed {strangers} join two patients",
             "One scan may stand under two patients' names, or a published picture may have been used twice."
             if pairs
             else "No test slice looks like a training slice, by embedding or by picture hash.",
@@ -224,8 +224,8 @@ def _shortcut_findings(shortcuts: list[dict[str, Any]]) -> list[Finding]:
         Finding(
             "shortcuts",
             Verdict.LOOK if telling else Verdict.FINE,
-            f"{best['name']} alone reach an accuracy of {best['patient']['accuracy']:.3f} and a ROC AUC of "
-            f"{best['patient']['roc_auc']:.3f} with patients kept whole"
+            f"'{best['name']}' alone reaches a ROC AUC of {best['patient']['roc_auc']:.3f} and an accuracy of "
+            f"{best['patient']['accuracy']:.3f} with patients kept whole"
             if best
             else "nothing beside the brain tells the label",
             "Classes come from different sources or were exported differently; a network can learn that "

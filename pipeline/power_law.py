@@ -8,6 +8,7 @@ import numpy as np
 __all__ = ["PowerLaw", "fit_power_law"]
 
 _FARTHEST = 3.0  # times the largest measured number of patients: beyond, a prediction is not earned
+_MISSES = 2.0  # points by which the curve may miss the measured score at the largest number of patients
 _WIDEST = 4.0  # ratio of the ends of the interval of that prediction, likewise
 _FIT_RESAMPLES = 200
 
@@ -106,7 +107,7 @@ def fit_power_law(
         wanted=wanted,
         patients=reached if np.isfinite(reached) else None,
         patients_interval=(low, high) if np.isfinite(reached) else None,
-        warnings=_doubts(float(x.max()), b2_high, reached, low, high),
+        warnings=_doubts(x, percent.mean(axis=0), (b1, b2), b2_high, reached, (low, high)),
     )
 
 
@@ -133,8 +134,23 @@ def _reach(b1: float, b2: float, wanted: float) -> float:
     return float(np.exp(exponent)) if exponent < 50 else float("inf")
 
 
-def _doubts(largest: float, b2_high: float, reached: float, low: float, high: float) -> tuple[str, ...]:
+def _doubts(
+    x: np.ndarray,
+    y: np.ndarray,
+    fitted: tuple[float, float],
+    b2_high: float,
+    reached: float,
+    interval: tuple[float, float],
+) -> tuple[str, ...]:
+    low, high = interval
+    largest, last = float(x.max()), int(x.argmax())
+    missed = float(y[last] - PowerLaw.curve(*fitted, x[last]))
     doubts = []
+    if abs(missed) > _MISSES:
+        where = "above" if missed > 0 else "below"
+        doubts.append(
+            f"the last measured score lies {abs(missed):.0f} points {where} the curve: another law holds"
+        )
     if b2_high >= 0:
         doubts.append("the measured scores do not clearly grow with the number of patients")
     if not np.isfinite(reached):

@@ -20,11 +20,12 @@ __all__ = ["SHORTCUTS", "SliceFacts", "read_facts", "shortcut_control"]
 
 _FILE = ("width", "height", "bytes", "bytes a pixel", "width / height")
 _BORDER = tuple(f"{side} {what}" for side in ("top", "bottom", "left", "right") for what in ("mean", "sd"))
+ALL_SHORTCUTS = "file, gray and border"
 SHORTCUTS = {
     "width, height and file size": _FILE,
     "mean gray": ("mean gray",),
     "border pixels": _BORDER,
-    "all of these": (*_FILE, "mean gray", *_BORDER),
+    ALL_SHORTCUTS: (*_FILE, "mean gray", *_BORDER),
 }
 """Each control and the facts that it may use."""
 
@@ -63,7 +64,7 @@ def read_facts(rows: Sequence[ManifestRow], progress: Progress = silent) -> Slic
             kept.append(row)
         except (UnreadableSlice, OSError) as error:
             failures.append(Failure(str(row.path), "leakage", str(error)))
-    names = SHORTCUTS["all of these"]
+    names = SHORTCUTS[ALL_SHORTCUTS]
     return SliceFacts(tuple(kept), np.array(values).reshape(len(kept), len(names)), names, tuple(failures))
 
 

@@ -30,10 +30,11 @@ margin:1rem 0}
 .leaky{color:var(--leak);font-weight:700;white-space:nowrap}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.88rem;min-width:50%}
-caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
+caption{text-align:left;min-width:min(90vw,34rem);color:var(--soft);padding-bottom:.3rem}
 th,td{padding:.32rem .7rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);
 font-variant-numeric:tabular-nums}
 thead th{border-bottom:2px solid var(--line);font-weight:600}
+tbody th{min-width:6.5rem}
 td small{color:var(--soft);white-space:nowrap}
 figure{margin:1rem 0;break-inside:avoid}
 figcaption{color:var(--soft);font-size:.85rem;margin-top:.3rem}
@@ -47,6 +48,7 @@ code{font:.85em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wr
 pre{overflow-x:auto;background:var(--shade);padding:.6rem .8rem;font-size:.85rem}
 details summary{cursor:pointer;color:var(--accent);font-size:.9rem}
 .alt{color:var(--soft);font-size:.85rem;margin:.2rem 0}
+@media screen and (prefers-color-scheme:dark){svg{filter:brightness(1.25)}}
 @media print{:root{--ink:#000;--soft:#444;--paper:#fff;--line:#bbb;--shade:#f4f4f4;--accent:#003f7f;
 --leak:#803000}body{max-width:none;font-size:10pt;padding:0}nav{display:none}h2{break-after:avoid}
 tr{break-inside:avoid}.scroll{overflow:visible}a{color:inherit}}
@@ -82,7 +84,7 @@ def page(title: str, subtitle: str, lead: Iterable[str], sections: Sequence[Sect
         HTML above the first section.
     sections : sequence of Section
     """
-    links = "".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in sections)
+    links = " ".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in sections)
     body = "\n".join(
         f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>\n'
         + "\n".join(section.parts)

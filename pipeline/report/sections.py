@@ -63,11 +63,8 @@ def cell(figures_: Mapping[str, Any], metric: str) -> str:
 def claim(evidence: Evidence) -> str:
     """The claim in one sentence, as plain text."""
     f = evidence.figures
-    what = (
-        f"{f['positive']} from {f['classes'][0]}"
-        if f["positive"]
-        else f"the classes {', '.join(f['classes'])}"
-    )
+    negative, *others = (f"class {name}" if name.isdigit() else name for name in f["classes"])
+    what = f"{others[0]} from {negative}" if f["positive"] else f"{negative}, {', '.join(others)} apart"
     shown = "roc_auc" if "roc_auc" in f else "accuracy"
     parts = [_with_interval(f, name) for name in dict.fromkeys((shown, "accuracy"))]
     if f["positive"]:

@@ -183,6 +183,8 @@ def learning_curve_figure(curve: Mapping[str, Any], folder: Path) -> Drawing:
             axes.plot(smooth[inside], y[inside], color=colour, linewidth=1.2)
             axes.plot(smooth[~inside], y[~inside], color=colour, linewidth=1.2, linestyle=":")
         axes.set(xscale="log", xlabel="training patients", ylabel="score", ylim=(None, 1.0))
+        axes.set_xticks(x[::2], [str(count) for count in x[::2]])
+        axes.minorticks_off()
         axes.legend(loc="lower right")
         last = curve["points"][-1]
         return finish(

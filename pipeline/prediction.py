@@ -276,5 +276,8 @@ def _decoded(
     files: Sequence[Path], preprocessing: "Preprocessing", batch: int
 ) -> "Iterator[tuple[Path, Decoded | UnreadableSlice]]":
     from features.decoding import Decoder, in_order
+    from features.reader import SliceReader
 
-    return in_order(files, Decoder(preprocessing, lambda _: (0,)), _WORKERS, _BATCHES_AHEAD * batch)
+    with SliceReader(_WORKERS) as read:
+        decoder = Decoder(preprocessing, lambda _: (0,), read)
+        yield from in_order(files, decoder, _WORKERS, _BATCHES_AHEAD * batch)

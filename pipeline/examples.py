@@ -9,7 +9,7 @@ import numpy as np
 from features.manifest import Manifest, ManifestRow
 from features.store import FeatureStore
 from models.errors import MissingStep, TooFewData
-from pipeline.splits import Split
+from pipeline.splits import Split, refuse_features_of_other_patients
 
 __all__ = ["Examples", "load_examples"]
 
@@ -104,7 +104,10 @@ def load_examples(
         If no labelled slice has features, or rotations are asked for and the store has none.
     TooFewData
         If what has features is too little to train, validate and test on.
+    FingerprintMismatch
+        If the features come from a network that was trained on another split.
     """
+    refuse_features_of_other_patients(store.fingerprint.facts, split, str(store.path))
     rows = sorted(manifest.labelled, key=lambda row: row.slice_id)
     has = store.has([row.slice_id for row in rows])
     missing = tuple(row.slice_id for row, there in zip(rows, has, strict=True) if not there)

@@ -14,9 +14,11 @@ from features.store import FeatureStore
 from models.errors import HaemoError, MissingStep, TooFewData
 from models.progress import Progress, silent
 from pipeline.run import RunDirectory
+from pipeline.splits import Split, refuse_features_of_other_patients
 
 if TYPE_CHECKING:
     from models.alexnet import Extractor
+    from models.cnn import CNNExtractor
 
 __all__ = ["ExtractionSettings", "load_stage_one", "make_features", "stage_one_of"]
 
@@ -29,9 +31,12 @@ class ExtractionSettings:
 
     Attributes
     ----------
+    network : {'alexnet', 'cnn'}
+        AlexNet as it was trained on ImageNet, or the scratch CNN as `haemo cnn` trained it.
     layer : {'fc7', 'fc6', 'pool5'}
+        Of AlexNet; the scratch CNN gives its hidden layer.
     weights : str
-        ``auto``, ``trunk``, ``random`` or a file.
+        ``auto``, ``trunk``, ``random`` or a file; for the scratch CNN its folder in a run.
     seed : int
         Of random weights.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
@@ -42,6 +47,7 @@ class ExtractionSettings:
         How embeddings are kept.
     """
 
+    network: str = "alexnet"
     layer: str = "fc7"
     weights: str = "auto"
     seed: int = 0
@@ -72,6 +78,8 @@ def load_stage_one(
     from models.engine import Engine, resolve_device, resolve_precision
     from models.weights import resolve_weights
 
+    if settings.network == "cnn":
+        return _load_cnn(settings)
     preprocessing = Preprocessing.for_window(settings.window)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
@@ -85,6 +93,23 @@ def load_stage_one(
     _LOG.info(
         "network: AlexNet to %s (%d numbers a slice) on %s",
         settings.layer,
+        extractor.dimension,
+        extractor.engine,
+    )
+    return extractor, preprocessing
+
+
+def _load_cnn(settings: ExtractionSettings) -> tuple["CNNExtractor", Preprocessing]:
+    """The scratch CNN, with the window, size and precision that it was trained or is evaluated with."""
+    from models.cnn import load_extractor
+    from pipeline.networkfolder import NetworkFolder
+
+    folder = NetworkFolder(Path(settings.weights))
+    preprocessing = folder.preprocessing()
+    extractor = load_extractor(folder.path, settings.device)
+    _LOG.info(
+        "network: %s (%d numbers a slice) on %s",
+        extractor.weights.origin,
         extractor.dimension,
         extractor.engine,
     )
@@ -120,6 +145,8 @@ def make_features(
         If another process is making features for this run.
     TooFewData
         If not one slice could be used.
+    FingerprintMismatch
+        If the network was trained on another split than the run's.
     HaemoError, OSError
         As `extract_features` raises them.
     """
@@ -127,6 +154,7 @@ def make_features(
     start = time.monotonic()
     with claim(run.path):
         extractor, preprocessing = load_stage_one(settings, _notes(run, new), batch, progress)
+        _refuse_other_split(run, extractor)
         report = extract_features(
             manifest,
             run.store_path,
@@ -205,10 +233,22 @@ def _notes(run: RunDirectory, new: bool) -> dict[str, str]:
     return {}
 
 
+def _refuse_other_split(run: RunDirectory, extractor: "Extractor | CNNExtractor") -> None:
+    facts = extractor.describe()
+    if "split" in facts:
+        if not run.split_path.exists():
+            raise MissingStep(
+                f"{run.split_path} is not there, so nobody knows which patients {extractor.weights.origin} "
+                f"has seen; train the network in this run: haemo cnn --run {run}"
+            )
+        refuse_features_of_other_patients(facts, Split.read(run.split_path), extractor.weights.origin)
+
+
 def _lasting(settings: ExtractionSettings) -> ExtractionSettings:
     """Settings that mean the same from every working directory."""
     path = Path(settings.weights)
-    return replace(settings, weights=str(path.resolve())) if path.is_file() else settings
+    is_path = path.is_file() or settings.network == "cnn"
+    return replace(settings, weights=str(path.resolve())) if is_path else settings
 
 
 def _nothing_usable(run: RunDirectory, report: ExtractionReport) -> str:

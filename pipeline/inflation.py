@@ -14,7 +14,7 @@ from pipeline.intervals import Resampling, percentile_interval
 from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS, draw_training
 from pipeline.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
-from pipeline.splits import Protocol, Split
+from pipeline.splits import Protocol, Split, refuse_features_of_other_patients
 from pipeline.tallies import Tally
 
 __all__ = ["Cohort", "choose_head", "load_cohort", "measure_protocols", "shuffle_by_patient"]
@@ -64,7 +64,10 @@ def load_cohort(manifest: Manifest, classes: tuple[str, ...], store: FeatureStor
     ------
     MissingStep
         If none has.
+    FingerprintMismatch
+        If the features come from a network that was trained on some of the patients.
     """
+    refuse_features_of_other_patients(store.fingerprint.facts, None, str(store.path))
     rows = manifest.labelled.rows
     there = store.has([row.slice_id for row in rows])
     if not there.any():

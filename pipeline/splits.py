@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from features.atomic import write_text
 from features.labels import order_classes
 from features.manifest import Manifest, ManifestRow
-from models.errors import BadDataset, BadSettings, TooFewData
+from models.errors import BadDataset, BadSettings, FingerprintMismatch, TooFewData
 from pipeline.dealing import draw_folds, draw_sides
 from pipeline.run import RunDirectory
 
@@ -26,6 +27,7 @@ __all__ = [
     "load_or_make_split",
     "make_split",
     "manifest_hash",
+    "refuse_features_of_other_patients",
 ]
 
 log = logging.getLogger("haemo")
@@ -282,6 +284,36 @@ def load_or_make_split(
         )
     _warn(split, manifest)
     return split
+
+
+def refuse_features_of_other_patients(facts: Mapping[str, Any], split: Split | None, where: str) -> None:
+    """Insist that features made by a trained network are used with the split it was trained on.
+
+    Such a network has seen the training patients of its split. With another one, some of them would be
+    test patients, and the scores too good.
+
+    Parameters
+    ----------
+    facts : mapping
+        The facts of the features' fingerprint; without a ``split`` among them any split will do.
+    split : Split or None
+        The split they shall be used with; None for several, drawn anew.
+    where : str
+        What the features are, for the message.
+
+    Raises
+    ------
+    FingerprintMismatch
+    """
+    seen = facts.get("split")
+    if seen is None or (split is not None and split.hash == seen):
+        return
+    asked = "splits drawn anew" if split is None else "another split"
+    raise FingerprintMismatch(
+        f"{where}: these features come from a network that has seen the training patients of one split "
+        f"(sha256 {seen[:12]}...), and cannot be used with {asked}. Train the network on the split there is "
+        "now and make its features again with --new, or take AlexNet's: haemo features --new"
+    )
 
 
 def _warn(split: Split, manifest: Manifest) -> None:

@@ -20,6 +20,7 @@ from pipeline.cli import main
 from pipeline.networkfolder import NetworkFolder
 from pipeline.networks import train_network
 from pipeline.planes import decode_planes
+from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
 from pipeline.splits import Split
 
@@ -303,3 +304,43 @@ def test_the_threshold_of_a_prediction_may_be_another(run, capsys):
 def test_predicting_with_a_network_that_is_not_there_names_the_command(run, capsys):
     assert main(["predict", "--run", str(run), "--head", "cnn", str(run.manifest().rows[0].path)]) == 1
     assert f"train that network first: haemo cnn --run {run}" in capsys.readouterr().err
+
+
+def test_heads_train_on_the_features_of_the_scratch_cnn_and_predict_with_it(run, capsys):
+    train_network(run, "cnn", epochs=1)
+    command = ["features", "--run", str(run), "--network", "cnn", "--weights", str(run.model_path("cnn"))]
+    assert main(command) == 0
+    assert "32 new" in capsys.readouterr().out
+    assert main([*command]) == 0
+    assert "32 cached" in capsys.readouterr().out
+    assert main(["softmax", "--run", str(run), "--C", "1e-3"]) == 0
+    kept = Predictions.read(run.model_path("softmax") / "predictions.csv").of_part("test")
+    paths = {row.slice_id: str(row.path) for row in run.manifest()}
+    capsys.readouterr()
+    assert main(["predict", "--run", str(run), "--head", "softmax", "--json", paths[kept.slice_id[0]]]) == 0
+    assert json.loads(capsys.readouterr().out)["slices"][0]["score"] == kept.scores[0]
+
+
+def test_features_of_a_cnn_that_saw_another_split_are_refused(run, capsys):
+    train_network(run, "cnn", epochs=1)
+    command = ["features", "--run", str(run), "--network", "cnn", "--weights", str(run.model_path("cnn"))]
+    assert main(command) == 0
+    train_network(run, "tinyvgg", epochs=1, new_split=True, seed=7)
+    capsys.readouterr()
+    assert main(["svm", "--run", str(run)]) == 1
+    assert "has seen the training patients of one split" in capsys.readouterr().err
+    assert main(command) == 1
+    assert "cannot be used with another split" in capsys.readouterr().err
+    assert main(["leakage", "--run", str(run)]) == 1
+    assert "cannot be used with splits drawn anew" in capsys.readouterr().err
+    run.split_path.unlink()
+    assert main(command) == 1
+    assert "haemo cnn --run" in capsys.readouterr().err
+
+
+def test_options_of_alexnet_do_not_go_with_the_scratch_cnn(run, capsys):
+    command = ["features", "--run", str(run), "--network", "cnn"]
+    assert main(command) == 2
+    assert "needs --weights FOLDER" in capsys.readouterr().err
+    assert main([*command, "--weights", "x", "--layer", "fc6"]) == 2
+    assert "--layer is for AlexNet" in capsys.readouterr().err

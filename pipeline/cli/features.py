@@ -12,6 +12,13 @@ __all__ = ["features", "verify"]
 @click.command()
 @run_option
 @click.option(
+    "--network",
+    type=click.Choice(["alexnet", "cnn"]),
+    default="alexnet",
+    show_default=True,
+    help="cnn: the scratch CNN in the folder --weights, trained by 'haemo cnn' on this run's split.",
+)
+@click.option(
     "--layer",
     type=click.Choice(["fc7", "fc6", "pool5"]),
     default="fc7",
@@ -22,7 +29,7 @@ __all__ = ["features", "verify"]
     "--weights",
     default="auto",
     show_default=True,
-    metavar="auto|trunk|random|FILE",
+    metavar="auto|trunk|random|FILE|FOLDER",
     help="Network weights. auto: torchvision's, else the trunk; trunk: pool5 only; random: a control.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random weights.")
@@ -70,6 +77,7 @@ __all__ = ["features", "verify"]
 )
 def features(
     run_path: Path,
+    network: str,
     layer: str,
     weights: str,
     seed: int,
@@ -91,6 +99,8 @@ def features(
     from pipeline.extraction import ExtractionSettings, make_features
     from pipeline.run import RunDirectory
 
+    if network == "cnn":
+        _refuse_options_of_alexnet()
     run = RunDirectory(run_path)
     if import_path:
         from pipeline.imports import import_features
@@ -100,6 +110,7 @@ def features(
         click.echo(f"{imported.rows:,} embeddings of {imported.dimension:,} numbers imported{missing}")
         return 3 if imported.missing else 0
     settings = ExtractionSettings(
+        network=network,
         layer=layer,
         weights=weights,
         seed=seed,
@@ -114,6 +125,23 @@ def features(
     counts = f"{report.cached:,} cached, {report.computed:,} new, {len(report.failures):,} failed"
     click.echo(counts + (f" (see {run.failures_path})" if report.failures else ""))
     return 3 if report.failures else 0
+
+
+def _refuse_options_of_alexnet() -> None:
+    """The scratch CNN has its own layer, window and precision, and its weights must be named."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    for name, option in (
+        ("layer", "--layer"),
+        ("window", "--window"),
+        ("precision", "--precision"),
+        ("seed", "--seed"),
+        ("batch", "--batch-size"),
+    ):
+        if context.get_parameter_source(name) is not default:
+            raise click.UsageError(f"{option} is for AlexNet; the scratch CNN brings its own")
+    if context.get_parameter_source("weights") is default:
+        raise click.UsageError("--network cnn needs --weights FOLDER, e.g. --weights RUN/cnn")
 
 
 @click.command()

@@ -77,6 +77,12 @@ def test_a_claim_of_another_host_is_respected_and_can_be_lifted(tmp_path):
         pass
 
 
+def test_our_own_claim_that_was_left_over_is_void(tmp_path):
+    leave_claim(tmp_path, Holder.me())
+    with claim(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": 1}'])
 def test_a_claim_that_cannot_be_read_is_void(tmp_path, text):
     (tmp_path / ".features.claim").write_text(text)

@@ -1,7 +1,7 @@
 """The classical heads, each a scaler and a classifier on embeddings, and their default grids."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,17 +54,27 @@ class HeadSpec:
     class_weight : str
         ``balanced`` weighs slices inversely to the frequency of their class; ``none`` does not.
     seed : int
+    normalise : bool
+        Scale each embedding to length 1, before features are standardised.
+    pca : int or None
+        Keep this many principal components of the standardised features.
+    nystroem : int or None
+        For a kernel other than ``linear``: approximate it by this many features (Nystroem) and fit the
+        linear SVM on them, for more slices than a kernel matrix holds.
 
     Raises
     ------
     BadSettings
-        If a name is not known, or a kernel is given for another head than ``svm``.
+        If a name is not known, or an option is given for a head that has no use for it.
     """
 
     name: str
     kernel: str | None = None
     class_weight: str = "balanced"
     seed: int = 0
+    normalise: bool = False
+    pca: int | None = None
+    nystroem: int | None = None
 
     def __post_init__(self):
         for what, value, known in (
@@ -78,6 +88,13 @@ class HeadSpec:
                 )
         if self.kernel and self.name != "svm":
             raise BadSettings(f"a kernel is for the head svm, not for {self.name}")
+        if self.nystroem and self.kernel in (None, "linear"):
+            raise BadSettings(
+                "Nystroem approximates a kernel: give one of --kernel rbf, poly, sigmoid with it"
+            )
+        for what, count in (("pca", self.pca), ("nystroem", self.nystroem)):
+            if count is not None and count < 1:
+                raise BadSettings(f"{what} is {count}; it must be 1 or more")
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -104,8 +121,14 @@ class HeadSpec:
         """Whether the decision scores are log odds, so that probabilities may go without calibration."""
         return self.name in ("softmax", "mlp")
 
+    def path_of(self, parameter: str) -> str:
+        """What the pipeline of `build` calls a parameter, e.g. ``head__C``."""
+        return f"kernel__{parameter}" if self.nystroem and parameter != "C" else f"head__{parameter}"
+
     def build(self, **parameters: float | int) -> "Pipeline":
         """An unfitted pipeline of StandardScaler (step ``scale``) and classifier (step ``head``).
+
+        The options put a step each around the scaler: ``normalise`` before it, ``pca`` and ``kernel`` after.
 
         Parameters
         ----------
@@ -115,22 +138,41 @@ class HeadSpec:
         from sklearn.pipeline import Pipeline
         from sklearn.preprocessing import StandardScaler
 
-        return Pipeline([("scale", StandardScaler()), ("head", self._classifier(parameters))])
+        steps = [*self._before(), ("scale", StandardScaler()), *self._after(), ("head", self._classifier())]
+        return Pipeline(steps).set_params(**{self.path_of(name): value for name, value in parameters.items()})
 
-    def _classifier(self, parameters: Mapping[str, Any]) -> Any:
+    def _before(self) -> list[tuple[str, Any]]:
+        from sklearn.preprocessing import Normalizer
+
+        return [("normalise", Normalizer())] if self.normalise else []
+
+    def _after(self) -> list[tuple[str, Any]]:
+        steps = []
+        if self.pca:
+            from sklearn.decomposition import PCA
+
+            steps.append(("pca", PCA(self.pca, random_state=self.seed)))
+        if self.nystroem:
+            from sklearn.kernel_approximation import Nystroem
+
+            coef0 = {"coef0": 1.0} if self.kernel == "poly" else {}
+            steps.append(
+                ("kernel", Nystroem(self.kernel, n_components=self.nystroem, random_state=self.seed, **coef0))
+            )
+        return steps
+
+    def _classifier(self) -> Any:
         class_weight = None if self.class_weight == "none" else self.class_weight
         match self.name:
             case "softmax":
                 from sklearn.linear_model import LogisticRegression
 
-                return LogisticRegression(
-                    class_weight=class_weight, max_iter=_SOFTMAX_ITERATIONS, **parameters
-                )
+                return LogisticRegression(class_weight=class_weight, max_iter=_SOFTMAX_ITERATIONS)
             case "mlp":
                 from models.mlp import EarlyStoppingMLP
 
-                return EarlyStoppingMLP(class_weight=class_weight, random_state=self.seed, **parameters)
-            case _ if self.kernel is None:
+                return EarlyStoppingMLP(class_weight=class_weight, random_state=self.seed)
+            case _ if self.kernel is None or self.nystroem:
                 from sklearn.svm import LinearSVC
 
                 return LinearSVC(
@@ -138,14 +180,13 @@ class HeadSpec:
                     intercept_scaling=_INTERCEPT_SCALING,
                     max_iter=_LINEAR_ITERATIONS,
                     random_state=self.seed,
-                    **parameters,
                 )
             case _:
                 from sklearn.svm import SVC
 
                 # coef0 = 0 would make an even polynomial blind to the sign of its input.
                 coef0 = {"coef0": 1.0} if self.kernel == "poly" else {}
-                return SVC(kernel=self.kernel, class_weight=class_weight, **{**coef0, **parameters})
+                return SVC(kernel=self.kernel, class_weight=class_weight, **coef0)
 
 
 def parse_grid(texts: Sequence[str], spec: HeadSpec) -> Grid:

@@ -133,6 +133,7 @@ class SharedSearchCV(GridSearchCV):
         else:
             X, y = check_X_y(X, y, dtype=[np.float32, np.float64], order="C", estimator=self.estimator)
         check_classification_targets(y)
+        _refuse_missing_device(self.device)
         self.scorer_ = check_scoring(self.estimator, self.scoring)
         self.multimetric_ = False
         splitter = check_cv(self.cv, y, classifier=True)
@@ -311,6 +312,15 @@ class _Work:
             yield from Parallel(
                 n_jobs=min(self.n_jobs, len(wanted)), prefer="threads", return_as="generator_unordered"
             )(tasks)
+
+
+def _refuse_missing_device(device: str) -> None:
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BadSettings("PyTorch finds no CUDA device here (see haemo doctor); leave --device out")
 
 
 def _plain_cell(number: int, fold: Fold, estimator, X, y, groups, scorer) -> Cell:

@@ -12,6 +12,7 @@ from features.store import FeatureStore
 from models.errors import BadSettings
 from models.heads import Grid, HeadSpec
 from models.progress import Progress, silent
+from models.thresholds import ThresholdRule, parse_threshold
 from pipeline.examples import Examples, load_examples
 from pipeline.headfolder import HeadFolder, facts_key
 from pipeline.metrics import evaluate
@@ -44,10 +45,13 @@ class HeadSettings:
         What the search maximises, one of `models.scoring.METRICS`.
     calibration : str
         ``sigmoid``, ``isotonic`` or, where scores are log odds already, ``none``.
-    threshold : float in 0..1
-        Probability from which the positive class is predicted.
+    threshold : float in 0..1, or str
+        Probability from which the positive class is predicted, or a rule by which it is chosen on
+        out-of-fold probabilities: ``youden`` or ``sensitivity=0.95``, see `models.thresholds`.
     rotations : bool
         Train on the rotated variants of the training slices too.
+    normalise, pca, nystroem
+        As `models.heads.HeadSpec`.
     """
 
     grid: Grid | None = None
@@ -55,12 +59,26 @@ class HeadSettings:
     class_weight: str = "balanced"
     metric: str = "roc_auc"
     calibration: str = "sigmoid"
-    threshold: float = 0.5
+    threshold: float | str = 0.5
     rotations: bool = False
+    normalise: bool = False
+    pca: int | None = None
+    nystroem: int | None = None
 
-    def __post_init__(self):
-        if not 0 < self.threshold < 1:
-            raise BadSettings(f"threshold is {self.threshold}; it must lie between 0 and 1")
+    @property
+    def rule(self) -> ThresholdRule:
+        """How the threshold is found.
+
+        Raises
+        ------
+        BadSettings
+            If there is no such rule.
+        """
+        return parse_threshold(str(self.threshold))
+
+    def spec(self, name: str, seed: int = 0) -> HeadSpec:
+        """The head of this name with these settings."""
+        return HeadSpec(name, self.kernel, self.class_weight, seed, self.normalise, self.pca, self.nystroem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +113,9 @@ def train_head(
     train_fraction: float | None = None,
     folds: int | None = None,
     new_split: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
+    memory: int | None = None,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> HeadResult:
     """Train one head on the run's features, predict its test slices once, and keep all of it in the run.
@@ -112,8 +132,12 @@ def train_head(
     settings : HeadSettings, optional
     seed, train_fraction, folds, new_split
         As `pipeline.splits.load_or_make_split`; the head's own randomness takes the split's seed.
-    jobs : int
-        Fits at a time, in threads.
+    jobs : int, optional
+        Fits at a time, in threads; None is one a core.
+    memory : int, optional
+        Budget in bytes for kernel matrices; None is half of the free memory.
+    device : str
+        ``cpu``, or ``cuda`` for the products and the block solver.
     progress : Progress
 
     Raises
@@ -125,7 +149,7 @@ def train_head(
     """
     began = time.monotonic()
     settings = settings or HeadSettings()
-    spec = HeadSpec(name, settings.kernel, settings.class_weight)
+    spec, rule = settings.spec(name), settings.rule
     if settings.calibration == "none" and not spec.gives_log_odds:
         raise BadSettings(
             f"scores of the head {name} are no log odds; calibrate them with 'sigmoid' or 'isotonic'"
@@ -138,7 +162,9 @@ def train_head(
         )
         examples = load_examples(store, manifest, split, classes, rotations=settings.rotations)
         fingerprint = store.fingerprint
-    spec = HeadSpec(name, settings.kernel, settings.class_weight, split.seed)
+    if rule.name != "fixed" and len(classes) > 2:
+        raise BadSettings(f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5")
+    spec = settings.spec(name, split.seed)
     facts = _facts(spec, settings, split, fingerprint, examples)
     folder = HeadFolder(run.model_path(name))
     if folder.is_complete(facts["key"]):
@@ -154,13 +180,23 @@ def train_head(
         len({row.patient for row in examples.test_rows}),
     )
     found = run_search(
-        spec, examples, settings.grid or spec.default_grid, settings.metric, jobs=jobs, progress=progress
+        spec,
+        examples,
+        settings.grid or spec.default_grid,
+        settings.metric,
+        jobs=jobs,
+        memory=memory,
+        device=device,
+        journal_path=folder.journal_path,
+        progress=progress,
     )
     head, predictions = _calibrate_and_predict(found, settings, examples)
     metrics = {part: evaluate(predictions.of_part(part)) for part in ("cv", "test")}
     facts |= {
         "parameters": found.parameters,
-        "search": {key: found.best[key] for key in ("mean", "sd", "converged")},
+        "search": {key: found.best[key] for key in ("mean", "sd")},
+        "threshold": head.threshold,
+        "threshold_rule": str(rule),
         "test_judgements": _judgements(run, name, split),
         "seconds": round(time.monotonic() - began, 2),
     }
@@ -182,8 +218,9 @@ def _calibrate_and_predict(
         clone(found.estimator),
         classes=examples.classes,
         method=settings.calibration,
-        threshold=settings.threshold,
     ).fit_calibration(found.estimator, found.scores, names[y])
+    if len(names) == 2:
+        head.threshold = settings.rule.choose(y == 1, head.probabilities(found.scores)[:, 1])
     if any(getattr(calibrator, "slope_", 1.0) <= 0 for calibrator in head.calibrators_):
         log.warning(
             "out-of-fold scores do not rise from one class to the other: the head is no better than chance"
@@ -215,6 +252,7 @@ def _facts(
     versions = software_versions()
     facts = {
         **asdict(settings),
+        "threshold": str(settings.rule),
         "head": spec.name,
         "seed": spec.seed,
         "grid": settings.grid or spec.default_grid,

@@ -51,6 +51,11 @@ class HeadFolder:
         return self.path / "predictions.csv"
 
     @property
+    def journal_path(self) -> Path:
+        """cells.csv: what a search has found so far, while it runs or after it was killed."""
+        return self.path / "cells.csv"
+
+    @property
     def _settings_path(self) -> Path:
         return self.path / "settings.json"
 

@@ -1,21 +1,29 @@
 """Choosing a head's parameters: every setting of a grid, judged by cross-validation over whole patients."""
 
 import logging
-import time
-import warnings
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.errors import TooFewData
 from models.heads import Grid, HeadSpec
 from models.progress import Progress, silent
 from pipeline.examples import Examples
+from pipeline.journal import SearchJournal
+from pipeline.run import software_versions
+
+if TYPE_CHECKING:
+    from models.search import SharedSearchCV
 
 __all__ = ["SearchResult", "run_search"]
 
 log = logging.getLogger("haemo")
+
+_VERSIONS_THAT_MATTER = ("haemo", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +38,18 @@ class SearchResult:
         The best parameters.
     table : list of dict
         A row a setting, in the order of the grid: its parameters, ``mean`` and ``sd`` of the metric over
-        folds, ``fold_0`` and on, ``rank``, ``seconds``, ``converged``.
+        folds, ``fold_0`` and on, ``rank``, ``seconds``.
     scores : ndarray of shape (n_train,) or (n_train, n_classes), float64
         Out-of-fold scores of the training slices with the best parameters.
+    resumed : int
+        Settings times folds that an earlier, unfinished search had found already.
     """
 
     estimator: Any
     parameters: dict[str, float | int]
     table: list[dict[str, Any]]
     scores: np.ndarray
+    resumed: int = 0
 
     @property
     def best(self) -> dict[str, Any]:
@@ -52,115 +63,105 @@ def run_search(
     grid: Grid,
     metric: str,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
+    memory: int | None = None,
+    device: str = "cpu",
+    journal_path: Path | None = None,
     progress: Progress = silent,
 ) -> SearchResult:
     """Try every setting of a grid in cross-validation over whole patients, and fit the best one.
 
-    The best has the highest mean of the metric over folds; of equals the first in the grid's order. The
-    number of jobs does not change the result.
+    The best has the highest mean of the metric over folds; of equals the first in the grid's order.
+
+    Parameters
+    ----------
+    spec, examples, grid, metric
+    jobs : int, optional
+        Fits at a time; None is one a core.
+    memory : int, optional
+        Budget in bytes for kernel matrices; None is half of the free memory.
+    device : str
+        ``cpu``, or a torch device for the products and the block solver.
+    journal_path : Path, optional
+        Where cells are kept while the search runs; those that a killed search left there are not worked on
+        again. The file is gone when the search has finished.
+    progress : Progress
 
     Raises
     ------
     TooFewData
         If the metric is undefined on every fold.
+    MemoryBudgetExceeded
+        If kernel matrices do not fit into the budget.
     """
-    from joblib import Parallel, delayed
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import ParameterGrid
-    from threadpoolctl import threadpool_limits
 
-    candidates = list(ParameterGrid(grid))
-    pairs = examples.fold_pairs
-    tasks = [(candidate, pair) for candidate in candidates for pair in pairs]
-    if spec.name == "svm" and spec.kernel is None:
-        # liblinear draws from one generator for the whole process: fits side by side disturb each other.
-        jobs = 1
-    # What the warning says is read off each fit, and said once, in plain words, below.
-    # One BLAS thread a fit: fits that run side by side need no more, and sums come out the same for any jobs.
-    with (
-        warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
-        threadpool_limits(1, user_api="blas"),
-    ):
-        done = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
-            delayed(_fit_fold)(spec, candidate, examples, pair, metric) for candidate, pair in tasks
-        )
-        outcomes = list(progress(done, total=len(tasks), label=f"{spec.name}: search"))
-        outcomes = [outcomes[start : start + len(pairs)] for start in range(0, len(tasks), len(pairs))]
-        table = [_row(candidate, folds) for candidate, folds in zip(candidates, outcomes, strict=True)]
-        means = np.array([row["mean"] for row in table])
-        if np.isnan(means).all():
-            raise TooFewData(
-                f"{metric} is undefined on every fold: none validates on slices of every class; add patients"
-            )
-        order = np.argsort(-np.where(np.isnan(means), -np.inf, means), kind="stable")
-        for rank, position in enumerate(order, start=1):
-            table[position]["rank"] = rank
-        best = int(order[0])
-        if not table[best]["converged"]:
-            log.warning(
-                "%s: the best setting (%s) had not converged when it was stopped; its scores are near the "
-                "optimum, not at it. Smaller values of C converge sooner",
-                spec.name,
-                _named(candidates[best]),
-            )
-        estimator = spec.build(**candidates[best])
-        estimator.fit(examples.X, examples.y, **_fit_arguments(spec, examples.patient))
+    from models.scoring import score_estimator
+    from models.search import SharedSearchCV
+
+    settings = list(ParameterGrid(grid))
+    with _journal(journal_path, spec, examples, metric) as journal:
+        finished = journal.cells(settings) if journal else []
+        if finished:
+            log.info("%s: %d cells of an unfinished search are kept", spec.name, len(finished))
+        search = SharedSearchCV(
+            spec.build(),
+            [{spec.path_of(name): [value] for name, value in one.items()} for one in settings],
+            scoring=partial(score_estimator, metric),
+            cv=examples.fold_pairs,
+            n_jobs=jobs,
+            memory=memory,
+            device=device,
+            finished=finished,
+            on_cell=(lambda cell: journal.add(settings[cell.candidate], cell)) if journal else None,
+            progress=progress,
+        ).fit(examples.X, examples.y, groups=examples.patient)
+        if journal:
+            journal.remove()
     return SearchResult(
-        estimator, candidates[best], table, _out_of_fold(outcomes[best], pairs, examples.n_train)
+        estimator=search.best_estimator_,
+        parameters=settings[search.best_index_],
+        table=_table(search, settings),
+        scores=search.oof_scores_[: examples.n_train],
+        resumed=len(finished),
     )
 
 
-def _fit_fold(
-    spec: HeadSpec,
-    candidate: dict[str, float | int],
-    examples: Examples,
-    pair: tuple[np.ndarray, np.ndarray],
-    metric: str,
-) -> dict[str, Any]:
-    from models.scoring import score
-
-    began = time.monotonic()
-    train, validation = pair
-    estimator = spec.build(**candidate)
-    estimator.fit(examples.X[train], examples.y[train], **_fit_arguments(spec, examples.patient[train]))
-    scores = estimator.decision_function(examples.X[validation])
-    classifier = estimator[-1]
-    limit = getattr(classifier, "max_iter", -1)
-    return {
-        "scores": scores,
-        "value": score(metric, examples.y[validation], scores),
-        "converged": limit < 0 or bool(np.max(classifier.n_iter_) < limit),
-        "seconds": time.monotonic() - began,
+@contextmanager
+def _journal(
+    path: Path | None, spec: HeadSpec, examples: Examples, metric: str
+) -> Iterator[SearchJournal | None]:
+    if path is None:
+        yield None
+        return
+    versions = software_versions()
+    facts = {
+        **asdict(spec),
+        "metric": metric,
+        "data": examples.hash(),
+        "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
     }
+    journal = SearchJournal(path, facts)
+    try:
+        yield journal
+    finally:
+        journal.close()
 
 
-def _fit_arguments(spec: HeadSpec, patient: np.ndarray) -> dict[str, np.ndarray]:
-    return {"head__groups": patient} if spec.name == "mlp" else {}
-
-
-def _row(candidate: dict[str, float | int], folds: list[dict[str, Any]]) -> dict[str, Any]:
-    values = np.array([fold["value"] for fold in folds])
-    defined = values[~np.isnan(values)]
-    return {
-        **candidate,
-        "mean": float(defined.mean()) if len(defined) else float("nan"),
-        "sd": float(defined.std()) if len(defined) else float("nan"),
-        **{f"fold_{number}": float(value) for number, value in enumerate(values)},
-        "converged": all(fold["converged"] for fold in folds),
-        "seconds": round(sum(fold["seconds"] for fold in folds), 3),
-    }
-
-
-def _out_of_fold(
-    folds: list[dict[str, Any]], pairs: list[tuple[np.ndarray, np.ndarray]], n_train: int
-) -> np.ndarray:
-    first = folds[0]["scores"]
-    scores = np.empty((n_train, *first.shape[1:]))
-    for outcome, (_, validation) in zip(folds, pairs, strict=True):
-        scores[validation] = outcome["scores"]
-    return scores
-
-
-def _named(parameters: dict[str, float | int]) -> str:
-    return ", ".join(f"{name}={value:g}" for name, value in parameters.items())
+def _table(search: "SharedSearchCV", settings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    results, n_folds = search.cv_results_, search.n_splits_
+    order = np.argsort(results["rank_test_score"], kind="stable")
+    rank = np.empty(len(settings), dtype=int)
+    rank[order] = np.arange(1, len(settings) + 1)
+    seconds = (results["mean_fit_time"] + results["mean_score_time"]) * n_folds
+    return [
+        {
+            **setting,
+            "mean": float(results["mean_test_score"][place]),
+            "sd": float(results["std_test_score"][place]),
+            **{f"fold_{fold}": float(results[f"split{fold}_test_score"][place]) for fold in range(n_folds)},
+            "seconds": round(float(seconds[place]), 3),
+            "rank": int(rank[place]),
+        }
+        for place, setting in enumerate(settings)
+    ]

@@ -75,10 +75,14 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--threshold",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=0.5,
+            default="0.5",
             show_default=True,
-            help="Probability from which the positive class is predicted.",
+            metavar="NUMBER|youden|sensitivity=S",
+            help="Probability from which the positive class is predicted, or how it is chosen out of fold.",
+        ),
+        click.option("--normalise", is_flag=True, help="Scale each embedding to length 1 first."),
+        click.option(
+            "--pca", type=click.IntRange(1), metavar="N", help="Keep N principal components of the features."
         ),
         click.option("--augment", is_flag=True, help="Train on the rotated variants of training slices too."),
         click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]"),
@@ -90,7 +94,20 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=int, help="Seed of a new split and of the head.  [default: 0]"),
         click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then."),
         click.option(
-            "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Fits at a time, in threads."
+            "--jobs", type=click.IntRange(1), help="Fits at a time, in threads.  [default: one a core]"
+        ),
+        click.option(
+            "--memory",
+            type=click.FloatRange(0, min_open=True),
+            metavar="GIB",
+            help="Budget for kernel matrices.  [default: half of the free memory]",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["cpu", "cuda"]),
+            default="cpu",
+            show_default=True,
+            help="Where matrix products are made.",
         ),
     )
     for option in reversed(options):
@@ -105,10 +122,16 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Kernel SVM with hinge loss, in place of the linear SVM with squared hinge loss.",
 )
 @click.option("--C", "c", metavar="V,V", help="Short for --grid C=V,V.")
+@click.option(
+    "--nystroem",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Approximate the kernel by N features, for more slices than memory holds a kernel matrix of.",
+)
 @_shared_options
-def svm(kernel: str | None, c: str | None, **options: Any) -> int:
+def svm(kernel: str | None, c: str | None, nystroem: int | None, **options: Any) -> int:
     """Train the head ``svm``."""
-    return _train("svm", kernel, c, **options)
+    return _train("svm", kernel, c, nystroem, **options)
 
 
 @click.command(help=_ABOUT["softmax"])
@@ -130,19 +153,24 @@ def _train(
     name: str,
     kernel: str | None,
     c: str | None,
+    nystroem: int | None = None,
     *,
     run_path: Path,
     grids: tuple[str, ...],
     metric: str,
     class_weight: str,
     calibration: str,
-    threshold: float,
+    threshold: str,
+    normalise: bool,
+    pca: int | None,
     augment: bool,
     folds: int | None,
     train_fraction: float | None,
     seed: int | None,
     new_split: bool,
-    jobs: int,
+    jobs: int | None,
+    memory: float | None,
+    device: str,
 ) -> int:
     from models.heads import HeadSpec, parse_grid
     from pipeline.classification import HeadSettings, train_head
@@ -161,12 +189,17 @@ def _train(
             calibration=calibration,
             threshold=threshold,
             rotations=augment,
+            normalise=normalise,
+            pca=pca,
+            nystroem=nystroem,
         ),
         seed=seed,
         train_fraction=train_fraction,
         folds=folds,
         new_split=new_split,
         jobs=jobs,
+        memory=None if memory is None else int(memory * 2**30),
+        device=device,
         progress=progress,
     )
     _print(result, run)

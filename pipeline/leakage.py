@@ -224,8 +224,8 @@ def _shortcut_findings(shortcuts: list[dict[str, Any]]) -> list[Finding]:
         Finding(
             "shortcuts",
             Verdict.LOOK if telling else Verdict.FINE,
-            f"'{best['name']}' alone reaches a ROC AUC of {best['patient']['roc_auc']:.3f} and an accuracy of "
-            f"{best['patient']['accuracy']:.3f} with patients kept whole"
+            f"'{best['name']}' alone reaches a ROC AUC of {best['patient']['roc_auc']:.3f} and an accuracy "
+            f"of {best['patient']['accuracy']:.3f} with patients kept whole"
             if best
             else "nothing beside the brain tells the label",
             "Classes come from different sources or were exported differently; a network can learn that "

@@ -30,7 +30,7 @@ SHORTCUTS = {
 """Each control and the facts that it may use."""
 
 _BORDER_SHARE = 0.05  # of the shorter side: outside the head in nearly every slice
-_TREES = 200
+_TREES = 100
 _FOLDS = 5
 
 

@@ -45,8 +45,8 @@ def decision_function(head: Any) -> DecisionFunction:
     ----------
     head : CalibratedHead, Pipeline or classifier
         A CalibratedHead stands for its estimator: probabilities are no part of the score. A pipeline may
-        hold StandardScaler, Normalizer (L2) and PCA before one of LinearSVC, LogisticRegression, SVC (of
-        kernel linear, rbf, poly or sigmoid) and EarlyStoppingMLP.
+        hold StandardScaler, Normalizer (L2), PCA and Nystroem before one of LinearSVC, LogisticRegression,
+        SVC and EarlyStoppingMLP; kernels may be linear, rbf, poly or sigmoid.
 
     Raises
     ------
@@ -77,6 +77,8 @@ def _written(step: Any) -> nn.Module:
             else:
                 components = step.components_
             return _Linear(components, -step.mean_ @ components.T)
+        case "Nystroem":
+            return _Landmarks(step)
         case "LinearSVC" | "LogisticRegression" | "ScoredLogistic":
             return _Linear(step.coef_, step.intercept_)
         case "EarlyStoppingMLP":
@@ -116,6 +118,47 @@ class _Linear(nn.Module):
         return rows @ self.weights.T + self.bias
 
 
+class _Kernel(nn.Module):
+    """Kernel values of rows with fixed points."""
+
+    def __init__(self, kernel: str, points: np.ndarray, gamma: float | None, degree: float, coef0: float):
+        super().__init__()
+        if kernel not in ("linear", "rbf", "poly", "sigmoid"):
+            raise BadSettings(f"a head with the kernel {kernel!r} cannot be explained by gradients")
+        self.kernel, self.degree, self.coef0 = kernel, degree, coef0
+        self.gamma = 1 / points.shape[1] if gamma is None else float(gamma)
+        self.register_buffer("points", _tensor(points))
+        self.register_buffer("squares", self.points.square().sum(dim=1))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        products = rows @ self.points.T
+        match self.kernel:
+            case "linear":
+                return products
+            case "rbf":
+                distances = rows.square().sum(dim=1, keepdim=True) + self.squares - 2 * products
+                return torch.exp(-self.gamma * distances.clamp_min(0))
+            case "poly":
+                return (self.gamma * products + self.coef0) ** self.degree
+            case _:
+                return torch.tanh(self.gamma * products + self.coef0)
+
+
+class _Landmarks(nn.Module):
+    """Nystroem's features: kernel values with landmarks, whitened."""
+
+    def __init__(self, step: Any):
+        super().__init__()
+        # scikit-learn's defaults where a parameter is None.
+        degree = 3 if step.degree is None else step.degree
+        coef0 = 1 if step.coef0 is None else step.coef0
+        self.kernel = _Kernel(step.kernel, step.components_, step.gamma, degree, coef0)
+        self.register_buffer("mixing", _tensor(step.normalization_))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.kernel(rows) @ self.mixing.T
+
+
 class _KernelMachine(nn.Module):
     """An SVC: kernel with its support vectors, then one score for each pair of classes.
 
@@ -127,33 +170,16 @@ class _KernelMachine(nn.Module):
 
     def __init__(self, svc: Any):
         super().__init__()
-        if svc.kernel not in ("linear", "rbf", "poly", "sigmoid"):
-            raise BadSettings(f"an SVC with the kernel {svc.kernel!r} cannot be explained by gradients")
-        self.kernel, self.degree, self.coef0 = svc.kernel, svc.degree, svc.coef0
-        self.gamma = float(svc._gamma)  # what gamma="scale" came to; scikit-learn has no public name for it
         self.classes = len(svc.classes_)
-        self.register_buffer("support", _tensor(svc.support_vectors_))
-        self.register_buffer("squares", _tensor(np.einsum("ij,ij->i", *[svc.support_vectors_] * 2)))
+        # What gamma="scale" came to; scikit-learn has no public name for it.
+        self.kernel = _Kernel(svc.kernel, svc.support_vectors_, svc._gamma, svc.degree, svc.coef0)
         weights = svc.dual_coef_ if self.classes == 2 else _pair_weights(svc)
         self.register_buffer("weights", _tensor(weights))
         self.register_buffer("bias", _tensor(svc.intercept_))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        margins = self._kernel(rows) @ self.weights.T + self.bias
+        margins = self.kernel(rows) @ self.weights.T + self.bias
         return margins if self.classes == 2 else self._per_class(margins)
-
-    def _kernel(self, rows: torch.Tensor) -> torch.Tensor:
-        products = rows @ self.support.T
-        match self.kernel:
-            case "linear":
-                return products
-            case "rbf":
-                distances = rows.square().sum(dim=1, keepdim=True) + self.squares - 2 * products
-                return torch.exp(-self.gamma * distances.clamp_min(0))
-            case "poly":
-                return (self.gamma * products + self.coef0) ** self.degree
-            case _:
-                return torch.tanh(self.gamma * products + self.coef0)
 
     def _per_class(self, margins: torch.Tensor) -> torch.Tensor:
         wins = margins.new_zeros(len(margins), self.classes)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from sklearn.kernel_approximation import Nystroem
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -50,6 +51,9 @@ def test_gamma_scale_and_steps_before_the_head():
     agrees(make_pipeline(StandardScaler(), Normalizer(), PCA(5, whiten=True), SVC()).fit(X, y), X)
     agrees(make_pipeline(StandardScaler(with_mean=False), PCA(5), SVC(kernel="poly")).fit(X, y), X)
     agrees(make_pipeline(StandardScaler(with_std=False), SVC()).fit(X, y), X)
+    for kernel in ("rbf", "poly", "sigmoid"):
+        landmarks = Nystroem(kernel=kernel, n_components=20, random_state=0)
+        agrees(make_pipeline(StandardScaler(), landmarks, SVC(kernel="linear")).fit(X, y), X)
 
 
 def test_a_calibrated_head_stands_for_its_scores():

@@ -43,6 +43,8 @@ class ExtractionReport:
     ----------
     cached : int
         Slices whose embeddings were there, under whatever name, or came with a slice of equal pixels.
+    shared : int
+        Slices with the same pixels as another before them in the manifest.
     computed : int
         Slices that went through the network.
     failures : list of Failure
@@ -53,6 +55,7 @@ class ExtractionReport:
     """
 
     cached: int
+    shared: int
     computed: int
     failures: list[Failure]
     rows: int
@@ -146,6 +149,7 @@ def extract_features(
     remove_parts(store_path)
     return ExtractionReport(
         cached=len(files) - extraction.computed,
+        shared=len(files) - len(set(order)),
         computed=extraction.computed,
         failures=extraction.failures,
         rows=rows,

@@ -167,6 +167,10 @@ def make_features(
             progress=progress,
         )
         run.replace_failures("features", report.failures)
+        if report.shared:
+            _LOG.info(
+                "%d slices have the same pixels as another slice; they share its embedding", report.shared
+            )
         if not report.cached + report.computed:
             raise TooFewData(_nothing_usable(run, report))
         run.record(
@@ -179,6 +183,7 @@ def make_features(
             batch=extractor.batch,
             slices={
                 "cached": report.cached,
+                "shared": report.shared,
                 "computed": report.computed,
                 "failed": len(report.failures),
             },

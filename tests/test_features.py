@@ -67,10 +67,18 @@ class TestCommand:
         assert main(["features", "--run", str(run)]) == 0
         assert read_failures(run.failures_path) == []
 
+    def test_slices_with_equal_pixels_are_pointed_out(self, run, capsys, tmp_path):
+        picture = tmp_path / "slices" / "000.png"
+        (tmp_path / "slices" / "001.png").write_bytes(picture.read_bytes())
+        assert main(["features", "--run", str(run)]) == 0
+        said = capsys.readouterr()
+        assert said.out == "1 cached, 19 new, 0 failed\n"
+        assert "1 slices have the same pixels as another slice; they share its embedding" in said.err
+
     def test_what_was_done_is_recorded(self, run):
         assert main(["features", "--run", str(run), "--rotations", "paper", "--window", "subdural"]) == 0
         step = run.read_record()["steps"]["features"]
-        assert step["slices"] == {"cached": 0, "computed": 20, "failed": 0}
+        assert step["slices"] == {"cached": 0, "shared": 0, "computed": 20, "failed": 0}
         assert step["embeddings"] == 140
         assert step["settings"]["window"] == "subdural"
         assert (step["weights"], step["engine"]) == ("made up", "cpu float32 contiguous")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +100,16 @@ def test_the_processes_end_with_a_parent_that_was_killed(tmp_path):
     child = int(parent.stdout.readline())
     assert is_running(child)
     parent.kill()
-    parent.communicate()
+    parent.wait()
+    parent.stdout.close()
     deadline = time.monotonic() + 30
     while is_running(child) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not is_running(child)
+    try:
+        assert not is_running(child)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def is_running(pid: int) -> bool:

@@ -4,7 +4,9 @@
     python benchmarks/phantom_transfer.py phantom REAL [--patients COLUMN]
 
 REAL is a folder that `haemo index` reads; its labels are used once, by the ROC AUC that is printed here, and
-decide nothing. Features are pool5 of AlexNet in float32. Heads see the phantom's training patients only.
+decide nothing. Features are pool5 of AlexNet in float32. `svm` and `softmax` are the heads as shipped, fitted
+on the phantom's training patients. `unscaled` is a linear SVM on all phantom slices, with features as the
+network gives them: division by their standard deviation on the phantom magnifies those that hardly vary there.
 """
 
 import tempfile
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import click
 import numpy as np
+from scipy.special import expit
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.svm import SVC
 
 from features.labels import order_classes
 from features.store import FeatureStore
@@ -24,43 +29,56 @@ from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
 
 HEADS = ("svm", "softmax")
+GRID = {"C": [0.01, 0.1, 1.0, 10.0, 100.0]}
 
 
-def features_of(data: Path, run: RunDirectory, weights: str, patient_column: str | None) -> None:
+def indexed_and_embedded(data: Path, run: RunDirectory, weights: str, patient_column: str | None) -> None:
     index_run(data, run, patient_column=patient_column)
-    settings = ExtractionSettings(layer="pool5", weights=weights, precision="float32")
-    make_features(run, settings)
+    make_features(run, ExtractionSettings(layer="pool5", weights=weights, precision="float32"))
 
 
-def judged(head_run: RunDirectory, name: str, real: RunDirectory) -> dict:
-    """Figures of a head of one run on all slices of another."""
-    rows = list(real.manifest().labelled)
-    with FeatureStore(real.store_path) as store:
-        embeddings = store.embeddings([row.slice_id for row in rows])
-    folder = HeadFolder(head_run.model_path(name))
-    head, classes = folder.head(), folder.predictions().classes
-    # Both sets name their classes as they like; the second is the positive one.
-    named = dict(zip(order_classes(row.label for row in rows), classes, strict=True))
-    probability = head.predict_proba(embeddings)[:, 1]
-    return assess(
-        Predictions(
-            slice_id=np.array([row.slice_id for row in rows]),
-            patient=np.array([row.patient for row in rows]),
-            study=np.array([row.study for row in rows]),
-            label=np.array([named[row.label] for row in rows]),
-            part=np.full(len(rows), "test"),
-            fold=np.full(len(rows), -1),
-            scores=head.decision_function(embeddings),
-            probabilities=probability,
-            predicted=np.where(probability >= 0.5, classes[1], classes[0]),
-            classes=classes,
-        )
+def embeddings_of(run: RunDirectory) -> np.ndarray:
+    with FeatureStore(run.store_path) as store:
+        return store.embeddings([row.slice_id for row in run.manifest().labelled])
+
+
+def roc_auc(run: RunDirectory, scores: np.ndarray) -> str:
+    """ROC AUC and its interval of scores for all labelled slices of a run."""
+    rows = list(run.manifest().labelled)
+    classes = order_classes(row.label for row in rows)
+    predictions = Predictions(
+        slice_id=np.array([row.slice_id for row in rows]),
+        patient=np.array([row.patient for row in rows]),
+        study=np.array([row.study for row in rows]),
+        label=np.array([row.label for row in rows]),
+        part=np.full(len(rows), "test"),
+        fold=np.full(len(rows), -1),
+        scores=scores,
+        probabilities=expit(scores),
+        predicted=np.where(scores > 0, classes[1], classes[0]),
+        classes=classes,
     )
+    return shown(assess(predictions))
 
 
 def shown(figures: dict) -> str:
     interval = figures["intervals"]["roc_auc"]
     return f"{figures['roc_auc']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def unscaled(phantom: RunDirectory, real: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean ROC AUC over folds of phantom patients, and the scores of real embeddings."""
+    rows = list(phantom.manifest().labelled)
+    classes = order_classes(row.label for row in rows)
+    embeddings = embeddings_of(phantom)
+    products = embeddings @ embeddings.T
+    scale = np.mean(np.diag(products))
+    search = GridSearchCV(
+        SVC(kernel="precomputed", class_weight="balanced"), GRID, scoring="roc_auc", cv=GroupKFold(5)
+    )
+    labels = np.array([row.label == classes[1] for row in rows])
+    search.fit(products / scale, labels, groups=[row.patient for row in rows])
+    return search.best_score_, search.decision_function(real @ embeddings.T / scale)
 
 
 @click.command()
@@ -70,14 +88,23 @@ def shown(figures: dict) -> str:
 @click.option("--weights", default="trunk", show_default=True, help="As for haemo features.")
 def main(phantom: Path, real: Path, patient_column: str | None, weights: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        runs = RunDirectory(Path(folder, "phantom")), RunDirectory(Path(folder, "real"))
-        features_of(phantom, runs[0], weights, None)
-        features_of(real, runs[1], weights, patient_column)
-        print("ROC AUC [95 % interval, bootstrap over patients]")
+        own, other = RunDirectory(Path(folder, "phantom")), RunDirectory(Path(folder, "real"))
+        indexed_and_embedded(phantom, own, weights, None)
+        indexed_and_embedded(real, other, weights, patient_column)
+        embeddings = embeddings_of(other)
+        print("ROC AUC [95 % interval, bootstrap over patients]", flush=True)
+        inner, scores = unscaled(own, embeddings)
+        print(
+            f"unscaled: phantom, 5 folds of patients {inner:.3f}; real slices {roc_auc(other, scores)}",
+            flush=True,
+        )
         for name in HEADS:
-            own = train_head(runs[0], name)
-            print(f"{name}: phantom, test patients {shown(assess(own.predictions.of_part('test')))}")
-            print(f"{name}: real slices {shown(judged(runs[0], name, runs[1]))}", flush=True)
+            tested = assess(train_head(own, name).predictions.of_part("test"))
+            scores = HeadFolder(own.model_path(name)).head().decision_function(embeddings)
+            print(
+                f"{name}: phantom, test patients {shown(tested)}; real slices {roc_auc(other, scores)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

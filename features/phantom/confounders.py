@@ -53,13 +53,13 @@ class Confounders:
         """Draw what a head of this age may have."""
         old = (anatomy.age_years - 18) / 74
         side = float(rng.choice([-1.0, 1.0]))
-        infarct = rng.random() < 0.10 + 0.15 * old
+        infarct = rng.random() < 0.03 + 0.12 * old
         return cls(
             spots=tuple(_draw_spots(rng, old)),
             falx_mm=rng.uniform(0.8, 1.8),
             sinus_mm=rng.uniform(3.0, 5.5),
             sinus_hu=rng.uniform(50, 66),
-            infarct_mm=rng.uniform(9, 28) if infarct else 0.0,
+            infarct_mm=rng.uniform(6, 24) if infarct else 0.0,
             infarct_centre_mm=(side * rng.uniform(24, 52), rng.uniform(-70, 40), rng.uniform(-15, 45)),
             infarct_hu=rng.uniform(8, 20),
         )
@@ -78,10 +78,10 @@ def _draw_spots(rng: np.random.Generator, old: float) -> list[Spot]:
             place = tuple(float(value) for value in np.add(centre, jitter))
             spots.append(Spot(kind, place, size, hu))
 
-    add("pineal", 0.35 + 0.45 * old, (0, -31, 2), (1.3, 3.2))
+    add("pineal", 0.4 + 0.4 * old, (0, -31, 2), (1.2, 2.8))
     for side in (-1, 1):
-        add("choroid plexus", 0.3 + 0.5 * old, (25 * side, -43, 10), (1.5, 4.0))
-        add("globus pallidus", 0.06 + 0.2 * old, (19 * side, -3, 0), (1.5, 3.5))
+        add("choroid plexus", 0.3 + 0.5 * old, (25 * side, -43, 10), (1.0, 2.8))
+        add("globus pallidus", 0.01 + 0.06 * old, (19 * side, -3, 0), (1.2, 2.8))
     for y, z in ((48, 28), (30, 48), (-30, 60)):
         add("falx", 0.05 + 0.15 * old, (0, y, z), (1.2, 2.6))
     there, hu = rng.random() < 0.4, rng.uniform(46, 60)

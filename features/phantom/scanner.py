@@ -196,8 +196,8 @@ def add_streaks(hu: np.ndarray, scan: Scan, index: int) -> None:
     x, y = steps[None, :] + np.float32(right), steps[:, None] + np.float32(front)
     reach = np.hypot(x, y)
     angle = np.arctan2(y, x)
-    rays = np.cos(7 * angle + up) + np.cos(17 * angle + 2 * up) * np.exp(-reach / 30)
-    hu += strength * rays * np.exp(reach * np.float32(-1 / 60)) * np.clip(reach / 3, 0, 1)
+    rays = np.cos(19 * angle + up) + np.cos(43 * angle + 2 * up) * np.exp(-reach / 30)
+    hu += strength * rays * np.exp(reach * np.float32(-1 / 35)) * np.clip(reach / 3, 0, 1)
     if strength > 0.5 * scan.streak_hu:
         hu += 2600 * np.clip(2.2 - reach / pixel / 1.5, 0, 1)
 

@@ -6,7 +6,7 @@
 REAL is a folder that `haemo index` reads; its labels are used once, by the ROC AUC that is printed here, and
 decide nothing. Features are pool5 of AlexNet in float32. `svm` and `softmax` are the heads as shipped, fitted
 on the phantom's training patients. `unscaled` is a linear SVM on all phantom slices, with features as the
-network gives them: division by their standard deviation on the phantom magnifies those that hardly vary there.
+network gives them: dividing by their standard deviation on the phantom magnifies what hardly varies there.
 """
 
 import tempfile

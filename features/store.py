@@ -14,7 +14,7 @@ from features.fingerprint import Fingerprint
 from features.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, open_store_file, write_store_file
 from models.errors import BadDataset, DamagedStore, MissingStep
 
-__all__ = ["FeatureStore", "contents_path", "create_store", "imported_content"]
+__all__ = ["FeatureStore", "contents_path", "create_store", "imported_content", "missing_store"]
 
 
 class FeatureStore:
@@ -53,9 +53,7 @@ class FeatureStore:
     def __init__(self, path: Path):
         self.path = Path(path)
         if not self.path.exists():
-            raise MissingStep(
-                f"{self.path} is not there; make it first: haemo features --run {self.path.parent}"
-            )
+            raise missing_store(self.path)
         try:
             self._file = open_store_file(self.path)
         except OSError as error:
@@ -201,6 +199,11 @@ class FeatureStore:
     def _row(self, slice_id: str, variant: int) -> int | None:
         content = self._content_of.get(slice_id)
         return None if content is None else self._rows.get((content, int(variant)))
+
+
+def missing_store(path: Path) -> MissingStep:
+    """The error for a store that is not there."""
+    return MissingStep(f"{path} is not there; make it first: haemo features --run {path.parent}")
 
 
 def contents_path(store_path: Path) -> Path:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from features.fingerprint import Fingerprint
-from features.store import FeatureStore
+from features.store import missing_store
 from features.storefile import (
     CHUNK_ROWS,
     RowKeys,
@@ -110,13 +111,19 @@ def repair_store(path: Path, progress: Progress = silent) -> Verification:
         write_store_file(
             path,
             RowKeys(*(list(column) for column in zip(*good, strict=True))),
-            (row.embedding[np.newaxis] for row in remains.rows(silent) if row.embedding is not None),
+            _chunks(row.embedding for row in remains.rows(silent) if row.embedding is not None),
             remains.dimension,
             remains.dtype.name,
             remains.fingerprint,
             remains.notes,
         )
         return found
+
+
+def _chunks(embeddings: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Rows in blocks of a chunk: HDF5 would read and write a large chunk again for every single row."""
+    while some := list(islice(embeddings, CHUNK_ROWS)):
+        yield np.stack(some)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ class _Remains:
     def __init__(self, path: Path):
         self._path = Path(path)
         if not self._path.exists():
-            FeatureStore(self._path)  # says that it is missing, and what to do
+            raise missing_store(self._path)
         try:
             self._file = open_store_file(self._path)
         except OSError as error:

@@ -139,7 +139,7 @@ class Scan:
         return turn_z @ turn_y @ turn_x
 
     def level_mm(self, index: int) -> float:
-        """Place of slice `index` along the table, mm; 0 is the lowest slice's head end of the scale."""
+        """Canonical z of slice `index` on the axis of the head, mm."""
         return self.low_mm + index * self.spacing_mm
 
     def plane(self, index: int, across_mm: float, size: int) -> np.ndarray:

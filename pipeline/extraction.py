@@ -1,5 +1,6 @@
 """Stage one of a run: from its manifest to its feature store."""
 
+import errno
 import logging
 import time
 from dataclasses import asdict, dataclass, replace
@@ -155,17 +156,24 @@ def make_features(
     with claim(run.path):
         extractor, preprocessing = load_stage_one(settings, _notes(run, new), batch, progress)
         _refuse_other_split(run, extractor)
-        report = extract_features(
-            manifest,
-            run.store_path,
-            extractor,
-            preprocessing,
-            rotations=rotations,
-            dtype=settings.dtype,
-            workers=workers,
-            new=new,
-            progress=progress,
-        )
+        try:
+            report = extract_features(
+                manifest,
+                run.store_path,
+                extractor,
+                preprocessing,
+                rotations=rotations,
+                dtype=settings.dtype,
+                workers=workers,
+                new=new,
+                progress=progress,
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                _LOG.warning(
+                    "the disk is full; make room, and the same command goes on from what was finished"
+                )
+            raise
         run.replace_failures("features", report.failures)
         if report.shared:
             _LOG.info(

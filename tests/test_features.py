@@ -109,6 +109,17 @@ class TestCommand:
         assert main(["features", "--run", str(run)]) == 1
         assert capsys.readouterr().err == f"error: {run}/.features.claim: Read-only file system\n"
 
+    def test_a_full_disk_is_named_with_what_to_do(self, run, capsys, monkeypatch):
+        def refuse(path, *arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        monkeypatch.setattr("features.shards.write_store_file", refuse)
+        assert main(["features", "--run", str(run)]) == 1
+        assert capsys.readouterr().err == (
+            "warning: the disk is full; make room, and the same command goes on from what was finished\n"
+            f"error: {run}/features.parts/part-000001.h5: No space left on device\n"
+        )
+
     def test_without_a_usable_slice_it_fails_and_says_why(self, run, tmp_path):
         for path in (tmp_path / "slices").iterdir():
             path.write_bytes(b"")

@@ -1,0 +1,192 @@
+"""Stage two against scikit-learn: the same grids on the same folds, by GridSearchCV and by SharedSearchCV.
+
+    make bench-heads
+    make bench-heads ARGS="--slices 500 2000"
+    make bench-heads ARGS="--run runs/demo"
+
+Without --run the embeddings are synthetic, with what makes real ones slow to fit: rectified, correlated (200
+latent factors whose weight falls like a power law), with patients whose slices resemble each other, and
+classes that overlap. Folds keep patients whole. Both sides standardise inside the fold, use two cores, and
+leave out the refit. Where the peer would take an hour it is timed on some cells of the grid and scaled; the
+table says how many of how many. Scores are compared on all cells that the peer was timed on.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+FOLDS = 5
+JOBS = 2
+RBF = {"head__C": [0.1, 1.0, 10.0, 100.0, 1000.0], "head__gamma": [1e-5, 1e-4, 1e-3, 1e-2]}
+LINEAR = {"head__C": [float(c) for c in np.logspace(-6, -2, 8)]}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One grid, and the part of it that the peer is timed on at each size.
+
+    `peer_cells` gives, from a number of slices on, every how many-th setting and how many folds it gets.
+    """
+
+    title: str
+    head: str
+    grid: dict
+    peer_cells: tuple[tuple[int, int, int], ...]
+
+
+TASKS = (
+    Task("RBF SVM, 5 C x 4 gamma", "svc", RBF, ((0, 1, FOLDS), (1000, 3, 1), (5000, 10, 1))),
+    Task("linear SVM, 8 C", "linear", LINEAR, ((0, 1, FOLDS), (1000, 1, 1), (5000, 2, 1))),
+    Task("softmax, 8 C", "softmax", LINEAR, ((0, 1, FOLDS), (1000, 1, 1), (5000, 3, 1))),
+)
+
+
+def embeddings(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Synthetic fc7: features (n, d) float32, labels, patients of about 25 slices."""
+    rng = np.random.default_rng(seed)
+    n_patients, rank = max(20, n // 25), 200
+    patients = np.sort(rng.integers(0, n_patients, n))
+    y = np.where(rng.random(n) < 0.6, rng.integers(0, 2, n_patients)[patients], 0)
+    latent = rng.normal(size=(n, rank)) + 0.8 * rng.normal(size=(n_patients, rank))[patients]
+    latent[y == 1, 5:15] += 0.6
+    mixing = rng.normal(size=(rank, d)) * (1.0 + np.arange(rank))[:, None] ** -0.7
+    X = latent @ mixing + 0.5 * rng.normal(size=(n, d)) - 0.5 * rng.random(d)
+    return (np.maximum(X, 0.0) * rng.lognormal(0.0, 0.5, d)).astype(np.float32), y, patients
+
+
+def embeddings_of_run(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All labelled slices of a run that have features."""
+    from features.store import FeatureStore
+    from pipeline.run import RunDirectory
+    from pipeline.splits import classes_of
+
+    run = RunDirectory(path)
+    manifest = run.manifest()
+    classes = classes_of(run, manifest)
+    with FeatureStore(run.store_path) as store:
+        ids = [row.slice_id for row in manifest.labelled]
+        rows = [row for row, there in zip(manifest.labelled, store.has(ids), strict=True) if there]
+        X = store.embeddings([row.slice_id for row in rows])
+    return X, np.array([classes.index(row.label) for row in rows]), np.array([row.patient for row in rows])
+
+
+def build(head: str):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC, LinearSVC
+
+    heads = {
+        "svc": SVC(),
+        "linear": LinearSVC(intercept_scaling=10, max_iter=20_000),
+        "softmax": LogisticRegression(max_iter=2000),
+    }
+    return Pipeline([("scale", StandardScaler()), ("head", heads[head])])
+
+
+def memory_kb(field: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise KeyError(field)
+
+
+def ours(task: Task, data: tuple, budget: int, answer) -> None:
+    """Run the search in this process, which has nothing else in it, and send what it took."""
+    from models.search import SharedSearchCV
+
+    X, y, folds = data
+    search = SharedSearchCV(
+        build(task.head), task.grid, scoring="roc_auc", cv=folds, refit=False, n_jobs=JOBS, memory=budget
+    )
+    # One small search first: imports and the threads of the BLAS are not what is measured.
+    SharedSearchCV(build(task.head), {"head__C": [1e-3]}, cv=2, refit=False).fit(X[:200], y[:200])
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = memory_kb("VmRSS")
+    start = time.perf_counter()
+    search.fit(X, y)
+    seconds = time.perf_counter() - start
+    answer.send((seconds, (memory_kb("VmHWM") - before) / 1024, search.cv_results_))
+
+
+def peer(task: Task, data: tuple, every: int, n_folds: int, answer) -> None:
+    from sklearn.model_selection import GridSearchCV, ParameterGrid
+
+    X, y, folds = data
+    settings = list(ParameterGrid(task.grid))
+    chosen = list(range(every // 2, len(settings), every))
+    grid = [{name: [value] for name, value in settings[place].items()} for place in chosen]
+    search = GridSearchCV(
+        build(task.head), grid, scoring="roc_auc", cv=folds[:n_folds], refit=False, n_jobs=JOBS
+    )
+    GridSearchCV(build(task.head), {"head__C": [1e-3, 1e-4]}, cv=2, n_jobs=JOBS).fit(X[:200], y[:200])
+    start = time.perf_counter()
+    search.fit(X, y)
+    seconds = time.perf_counter() - start
+    scale = len(settings) * FOLDS / (len(chosen) * n_folds)
+    answer.send((seconds, scale, chosen, search.cv_results_))
+
+
+def alone(function, *arguments):
+    """The answer of a function that runs in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=function, args=(*arguments, sender))
+    process.start()
+    sender.close()
+    result = receiver.recv()
+    process.join()
+    return result
+
+
+def main() -> None:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slices", type=int, nargs="+", default=[500, 2000, 8855])
+    parser.add_argument("--dimension", type=int, default=4096)
+    parser.add_argument("--memory-gib", type=float, default=4.0, help="budget given to the search")
+    parser.add_argument("--tasks", nargs="+", choices=["svc", "linear", "softmax"], default=None)
+    parser.add_argument("--run", type=Path, help="time on the embeddings of this run instead")
+    arguments = parser.parse_args()
+    budget = int(arguments.memory_gib * 2**30)
+    print(
+        f"{os.cpu_count()} cores; {JOBS} fits at a time; {FOLDS} folds; budget {arguments.memory_gib:g} GiB"
+    )
+    head = ("task", "n", "d", "peer s", "peer cells", "ours s", "ratio", "score diff", "same best", "MiB")
+    print("{:<24}{:>7}{:>6}{:>10}{:>12}{:>9}{:>8}{:>12}{:>11}{:>8}".format(*head))
+    for task, n in itertools.product(TASKS, [0] if arguments.run else arguments.slices):
+        if arguments.tasks and task.head not in arguments.tasks:
+            continue
+        if arguments.run:
+            X, y, patients = embeddings_of_run(arguments.run)
+        else:
+            X, y, patients = embeddings(n, arguments.dimension)
+        n = len(X)
+        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+        data = (X, y, list(splitter.split(X, y, patients)))
+        seconds, megabytes, found = alone(ours, task, data, budget)
+        _, every, n_folds = [part for part in task.peer_cells if n >= part[0]][-1]
+        peer_seconds, scale, chosen, expected = alone(peer, task, data, every, n_folds)
+        differences = [
+            np.abs(found[f"split{fold}_test_score"][chosen] - expected[f"split{fold}_test_score"]).max()
+            for fold in range(n_folds)
+        ]
+        ours_best = np.mean([found[f"split{fold}_test_score"][chosen] for fold in range(n_folds)], axis=0)
+        same = "yes" if ours_best.argmax() == expected["mean_test_score"].argmax() else "NO"
+        cells = f"{len(chosen) * n_folds}/{len(found['params']) * FOLDS}"
+        print(
+            f"{task.title:<24}{n:>7,}{X.shape[1]:>6}{peer_seconds * scale:>10.1f}{cells:>12}{seconds:>9.2f}"
+            f"{peer_seconds * scale / seconds:>8.1f}{max(differences):>12.1e}{same:>11}{megabytes:>8.0f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

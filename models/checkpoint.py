@@ -1,6 +1,7 @@
 """Weights on disk: a trained network with what it needs to be used, and a training that can go on."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Checkpoint:
             return None
         try:
             state = torch.load(self.path, weights_only=True)
-        except (RuntimeError, EOFError, ValueError, OSError, torch.serialization.pickle.UnpicklingError):
+        except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError):
             return None
         return state if isinstance(state, dict) and state.get("key") == self.key else None
 

@@ -57,7 +57,6 @@ def train(
     settings: TrainingSettings,
     precision: str = "float32",
     checkpoint: Checkpoint | None = None,
-    seconds_between_checkpoints: float = _SECONDS_BETWEEN_CHECKPOINTS,
     progress: Progress = silent,
     label: str = "",
 ) -> list[Epoch]:
@@ -83,8 +82,6 @@ def train(
         ``float32`` or ``bfloat16`` (autocast: weights, their updates and the loss stay float32).
     checkpoint : Checkpoint, optional
         Where to keep what is needed to go on.
-    seconds_between_checkpoints : float
-        An epoch is kept when so long has passed since the last one that was.
     progress : Progress
         Counts batches.
     label : str
@@ -106,69 +103,20 @@ def train(
             f"{label}: {len(fit)} slices to learn from and {len(validation)} to validate on; "
             "each needs one or more"
         )
-    network.to(batches.device, memory_format=torch.channels_last)
-    weights = class_weights(targets[fit], classes, settings.class_weight)
-    step = _Step(network, torch.from_numpy(weights).to(batches.device), settings, precision)
-    history: list[Epoch] = []
-    best = _Best()
+    training = _Training(network, batches, targets, classes, fit, validation, settings, precision, label)
     if checkpoint and (kept := checkpoint.load()):
-        step.network.load_state_dict(kept["network"])
-        step.optimizer.load_state_dict(kept["optimizer"])
-        history = [Epoch(**epoch) for epoch in kept["history"]]
-        best = _Best(**kept["best"])
-        log.info("%s: going on after epoch %d of a training that was stopped", label, len(history))
-    per_epoch = math.ceil(len(fit) / settings.batch_size)
-    remaining = range(len(history) * per_epoch, settings.epochs * per_epoch)
+        training.restore(kept)
+        log.info("%s: going on after epoch %d of a training that was stopped", label, len(training.history))
+    remaining = range(training.batches_done, training.batches_in_all)
     ticks = iter(progress(remaining, total=len(remaining), label=label))
     last_kept = time.monotonic()
-    for number in range(len(history) + 1, settings.epochs + 1):
-        if settings.patience and number - best.epoch > settings.patience and history:
-            log.info(
-                "%s: stopped after epoch %d: the validation loss has not fallen since epoch %d",
-                label,
-                len(history),
-                best.epoch,
-            )
-            break
-        began = time.monotonic()
-        rate = _learning_rate(settings, number)
-        step.set_rate(rate)
-        trained = _Tally()
-        random = np.random.default_rng([settings.seed, number])
-        with _seeded(int(random.integers(2**31)), batches.device):
-            for inputs, rows in batches.training(fit, settings.batch_size, random):
-                next(ticks, None)
-                trained += step(inputs, targets[rows], where=f"{label}, epoch {number}")
-        validated = step.evaluate(batches, targets, validation)
-        history.append(
-            Epoch(
-                number,
-                trained.loss,
-                trained.accuracy,
-                validated.loss,
-                validated.accuracy,
-                rate,
-                time.monotonic() - began,
-            )
-        )
-        if validated.loss < best.loss:
-            best = _Best(number, validated.loss, deepcopy(network.state_dict()))
-        if checkpoint and time.monotonic() - last_kept >= seconds_between_checkpoints:
-            checkpoint.save(
-                {
-                    "network": network.state_dict(),
-                    "optimizer": step.optimizer.state_dict(),
-                    "history": [asdict(epoch) for epoch in history],
-                    "best": vars(best),
-                }
-            )
+    while not training.is_over():
+        training.run_epoch(ticks)
+        if checkpoint and time.monotonic() - last_kept >= _SECONDS_BETWEEN_CHECKPOINTS:
+            checkpoint.save(training.state())
             last_kept = time.monotonic()
-    if best.epoch == 0:
-        raise TrainingDiverged(
-            f"{label}: the validation loss was never finite; lower the rate with --learning-rate"
-        )
-    network.load_state_dict(best.weights)
-    return history
+    training.restore_best()
+    return training.history
 
 
 @dataclass
@@ -176,6 +124,97 @@ class _Best:
     epoch: int = 0
     loss: float = math.inf
     weights: dict[str, torch.Tensor] | None = None
+
+
+class _Training:
+    """A training between two epochs: all that it takes to go on."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        batches: Batches,
+        targets: np.ndarray,
+        classes: int,
+        fit: np.ndarray,
+        validation: np.ndarray,
+        settings: TrainingSettings,
+        precision: str,
+        label: str,
+    ):
+        network.to(batches.device, memory_format=torch.channels_last)
+        weights = class_weights(targets[fit], classes, settings.class_weight)
+        self.network = network
+        self.batches = batches
+        self.targets = targets
+        self.fit = fit
+        self.validation = validation
+        self.settings = settings
+        self.label = label
+        self.step = _Step(network, torch.from_numpy(weights).to(batches.device), settings, precision)
+        self.history: list[Epoch] = []
+        self.best = _Best()
+
+    @property
+    def batches_in_all(self) -> int:
+        return self.settings.epochs * math.ceil(len(self.fit) / self.settings.batch_size)
+
+    @property
+    def batches_done(self) -> int:
+        return len(self.history) * math.ceil(len(self.fit) / self.settings.batch_size)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": vars(self.best),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.best = _Best(**state["best"])
+
+    def is_over(self) -> bool:
+        done, patience = len(self.history), self.settings.patience
+        if done == self.settings.epochs:
+            return True
+        if patience and done - self.best.epoch >= patience:
+            log.info(
+                "%s: stopped after epoch %d: the validation loss has not fallen since epoch %d",
+                self.label,
+                done,
+                self.best.epoch,
+            )
+            return True
+        return False
+
+    def run_epoch(self, ticks: Iterator[int]) -> None:
+        number = len(self.history) + 1
+        began = time.monotonic()
+        rate = _learning_rate(self.settings, number)
+        self.step.set_rate(rate)
+        trained = _Tally()
+        random = np.random.default_rng([self.settings.seed, number])
+        with _seeded(int(random.integers(2**31)), self.batches.device):
+            for inputs, rows in self.batches.training(self.fit, self.settings.batch_size, random):
+                next(ticks, None)
+                trained += self.step(inputs, self.targets[rows], where=f"{self.label}, epoch {number}")
+        validated = self.step.evaluate(self.batches, self.targets, self.validation)
+        seconds = time.monotonic() - began
+        self.history.append(
+            Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, rate, seconds)
+        )
+        if validated.loss < self.best.loss:
+            self.best = _Best(number, validated.loss, deepcopy(self.network.state_dict()))
+
+    def restore_best(self) -> None:
+        if self.best.weights is None:
+            raise TrainingDiverged(
+                f"{self.label}: the validation loss was never finite; lower the rate with --learning-rate"
+            )
+        self.network.load_state_dict(self.best.weights)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from cohorts import class_folders, gray_picture
 from PIL import Image
 
 from features.manifest import Manifest
+from models import training as training_module
 from models.cnn import load_extractor
 from models.errors import BadSettings, MissingStep, TooFewData, WeightsUnavailable
 from pipeline.cli import main
@@ -107,6 +108,31 @@ def test_the_same_command_again_trains_nothing(run, capsys):
     assert second.history == first.history
     np.testing.assert_array_equal(second.predictions.scores, first.predictions.scores)
     assert (third.predictions.scores != first.predictions.scores).any()
+
+
+def test_a_stopped_command_goes_on_to_the_same_files(run, monkeypatch):
+    monkeypatch.setattr(training_module, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    folder = run.model_path("tinyvgg")
+    options = {"epochs": 6, "batch_size": 4, "augment": ("rotate", "flip", "crop")}
+    train_network(run, "tinyvgg", **options)
+    names = ("model.safetensors", "predictions.csv", "metrics.json")
+    undisturbed = {name: (folder / name).read_bytes() for name in names}
+    for path in folder.iterdir():
+        path.unlink()
+
+    def stop(items, *, total=None, label=""):
+        for done, item in enumerate(items):
+            if label == "tinyvgg" and done == 17:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        train_network(run, "tinyvgg", progress=stop, **options)
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    resumed = train_network(run, "tinyvgg", **options)
+    assert len(resumed.history) == 6
+    assert {name: (folder / name).read_bytes() for name in names} == undisturbed
+    assert not (folder / "checkpoint.pt").exists()
 
 
 def test_a_network_loads_in_a_fresh_process_to_the_same_scores(run):

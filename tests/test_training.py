@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from models import training as training_module
 from models.batches import EVALUATION_BATCH, ROTATIONS_DEG, Batches, rotate
 from models.checkpoint import Checkpoint, read_network, write_network
 from models.errors import MissingStep, TooFewData, TrainingDiverged, WeightsUnavailable
@@ -325,9 +326,10 @@ def killed_after(batches: int):
 
 @pytest.mark.parametrize("batches", [4, 9, 22])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_stopped_training_goes_on_to_the_same_bytes(tmp_path, batches, optimizer):
+def test_a_stopped_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, batches, optimizer):
+    monkeypatch.setattr(training_module, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     settings = replace(SETTINGS, optimizer=optimizer, schedule="cosine")
-    options = {"augment": ("rotate", "flip", "crop"), "seconds_between_checkpoints": 0.0}
+    options = {"augment": ("rotate", "flip", "crop")}
     undisturbed = small_network(dropout=0.5)
     whole = run(undisturbed, settings, **options)
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "key")

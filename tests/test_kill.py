@@ -43,7 +43,7 @@ def test_an_extraction_killed_again_and_again_ends_with_the_same_bytes(tmp_path,
     while True:
         process = CONTEXT.Process(target=extract_in_parts, args=(slices, run, 0.002))
         process.start()
-        process.join(rng.uniform(0, 0.15) * 1.2**kills)
+        process.join(rng.uniform(0, 0.04) * 1.25**kills)
         if process.exitcode is not None:
             break
         os.kill(process.pid, signal.SIGKILL)

@@ -77,9 +77,13 @@ class _Data:
     test: np.ndarray
 
     def hash(self) -> str:
+        """sha256 of everything that a network can learn from or is tested on."""
         digest = hashlib.sha256()
-        for array in (self.planes, self.targets, self.fit, self.validation):
+        for array in (self.planes, self.targets, self.fit, self.validation, self.test):
+            digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
+        for row in self.rows:
+            digest.update(f"{row.slice_id}\0{row.label}\0{row.patient}\0{row.study}\n".encode())
         return digest.hexdigest()
 
 
@@ -148,40 +152,36 @@ def train_network(
     draws = new_split or not run.split_path.exists()
     seed = settings.seed if draws else None
     split = load_or_make_split(run, manifest, seed=seed, train_fraction=train_fraction, new=new_split)
+    device, precision = _engine(device, settings.precision)
+    settings = settings.with_options(precision=precision)
     network, origin = _initial(name, len(classes), settings, weights, freeze_below, progress)
     planes = replace(preprocessing or Preprocessing(), size=recipe.plane_size(settings.augment))
     data, failures = _read(run, name, manifest, classes, split, planes, workers, progress)
     run.replace_failures(name, failures)
-    place, precision = _engine(device, settings.precision)
     facts = {
         "network": name,
         "classes": list(classes),
         "trunk": getattr(network, "trunk", False),
         "freeze_below": freeze_below,
         "weights": origin,
-        "split": split.hash,
-        "protocol": split.protocol,
-        "leaky": split.leaky,
         "preprocessing": planes.describe(),
-        "settings": {**settings.describe(), "precision": precision},
-        "slices": {part: len(getattr(data, part)) for part in ("fit", "validation", "test")},
-        "data": data.hash(),
-        "versions": {key: version for key, version in software_versions().items() if key in _VERSIONS},
+        "settings": settings.describe(),
+        **_provenance(split, data),
     }
-    facts["key"] = facts_key({**facts, "device": place})
+    facts["key"] = facts_key({**facts, "device": device})
     folder = NetworkFolder(run.model_path(name))
     if folder.is_complete(facts["key"]):
         log.info("%s is up to date: same settings, same data", folder.path)
         return NetworkResult(
             name, folder.facts(), folder.metrics(), folder.predictions(), folder.history(), failures, True
         )
-    trained = TrainedNetwork(network, recipe, classes, facts, place)
-    history = _train(folder, trained, data, settings, precision, progress)
+    trained = TrainedNetwork(network, recipe, classes, facts, device)
+    history = _train(folder, trained, data, settings, progress)
     predictions = _predict(trained, data, progress)
     metrics = {part: evaluate(predictions.of_part(part)) for part in ("cv", "test")}
     facts = {
         **facts,
-        "device": place,
+        "device": device,
         "epochs": len(history),
         "best_epoch": best_epoch(history).epoch,
         "seconds": round(time.monotonic() - began, 1),
@@ -189,6 +189,19 @@ def train_network(
     folder.write(trained, facts, history, metrics, predictions)
     run.record(name, **facts, failures=len(failures))
     return NetworkResult(name, facts, metrics, predictions, history, failures, False)
+
+
+def _provenance(split: Split, data: _Data) -> dict[str, Any]:
+    """Which slices of which split, and the versions that results depend on."""
+    versions = software_versions()
+    return {
+        "split": split.hash,
+        "protocol": split.protocol,
+        "leaky": split.leaky,
+        "slices": {part: len(getattr(data, part)) for part in ("fit", "validation", "test")},
+        "data": data.hash(),
+        "versions": {name: versions[name] for name in _VERSIONS if name in versions},
+    }
 
 
 def _initial(
@@ -267,7 +280,6 @@ def _train(
     trained: "TrainedNetwork",
     data: _Data,
     settings: TrainingSettings,
-    precision: str,
     progress: Progress,
 ) -> list[Epoch]:
     from models.batches import Batches
@@ -281,7 +293,7 @@ def _train(
         len(data.validation),
         len(data.test),
         trained.device,
-        precision,
+        settings.precision,
     )
     folder.path.mkdir(parents=True, exist_ok=True)
     return train(
@@ -292,7 +304,7 @@ def _train(
         fit=data.fit,
         validation=data.validation,
         settings=settings,
-        precision=precision,
+        precision=settings.precision,
         checkpoint=Checkpoint(folder.checkpoint_path, trained.facts["key"]),
         progress=progress,
         label=folder.name,

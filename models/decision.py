@@ -21,21 +21,28 @@ class DecisionFunction(nn.Module):
     ----------
     steps : list of Module
         What the head does to embeddings, one step after the other; the last gives scores.
-    reference : Tensor of shape (d,), float64
-        The embedding that the head measures from: the mean of its training slices where it standardises,
-        else zero.
+    dimension : int
+        Numbers of an embedding.
+    outputs : int
+        Scores of an embedding: 1 for two classes, else one a class.
     """
 
-    def __init__(self, steps: list[nn.Module], reference: torch.Tensor):
+    def __init__(self, steps: list[nn.Module], dimension: int, outputs: int):
         super().__init__()
         self.steps = nn.Sequential(*steps)
-        self.register_buffer("reference", reference)
+        self.dimension = dimension
+        self.outputs = outputs
         self.requires_grad_(False)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Scores of embeddings (n, d): (n,) for two classes, of the positive one, else (n, n_classes)."""
         scores = self.steps(embeddings.double())
         return scores.squeeze(1) if scores.shape[1] == 1 else scores
+
+    def randomised(self, seed: int) -> "DecisionFunction":
+        """A head that has learned nothing: scores along random directions."""
+        weights = np.random.default_rng(seed).normal(size=(self.outputs, self.dimension))
+        return DecisionFunction([_Linear(weights, np.zeros(self.outputs))], self.dimension, self.outputs)
 
 
 def decision_function(head: Any) -> DecisionFunction:
@@ -55,20 +62,18 @@ def decision_function(head: Any) -> DecisionFunction:
     """
     estimator = getattr(head, "estimator_", head)
     chain = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
-    return DecisionFunction([_written(step) for step in chain], _tensor(_centre(chain[0])))
-
-
-def _centre(step: Any) -> np.ndarray:
-    # A scaler that does not centre may know the mean all the same.
-    return step.mean_ if getattr(step, "with_mean", False) else np.zeros(step.n_features_in_)
+    classes = len(chain[-1].classes_)
+    steps = [_written(step) for step in chain]
+    return DecisionFunction(steps, chain[0].n_features_in_, 1 if classes == 2 else classes)
 
 
 def _written(step: Any) -> nn.Module:
     # By name: importing every estimator of scikit-learn to compare types would cost a second.
     match type(step).__name__:
         case "StandardScaler":
-            scale = step.scale_ if step.with_std else np.ones(step.n_features_in_)
-            return _Affine(_centre(step), 1 / scale)
+            # A scaler that does not centre may know the mean all the same.
+            mean = step.mean_ if step.with_mean else np.zeros(step.n_features_in_)
+            return _Affine(mean, 1 / (step.scale_ if step.with_std else np.ones(step.n_features_in_)))
         case "Normalizer" if step.norm == "l2":
             return _UnitLength()
         case "PCA":

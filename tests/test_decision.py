@@ -60,8 +60,17 @@ def test_a_calibrated_head_stands_for_its_scores():
     X, y = data(2)
     head = CalibratedHead(HeadSpec("svm", "rbf").build(gamma=0.02)).fit(X, y)
     agrees(head, X)
-    reference = decision_function(head).reference.numpy()
-    np.testing.assert_allclose(reference, X.mean(axis=0), rtol=1e-5)
+
+
+def test_a_randomised_head_has_the_same_shape_and_other_scores():
+    for n_classes in (2, 3):
+        X, y = data(n_classes)
+        head = decision_function(HeadSpec("softmax").build().fit(X, y))
+        rows = torch.from_numpy(X)
+        one, same, other = (head.randomised(seed)(rows) for seed in (1, 1, 2))
+        assert one.shape == head(rows).shape
+        assert torch.equal(one, same)
+        assert not torch.allclose(one, other)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -1,0 +1,263 @@
+"""Where on a slice the evidence for a class lies: maps from the last convolution through any head."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.decision import DecisionFunction, decision_function
+from models.errors import BadSettings
+from models.maps import METHODS, class_activation_map, grid_of, projection
+from models.trained import TrainedNetwork
+
+__all__ = ["ExplainedModel", "explain_extractor", "explain_network", "randomised"]
+
+_BATCH = 16
+_OCCLUDER_PIXELS = 32
+_OCCLUDER_STEP = 16
+
+
+class ExplainedModel:
+    """A network cut in two after its last convolution, and what turns the upper part's output into scores.
+
+    It computes in float32 with the weights of the model it explains (the head in float64). Scores differ from
+    those of a bfloat16 network by its rounding.
+
+    Parameters
+    ----------
+    below : sequence of Module
+        From normalised planes to the rectified maps of the last convolution.
+    above : Module
+        From those maps to scores: (n,) for two classes, of the positive one, else (n, classes).
+    size : int
+        Side of a plane.
+    mean, std : sequence of float, one a channel
+        A plane enters as (gray / 255 - mean) / std in each channel.
+    classes : tuple of str
+    """
+
+    def __init__(
+        self,
+        below: Sequence[nn.Module],
+        above: nn.Module,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        classes: tuple[str, ...],
+    ):
+        self.below = nn.Sequential(*below).eval().requires_grad_(False)
+        self.above = above.eval().requires_grad_(False)
+        self.size = size
+        self.classes = classes
+        self.grid = grid_of(below)
+        self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
+        self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
+
+    def scores(self, planes: np.ndarray) -> np.ndarray:
+        """Scores of planes (n, size, size), uint8: float64, of shape (n,) or (n, classes)."""
+        with torch.no_grad():
+            parts = [self.above(self._activations(part)) for part in self._batches(planes)]
+        return torch.cat(parts).double().numpy()
+
+    def maps(self, planes: np.ndarray, method: str = "hirescam", target: str | None = None) -> np.ndarray:
+        """Signed evidence for one class, by place.
+
+        Parameters
+        ----------
+        planes : ndarray of shape (n, size, size), uint8
+        method : str
+            One of `models.maps.METHODS`.
+        target : str, optional
+            The class; None takes the last one, which is the positive one of two.
+
+        Returns
+        -------
+        ndarray of shape (n, height, width), float32
+            In units of the score. For ``occlusion`` of the size of the planes, else of the last convolution;
+            `on_slice` puts either on a slice.
+
+        Raises
+        ------
+        BadSettings
+            If there is no such method or class.
+        """
+        if method not in METHODS:
+            raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
+        target = self.classes[-1] if target is None else target
+        if target not in self.classes:
+            raise BadSettings(f"class {target!r} is not one of {', '.join(self.classes)}")
+        if method == "occlusion":
+            return np.stack([self._occluded(plane, target) for plane in planes])
+        parts = [
+            class_activation_map(method, *self._gradients(part, target)).numpy()
+            for part in self._batches(planes)
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+    def on_slice(self, evidence: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Interpolate one map for a slice of `height` by `width` pixels; float32.
+
+        A value of a convolution's map is put where the middle of what it looked at lies.
+        """
+        grid = grid_of(()) if evidence.shape == (self.size, self.size) else self.grid
+        rows = projection(grid, evidence.shape[0], self.size, height)
+        columns = projection(grid, evidence.shape[1], self.size, width)
+        return rows @ evidence @ columns.T
+
+    def _batches(self, planes: np.ndarray) -> list[np.ndarray]:
+        return [planes[start : start + _BATCH] for start in range(0, len(planes), _BATCH)]
+
+    def _activations(self, planes: np.ndarray) -> torch.Tensor:
+        gray = torch.from_numpy(np.ascontiguousarray(planes)).float().unsqueeze(1) / 255
+        return self.below((gray - self._mean) / self._std)
+
+    def _gradients(self, planes: np.ndarray, target: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations of the last convolution, and the gradients of the target's score by them."""
+        with torch.no_grad():
+            activations = self._activations(planes)
+        activations.requires_grad_()
+        score = self._of_target(self.above(activations), target)
+        (gradients,) = torch.autograd.grad(score.sum(), activations)
+        return activations.detach(), gradients
+
+    def _of_target(self, scores: torch.Tensor, target: str) -> torch.Tensor:
+        place = self.classes.index(target)
+        if scores.ndim == 1:
+            return scores if place == 1 else -scores
+        return scores[:, place]
+
+    def _occluded(self, plane: np.ndarray, target: str) -> np.ndarray:
+        """How far the score falls when a patch is painted over, averaged over the patches on each pixel.
+
+        The paint is the slice's median gray level between black and white: soft tissue.
+        """
+        tissue = plane[(plane > 0) & (plane < 255)]
+        paint = np.uint8(np.median(tissue)) if len(tissue) else np.uint8(0)
+        starts = list(range(0, self.size - _OCCLUDER_PIXELS, _OCCLUDER_STEP))
+        starts.append(self.size - _OCCLUDER_PIXELS)
+        places = [
+            (slice(top, top + _OCCLUDER_PIXELS), slice(left, left + _OCCLUDER_PIXELS))
+            for top in starts
+            for left in starts
+        ]
+        painted = np.repeat(plane[None], len(places) + 1, axis=0)
+        for number, place in enumerate(places):
+            painted[number][place] = paint
+        scores = self._of_target(torch.from_numpy(self.scores(painted)), target).numpy()
+        fallen, times = np.zeros(plane.shape), np.zeros(plane.shape)
+        for place, score in zip(places, scores[:-1], strict=True):
+            fallen[place] += scores[-1] - score
+            times[place] += 1
+        return (fallen / times).astype(np.float32)
+
+
+class _Above(nn.Module):
+    """Layers above the last convolution, then a head on what they give out."""
+
+    def __init__(self, layers: Sequence[nn.Module], head: DecisionFunction):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.head = head
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(maps).flatten(1))
+
+
+class _LogOdds(nn.Module):
+    """Layers above the last convolution of an end-to-end network; of two logits their difference."""
+
+    def __init__(self, layers: Sequence[nn.Module]):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        logits = self.layers(maps)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
+    """Prepare a head on an extractor's embeddings for explanation.
+
+    Parameters
+    ----------
+    extractor : models.alexnet.Extractor or models.cnn.CNNExtractor
+    head : CalibratedHead
+        Trained on its embeddings.
+
+    Raises
+    ------
+    BadSettings
+        If the head has no form in torch (`models.decision`).
+    """
+    from models.alexnet import SIZE, AlexNet
+    from models.cnn import CNNExtractor
+
+    decision = decision_function(head)
+    classes = tuple(str(name) for name in head.classes_)
+    if isinstance(extractor, CNNExtractor):
+        trained = extractor.trained
+        below, pools = _cut(trained.network.features)
+        above = _Above([*pools, *trained.network.classifier[:4]], decision)
+        return ExplainedModel(
+            below, above, trained.plane_size, trained.recipe.mean, trained.recipe.std, classes
+        )
+    network = AlexNet(extractor.layer)
+    network.load_state_dict({name: extractor.weights.state_dict[name] for name in network.state_dict()})
+    below, pools = _cut(network.features)
+    above = _Above([*pools, nn.Flatten(), *network.classifier], decision)
+    facts = extractor.describe()
+    return ExplainedModel(below, above, SIZE, facts["mean"], facts["std"], classes)
+
+
+def explain_network(trained: TrainedNetwork) -> ExplainedModel:
+    """Prepare an end-to-end network for explanation.
+
+    A network trained on random crops of larger planes is explained on planes of its input's size: it was
+    evaluated on their middle.
+    """
+    below, pools = _cut(trained.network.features)
+    recipe = trained.recipe
+    above = _LogOdds([*pools, *trained.network.classifier])
+    return ExplainedModel(below, above, recipe.input_size, recipe.mean, recipe.std, trained.classes)
+
+
+def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> ExplainedModel:
+    """The same model with random numbers in place of what it has learned: maps of it mean nothing.
+
+    Layers get the weights of a network before training (He et al. 2015), a classical head a random direction
+    among the embeddings.
+
+    Parameters
+    ----------
+    model : ExplainedModel
+        It is left as it is.
+    seed : int
+    head_only : bool
+        Keep the network, and draw the classical head or the last layer alone anew.
+    """
+    drawn = copy.copy(model)
+    drawn.below, drawn.above = copy.deepcopy(model.below), copy.deepcopy(model.above)
+    layers = [one for one in drawn.above.modules() if isinstance(one, nn.Linear)]
+    if isinstance(drawn.above, _Above):
+        drawn.above.head = drawn.above.head.randomised(seed)
+        changed = [] if head_only else layers
+    else:
+        changed = layers[-1:] if head_only else layers
+    if not head_only:
+        changed = [*(one for one in drawn.below if isinstance(one, nn.Conv2d)), *changed]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in changed:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return drawn
+
+
+def _cut(features: nn.Sequential) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Layers up to the last convolution and its ReLU, and those after."""
+    layers = list(features)
+    last = max(place for place, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
+    return layers[: last + 2], layers[last + 2 :]

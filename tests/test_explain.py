@@ -1,0 +1,210 @@
+"""Maps of evidence: where they lie, what they add up to, and what the slow way says."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn import functional
+
+from models.alexnet import load_extractor
+from models.calibration import CalibratedHead
+from models.errors import BadSettings
+from models.explain import ExplainedModel, explain_extractor, explain_network, randomised
+from models.heads import HeadSpec
+from models.maps import Grid, class_activation_map, grid_of, projection
+from models.recipes import TrainingSettings, build, recipe_for
+from models.trained import TrainedNetwork
+from models.weights import resolve_weights
+
+SIZE = 48
+
+
+class Sum(nn.Module):
+    """Two channels pooled, flattened and weighed: linear above the convolution."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = torch.as_tensor(weights, dtype=torch.float32)
+
+    def forward(self, maps):
+        return functional.max_pool2d(maps, 2).flatten(1) @ self.weights.flatten() - 3.0
+
+
+def small_model(seed=0):
+    """One convolution, then a linear score; brightness speaks for in channel 0, against in channel 1."""
+    convolution = nn.Conv2d(1, 2, 5, stride=2, padding=2)
+    with torch.no_grad():
+        convolution.weight[:] = 1 / 25
+        convolution.bias.zero_()
+    weights = np.random.default_rng(seed).normal(size=(2, SIZE // 4, SIZE // 4))
+    weights[0], weights[1] = np.abs(weights[0]), 0
+    return ExplainedModel([convolution, nn.ReLU()], Sum(weights), SIZE, (0.0,), (1.0,), ("no", "yes"))
+
+
+def spot(row, column, size=SIZE):
+    plane = np.full((size, size), 20, dtype=np.uint8)
+    plane[row - 2 : row + 3, column - 2 : column + 3] = 255
+    return plane
+
+
+def test_hirescam_adds_up_to_the_score_but_for_its_constant():
+    planes = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
+    model = small_model()
+    maps = model.maps(planes)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)) - 3.0, model.scores(planes), rtol=1e-5)
+    np.testing.assert_allclose(model.maps(planes, target="no"), -maps)
+
+
+@pytest.mark.parametrize("method", ["hirescam", "gradcam", "gradcam++", "occlusion"])
+def test_every_method_finds_the_only_bright_spot(method):
+    model = small_model()
+    for row, column in ((10, 30), (37, 8)):
+        evidence = model.maps(spot(row, column)[None], method)[0]
+        on_slice = model.on_slice(evidence, 2 * SIZE, 3 * SIZE)
+        assert on_slice.shape == (2 * SIZE, 3 * SIZE)
+        y, x = np.unravel_index(on_slice.argmax(), on_slice.shape)
+        assert abs(y / 2 - row) <= (20 if method == "occlusion" else 5)
+        assert abs(x / 3 - column) <= (20 if method == "occlusion" else 5)
+
+
+def test_a_score_falls_by_what_occlusion_says():
+    """With an unbounded linear model a painted patch takes away exactly its own evidence."""
+    model = small_model()
+    plane = spot(24, 24)
+    fall = model.maps(plane[None], "occlusion")[0]
+    assert fall[24, 24] > 0
+    assert fall.shape == (SIZE, SIZE)
+    painted = plane.copy()
+    painted[:32, :32] = 20
+    expected = model.scores(plane[None])[0] - model.scores(painted[None])[0]
+    assert fall[0, 0] == pytest.approx(expected, rel=1e-5)
+
+
+def slow_map(method, activations, gradients):
+    channels, height, width = activations.shape
+    result = np.zeros((height, width))
+    for k in range(channels):
+        a, g = activations[k], gradients[k]
+        if method == "gradcam":
+            result += g.mean() * a
+            continue
+        for sign in (1, -1):
+            alpha = np.zeros_like(g)
+            for i in range(height):
+                for j in range(width):
+                    below = 2 * g[i, j] ** 2 + a.sum() * (sign * g[i, j]) ** 3
+                    alpha[i, j] = g[i, j] ** 2 / below if below else 0
+            result += sign * (alpha * np.maximum(sign * g, 0)).sum() * a
+    return result
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
+def test_maps_follow_their_formulas(method):
+    random = np.random.default_rng(2)
+    activations = np.maximum(random.normal(size=(4, 5, 3)), 0)
+    gradients = random.normal(size=(4, 5, 3))
+    gradients[0] = 0
+    found = class_activation_map(
+        method, torch.from_numpy(activations)[None], torch.from_numpy(gradients)[None]
+    )
+    np.testing.assert_allclose(found[0].numpy(), slow_map(method, activations, gradients), rtol=1e-9)
+
+
+def test_the_grid_is_where_a_layer_looks():
+    """The gradient of one place of the last map, by the plane, is centred on the grid's pixel."""
+    layers = list(build("cnn", 2).features)[:8]
+    layers = [nn.AvgPool2d(3, 2) if isinstance(one, nn.MaxPool2d) else one for one in layers]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.constant_(layer.weight, 1.0)
+    linear = nn.Sequential(*(one for one in layers if not isinstance(one, nn.ReLU)))
+    plane = torch.zeros(1, 3, 227, 227, requires_grad=True)
+    linear(plane)[0, 0, 6, 4].backward()
+    weight = plane.grad[0].sum(dim=0).numpy()
+    original = list(build("cnn", 2).features)[:8]
+    grid = grid_of(original)
+    rows, columns = (weight.sum(axis=axis) @ np.arange(227) / weight.sum() for axis in (1, 0))
+    assert rows == pytest.approx(grid.start + 6 * grid.step, abs=0.01)
+    assert columns == pytest.approx(grid.start + 4 * grid.step, abs=0.01)
+
+
+def test_projection_interpolates_and_goes_on_beyond_the_ends():
+    matrix = projection(Grid(15, 16), 13, 227, 227)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-6)
+    places = np.clip((np.arange(227) - 15) / 16, 0, 12)
+    np.testing.assert_allclose(matrix @ np.arange(13.0), places, atol=1e-5)
+    assert projection(Grid(3, 1), 1, 7, 5).tolist() == [[1.0]] * 5
+
+
+def planes_of_noise(count, size=227, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return load_extractor(resolve_weights("random", 0, "pool5"), "pool5", "float32", "cpu", batch=4)
+
+
+@pytest.fixture(scope="module")
+def embedded(extractor):
+    planes = planes_of_noise(16)
+    planes[::2, 60:120, 60:120] = 250
+    return planes, extractor(planes)
+
+
+@pytest.mark.parametrize("spec", [HeadSpec("svm"), HeadSpec("svm", "rbf")], ids=["linear", "rbf"])
+def test_a_head_on_alexnet_is_explained_with_the_scores_it_gives(extractor, embedded, spec):
+    planes, embeddings = embedded
+    parameters = {"C": 1e-4} if spec.kernel is None else {"C": 10.0, "gamma": 1e-4}
+    names = np.array(["bleed", "normal"] * 8)
+    head = CalibratedHead(spec.build(**parameters), classes=("normal", "bleed"), cv=2).fit(embeddings, names)
+    model = explain_extractor(extractor, head)
+    expected = head.decision_function(embeddings)
+    np.testing.assert_allclose(model.scores(planes), expected, atol=1e-4 * np.abs(expected).max())
+    evidence = model.maps(planes[:1])[0]
+    assert evidence.shape == (13, 13)
+    y, x = np.unravel_index(model.on_slice(evidence, 227, 227).argmax(), (227, 227))
+    assert 44 <= y <= 136
+    assert 44 <= x <= 136
+    if spec.kernel is None:
+        # Linear but for max-pooling and ReLU: the evidence and the constant terms are the score.
+        scaler, classifier = head.estimator_[0], head.estimator_[-1]
+        assert isinstance(scaler, StandardScaler)
+        constant = classifier.intercept_[0] - classifier.coef_[0] @ (scaler.mean_ / scaler.scale_)
+        assert evidence.sum() + constant == pytest.approx(model.scores(planes[:1])[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lenet", "tinyvgg", "cnn", "finetune"])
+def test_networks_are_explained_with_the_scores_they_give(name):
+    recipe = recipe_for(name)
+    settings: TrainingSettings = recipe.settings
+    facts = {"settings": settings.describe()}
+    network = build(name, 2, seed=1, trunk=True)
+    trained = TrainedNetwork(network, recipe, ("normal", "bleed"), facts)
+    planes = planes_of_noise(2, recipe.input_size)
+    expected = trained.head().decision_function(trained.logits(planes))
+    model = explain_network(trained)
+    np.testing.assert_allclose(model.scores(planes), expected, atol=1e-5 + 1e-4 * np.abs(expected).max())
+    assert np.isfinite(model.maps(planes)).all()
+
+
+def test_randomised_models_answer_otherwise_and_leave_the_original(extractor, embedded):
+    planes, embeddings = embedded
+    names = np.array(["bleed", "normal"] * 8)
+    head = CalibratedHead(HeadSpec("softmax").build(C=1e-4), cv=2).fit(embeddings, names)
+    model = explain_extractor(extractor, head)
+    before = model.maps(planes[:2])
+    drawn, again, network_kept = randomised(model, 1), randomised(model, 1), randomised(model, 1, True)
+    np.testing.assert_array_equal(drawn.maps(planes[:2]), again.maps(planes[:2]))
+    assert not np.allclose(drawn.maps(planes[:2]), network_kept.maps(planes[:2]))
+    assert np.corrcoef(network_kept.maps(planes[:2]).ravel(), before.ravel())[0, 1] < 0.9
+    np.testing.assert_array_equal(model.maps(planes[:2]), before)
+
+
+def test_what_is_not_there_is_named():
+    model = small_model()
+    with pytest.raises(BadSettings, match="method 'lime' is not one of hirescam"):
+        model.maps(spot(10, 10)[None], "lime")
+    with pytest.raises(BadSettings, match="class 'maybe' is not one of no, yes"):
+        model.maps(spot(10, 10)[None], target="maybe")

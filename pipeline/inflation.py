@@ -17,7 +17,15 @@ from pipeline.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
 from pipeline.splits import Protocol, Split, refuse_features_of_other_patients
 from pipeline.tallies import Tally
 
-__all__ = ["Cohort", "choose_head", "load_cohort", "measure_protocols", "shuffle_by_patient"]
+__all__ = [
+    "Cohort",
+    "choose_head",
+    "figures_of_draws",
+    "load_cohort",
+    "measure_protocols",
+    "shuffle_by_patient",
+    "summarise",
+]
 
 _FIGURES = ("roc_auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mcc")
 _DRAWS = 20  # of a shuffle or a split, until both sides have every class
@@ -135,7 +143,7 @@ def measure_protocols(
             absent[protocol] = str(error)
     patients = np.unique([row.patient for row in cohort.rows])
     values = {
-        protocol: _values(found, patients, None if shuffled else resampling, progress)
+        protocol: figures_of_draws(found, patients, None if shuffled else resampling, progress)
         for protocol, found in by_protocol.items()
     }
     honest = values.get(Protocol.PATIENT)
@@ -153,15 +161,13 @@ def measure_protocols(
             entry["absent"] = absent[protocol]
         else:
             entry["figures"] = {
-                name: _summary(*values[protocol][name], resampling.level, shuffled)
-                for name in values[protocol]
+                name: summarise(*values[protocol][name], resampling.level) for name in values[protocol]
             }
             if facts.leaky and honest is not None:
                 entry["inflation"] = {
-                    name: _summary(
+                    name: summarise(
                         *(a - b for a, b in zip(values[protocol][name], honest[name], strict=True)),
                         resampling.level,
-                        shuffled,
                     )
                     for name in values[protocol]
                     if name in honest
@@ -244,10 +250,24 @@ def _test_answers(
     return found
 
 
-def _values(
-    found: Sequence[Predictions], patients: np.ndarray, resampling: Resampling | None, progress: Progress
+def figures_of_draws(
+    found: Sequence[Predictions],
+    patients: np.ndarray,
+    resampling: Resampling | None,
+    progress: Progress = silent,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each figure its value in every draw, and the mean over draws in every resample of patients."""
+    """For each figure its value in every draw, and the mean over draws in every resample of patients.
+
+    Parameters
+    ----------
+    found : sequence of Predictions
+        What was predicted in each draw.
+    patients : ndarray of shape (n_patients,), str
+        All patients, sorted; a draw may lack some.
+    resampling : Resampling or None
+        None gives an empty array in place of the resamples.
+    progress : Progress
+    """
     tallies = [Tally(predictions) for predictions in found]
     each = [tally.figures() for tally in tallies]
     values = {name: np.array([figures[name][0] for figures in each]) for name in _FIGURES}
@@ -273,12 +293,19 @@ def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
     )
 
 
-def _summary(draws: np.ndarray, resampled: np.ndarray, level: float, shuffled: bool) -> dict[str, Any]:
+def summarise(draws: np.ndarray, resampled: np.ndarray, level: float) -> dict[str, Any]:
+    """Mean over draws with its interval: by percentiles of resamples, or Student's where there are none.
+
+    Returns
+    -------
+    dict
+        ``mean``, with ``low`` and ``high`` or ``no_interval`` (reason).
+    """
     defined = draws[~np.isnan(draws)]
     if not len(defined):
         return {"no_interval": "undefined in every draw"}
     entry: dict[str, Any] = {"mean": float(defined.mean())}
-    found = _student(defined, level) if shuffled else percentile_interval(resampled, level)
+    found = percentile_interval(resampled, level) if len(resampled) else _student(defined, level)
     if isinstance(found, str):
         return entry | {"no_interval": found}
     return entry | {"low": found[0], "high": found[1]}

@@ -77,6 +77,12 @@ def resampling_options(command: Any) -> Any:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Also give PPV and NPV at this share of positives.",
 )
+@click.option(
+    "--cv",
+    "plan",
+    metavar="FOLDSxREPEATS",
+    help="Cross-validate the trained heads again instead, e.g. 5x10, on all slices: for small data sets.",
+)
 @resampling_options
 def compare(
     run_path: Path,
@@ -85,6 +91,7 @@ def compare(
     how: str,
     threshold: float | None,
     prevalence: float | None,
+    plan: str | None,
     resamples: int,
     seed: int,
     level: float,
@@ -100,6 +107,9 @@ def compare(
     from pipeline.run import RunDirectory
 
     run = RunDirectory(run_path)
+    if plan is not None:
+        _cross_validate(run, plan, Resampling(resamples, seed, level))
+        return
     comparison = compare_models(
         run,
         part=part,
@@ -115,6 +125,36 @@ def compare(
     for note in comparison.notes:
         click.echo(f"note: {note}")
     click.echo(f"all figures, per class too: {run.path / 'compare.json'}")
+
+
+def _cross_validate(run: Any, plan: str, resampling: Any) -> None:
+    from pipeline.repeated_cv import parse_plan, repeat_cv
+
+    folds, repeats = parse_plan(plan)
+    found = repeat_cv(run, folds, repeats, resampling=resampling, progress=progress)
+    metrics = list(next(iter(found.models.values())))
+    rows = [
+        [
+            _NAMES.get(metric, metric.replace("_", " ")),
+            *(_spread(own[metric]) for own in found.models.values()),
+        ]
+        for metric in metrics
+    ]
+    click.echo(
+        f"{found.folds}-fold cross-validation over whole patients, mean of {found.repeats} repeats: "
+        f"{found.slices} slices of {found.patients} patients; {resampling.level:.0%} intervals"
+    )
+    table(["", *found.models], rows)
+    for pair in found.pairs:
+        click.echo(pair["sentence"])
+    click.echo(f"all figures: {run.path / 'compare_cv.json'}")
+
+
+def _spread(entry: dict[str, Any]) -> str:
+    if "mean" not in entry:
+        return "-"
+    ends = f" ({entry['low']:.3f}-{entry['high']:.3f})" if "low" in entry else ""
+    return f"{entry['mean']:.3f}{ends}"
 
 
 def _show_models(comparison: Any, level: float) -> None:

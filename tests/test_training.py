@@ -427,6 +427,12 @@ def test_with_several_classes_the_most_probable_is_predicted():
     assert list(head.choose(chances)) == [0, 2]
 
 
+def test_whoever_may_read_the_run_may_read_the_network(tmp_path):
+    trained_tinyvgg().write(tmp_path / "model.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_file_that_is_no_network_of_ours_is_refused(tmp_path):
     from safetensors.torch import save_file
 

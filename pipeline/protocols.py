@@ -12,9 +12,10 @@ import numpy as np
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadSettings, TooFewData
 from pipeline.dealing import draw_sides
-from pipeline.splits import Protocol, Split, manifest_hash
+from pipeline.run import RunDirectory
+from pipeline.splits import DEFAULT_FOLDS, Protocol, Split, classes_of, manifest_hash
 
-__all__ = ["FACTS", "ProtocolFacts", "draw_training", "make_leaky_split"]
+__all__ = ["FACTS", "ProtocolFacts", "draw_training", "make_leaky_split", "use_protocol"]
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,53 @@ def make_leaky_split(
         fold=fold,
         leaky=True,
     )
+
+
+def use_protocol(
+    run: RunDirectory,
+    protocol: Protocol | str,
+    *,
+    seed: int | None = None,
+    folds: int | None = None,
+    new: bool = False,
+) -> None:
+    """Give a run the split of a leaky protocol, so that whatever is trained next is split like that.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    protocol : Protocol
+        ``slice``, ``lenet`` or ``thesis``.
+    seed, folds : int, optional
+        Of a new split; 0 and 5 by default.
+    new : bool
+        Replace the split that the run has.
+
+    Raises
+    ------
+    BadSettings
+        If the run is split by another protocol and `new` is not set, or for ``patient`` and ``paper``.
+    TooFewData
+        If a class has too few slices.
+    """
+    protocol = Protocol(protocol)
+    if run.split_path.exists() and not new:
+        kept = Split.read(run.split_path).protocol
+        if kept is not protocol:
+            raise BadSettings(
+                f"{run.split_path} has protocol {kept.value}, not {protocol.value}; use another run, or draw "
+                "it anew with --new-split and train every model again"
+            )
+        return
+    manifest = run.manifest()
+    split = make_leaky_split(
+        manifest,
+        classes_of(run, manifest),
+        protocol,
+        seed=0 if seed is None else seed,
+        folds=DEFAULT_FOLDS if folds is None else folds,
+    )
+    split.write(run.split_path)
 
 
 def _draw_slices(labels: np.ndarray, classes: tuple[str, ...], fraction: float, seed: int) -> np.ndarray:

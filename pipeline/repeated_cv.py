@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -148,14 +148,16 @@ def _out_of_fold(
 ) -> list[Predictions]:
     """One head's out-of-fold answers in each repeat."""
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    spec = HeadSpec(settings["head"], settings["kernel"], settings["class_weight"], settings["seed"])
+    facts = {field.name: settings[field.name] for field in fields(HeadSpec) if field.name in settings}
+    spec = HeadSpec(**facts | {"name": settings["head"]})
+    plain = not (spec.normalise or spec.pca or spec.nystroem)
     classes = cohort.classes
     truth = np.array([classes.index(row.label) for row in cohort.rows])
     patient = np.array([row.patient for row in cohort.rows])
     plan = [(repeat, fold) for repeat in range(held_out.shape[1]) for fold in range(held_out.max() + 1)]
     two = len(classes) == 2
     scores = np.zeros((len(truth), held_out.shape[1], 1 if two else len(classes)))
-    if spec.name == "svm" and spec.kernel is None and spec.class_weight == "balanced":
+    if plain and spec.name == "svm" and spec.kernel is None and spec.class_weight == "balanced":
         training = np.stack([held_out[:, repeat] != fold for repeat, fold in plan], axis=1)
         found = fit_splits(features, truth, training, settings["parameters"]["C"], len(classes), progress)
         for column, (repeat, fold) in enumerate(plan):
@@ -171,7 +173,7 @@ def _out_of_fold(
             own = held_out[:, repeat] == fold
             head = spec.build(**settings["parameters"])
             rows = table
-            if spec.name == "softmax" and len(table) < table.shape[1]:
+            if plain and spec.name == "softmax" and len(table) < table.shape[1]:
                 head, rows = head[-1], _rotated(table, ~own)
             head.fit(rows[~own], truth[~own])
             scores[own, repeat] = head.decision_function(rows[own]).reshape(own.sum(), -1)

@@ -317,7 +317,13 @@ def refuse_features_of_other_patients(facts: Mapping[str, Any], split: Split | N
 
 
 def _warn(split: Split, manifest: Manifest) -> None:
-    if split.leaky:
+    if split.protocol is not Protocol.PATIENT:
+        log.warning(
+            "LEAKY protocol %s: slices of one patient stand on both sides; figures show what a published "
+            "protocol gives, not what the model is worth",
+            split.protocol.value,
+        )
+    elif split.leaky:
         both = _on_both_sides(split, manifest.labelled.rows)
         log.warning(
             "LEAKY split: %d patients (%s ...) stand on both sides; test scores will be too good. "

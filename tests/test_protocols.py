@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from runs import make_run
 
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadSettings, TooFewData
-from pipeline.protocols import FACTS, draw_training, make_leaky_split
-from pipeline.splits import Protocol
+from pipeline.cli import main
+from pipeline.protocols import FACTS, draw_training, make_leaky_split, use_protocol
+from pipeline.splits import Protocol, Split
 
 
 def cohort(patients=30, slices=5) -> list[ManifestRow]:
@@ -88,3 +90,25 @@ def test_what_cannot_be_split_by_slice_is_refused():
     rows = [*cohort(4, 1)[1:3], ManifestRow("b", "/x/b.png", "bleed", "b", "b")]
     with pytest.raises(TooFewData, match="'bleed' has 1 slices"):
         draw_training(rows, CLASSES, Protocol.SLICE, seed=0)
+
+
+def test_a_head_trained_under_a_leaky_protocol_is_marked_wherever_it_is_shown(tmp_path, capsys):
+    run = make_run(tmp_path, copies=1)
+    arguments = ["svm", "--run", str(tmp_path), "--protocol", "thesis", "--C", "1e-3"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert "LEAKY protocol thesis" in shown.err
+    assert "LEAKY" in shown.out
+    split = Split.read(run.split_path)
+    assert (split.protocol, split.leaky, split.train_fraction) == (Protocol.THESIS, True, 0.8)
+    assert main(["compare", "--run", str(tmp_path), "--resamples", "100"]) == 0
+    assert "LEAKY: patients stand on both sides" in capsys.readouterr().out
+
+
+def test_a_run_keeps_its_protocol_until_it_is_split_anew(tmp_path):
+    run = make_run(tmp_path, copies=1)
+    use_protocol(run, "slice")
+    with pytest.raises(BadSettings, match="has protocol slice, not lenet"):
+        use_protocol(run, "lenet")
+    use_protocol(run, "lenet", new=True)
+    assert Split.read(run.split_path).protocol is Protocol.LENET

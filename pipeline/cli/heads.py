@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.protocol import prepare_split, protocol_option
 
 if TYPE_CHECKING:
     from pipeline.classification import HeadResult
@@ -92,6 +93,7 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Share of the slices for training in a new split.  [default: 0.7]",
         ),
         click.option("--seed", type=int, help="Seed of a new split and of the head.  [default: 0]"),
+        protocol_option,
         click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then."),
         click.option(
             "--jobs", type=click.IntRange(1), help="Fits at a time, in threads.  [default: one a core]"
@@ -168,6 +170,7 @@ def _train(
     train_fraction: float | None,
     seed: int | None,
     new_split: bool,
+    protocol: str,
     jobs: int | None,
     memory: float | None,
     device: str,
@@ -178,6 +181,7 @@ def _train(
 
     typed = [*grids, *([f"C={c}"] if c else [])]
     run = RunDirectory(run_path)
+    new_split = prepare_split(run_path, protocol, seed=seed, folds=folds, new_split=new_split)
     result = train_head(
         run,
         name,

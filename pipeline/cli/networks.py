@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from models.recipes import AUGMENTATIONS, recipe_for
 from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.protocol import prepare_split, protocol_option
 
 if TYPE_CHECKING:
     from pipeline.networks import NetworkResult
@@ -32,8 +34,6 @@ class _Augmentations(click.ParamType):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        from models.recipes import AUGMENTATIONS
-
         if isinstance(value, tuple):
             return value
         names = () if value == "none" else tuple(str(value).split(","))
@@ -43,50 +43,80 @@ class _Augmentations(click.ParamType):
         return names
 
 
-_OPTIONS = (
-    click.option("--epochs", type=click.IntRange(1), help="Passes over the training slices, at most."),
-    click.option("--batch-size", type=click.IntRange(1)),
-    click.option("--optimizer", type=click.Choice(["adam", "sgd"])),
-    click.option("--learning-rate", type=float),
-    click.option("--schedule", type=click.Choice(["constant", "cosine"])),
-    click.option("--weight-decay", type=float),
-    click.option("--patience", type=int, help="Epochs without a lower validation loss; 0: never stop early."),
-    click.option(
-        "--augment", type=_Augmentations(), metavar="NAMES", help="rotate,flip,crop or some of them, or none."
-    ),
-    click.option("--class-weight", type=click.Choice(["balanced", "none"])),
-    click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the training."),
-    click.option(
-        "--seed", type=int, help="Of weights, order and augmentation, and of a new split.  [default: 0]"
-    ),
-    click.option(
-        "--window", default="brain", show_default=True, help="brain, subdural, bone or WIDTH/CENTRE."
-    ),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-    click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Decoding threads."),
-    click.option(
-        "--train-fraction",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Share of the slices for training in a new split.  [default: 0.7]",
-    ),
-    click.option("--new-split", is_flag=True, help="Draw the split anew; train every model again then."),
-)
+def _network_options(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the options of a network, with the defaults of its recipe."""
+    settings = recipe_for(name).settings
+
+    def setting(option: str, kind: Any, text: str = "", **more: Any) -> Callable[..., Any]:
+        default = getattr(settings, option.removeprefix("--").replace("-", "_"))
+        return click.option(option, type=kind, default=default, show_default=True, help=text, **more)
+
+    options = (
+        run_option,
+        setting("--epochs", click.IntRange(1), "Passes over the training slices, at most."),
+        setting("--batch-size", click.IntRange(1), "Slices a step."),
+        setting("--optimizer", click.Choice(["adam", "sgd"])),
+        setting("--learning-rate", float, "Of new layers."),
+        setting("--schedule", click.Choice(["constant", "cosine"]), "Of the rate, over the epochs."),
+        setting("--weight-decay", float),
+        setting("--patience", int, "Epochs without a lower validation loss; 0: never stop early."),
+        click.option(
+            "--augment",
+            type=_Augmentations(),
+            default=",".join(settings.augment) or "none",
+            show_default=True,
+            metavar="NAMES",
+            help="rotate,flip,crop or some of them, or none; training slices only.",
+        ),
+        setting("--class-weight", click.Choice(["balanced", "none"])),
+        setting("--precision", click.Choice(["auto", "float32", "bfloat16"]), "Of the training."),
+        setting("--seed", int, "Of weights, order and augmentation, and of a new split."),
+        click.option(
+            "--window",
+            default="brain",
+            show_default=True,
+            help="brain, subdural, bone or WIDTH/CENTRE in HU.",
+        ),
+        click.option(
+            "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+        ),
+        click.option(
+            "--workers", type=click.IntRange(1), default=2, show_default=True, help="Decoding threads."
+        ),
+        click.option(
+            "--train-fraction",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="Share of the slices for training in a new split.  [default: 0.7]",
+        ),
+        protocol_option,
+        click.option("--new-split", is_flag=True, help="Draw the split anew; train every model again then."),
+    )
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def _network_options(command: Callable[..., int]) -> Callable[..., int]:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return run_option(command)
-
-
-def _train(name: str, run_path: Path, window: str, **options: Any) -> int:
+def _train(
+    name: str, run_path: Path, window: str, protocol: str, new_split: bool, seed: int | None, **options: Any
+) -> int:
     from features.preprocess import Preprocessing
     from pipeline.networks import train_network
     from pipeline.run import RunDirectory
 
     run = RunDirectory(run_path)
+    new_split = prepare_split(run_path, protocol, seed=seed, folds=None, new_split=new_split)
     result = train_network(
-        run, name, preprocessing=Preprocessing.for_window(window), progress=progress, **options
+        run,
+        name,
+        preprocessing=Preprocessing.for_window(window),
+        seed=seed,
+        new_split=new_split,
+        progress=progress,
+        **options,
     )
     _print(run, result)
     return 3 if result.failures else 0
@@ -122,7 +152,7 @@ def _figure(metrics: dict[str, Any], name: str) -> str:
 
 
 @click.command()
-@_network_options
+@_network_options("cnn")
 def cnn(run_path: Path, window: str, **options: Any) -> int:
     """Train the scratch CNN: 227x227x3, four convolutions, on this run's slices alone.
 
@@ -145,8 +175,14 @@ def cnn(run_path: Path, window: str, **options: Any) -> int:
     metavar="LAYER",
     help="Keep the layers below this one (conv2 ... conv5, fc6, fc7, fc8) as they are.",
 )
-@click.option("--pretrained-rate", type=float, help="Rate of pretrained layers, as a multiple.")
-@_network_options
+@click.option(
+    "--pretrained-rate",
+    type=float,
+    default=recipe_for("finetune").settings.pretrained_rate,
+    show_default=True,
+    help="Learning rate of pretrained layers, as a multiple of that of new ones.",
+)
+@_network_options("finetune")
 def finetune(run_path: Path, window: str, **options: Any) -> int:
     """Fine-tune AlexNet end to end: stage one's weights, a new last layer.
 
@@ -156,7 +192,7 @@ def finetune(run_path: Path, window: str, **options: Any) -> int:
 
 
 @click.command()
-@_network_options
+@_network_options("lenet")
 def lenet(run_path: Path, window: str, **options: Any) -> int:
     """Train LeNet on 135x135 slices, as posted for the 140-slice set.
 
@@ -166,7 +202,7 @@ def lenet(run_path: Path, window: str, **options: Any) -> int:
 
 
 @click.command()
-@_network_options
+@_network_options("tinyvgg")
 def tinyvgg(run_path: Path, window: str, **options: Any) -> int:
     """Train TinyVGG on 64x64 RGB slices, as in the undergraduate thesis (8,132 parameters)."""
     return _train("tinyvgg", run_path, window, **options)

@@ -116,7 +116,9 @@ class TrainedNetwork:
         batches = Batches(planes, self.recipe, device=self.device).evaluation(rows)
         results = [
             function(inputs)[: len(held)].float().cpu().numpy()
-            for inputs, held in progress(batches, label=f"{self.recipe.name}: scoring")
+            for inputs, held in progress(
+                batches, total=-(-len(rows) // EVALUATION_BATCH), label=f"{self.recipe.name}: scoring"
+            )
         ]
         return np.concatenate(results)
 

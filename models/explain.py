@@ -10,7 +10,7 @@ from torch import nn
 
 from models.decision import DecisionFunction, decision_function
 from models.errors import BadSettings
-from models.maps import METHODS, class_activation_map, grid_of, projection
+from models.maps import METHODS, Grid, class_activation_map, grid_of, projection
 from models.trained import TrainedNetwork
 
 __all__ = ["ExplainedModel", "explain_extractor", "explain_network", "randomised"]
@@ -37,6 +37,9 @@ class ExplainedModel:
     mean, std : sequence of float, one a channel
         A plane enters as (gray / 255 - mean) / std in each channel.
     classes : tuple of str
+    margin : int
+        Pixels that are cut off on each side before the network: one trained on random crops of larger planes
+        is evaluated on their middle.
     """
 
     def __init__(
@@ -47,12 +50,15 @@ class ExplainedModel:
         mean: Sequence[float],
         std: Sequence[float],
         classes: tuple[str, ...],
+        margin: int = 0,
     ):
         self.below = nn.Sequential(*below).eval().requires_grad_(False)
         self.above = above.eval().requires_grad_(False)
         self.size = size
         self.classes = classes
-        self.grid = grid_of(below)
+        self.margin = margin
+        grid = grid_of(below)
+        self.grid = Grid(grid.start + margin, grid.step)
         self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
 
@@ -111,7 +117,8 @@ class ExplainedModel:
         return [planes[start : start + _BATCH] for start in range(0, len(planes), _BATCH)]
 
     def _activations(self, planes: np.ndarray) -> torch.Tensor:
-        gray = torch.from_numpy(np.ascontiguousarray(planes)).float().unsqueeze(1) / 255
+        inside = slice(self.margin, self.size - self.margin)
+        gray = torch.from_numpy(np.ascontiguousarray(planes[:, inside, inside])).float().unsqueeze(1) / 255
         return self.below((gray - self._mean) / self._std)
 
     def _gradients(self, planes: np.ndarray, target: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,11 +205,10 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     decision = decision_function(head)
     classes = tuple(str(name) for name in head.classes_)
     if isinstance(extractor, CNNExtractor):
-        trained = extractor.trained
-        below, pools = _cut(trained.network.features)
-        above = _Above([*pools, *trained.network.classifier[:4]], decision)
-        return ExplainedModel(
-            below, above, trained.plane_size, trained.recipe.mean, trained.recipe.std, classes
+        network = extractor.trained.network
+        below, pools = _cut(network.features)
+        return _of_trained(
+            extractor.trained, below, _Above([*pools, *network.classifier[:4]], decision), classes
         )
     network = AlexNet(extractor.layer)
     network.load_state_dict({name: extractor.weights.state_dict[name] for name in network.state_dict()})
@@ -213,15 +219,17 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
 
 
 def explain_network(trained: TrainedNetwork) -> ExplainedModel:
-    """Prepare an end-to-end network for explanation.
-
-    A network trained on random crops of larger planes is explained on planes of its input's size: it was
-    evaluated on their middle.
-    """
+    """Prepare an end-to-end network for explanation."""
     below, pools = _cut(trained.network.features)
-    recipe = trained.recipe
-    above = _LogOdds([*pools, *trained.network.classifier])
-    return ExplainedModel(below, above, recipe.input_size, recipe.mean, recipe.std, trained.classes)
+    return _of_trained(trained, below, _LogOdds([*pools, *trained.network.classifier]), trained.classes)
+
+
+def _of_trained(
+    trained: TrainedNetwork, below: list[nn.Module], above: nn.Module, classes: tuple[str, ...]
+) -> ExplainedModel:
+    recipe, size = trained.recipe, trained.plane_size
+    margin = (size - recipe.input_size) // 2
+    return ExplainedModel(below, above, size, recipe.mean, recipe.std, classes, margin)
 
 
 def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> ExplainedModel:

@@ -1,105 +1,30 @@
-"""What a trained head says about new slices: the same path as stage one, and so the same scores."""
+"""What a trained model says about new slices: the same path as stage one, and so the same scores."""
 
-import csv
-import io
-import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.atomic import write_text
 from features.failures import Failure
-from features.fingerprint import Fingerprint
-from features.store import FeatureStore
+from features.slices import Slice, read_header
 from models.errors import TooFewData, UnreadableSlice
 from models.progress import Progress, silent
-from pipeline.headfolder import HeadFolder
-from pipeline.run import NETWORKS, RunDirectory
+from pipeline.run import RunDirectory
+from pipeline.scope import implausible
+from pipeline.slice_scores import SliceScores
+from pipeline.trained_model import TrainedModel, load_model
 
 if TYPE_CHECKING:
     from features.decoding import Decoded
-    from features.preprocess import Preprocessing
-    from models.alexnet import Extractor
 
-__all__ = ["SliceScores", "find_slices", "predict", "score_slices"]
-
-log = logging.getLogger("haemo")
+__all__ = ["find_slices", "predict", "score_slices"]
 
 _STAGE = "predict"
 _WORKERS = 2
 _BATCHES_AHEAD = 2
-
-
-@dataclass(frozen=True, eq=False)
-class SliceScores:
-    """Scores of new slices, in the order they were given.
-
-    Attributes
-    ----------
-    paths : tuple of Path
-    classes : tuple of str
-        Of two classes the second is the positive one.
-    threshold : float
-        Probability from which the positive class is predicted; with more classes the most probable one is.
-    scores : ndarray of shape (n,) or (n, n_classes), float64
-        Decision scores; one column, of the positive class, where there are two classes.
-    probabilities : ndarray of the same shape, float64
-        Calibrated, in 0..1.
-    predicted : ndarray of shape (n,), str
-    failures : tuple of Failure
-        Files that could not be scored.
-    """
-
-    paths: tuple[Path, ...]
-    classes: tuple[str, ...]
-    threshold: float
-    scores: np.ndarray
-    probabilities: np.ndarray
-    predicted: np.ndarray
-    failures: tuple[Failure, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """A dictionary a slice: path, predicted, score, probability, threshold.
-
-        With more than two classes there are a score and a probability a class, and no threshold.
-        """
-        rows = []
-        for number, path in enumerate(self.paths):
-            row: dict[str, Any] = {"path": str(path), "predicted": str(self.predicted[number])}
-            if len(self.classes) == 2:
-                row["score"] = float(self.scores[number])
-                row["probability"] = float(self.probabilities[number])
-                row["threshold"] = self.threshold
-            else:
-                for kind, values in (("score", self.scores), ("probability", self.probabilities)):
-                    for column, name in enumerate(self.classes):
-                        row[f"{kind}_{name}"] = float(values[number, column])
-            rows.append(row)
-        return rows
-
-    def write_csv(self, path: Path) -> None:
-        """Write `rows` as CSV, atomically; numbers read back exactly."""
-        rows = self.rows()
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(path, stream.getvalue())
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
-        return {
-            "classes": list(self.classes),
-            "positive": self.classes[1] if len(self.classes) == 2 else None,
-            "slices": self.rows(),
-            "failures": [{"path": one.path, "reason": one.reason} for one in self.failures],
-        }
 
 
 def predict(
@@ -131,59 +56,32 @@ def predict(
 
     Raises
     ------
-    MissingStep
-        If the head or network has not been trained.
-    FingerprintMismatch
-        If the head was trained on other features than the run has now, or the weights of the network are
-        not the ones that the features were made with.
+    BadSettings, MissingStep, FingerprintMismatch
+        As `pipeline.trained_model.load_model`.
     TooFewData
         If not one slice could be scored.
     """
-    load = _load_network if name in NETWORKS else _load_head
-    scorer = load(run, name, device, progress)
+    return score_slices(load_model(run, name, device, progress), paths, threshold, progress)
+
+
+def score_slices(
+    model: TrainedModel, paths: Sequence[Path], threshold: float | None = None, progress: Progress = silent
+) -> SliceScores:
+    """Score files and folders with a model that is loaded, slices in batches; memory stays flat.
+
+    Parameters and errors as `predict`.
+    """
     if threshold is not None:
-        scorer["head"].threshold = threshold
+        model.head.threshold = threshold
     files, failures = find_slices(paths)
-    result = score_slices(files=files, progress=progress, **scorer)
+    result = _score(model, files, progress)
     result = replace(result, failures=(*failures, *result.failures))
-    if not result.paths:
+    if not len(result):
         first = result.failures[0]
         raise TooFewData(
             f"none of the {len(result.failures)} files could be scored; {first.path}: {first.reason}"
         )
     return result
-
-
-def _load_head(run: RunDirectory, name: str, device: str, progress: Progress) -> dict[str, Any]:
-    """What `score_slices` needs for a head: the head itself, and stage one as it was for its features."""
-    from pipeline.extraction import stage_one_of
-
-    folder = HeadFolder(run.model_path(name))
-    facts, head = folder.facts(), folder.head()
-    with FeatureStore(run.store_path) as store:
-        fingerprint = store.fingerprint
-    Fingerprint(facts["fingerprint"]).require(
-        fingerprint, str(folder.path), f"Train it on the features there are now: haemo {name} --run {run}"
-    )
-    extractor, preprocessing = stage_one_of(run, device, progress)
-    return {
-        "head": head,
-        "extractor": extractor,
-        "preprocessing": preprocessing,
-        "stored_as": fingerprint.facts["stored_as"],
-    }
-
-
-def _load_network(run: RunDirectory, name: str, device: str, progress: Progress) -> dict[str, Any]:
-    """What `score_slices` needs for a network: its logits stand in for embeddings."""
-    from models.engine import resolve_device
-    from pipeline.networkfolder import NetworkFolder
-
-    del progress
-    folder = NetworkFolder(run.model_path(name))
-    preprocessing = folder.preprocessing()
-    network = folder.network(resolve_device(device))
-    return {"head": network.head(), "extractor": network, "preprocessing": preprocessing}
 
 
 def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
@@ -213,71 +111,90 @@ def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
     return list(files), failures
 
 
-def score_slices(
-    head: Any,
-    files: Sequence[Path],
-    extractor: "Extractor",
-    preprocessing: "Preprocessing",
-    *,
-    stored_as: str = "float32",
-    progress: Progress = silent,
-) -> SliceScores:
-    """Score files with a head, the network loaded once and slices in batches; memory stays flat.
-
-    Parameters
-    ----------
-    head : CalibratedHead or LogitHead
-    files : sequence of Path
-    extractor, preprocessing
-        Those that the head's features were made with, or a network and what it takes.
-    stored_as : str
-        Type that the features were cached in: new ones are rounded alike.
-    progress : Progress
-    """
+def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> SliceScores:
     kept: list[Path] = []
     failures: list[Failure] = []
+    doubts: dict[Path, str] = {}
+    places: dict[Path, tuple[str, float | None]] = {}
 
     def batches() -> Iterator[np.ndarray]:
         planes: list[np.ndarray] = []
-        for path, result in progress(
-            _decoded(files, preprocessing, extractor.batch), total=len(files), label=_STAGE
-        ):
+        decoded = _decoded(model, files, doubts, places)
+        for path, result in progress(decoded, total=len(files), label=_STAGE):
             if isinstance(result, UnreadableSlice):
                 failures.append(Failure(str(path), _STAGE, str(result)))
                 continue
             kept.append(path)
             planes.append(result.planes[0])
-            if len(planes) == extractor.batch:
+            if len(planes) == model.extractor.batch:
                 yield np.stack(planes)
                 planes = []
         if planes:
             yield np.stack(planes)
 
-    scores = [
-        head.decision_function(embeddings.astype(stored_as).astype(np.float32))
-        for embeddings in extractor.stream(batches())
-    ]
-    classes = tuple(str(name) for name in head.classes_)
-    two = len(classes) == 2
-    joined = np.concatenate(scores) if scores else np.empty((0,) if two else (0, len(classes)))
-    chances = head.probabilities(joined)
+    parts = list(model.score(batches()))
+    two = len(model.classes) == 2
+    scores = np.concatenate(
+        [part for part, _ in parts] or [np.empty((0,) if two else (0, len(model.classes)))]
+    )
+    unlike = [why for _, reasons in parts for why in reasons]
+    order = _by_study([places[path] for path in kept])
+    scores = scores[order]
+    chances = model.head.probabilities(scores)
     return SliceScores(
-        paths=tuple(kept),
-        classes=classes,
-        threshold=float(head.threshold),
-        scores=joined,
+        paths=tuple(kept[place] for place in order),
+        studies=tuple(places[kept[place]][0] for place in order),
+        positions=tuple(places[kept[place]][1] for place in order),
+        outside=tuple(doubts[kept[place]] or unlike[place] for place in order),
+        classes=model.classes,
+        threshold=float(model.head.threshold),
+        scores=scores,
         probabilities=chances[:, 1] if two else chances,
-        predicted=head.classes_[head.choose(chances)],
+        predicted=model.head.classes_[model.head.choose(chances)],
         failures=tuple(failures),
     )
 
 
 def _decoded(
-    files: Sequence[Path], preprocessing: "Preprocessing", batch: int
+    model: TrainedModel,
+    files: Sequence[Path],
+    doubts: dict[Path, str],
+    places: dict[Path, tuple[str, float | None]],
 ) -> "Iterator[tuple[Path, Decoded | UnreadableSlice]]":
+    """Planes of files, in their order; doubts about each, its study and place go to the mappings."""
     from features.decoding import Decoder, in_order
     from features.reader import SliceReader
 
-    with SliceReader(_WORKERS) as read:
-        decoder = Decoder(preprocessing, lambda _: (0,), read)
-        yield from in_order(files, decoder, _WORKERS, _BATCHES_AHEAD * batch)
+    with SliceReader(_WORKERS) as reader:
+
+        def read(path: Path) -> Slice:
+            image = reader(path)
+            doubts[path] = implausible(image)
+            places[path] = _study_and_position(path)
+            return image
+
+        decoder = Decoder(model.preprocessing, lambda _: (0,), read)
+        yield from in_order(files, decoder, _WORKERS, _BATCHES_AHEAD * model.extractor.batch)
+
+
+def _study_and_position(path: Path) -> tuple[str, float | None]:
+    """The series of a DICOM file and where the slice lies in it, in mm; the folder of a picture, and None."""
+    tags = read_header(path).tags
+    if tags is None:
+        return path.parent.name, None
+    study = tags.series or tags.study or tags.patient or path.parent.name
+    for position in (tags.z_mm, tags.slice_location_mm, tags.instance_number):
+        if position is not None:
+            return study, position
+    return study, None
+
+
+def _by_study(places: Sequence[tuple[str, float | None]]) -> list[int]:
+    """Order of slices: studies as they come first; in each by position, as given where these are equal."""
+    first = {study: number for number, (study, _) in reversed(list(enumerate(places)))}
+
+    def key(number: int) -> tuple[int, float]:
+        study, position = places[number]
+        return first[study], math.inf if position is None else position
+
+    return sorted(range(len(places)), key=key)

@@ -13,7 +13,7 @@ from models.errors import BadSettings
 from models.explain import ExplainedModel, explain_extractor, explain_network, randomised
 from models.heads import HeadSpec
 from models.maps import Grid, class_activation_map, grid_of, projection
-from models.recipes import TrainingSettings, build, recipe_for
+from models.recipes import build, recipe_for
 from models.trained import TrainedNetwork
 from models.weights import resolve_weights
 
@@ -175,14 +175,16 @@ def test_a_head_on_alexnet_is_explained_with_the_scores_it_gives(extractor, embe
         assert evidence.sum() + constant == pytest.approx(model.scores(planes[:1])[0], abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["lenet", "tinyvgg", "cnn", "finetune"])
-def test_networks_are_explained_with_the_scores_they_give(name):
+@pytest.mark.parametrize(
+    ("name", "augment"),
+    [("lenet", ("crop",)), ("tinyvgg", ()), ("cnn", ("rotate",)), ("finetune", ("crop",))],
+)
+def test_networks_are_explained_with_the_scores_they_give(name, augment):
     recipe = recipe_for(name)
-    settings: TrainingSettings = recipe.settings
-    facts = {"settings": settings.describe()}
+    facts = {"settings": recipe.settings.with_options(augment=augment).describe()}
     network = build(name, 2, seed=1, trunk=True)
     trained = TrainedNetwork(network, recipe, ("normal", "bleed"), facts)
-    planes = planes_of_noise(2, recipe.input_size)
+    planes = planes_of_noise(2, trained.plane_size)
     expected = trained.head().decision_function(trained.logits(planes))
     model = explain_network(trained)
     np.testing.assert_allclose(model.scores(planes), expected, atol=1e-5 + 1e-4 * np.abs(expected).max())

@@ -94,7 +94,10 @@ def test_half_precision_features_are_rounded_alike(tmp_path, monkeypatch):
             assert scores.tolist() == expected[path.name][0]
     assert set(result.rows()[0]) == {
         "path",
+        "study",
+        "position",
         "predicted",
+        "outside",
         *(f"{kind}_{name}" for kind in ("score", "probability") for name in result.classes),
     }
 

@@ -1,15 +1,15 @@
-"""``haemo predict``: what a trained head says about new slices."""
+"""``haemo predict``: what a trained model says about new slices."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.console import progress, run_option, table
 
 if TYPE_CHECKING:
-    from pipeline.prediction import SliceScores
+    from pipeline.slice_scores import SliceScores
 
 __all__ = ["predict"]
 
@@ -18,13 +18,18 @@ _MOST_ROWS = 40
 
 @click.command()
 @run_option
-@click.option(
-    "--head", default="svm", show_default=True, metavar="NAME", help="Which trained head or network."
-)
+@click.option("--head", default="svm", show_default=True, metavar="NAME", help="Which head or network.")
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Probability from which the positive class is predicted.  [default: its own]",
+    help="Probability from which the positive class is predicted.  [default: the model's own]",
+)
+@click.option(
+    "--aggregate",
+    type=click.Choice(["max", "mean-top", "noisy-or"]),
+    default="max",
+    show_default=True,
+    help="How the slices of a study make one answer.",
 )
 @click.option(
     "--out",
@@ -32,7 +37,14 @@ _MOST_ROWS = 40
     metavar="FILE",
     help="Write all rows to a CSV file.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the tables.")
+@click.option("--explain", is_flag=True, help="Write overlays and outlines of the slices called positive.")
+@click.option(
+    "--overlays",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where --explain writes.  [default: RUN/explain/NAME]",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
@@ -41,52 +53,106 @@ def predict(
     run_path: Path,
     head: str,
     threshold: float | None,
+    aggregate: str,
     out: Path | None,
     as_json: bool,
+    explain: bool,
+    overlays: Path | None,
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
     """Score slices: image or DICOM files, or folders of them.
 
-    Prints class, decision score and calibrated probability of each slice. Not a medical device: a score is
-    no diagnosis. Exit code 3 if some files could not be used; they are named.
+    Prints class, decision score and calibrated probability of each slice and of each study (a DICOM series or
+    a folder). Slices unlike those the model was trained on are marked. Not a medical device: a score is no
+    diagnosis. Exit code 3 if some files could not be used; they are named.
     """
-    from pipeline.prediction import predict as predict_slices
+    from pipeline.prediction import score_slices
     from pipeline.run import RunDirectory
+    from pipeline.trained_model import load_model
 
-    result = predict_slices(
-        RunDirectory(run_path), head, paths, threshold=threshold, device=device, progress=progress
-    )
+    run = RunDirectory(run_path)
+    model = load_model(run, head, device, progress)
+    result = score_slices(model, paths, threshold, progress)
     if out:
         result.write_csv(out)
+    pictures: dict[str, Any] = {}
+    if explain or overlays:
+        from pipeline.explanation import explain_slices
+
+        folder = overlays or run.path / "explain" / head
+        explained = explain_slices(model, result, folder, progress=progress)
+        pictures = {
+            "overlays": [str(one.picture) for one in explained],
+            "regions": f"{folder}/regions.geojson",
+        }
     if as_json:
-        click.echo(json.dumps({"run": str(run_path), "head": head, **result.as_json()}, indent=2))
+        click.echo(
+            json.dumps(
+                {"run": str(run_path), "head": head, **result.as_json(aggregate), **pictures}, indent=2
+            )
+        )
     else:
-        _print(result)
+        _print(result, aggregate)
     for failure in result.failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
+    if pictures:
+        click.echo(f"{len(pictures['overlays'])} overlays, outlines in {pictures['regions']}", err=as_json)
     where = f" -> {out}" if out else ""
     click.echo(f"{len(result)} slices scored, {len(result.failures)} failed{where}", err=as_json)
     return 3 if result.failures else 0
 
 
-def _print(result: "SliceScores") -> None:
+def _print(result: "SliceScores", how: str) -> None:
     shown = min(len(result), _MOST_ROWS)
-    names = [str(path) for path in result.paths[:shown]]
-    predicted = [str(name) for name in result.predicted[:shown]]
-    if len(result.classes) == 2:
-        scores = [f"{score:+.3f}" for score in result.scores[:shown]]
-        chances = [f"{chance:.3f}" for chance in result.probabilities[:shown]]
-        rows = list(zip(names, predicted, scores, chances, strict=True))
-        columns = ("slice", "class", "score", "probability")
-        rule = f"{result.classes[1]} from a probability of {result.threshold:g}"
-    else:
-        chances = [f"{chance:.3f}" for chance in result.probabilities[:shown].max(axis=1)]
-        rows = list(zip(names, predicted, chances, strict=True))
-        columns = ("slice", "class", "probability")
-        rule = "the most probable class"
-    table(columns, rows, title=rule)
+    rows = []
+    for number in range(shown):
+        row = result.row(number)
+        mark = "yes" if row["outside"] else ""
+        if result.positive is not None:
+            values = [f"{row['score']:+.3f}", f"{row['probability']:.3f}"]
+        else:
+            values = [f"{row['probability_' + row['predicted']]:.3f}"]
+        rows.append([row["path"], row["predicted"], *values, mark])
+    score = ["score"] if result.positive is not None else []
+    rule = "the most probable class"
+    if result.positive is not None:
+        rule = f"{result.positive} from a probability of {result.threshold:g}"
+    table(("slice", "class", *score, "probability", "outside"), rows, title=rule)
     if len(result) > shown:
         click.echo(f"... and {len(result) - shown} more; all of them with --out FILE or --json")
+    _print_studies(result, how)
+    reasons = {why: result.outside.count(why) for why in result.outside if why}
+    if reasons:
+        click.echo(
+            f"outside what this model knows: {sum(reasons.values())} slices; do not rely on their scores"
+        )
+        for why in sorted({reason.split(" (")[0].split(":")[0] for reason in reasons}):
+            count = sum(times for reason, times in reasons.items() if reason.startswith(why))
+            click.echo(f"  {count} {why}")
     counts = [f"{name}: {(result.predicted == name).sum()}" for name in result.classes]
     click.echo(f"slices by predicted class: {', '.join(counts)}")
+
+
+def _print_studies(result: "SliceScores", how: str) -> None:
+    rows = result.study_rows(how)
+    if not rows or len(rows) == len(result):
+        return
+    table(
+        ("study", "slices", "positive", "outside", "class", "score", "probability"),
+        [
+            [
+                row["study"],
+                str(row["slices"]),
+                str(row["slices_positive"]),
+                str(row["slices_outside"]),
+                row["predicted"],
+                f"{row['score']:+.3f}",
+                f"{row['probability']:.3f}",
+            ]
+            for row in rows[:_MOST_ROWS]
+        ],
+        title=f"studies, slices joined by {how}",
+    )
+    if len(rows) > _MOST_ROWS:
+        click.echo(f"... and {len(rows) - _MOST_ROWS} more; all of them with --json")

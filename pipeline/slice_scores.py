@@ -1,0 +1,155 @@
+"""What a model said about new slices, a row a slice and a row a study."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.atomic import write_text
+from features.failures import Failure
+from pipeline.aggregation import Aggregation, aggregate
+from pipeline.predictions import Predictions
+
+__all__ = ["SliceScores"]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceScores:
+    """Scores of new slices: studies in the order they were given, the slices of each by position.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+    studies : tuple of str
+        Study of each slice: the series of a DICOM file, else the folder.
+    positions : tuple of float or None
+        Place along the scan axis, in mm, where the file says.
+    outside : tuple of str
+        Why a slice is outside what the model knows; empty where it is not.
+    classes : tuple of str
+        Of two classes the second is the positive one.
+    threshold : float
+        Probability from which the positive class is predicted; with more classes the most probable one is.
+    scores : ndarray of shape (n,) or (n, n_classes), float64
+        Decision scores; one column, of the positive class, where there are two classes.
+    probabilities : ndarray of the same shape, float64
+        Calibrated, in 0..1.
+    predicted : ndarray of shape (n,), str
+    failures : tuple of Failure
+        Files that could not be scored.
+    """
+
+    paths: tuple[Path, ...]
+    studies: tuple[str, ...]
+    positions: tuple[float | None, ...]
+    outside: tuple[str, ...]
+    classes: tuple[str, ...]
+    threshold: float
+    scores: np.ndarray
+    probabilities: np.ndarray
+    predicted: np.ndarray
+    failures: tuple[Failure, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def positive(self) -> str | None:
+        """The positive class of two, None where there are more."""
+        return self.classes[1] if len(self.classes) == 2 else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dictionary a slice, see `row`."""
+        return [self.row(number) for number in range(len(self))]
+
+    def row(self, number: int) -> dict[str, Any]:
+        """One slice: path, study, position, predicted, score, probability, threshold, outside.
+
+        With more than two classes there are a score and a probability a class, and no threshold.
+        """
+        row: dict[str, Any] = {
+            "path": str(self.paths[number]),
+            "study": self.studies[number],
+            "position": self.positions[number],
+            "predicted": str(self.predicted[number]),
+        }
+        if self.positive is not None:
+            row["score"] = float(self.scores[number])
+            row["probability"] = float(self.probabilities[number])
+            row["threshold"] = self.threshold
+        else:
+            for kind, values in (("score", self.scores), ("probability", self.probabilities)):
+                for column, name in enumerate(self.classes):
+                    row[f"{kind}_{name}"] = float(values[number, column])
+        row["outside"] = self.outside[number]
+        return row
+
+    def study_rows(self, how: Aggregation | str = Aggregation.MAX) -> list[dict[str, Any]]:
+        """A dictionary a study, for two classes: its slices joined as `pipeline.aggregation` does it.
+
+        Slices outside what the model knows count like the others, so that nothing is hidden; how many they
+        are is said. With more classes the list is empty.
+        """
+        if self.positive is None or not len(self):
+            return []
+        studies = np.array(self.studies)
+        joined = aggregate(self._as_predictions(studies), "study", how, self.threshold)
+        place = {str(name): number for number, name in enumerate(joined.slice_id)}
+        rows = []
+        for study in dict.fromkeys(self.studies):
+            number, inside = place[study], studies == study
+            rows.append(
+                {
+                    "study": study,
+                    "slices": int(inside.sum()),
+                    "slices_positive": int((self.predicted[inside] == self.positive).sum()),
+                    "slices_outside": sum(
+                        1 for own, why in zip(inside, self.outside, strict=True) if own and why
+                    ),
+                    "predicted": str(joined.predicted[number]),
+                    "score": float(joined.scores[number]),
+                    "probability": float(joined.probabilities[number]),
+                    "threshold": self.threshold,
+                    "aggregation": str(how),
+                }
+            )
+        return rows
+
+    def write_csv(self, path: Path) -> None:
+        """Write `rows` as CSV, atomically; numbers read back exactly."""
+        rows = self.rows()
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(path, stream.getvalue())
+
+    def as_json(self, how: Aggregation | str = Aggregation.MAX) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "classes": list(self.classes),
+            "positive": self.positive,
+            "studies": self.study_rows(how),
+            "slices": self.rows(),
+            "failures": [{"path": one.path, "reason": one.reason} for one in self.failures],
+        }
+
+    def _as_predictions(self, studies: np.ndarray) -> Predictions:
+        count = len(self)
+        names = np.array([str(path) for path in self.paths])
+        unknown = np.full(count, self.classes[0])
+        return Predictions(
+            slice_id=names,
+            patient=studies,
+            study=studies,
+            label=unknown,
+            part=np.full(count, "test"),
+            fold=np.full(count, -1),
+            scores=self.scores,
+            probabilities=self.probabilities,
+            predicted=self.predicted,
+            classes=self.classes,
+        )

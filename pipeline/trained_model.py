@@ -1,0 +1,121 @@
+"""A trained head or network of a run, ready to score new slices and to be explained."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from features.fingerprint import Fingerprint
+from features.store import FeatureStore
+from models.errors import BadSettings
+from models.progress import Progress, silent
+from pipeline.headfolder import HeadFolder
+from pipeline.run import HEADS, NETWORKS, RunDirectory
+from pipeline.scope import Scope
+from pipeline.splits import Split
+
+if TYPE_CHECKING:
+    from features.preprocess import Preprocessing
+    from models.explain import ExplainedModel
+
+__all__ = ["TrainedModel", "load_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What it takes to score a slice.
+
+    Attributes
+    ----------
+    name : str
+    head : CalibratedHead or LogitHead
+        Embeddings or logits to scores, probabilities and classes.
+    extractor : Extractor, CNNExtractor or TrainedNetwork
+        Planes to embeddings; an end-to-end network's logits stand in for them.
+    preprocessing : Preprocessing
+    stored_as : str
+        Type that the head's features were cached in: new ones are rounded alike.
+    scope : Scope or None
+        What the training slices were like; None for end-to-end networks.
+    """
+
+    name: str
+    head: Any
+    extractor: Any
+    preprocessing: "Preprocessing"
+    stored_as: str = "float32"
+    scope: Scope | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; of two the second is the positive one."""
+        return tuple(str(name) for name in self.head.classes_)
+
+    def score(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, list[str]]]:
+        """Scores of batches of planes, and for each slice why it is outside the scope, or an empty text."""
+        for raw in self.extractor.stream(batches):
+            embeddings = raw.astype(self.stored_as).astype(np.float32)
+            scores = self.head.decision_function(embeddings)
+            if self.scope is None:
+                yield scores, [""] * len(scores)
+            else:
+                yield scores, [self.scope.reason(one) for one in self.scope.distances(embeddings)]
+
+    def explained(self) -> "ExplainedModel":
+        """The model cut at its last convolution, for maps of evidence."""
+        from models.explain import explain_extractor, explain_network
+        from models.trained import TrainedNetwork
+
+        if isinstance(self.extractor, TrainedNetwork):
+            return explain_network(self.extractor)
+        return explain_extractor(self.extractor, self.head)
+
+
+def load_model(
+    run: RunDirectory, name: str, device: str = "auto", progress: Progress = silent
+) -> TrainedModel:
+    """Load a head with stage one as it was for its features, or a network.
+
+    Raises
+    ------
+    BadSettings
+        If there is no head or network of that name.
+    MissingStep
+        If it has not been trained.
+    FingerprintMismatch
+        If the head was trained on other features than the run has now, or the weights of the network are
+        not the ones that the features were made with.
+    """
+    if name in NETWORKS:
+        return _network(run, name, device)
+    if name in HEADS:
+        return _head(run, name, device, progress)
+    raise BadSettings(f"there is no model {name!r}; there are {', '.join((*HEADS, *NETWORKS))}")
+
+
+def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> TrainedModel:
+    from pipeline.extraction import stage_one_of
+
+    folder = HeadFolder(run.model_path(name))
+    facts, head = folder.facts(), folder.head()
+    with FeatureStore(run.store_path) as store:
+        fingerprint = store.fingerprint
+        Fingerprint(facts["fingerprint"]).require(
+            fingerprint,
+            str(folder.path),
+            f"Train it on the features there are now: haemo {name} --run {run}",
+        )
+        scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
+    extractor, preprocessing = stage_one_of(run, device, progress)
+    return TrainedModel(name, head, extractor, preprocessing, fingerprint.facts["stored_as"], scope)
+
+
+def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
+    from models.engine import resolve_device
+    from pipeline.networkfolder import NetworkFolder
+
+    folder = NetworkFolder(run.model_path(name))
+    preprocessing = folder.preprocessing()
+    network = folder.network(resolve_device(device))
+    return TrainedModel(name, network.head(), network, preprocessing)

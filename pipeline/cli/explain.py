@@ -1,0 +1,197 @@
+"""``haemo explain``: where the evidence lies, and whether the maps can be trusted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.console import progress, run_option, table
+
+if TYPE_CHECKING:
+    from pipeline.run import RunDirectory
+    from pipeline.trained_model import TrainedModel
+
+__all__ = ["explain"]
+
+_METHODS = ("hirescam", "gradcam", "gradcam++", "occlusion")
+_GROUPS = {"all": "all", "over_1_cm2": "over 1 cm2"}
+_MOST_OVERLAYS = 12
+
+
+@click.command()
+@run_option
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    metavar="NAME",
+    help="Which head or network; may be given again with --score.  [default: svm; with --score all]",
+)
+@click.option("--method", type=click.Choice(_METHODS), default="hirescam", show_default=True)
+@click.option(
+    "--slices",
+    type=click.IntRange(min=1),
+    default=_MOST_OVERLAYS,
+    show_default=True,
+    help="Without PATH: how many test slices, the most probable first.",
+)
+@click.option(
+    "--overlays",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where pictures go.  [default: RUN/explain/NAME]",
+)
+@click.option("--score", is_flag=True, help="Measure the maps on the test slices in place of drawing them.")
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="FOLDER",
+    help="True masks for --score, PNG files named like the slices.  [default: folders called masks]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of random networks and intervals.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, exists=True))
+def explain(
+    run_path: Path,
+    heads: tuple[str, ...],
+    method: str,
+    slices: int,
+    overlays: Path | None,
+    score: bool,
+    masks: Path | None,
+    seed: int,
+    device: str,
+    paths: tuple[Path, ...],
+) -> int:
+    """Show on slices what speaks for a bleed (orange) and against it (blue), and outline it.
+
+    Draws every slice of PATH, or the most probable test slices of RUN. With --score the maps are measured
+    instead, on test slices with true masks: the pointing game, IoU, Dice and energy beside baselines that
+    know nothing; deletion and insertion; and whether maps change with the head. Exit code 3 if some files
+    could not be used; they are named.
+    """
+    from pipeline.run import RunDirectory
+
+    run = RunDirectory(run_path)
+    if score:
+        if paths:
+            raise click.UsageError("--score measures test slices of RUN; give it no PATH")
+        return _score(run, heads, masks, method, seed, device)
+    if masks:
+        raise click.UsageError("--masks is for --score")
+    if len(heads) > 1:
+        raise click.UsageError("draw one model at a time; several are for --score")
+    return _draw(run, heads[0] if heads else "svm", method, slices, overlays, device, paths)
+
+
+def _draw(
+    run: "RunDirectory",
+    name: str,
+    method: str,
+    slices: int,
+    overlays: Path | None,
+    device: str,
+    paths: tuple[Path, ...],
+) -> int:
+    from pipeline.explanation import explain_slices
+    from pipeline.prediction import score_slices
+    from pipeline.trained_model import load_model
+
+    model = load_model(run, name, device, progress)
+    result = score_slices(model, paths or _likeliest(run, model, slices), None, progress)
+    folder = overlays or run.path / "explain" / name
+    everything = range(len(result))
+    explained = explain_slices(model, result, folder, chosen=everything, method=method, progress=progress)
+    rows = []
+    for number, one in enumerate(explained):
+        row = result.row(number)
+        chance = row["probability"] if "probability" in row else row[f"probability_{row['predicted']}"]
+        region = one.regions[0] if one.regions else None
+        area = "" if region is None or region.area_mm2 is None else f"{region.area_mm2:.0f}"
+        kind = "" if region is None else "blood" if region.is_blood else "hot"
+        rows.append([one.picture.name, row["predicted"], f"{chance:.3f}", str(len(one.regions)), kind, area])
+    table(("overlay", "class", "probability", "regions", "kind", "mm2"), rows, title=f"{name}, {method}")
+    for failure in result.failures:
+        click.echo(f"{failure.path}: {failure.reason}", err=True)
+    click.echo(f"{len(explained)} overlays and regions.geojson -> {folder}")
+    return 3 if result.failures else 0
+
+
+def _likeliest(run: "RunDirectory", model: "TrainedModel", count: int) -> tuple[Path, ...]:
+    """Files of the test slices that the model finds most probably positive."""
+    from pipeline.predictions import Predictions
+
+    predictions = Predictions.read(run.model_path(model.name) / "predictions.csv").of_part("test")
+    chances = predictions.probabilities
+    order = (-(chances if chances.ndim == 1 else chances[:, -1])).argsort(kind="stable")[:count]
+    paths = {row.slice_id: row.path for row in run.manifest()}
+    return tuple(paths[str(name)] for name in predictions.slice_id[order])
+
+
+def _score(
+    run: "RunDirectory",
+    heads: tuple[str, ...],
+    masks: Path | None,
+    method: str,
+    seed: int,
+    device: str,
+) -> int:
+    from models.errors import MissingStep
+    from pipeline.localisation import localise
+    from pipeline.run import HEADS, NETWORKS
+
+    names = heads or tuple(name for name in (*HEADS, *NETWORKS) if name in run.trained())
+    if not names:
+        raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
+    result = localise(run, names, masks=masks, method=method, seed=seed, device=device, progress=progress)
+    if result["slices"]["with_mask"]:
+        _print_pointing(result)
+    rows = []
+    for name, entry in result["models"].items():
+        area = entry["perturbation"]["area"]
+        same = entry["sanity"]["rank_correlation_with_randomised_head"]
+        keys = ("deletion", "random_deletion", "insertion", "random_insertion")
+        rows.append([name, *(f"{area[key]:+.3f}" for key in keys), f"{same:+.2f}"])
+    table(
+        ("model", "deletion", "random order", "insertion", "random order", "head randomised: rank corr."),
+        rows,
+        title="mean score while places are blurred, or sharpened, hottest first",
+    )
+    for failure in result["failures"]:
+        click.echo(f"{failure['path']}: {failure['reason']}", err=True)
+    counts = result["slices"]
+    click.echo(
+        f"{counts['with_mask']} test slices with a mask, {counts['without_mask']} without -> "
+        f"{run.path / 'explain' / 'score.json'}"
+    )
+    return 3 if result["failures"] else 0
+
+
+def _print_pointing(result: dict[str, Any]) -> None:
+    entries = {name: entry["pointing"] for name, entry in result["models"].items()} | result["baselines"]
+    groups = list(next(iter(entries.values())))
+    for group in groups:
+        if group.endswith("_over_1_cm2"):
+            continue
+        first = next(iter(entries.values()))[group]
+        rows = [
+            [
+                name,
+                *(
+                    _with_interval(entry[group][figure])
+                    for figure in ("hit", "region_hit", "iou", "dice", "energy")
+                ),
+            ]
+            for name, entry in entries.items()
+        ]
+        table(
+            ("map", "pointing", "region's peak", "IoU", "Dice", "energy"),
+            rows,
+            title=f"{_GROUPS.get(group, group)}: {first['slices']} slices of {first['patients']} patients",
+        )
+
+
+def _with_interval(figure: dict[str, float]) -> str:
+    if "low" not in figure:
+        return f"{figure['mean']:.2f}"
+    return f"{figure['mean']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"

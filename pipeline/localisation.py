@@ -1,0 +1,291 @@
+"""Whether the maps point at the bleed: measured on test slices with masks, beside what knows nothing."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.atomic import write_text
+from features.failures import Failure
+from features.manifest import ManifestRow
+from features.slices import Slice, read_slice
+from models.errors import MissingStep, TooFewData, UnreadableSlice
+from models.explain import ExplainedModel, randomised
+from models.progress import Progress, silent
+from pipeline.explanation import METHOD
+from pipeline.intervals import Resampling, percentile_interval
+from pipeline.masks import find_mask, read_mask, subtypes
+from pipeline.perturbation import perturbation, rank_correlation
+from pipeline.regions import blood_likelihood, find_regions, joined
+from pipeline.run import RunDirectory
+from pipeline.splits import Split
+from pipeline.trained_model import TrainedModel, load_model
+
+__all__ = ["BASELINES", "FIGURES", "localise", "measure_map"]
+
+log = logging.getLogger("haemo")
+
+FIGURES = ("hit", "region_hit", "iou", "dice", "energy", "mask_share")
+"""What is measured on each slice, see `measure_map`; ``mask_share`` is what energy a flat map has there."""
+
+BASELINES = ("centre", "random network", "blood alone")
+
+_LARGE_MM2 = 100.0
+_MOST_PERTURBED = 48
+_BATCH = 16
+_STAGE = "explain"
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """One test slice with a bleed, and its mask where there is one."""
+
+    row: ManifestRow
+    image: Slice
+    mask: np.ndarray
+    blood: np.ndarray | None
+    subtype: str
+
+    @property
+    def area_mm2(self) -> float | None:
+        spacing = self.image.spacing_mm
+        return None if spacing is None else float(self.mask.sum() * spacing[0] * spacing[1])
+
+
+def localise(
+    run: RunDirectory,
+    names: Sequence[str],
+    *,
+    masks: Path | None = None,
+    method: str = METHOD,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Score the maps of some models on the run's test slices, and write ``explain/score.json``.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    names : sequence of str
+        Trained heads and networks.
+    masks : Path, optional
+        Folder of masks, see `pipeline.masks.find_mask`.
+    method : str
+        One of `models.maps.METHODS`.
+    seed : int
+        Of random networks and of the bootstrap.
+    device : str
+        Where embeddings would be computed; maps are computed on the CPU.
+    progress : Progress
+
+    Returns
+    -------
+    dict
+        What was written: ``models`` with ``pointing`` (all, over 1 cm2, by subtype), ``perturbation`` and
+        ``sanity`` each; ``baselines``; ``method``; ``slices``; ``failures``.
+
+    Raises
+    ------
+    MissingStep
+        If there is no split, or a model is not trained.
+    TooFewData
+        If the test side has no slice with a bleed.
+    """
+    if not run.split_path.exists():
+        raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
+    models = [load_model(run, name, device, progress) for name in names]
+    positive = models[0].classes[-1]
+    cases, unmasked, failures = _cases(run, positive, masks, progress)
+    if not cases and not unmasked:
+        raise TooFewData(f"no test slice of {run} is labelled {positive}; there is nothing to point at")
+    result: dict[str, Any] = {
+        "method": method,
+        "slices": {"with_mask": len(cases), "without_mask": len(unmasked)},
+        "patients": len({case.row.patient for case in cases}),
+        "models": {},
+        "failures": [{"path": one.path, "reason": one.reason} for one in failures],
+    }
+    for number, model in enumerate(models):
+        network = model.explained()
+        entry: dict[str, Any] = {}
+        if cases:
+            blank = randomised(network, seed)
+            if number == 0:
+                result["baselines"] = {
+                    name: summary
+                    for name, draw in _baselines(model, blank, method).items()
+                    if (summary := _pointing(cases, draw, seed, progress, name))
+                }
+            entry["pointing"] = _pointing(cases, _drawn(model, network, method), seed, progress, model.name)
+        shown = cases or unmasked
+        planes = np.stack([model.preprocessing.plane(case.image) for case in shown[:_MOST_PERTURBED]])
+        entry["perturbation"] = perturbation(network, planes, method, seed)
+        entry["sanity"] = {
+            "slices": len(planes),
+            "rank_correlation_with_randomised_head": _mean(
+                rank_correlation(
+                    network.maps(planes, method), randomised(network, seed, True).maps(planes, method)
+                )
+            ),
+        }
+        result["models"][model.name] = entry
+    folder = run.path / "explain"
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "score.json", json.dumps(result, indent=1) + "\n")
+    run.record("explain", method=method, models=list(names), slices=result["slices"])
+    return result
+
+
+def measure_map(
+    evidence: np.ndarray,
+    mask: np.ndarray,
+    blood: np.ndarray | None,
+    spacing_mm: tuple[float, float] | None,
+) -> dict[str, float]:
+    """Compare one map with the truth.
+
+    Parameters
+    ----------
+    evidence : ndarray of shape (height, width)
+    mask : ndarray of the same shape, bool
+        Not empty.
+    blood, spacing_mm
+        As for `pipeline.regions.find_regions`.
+
+    Returns
+    -------
+    dict
+        ``hit``: 1 if the highest evidence lies in the mask (the pointing game, Zhang et al. 2018, without its
+        margin of tolerance). ``region_hit``: 1 if the peak of the strongest region does. ``iou`` and ``dice``
+        of all regions with the mask. ``energy``: share of the positive evidence that lies in the mask.
+        ``mask_share``: share of the slice that the mask covers.
+    """
+    regions = find_regions(evidence, blood, spacing_mm)
+    found = joined(regions, mask.shape)
+    both, either = (found & mask).sum(), (found | mask).sum()
+    for_it = np.maximum(evidence, 0)
+    total = for_it.sum(dtype=np.float64)
+    return {
+        "hit": float(mask[np.unravel_index(evidence.argmax(), mask.shape)]),
+        "region_hit": float(bool(regions) and mask[regions[0].peak]),
+        "iou": float(both / either),
+        "dice": float(2 * both / (found.sum() + mask.sum())),
+        "energy": float(for_it[mask].sum(dtype=np.float64) / total) if total else 0.0,
+        "mask_share": float(mask.mean()),
+    }
+
+
+Draw = Callable[[Sequence[_Case]], list[np.ndarray]]
+
+
+def _drawn(model: TrainedModel, network: ExplainedModel, method: str) -> Draw:
+    def draw(cases: Sequence[_Case]) -> list[np.ndarray]:
+        planes = np.stack([model.preprocessing.plane(case.image) for case in cases])
+        maps = network.maps(planes, method)
+        return [
+            network.on_slice(own, *case.image.pixels.shape) for own, case in zip(maps, cases, strict=True)
+        ]
+
+    return draw
+
+
+def _baselines(model: TrainedModel, blank: ExplainedModel, method: str) -> dict[str, Draw]:
+    """What knows nothing of the slice, or nothing of the network: each gets the same narrowing to blood."""
+    return {
+        "centre": lambda cases: [_hill(case.mask.shape) for case in cases],
+        "random network": _drawn(model, blank, method),
+        "blood alone": lambda cases: [
+            _smooth(case.blood) if case.blood is not None else np.zeros(case.mask.shape) for case in cases
+        ],
+    }
+
+
+def _hill(shape: tuple[int, int]) -> np.ndarray:
+    """A Gaussian in the middle, a quarter of the side wide."""
+    lines = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 4)) ** 2) for n in shape]
+    return np.outer(*lines)
+
+
+def _smooth(blood: np.ndarray) -> np.ndarray:
+    """What looks like blood, the broadest patch highest."""
+    from scipy import ndimage
+
+    return ndimage.gaussian_filter(blood, min(blood.shape) / 100)
+
+
+def _pointing(
+    cases: Sequence[_Case], draw: Draw, seed: int, progress: Progress, label: str
+) -> dict[str, Any] | None:
+    """Figures over all cases, those over 1 cm2, and by subtype; None where a baseline has no map at all."""
+    if label == "blood alone" and all(case.blood is None for case in cases):
+        return None
+    rows = []
+    starts = range(0, len(cases), _BATCH)
+    for start in progress(starts, total=len(starts), label=f"explain: {label}"):
+        part = cases[start : start + _BATCH]
+        for case, evidence in zip(part, draw(part), strict=True):
+            rows.append(measure_map(evidence, case.mask, case.blood, case.image.spacing_mm))
+    values = np.array([[row[name] for name in FIGURES] for row in rows])
+    patients = np.array([case.row.patient for case in cases])
+    areas = np.array([np.nan if case.area_mm2 is None else case.area_mm2 for case in cases])
+    groups = {"all": np.ones(len(cases), dtype=bool), "over_1_cm2": areas > _LARGE_MM2}
+    for name in sorted({part for case in cases for part in case.subtype.split("+") if part}):
+        groups[name] = np.array([name in case.subtype.split("+") for case in cases])
+        groups[f"{name}_over_1_cm2"] = groups[name] & groups["over_1_cm2"]
+    return {
+        name: _summary(values[inside], patients[inside], seed)
+        for name, inside in groups.items()
+        if inside.any()
+    }
+
+
+def _summary(values: np.ndarray, patients: np.ndarray, seed: int) -> dict[str, Any]:
+    """Means over slices with intervals by bootstrap over patients."""
+    names, patient = np.unique(patients, return_inverse=True)
+    sums = np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, patient, values)
+    counts = np.bincount(patient)
+    summary: dict[str, Any] = {"slices": len(values), "patients": len(names)}
+    weights = np.concatenate(list(Resampling(seed=seed).weights(len(names))))
+    means = (weights @ sums) / (weights @ counts)[:, None]
+    for column, name in enumerate(FIGURES):
+        entry: dict[str, Any] = {"mean": float(values[:, column].mean())}
+        interval = percentile_interval(means[:, column], 0.95)
+        if not isinstance(interval, str) and len(names) > 1:
+            entry["low"], entry["high"] = interval
+        summary[name] = entry
+    return summary
+
+
+def _cases(
+    run: RunDirectory, positive: str, masks: Path | None, progress: Progress
+) -> tuple[list[_Case], list[_Case], list[Failure]]:
+    """Test slices with a bleed: those with a mask that shows it, those without a mask, and failures."""
+    rows = [row for row in run.manifest().labelled if row.label == positive]
+    parts = Split.read(run.split_path).parts(rows)
+    rows = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
+    kinds = subtypes(row.path for row in rows)
+    cases, unmasked, failures = [], [], []
+    for row in progress(rows, total=len(rows), label="explain: reading"):
+        found = find_mask(row.path, masks)
+        try:
+            image = read_slice(row.path)
+            mask = (
+                np.zeros(image.pixels.shape, bool) if found is None else read_mask(found, image.pixels.shape)
+            )
+        except UnreadableSlice as error:
+            failures.append(Failure(str(row.path), _STAGE, str(error)))
+            continue
+        blood = blood_likelihood(image) if mask.any() and image.is_hu else None
+        case = _Case(row, image, mask, blood, kinds.get(row.path, ""))
+        (cases if mask.any() else unmasked).append(case)
+    return cases, unmasked, failures
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean())

@@ -116,6 +116,7 @@ def ours(task: Task, data: tuple, budget: int, answer) -> None:
 
 
 def peer(task: Task, data: tuple, every: int, n_folds: int, answer) -> None:
+    from joblib.externals.loky import get_reusable_executor
     from sklearn.model_selection import GridSearchCV, ParameterGrid
 
     X, y, folds = data
@@ -130,6 +131,8 @@ def peer(task: Task, data: tuple, every: int, n_folds: int, answer) -> None:
     search.fit(X, y)
     seconds = time.perf_counter() - start
     scale = len(settings) * FOLDS / (len(chosen) * n_folds)
+    # Idle workers would keep this process alive for minutes.
+    get_reusable_executor().shutdown(wait=True)
     answer.send((seconds, scale, chosen, search.cv_results_))
 
 

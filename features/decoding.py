@@ -35,6 +35,8 @@ class Decoded:
     variants : tuple of int
         Variants whose planes were made: those that no store holds.
     planes : ndarray of shape (len(variants), size, size), uint8
+    is_colour : bool
+        Whether the file held a colour picture, converted to gray.
     """
 
     size: int
@@ -42,6 +44,7 @@ class Decoded:
     content: str
     variants: tuple[int, ...]
     planes: np.ndarray
+    is_colour: bool
 
 
 class Decoder:
@@ -85,7 +88,7 @@ class Decoder:
             from features.augment import rotate_planes
 
             planes = rotate_planes(planes)[0, list(variants)]
-        return Decoded(*before, content, variants, planes)
+        return Decoded(*before, content, variants, planes, slice_.is_colour)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -47,6 +47,8 @@ class ExtractionReport:
         Slices with the same pixels as another before them in the manifest.
     computed : int
         Slices that went through the network.
+    colour : int
+        Slices decoded in this call that were colour pictures and were converted to gray.
     failures : list of Failure
         Slices that could not be used.
     rows : int
@@ -57,6 +59,7 @@ class ExtractionReport:
     cached: int
     shared: int
     computed: int
+    colour: int
     failures: list[Failure]
     rows: int
     fingerprint: Fingerprint
@@ -151,6 +154,7 @@ def extract_features(
         cached=len(files) - extraction.computed,
         shared=len(files) - len(set(order)),
         computed=extraction.computed,
+        colour=extraction.colour,
         failures=extraction.failures,
         rows=rows,
         fingerprint=fingerprint,
@@ -171,6 +175,7 @@ class _Extraction:
         self.files: dict[str, KnownFile] = {}
         self.failures: list[Failure] = []
         self.computed = 0
+        self.colour = 0
 
     def missing(self, content: str) -> tuple[int, ...]:
         """Variants that are wanted of these pixels and neither stored nor on their way."""
@@ -236,6 +241,7 @@ class _Extraction:
         # A slice with the same pixels may have come between the decoding and now.
         wanted = self.missing(result.content)
         self.computed += bool(wanted)
+        self.colour += result.is_colour
         for variant, plane in zip(result.variants, result.planes, strict=True):
             if variant in wanted:
                 self._held.add((result.content, variant))

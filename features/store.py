@@ -11,6 +11,7 @@ import numpy as np
 
 from features.contents import Contents, KnownFile
 from features.fingerprint import Fingerprint
+from features.manifest import ManifestRow
 from features.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, open_store_file, write_store_file
 from models.errors import BadDataset, DamagedStore, MissingStep
 
@@ -86,11 +87,12 @@ class FeatureStore:
         return {pair: row for row, pair in enumerate(self.keys.pairs())}
 
     @cached_property
-    def _content_of(self) -> dict[str, str]:
+    def _known(self) -> dict[str, KnownFile]:
         beside = contents_path(self.path)
         if beside.exists():
-            return {known.slice_id: known.content for known in Contents(beside)}
-        return dict(zip(self.keys.slice_ids, self.keys.contents, strict=True))
+            return {known.slice_id: known for known in Contents(beside)}
+        keys = zip(self.keys.slice_ids, self.keys.contents, strict=True)
+        return {slice_id: KnownFile(slice_id, "", -1, -1, content) for slice_id, content in keys}
 
     def _text_column(self, name: str) -> list[str]:
         return self._file[name].asstr(errors="surrogateescape")[:].tolist()
@@ -136,6 +138,23 @@ class FeatureStore:
         ndarray of shape (n,), bool
         """
         return np.array([self._row(slice_id, variant) is not None for slice_id in slice_ids], dtype=bool)
+
+    def covers(self, rows: Sequence[ManifestRow], variant: int = 0) -> np.ndarray:
+        """Which slices of a manifest have an embedding, made from the very file that the manifest names.
+
+        Data sets often use the same names. A run that was indexed anew, from another folder, must not find
+        the embeddings of the slices that bore those names before.
+
+        Returns
+        -------
+        ndarray of shape (n,), bool
+        """
+        has = self.has([row.slice_id for row in rows], variant)
+        same = [
+            there and self._known[row.slice_id].path in ("", str(row.path))
+            for row, there in zip(rows, has, strict=True)
+        ]
+        return np.array(same, dtype=bool)
 
     def embeddings(self, slice_ids: Sequence[str], variant: int = 0) -> np.ndarray:
         """The embeddings of some slices, in the order asked for.
@@ -197,8 +216,8 @@ class FeatureStore:
         return np.array(rows, dtype=np.intp)
 
     def _row(self, slice_id: str, variant: int) -> int | None:
-        content = self._content_of.get(slice_id)
-        return None if content is None else self._rows.get((content, int(variant)))
+        known = self._known.get(slice_id)
+        return None if known is None else self._rows.get((known.content, int(variant)))
 
 
 def missing_store(path: Path) -> MissingStep:

@@ -109,7 +109,7 @@ def load_examples(
     """
     refuse_features_of_other_patients(store.fingerprint.facts, split, str(store.path))
     rows = sorted(manifest.labelled, key=lambda row: row.slice_id)
-    has = store.has([row.slice_id for row in rows])
+    has = store.covers(rows)
     missing = tuple(row.slice_id for row, there in zip(rows, has, strict=True) if not there)
     rows = [row for row, there in zip(rows, has, strict=True) if there]
     if not rows:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.alexnet import Extractor
     from models.cnn import CNNExtractor
 
-__all__ = ["ExtractionSettings", "load_stage_one", "make_features", "stage_one_of"]
+__all__ = ["ExtractionSettings", "load_stage_one", "make_features", "settings_so_far", "stage_one_of"]
 
 _LOG = logging.getLogger("haemo")
 
@@ -175,10 +175,16 @@ def make_features(
                 )
             raise
         run.replace_failures("features", report.failures)
+        if report.colour:
+            were = "was a colour picture and was" if report.colour == 1 else "were colour pictures and were"
+            _LOG.info("%d of the slices %s converted to gray", report.colour, were)
         if report.shared:
-            _LOG.info(
-                "%d slices have the same pixels as another slice; they share its embedding", report.shared
+            has = (
+                "has the pixels of another one and shares its"
+                if report.shared == 1
+                else "have the pixels of others and share their"
             )
+            _LOG.info("%d of the slices %s embedding", report.shared, has)
         if not report.cached + report.computed:
             raise TooFewData(_nothing_usable(run, report))
         run.record(
@@ -193,6 +199,7 @@ def make_features(
                 "cached": report.cached,
                 "shared": report.shared,
                 "computed": report.computed,
+                "colour": report.colour,
                 "failed": len(report.failures),
             },
             embeddings=report.rows,
@@ -201,6 +208,18 @@ def make_features(
             seconds=round(time.monotonic() - start, 3),
         )
     return report
+
+
+def settings_so_far(run: RunDirectory) -> dict[str, Any]:
+    """The settings, rotations too, that the present features of a run were made with; empty without any.
+
+    The device is not among them: it may be another machine by now.
+    """
+    recorded = run.read_record().get("steps", {}).get("features", {})
+    if not run.store_path.exists() or "settings" not in recorded:
+        return {}
+    settings = {name: value for name, value in recorded["settings"].items() if name != "device"}
+    return {**settings, "rotations": recorded["rotations"]}
 
 
 def stage_one_of(

@@ -77,7 +77,7 @@ def load_cohort(manifest: Manifest, classes: tuple[str, ...], store: FeatureStor
     """
     refuse_features_of_other_patients(store.fingerprint.facts, None, str(store.path))
     rows = manifest.labelled.rows
-    there = store.has([row.slice_id for row in rows])
+    there = store.covers(rows)
     if not there.any():
         raise MissingStep(f"{store.path} has no labelled slice of the manifest; run haemo features first")
     kept = tuple(row for row, known in zip(rows, there, strict=True) if known)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from stand_ins import SIZE, Network, folder_manifest, write_slices
 
 from features.claim import claim
@@ -73,12 +74,42 @@ class TestCommand:
         assert main(["features", "--run", str(run)]) == 0
         said = capsys.readouterr()
         assert said.out == "1 cached, 19 new, 0 failed\n"
-        assert "1 slices have the same pixels as another slice; they share its embedding" in said.err
+        assert "1 of the slices has the pixels of another one and shares its embedding" in said.err
+
+    def test_colour_pictures_are_counted(self, run, capsys, tmp_path):
+        pixels = np.random.default_rng(1).integers(0, 256, (30, 28, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "slices" / "003.png")
+        assert main(["features", "--run", str(run)]) == 0
+        assert "1 of the slices was a colour picture and was converted to gray" in capsys.readouterr().err
+
+    def test_options_left_out_are_as_the_features_were_made(self, run, capsys, tmp_path):
+        assert main(["features", "--run", str(run), "--seed", "3", "--rotations", "paper"]) == 0
+        write_slices(tmp_path / "slices", 22)
+        folder_manifest(tmp_path / "slices").write(run.manifest_path)
+        capsys.readouterr()
+        assert main(["features", "--run", str(run)]) == 0
+        said = capsys.readouterr()
+        assert "as in this run so far: seed 3, rotations paper" in said.err
+        assert said.out == "20 cached, 2 new, 0 failed\n"
+        with FeatureStore(run.store_path) as store:
+            assert len(store) == 22 * 7
+
+    def test_new_features_start_from_the_defaults(self, run, capsys):
+        assert main(["features", "--run", str(run), "--seed", "3"]) == 0
+        assert main(["features", "--run", str(run), "--new"]) == 0
+        assert "as in this run so far" not in capsys.readouterr().err
+        assert run.read_record()["steps"]["features"]["settings"]["seed"] == 0
 
     def test_what_was_done_is_recorded(self, run):
         assert main(["features", "--run", str(run), "--rotations", "paper", "--window", "subdural"]) == 0
         step = run.read_record()["steps"]["features"]
-        assert step["slices"] == {"cached": 0, "shared": 0, "computed": 20, "failed": 0}
+        assert step["slices"] == {
+            "cached": 0,
+            "shared": 0,
+            "computed": 20,
+            "colour": 0,
+            "failed": 0,
+        }
         assert step["embeddings"] == 140
         assert step["settings"]["window"] == "subdural"
         assert (step["weights"], step["engine"]) == ("made up", "cpu float32 contiguous")

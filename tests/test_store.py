@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.contents import Contents
 from features.fingerprint import Fingerprint
+from features.manifest import ManifestRow
 from features.store import FeatureStore, contents_path, create_store
 from models.errors import BadDataset, DamagedStore, MissingStep
 
@@ -77,6 +80,22 @@ def test_slices_with_equal_pixels_share_a_row(path):
         np.testing.assert_array_equal(store.embeddings(["copy of a", "b", "a"]), embeddings[[2, 1, 0]])
     with pytest.raises(BadDataset, match="a and b share pixels"):
         create_store(path, ["a", "b"], numbers(2), MADE, contents=["1" * 64] * 2)
+
+
+def test_a_slice_of_the_same_name_in_another_folder_is_not_covered(path, tmp_path):
+    create_store(path, ids(2), numbers(2), Fingerprint({}))
+    known = list(Contents(contents_path(path)))
+    here = [ManifestRow(name, tmp_path / name, "a", "p", "p") for name in ids(2)]
+    there = [replace(row, path=tmp_path / "elsewhere" / row.slice_id) for row in here]
+    with FeatureStore(path) as store:
+        assert store.covers(here).tolist() == [True, True]  # imported: there is no file to compare
+    Contents(contents_path(path)).replace(
+        [replace(one, path=str(row.path)) for one, row in zip(known, here, strict=True)]
+    )
+    with FeatureStore(path) as store:
+        assert store.covers(here).tolist() == [True, True]
+        assert store.covers(there).tolist() == [False, False]
+        assert store.covers(here[:1], variant=1).tolist() == [False]
 
 
 def test_a_store_alone_knows_the_names_it_was_made_with(path, tmp_path):
@@ -214,7 +233,9 @@ WRITE_ON_A_FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
+from features.contents import Contents
 from features.fingerprint import Fingerprint
+from features.manifest import ManifestRow
 from features.store import create_store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

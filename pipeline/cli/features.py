@@ -1,6 +1,7 @@
 """The commands of stage one: ``haemo features`` and ``haemo verify``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -94,9 +95,10 @@ def features(
     """Stage one: turn the slices of RUN into embeddings, in RUN/features.h5.
 
     What is there already is not computed again, also if a file was moved or renamed. Stop it at any moment:
-    the same command goes on from there. Exit code 3 if some slices could not be used (failures.csv).
+    the same command goes on from there. Options that are left out are as the present features were made.
+    Exit code 3 if some slices could not be used (failures.csv).
     """
-    from pipeline.extraction import ExtractionSettings, make_features
+    from pipeline.extraction import ExtractionSettings, make_features, settings_so_far
     from pipeline.run import RunDirectory
 
     if network == "cnn":
@@ -109,22 +111,41 @@ def features(
         missing = f", {imported.missing:,} slices of the manifest have none" if imported.missing else ""
         click.echo(f"{imported.rows:,} embeddings of {imported.dimension:,} numbers imported{missing}")
         return 3 if imported.missing else 0
-    settings = ExtractionSettings(
-        network=network,
-        layer=layer,
-        weights=weights,
-        seed=seed,
-        precision=precision,
-        device=device,
-        window=window,
-        dtype=dtype,
-    )
+    chosen = {
+        "network": network,
+        "layer": layer,
+        "weights": weights,
+        "seed": seed,
+        "precision": precision,
+        "window": window,
+        "dtype": dtype,
+        "rotations": rotations,
+    }
+    if not new:
+        chosen = _as_before(chosen, settings_so_far(run))
+    rotations = chosen.pop("rotations")
+    settings = ExtractionSettings(device=device, **chosen)
     report = make_features(
         run, settings, rotations=rotations, batch=batch, workers=workers, new=new, progress=progress
     )
     counts = f"{report.cached:,} cached, {report.computed:,} new, {len(report.failures):,} failed"
     click.echo(counts + (f" (see {run.failures_path})" if report.failures else ""))
     return 3 if report.failures else 0
+
+
+def _as_before(chosen: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Options that were not typed take the value that the run has, and this is said."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    taken = {
+        name: value
+        for name, value in before.items()
+        if name in chosen and value != chosen[name] and context.get_parameter_source(name) is default
+    }
+    if taken:
+        listing = ", ".join(f"{name} {value}" for name, value in taken.items())
+        click.echo(f"as in this run so far: {listing}", err=True)
+    return {**chosen, **taken}
 
 
 def _refuse_options_of_alexnet() -> None:

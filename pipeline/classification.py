@@ -15,7 +15,7 @@ from models.progress import Progress, silent
 from models.thresholds import ThresholdRule, parse_threshold
 from pipeline.examples import Examples, load_examples
 from pipeline.headfolder import HeadFolder, facts_key
-from pipeline.metrics import evaluate
+from pipeline.intervals import assess
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory, software_versions
 from pipeline.selection import SearchResult, run_search
@@ -91,7 +91,7 @@ class HeadResult:
     facts : dict
         What settings.json holds: settings, best parameters, the search's metric, split, fingerprint.
     metrics : dict
-        ``cv`` and ``test``, each from `pipeline.metrics.evaluate`.
+        ``cv`` and ``test``, each from `pipeline.intervals.assess`.
     predictions : Predictions
     up_to_date : bool
         Whether all of it was there already, made with the same settings from the same data.
@@ -191,7 +191,7 @@ def train_head(
         progress=progress,
     )
     head, predictions = _calibrate_and_predict(found, settings, examples)
-    metrics = {part: evaluate(predictions.of_part(part)) for part in ("cv", "test")}
+    metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
     facts |= {
         "parameters": found.parameters,
         "search": {key: found.best[key] for key in ("mean", "sd")},

@@ -15,7 +15,7 @@ from models.history import Epoch, best_epoch
 from models.progress import Progress, silent
 from models.recipes import TrainingSettings, build, recipe_for
 from pipeline.headfolder import facts_key
-from pipeline.metrics import evaluate
+from pipeline.intervals import assess
 from pipeline.networkfolder import NetworkFolder
 from pipeline.planes import decode_planes
 from pipeline.predictions import Predictions
@@ -46,7 +46,7 @@ class NetworkResult:
     facts : dict
         What settings.json holds: settings, weights, split, preprocessing, epochs and the best one.
     metrics : dict
-        ``cv`` and ``test``, each from `pipeline.metrics.evaluate`.
+        ``cv`` and ``test``, each from `pipeline.intervals.assess`.
     predictions : Predictions
         Validation slices as part ``cv``, fold 0; test slices as part ``test``.
     history : list of Epoch
@@ -178,7 +178,7 @@ def train_network(
     trained = TrainedNetwork(network, recipe, classes, facts, device)
     history = _train(folder, trained, data, settings, progress)
     predictions = _predict(trained, data, progress)
-    metrics = {part: evaluate(predictions.of_part(part)) for part in ("cv", "test")}
+    metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
     facts = {
         **facts,
         "device": device,

@@ -137,6 +137,7 @@ def test_the_claim_comes_first_and_speaks_of_the_model_chosen_out_of_fold(report
         "On 40 slices of 10 patients it was not trained on, svm tells bleed from normal"
     )
     assert "chosen by its out-of-fold ROC AUC" in report.claim
+    assert "accuracy 0." in report.claim
     assert "95% interval" in report.claim
     assert text.index('class="claim"') < text.index("<h2>")
 
@@ -251,3 +252,10 @@ def test_a_run_without_models_names_the_next_command(tmp_path):
         write_report(made)
     with pytest.raises(MissingStep, match="haemo index"):
         write_report(RunDirectory(tmp_path / "none"))
+
+
+def test_a_model_that_may_be_guessing_is_not_said_to_tell_classes_apart(tmp_path):
+    made = make_run(tmp_path, patients=36, copies=1)
+    add_model(made, "svm", noise=20)
+    claim = write_report(made, resampling=QUICK).claim
+    assert "svm is not shown to tell bleed from normal better than chance: ROC AUC" in claim

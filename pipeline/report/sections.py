@@ -73,8 +73,10 @@ def claim(evidence: Evidence) -> str:
     whole = (
         "patients also seen in training" if evidence.comparison.leaky else "patients it was not trained on"
     )
+    chance = f["intervals"].get("roc_auc", {}).get("low", 1.0) <= 0.5
+    verb = f"is not shown to tell {what} better than chance:" if chance else f"tells {what} with"
     return (
-        f"{leaky}On {f['slices']} slices of {f['patients']} {whole}, {evidence.chosen} tells {what} with "
+        f"{leaky}On {f['slices']} slices of {f['patients']} {whole}, {evidence.chosen} {verb} "
         f"{', '.join(parts)} ({evidence.why_chosen})."
     )
 
@@ -86,7 +88,7 @@ def _with_interval(f: Mapping[str, Any], name: str) -> str:
     interval = f["intervals"].get(name)
     level = f"{f['resampling']['level']:.0%}"
     if interval is None:
-        return f"{words} {f[name]:.3f}"
+        return f"{words} {f[name]:.3f} (no interval: {f['no_interval'][name]})"
     return f"{words} {f[name]:.3f} ({level} interval {interval['low']:.3f} to {interval['high']:.3f})"
 
 

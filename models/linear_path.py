@@ -18,7 +18,7 @@ Source of the preconditioner: Frangella, Tropp, Udell 2023, "Randomized Nystrom 
 Matrix Anal. Appl. 44(2).
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from models.errors import NotSolved
 from models.path_losses import Loss
 from models.rows import FoldScaling, Rows, to_numpy
 
-__all__ = ["PathProblems", "PathSolution", "solve_paths"]
+__all__ = ["PathProblems", "PathSolution", "solve_paths", "solved_in_turn"]
 
 _MAX_NEWTON = 100
 _MAX_CG = 500
@@ -89,18 +89,9 @@ class PathSolution:
 
 
 def solve_paths(
-    rows: Rows,
-    problems: PathProblems,
-    scaling: FoldScaling,
-    tolerance: float = 1e-7,
-    report: Callable[[int], None] | None = None,
+    rows: Rows, problems: PathProblems, scaling: FoldScaling, tolerance: float = 1e-7
 ) -> PathSolution:
     """Solve every problem of the block until its gap is at most `tolerance` times its objective.
-
-    Parameters
-    ----------
-    report : callable, optional
-        Told after every Newton step how many problems are solved.
 
     Raises
     ------
@@ -108,18 +99,26 @@ def solve_paths(
         If a problem is not solved after 100 Newton steps.
     """
     block = _Block(rows, problems, scaling)
-    active = np.arange(len(problems.fold))
-    for _ in range(_MAX_NEWTON):
-        active = block.newton_step(active, tolerance)
-        if report is not None:
-            report(len(problems.fold) - len(active))
-        if not len(active):
-            return block.solution()
-    worst = np.max(block.gap[active] / block.objective[active])
-    raise NotSolved(
-        f"{len(active)} of {len(problems.fold)} linear problems are not solved after {_MAX_NEWTON} Newton "
-        f"steps (relative gap {worst:.1e}); leave out the largest C, or standardise the features"
-    )
+    for _ in block.run(tolerance):
+        pass
+    return block.solution()
+
+
+def solved_in_turn(
+    rows: Rows, problems: PathProblems, scaling: FoldScaling, tolerance: float = 1e-7
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `solve_paths`, but yield problems as soon as they are solved.
+
+    Yields
+    ------
+    ndarray of shape (m,), int
+        Problems that the last step found solved.
+    ndarray of shape (n, m, K), float64
+        Their scores.
+    """
+    block = _Block(rows, problems, scaling)
+    for solved in block.run(tolerance):
+        yield solved, to_numpy(block.scores[:, rows.array(solved, np.int64)])
 
 
 class _Block:
@@ -144,6 +143,22 @@ class _Block:
         self.objective = np.zeros(n_problems)
         self.gap = np.full(n_problems, np.inf)
         self.steps = np.zeros(n_problems, dtype=int)
+
+    def run(self, tolerance: float) -> Iterator[np.ndarray]:
+        """Step until all problems are solved; yield those that a step found solved."""
+        active = np.arange(len(self.gap))
+        for _ in range(_MAX_NEWTON):
+            unsolved = self.newton_step(active, tolerance)
+            if len(unsolved) < len(active):
+                yield np.setdiff1d(active, unsolved)
+            active = unsolved
+            if not len(active):
+                return
+        worst = np.max(self.gap[active] / self.objective[active])
+        raise NotSolved(
+            f"{len(active)} of {len(self.gap)} linear problems are not solved after {_MAX_NEWTON} Newton "
+            f"steps (relative gap {worst:.1e}); leave out the largest C, or standardise the features"
+        )
 
     def solution(self) -> PathSolution:
         """What has been reached, on the host."""

@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from models.cells import Candidate, Cell, Fold, Preparation
 from models.errors import BadSettings, TooFewData
-from models.linear_path import PathProblems, PathSolution, solve_paths
+from models.linear_path import PathProblems, solve_paths, solved_in_turn
 from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from models.rows import FoldScaling, Rows, fold_scaling
 
@@ -225,14 +225,26 @@ def _solve(
 ) -> Iterator[Cell]:
     start = time.perf_counter()
     problems = _problems(rows, scalings, y, classes, cells)
-    solution = solve_paths(rows, problems, scaling, tolerance)
-    seconds = (time.perf_counter() - start) / len(cells)
-    for place, (candidate, fold) in enumerate(cells):
+    per_cell = len(problems.fold) // len(cells)
+    parts: list[dict[int, np.ndarray]] = [{} for _ in cells]
+    for solved, scores in solved_in_turn(rows, problems, scaling, tolerance):
+        ready = []
+        for column, problem in enumerate(solved):
+            place = problem // per_cell
+            parts[place][problem % per_cell] = scores[:, column]
+            if len(parts[place]) == per_cell:
+                ready.append(place)
+        seconds = (time.perf_counter() - start) / max(1, len(ready))
+        for place in ready:
+            start = time.perf_counter()
+            candidate, fold = cells[place]
+            found = np.hstack([parts[place][number] for number in range(per_cell)])[fold.held_out]
+            found = found[:, 0] if found.shape[1] == 1 else found
+            model = (Scored if is_linear_svm(candidate.head) else ScoredLogistic)(classes)
+            value = scorer(model, found, y[fold.held_out])
+            parts[place] = {}
+            yield Cell(candidate.number, fold.number, value, seconds, time.perf_counter() - start, found)
         start = time.perf_counter()
-        scores = _scores(solution, place, len(cells))[fold.held_out]
-        model = (Scored if is_linear_svm(candidate.head) else ScoredLogistic)(classes)
-        value = scorer(model, scores, y[fold.held_out])
-        yield Cell(candidate.number, fold.number, value, seconds, time.perf_counter() - start, scores)
 
 
 def problem_columns(
@@ -275,12 +287,6 @@ def _problems(
     if svm:
         return PathProblems(loss, repeated, row_weights, float(head.intercept_scaling), True)
     return PathProblems(loss, repeated, row_weights, 1.0, False)
-
-
-def _scores(solution: PathSolution, place: int, n_cells: int) -> np.ndarray:
-    """Scores of one cell for all rows: (n,) for two classes, else (n, n_classes)."""
-    scores = solution.scores.reshape(len(solution.scores), n_cells, -1)[:, place]
-    return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
 def _shared(preparation: Preparation) -> tuple[list[Any], bool] | None:

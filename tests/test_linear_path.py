@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 
 from models import linear_path
 from models.errors import NotSolved
-from models.linear_path import PathProblems, solve_paths
+from models.linear_path import PathProblems, solve_paths, solved_in_turn
 from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from models.rows import FoldScaling, Rows, fold_scaling
 
@@ -207,3 +207,18 @@ def test_an_accuracy_out_of_reach_is_said(monkeypatch):
     masks, rows = training_masks(data), Rows(data.X)
     with pytest.raises(NotSolved, match="not solved after 1 Newton"):
         hinge_path(data, rows, masks, fold_scaling(rows, masks))
+
+
+def test_problems_are_handed_over_as_they_are_solved():
+    data = cohort(100, 30)
+    masks, rows = training_masks(data), Rows(data.X)
+    scaling, fold = fold_scaling(rows, masks), np.repeat(np.arange(4), len(CS))
+    targets = np.where(data.y == 1, 1.0, -1.0)[:, None, None] * np.ones((1, len(fold), 1))
+    weights = masks[:, fold] * np.tile(CS, 4)
+    problems = PathProblems(SquaredHinge(np, targets), fold, weights, SCALING, True)
+    turns = list(solved_in_turn(rows, problems, scaling, 1e-9))
+    whole = solve_paths(rows, problems, scaling, 1e-9)
+    assert len(turns) > 1
+    assert sorted(np.concatenate([solved for solved, _ in turns])) == list(range(len(fold)))
+    for solved, scores in turns:
+        np.testing.assert_array_equal(scores, whole.scores[:, solved])

@@ -8,7 +8,7 @@ from collections import namedtuple
 import pytest
 
 import pipeline.doctor
-from models.errors import DamagedStore
+from models.errors import DamagedStore, WeightsUnavailable
 from pipeline.cli import COMMANDS, cli, main
 from pipeline.doctor import Check, Status, examine
 
@@ -115,3 +115,50 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(pipeline.doctor, "examine", interrupt)
     assert main(["doctor"]) == 130
     assert "goes on from there" in capsys.readouterr().err
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Command lines that the demo runs, in place of running them; one of them may be made to fail."""
+    steps, codes = [], {}
+
+    def run(step):
+        steps.append(step)
+        return codes.get(step[0], 0)
+
+    monkeypatch.setattr("pipeline.cli.main", run)
+    return steps, codes
+
+
+def run_demo(*arguments):
+    return cli.main(["demo", *arguments], standalone_mode=False)
+
+
+def test_the_demo_types_the_main_job_and_every_word_of_it_is_understood(typed, tmp_path, capsys):
+    steps, _ = typed
+    (tmp_path / "x" / "phantom" / "P0001").mkdir(parents=True)
+    assert run_demo("--run", str(tmp_path / "x"), "--weights", "random", "--seed", "3") == 0
+    order = ["phantom", "index", "features", "svm", "softmax", "mlp", "compare", "report", "predict"]
+    assert [step[0] for step in steps] == order
+    assert "--layer fc7 --weights random --seed 3" in " ".join(steps[2])
+    out = capsys.readouterr().out
+    for step in steps:
+        assert f"$ haemo {' '.join(step)}\n" in out
+        cli.get_command(None, step[0]).make_context(step[0], step[1:])
+
+
+def test_without_fc7_the_demo_says_so_and_takes_the_trunk(typed, tmp_path, monkeypatch, capsys):
+    def unavailable(source, seed, need):
+        raise WeightsUnavailable(f"no weights with {need}")
+
+    monkeypatch.setattr("models.weights.resolve_weights", unavailable)
+    assert run_demo("--run", str(tmp_path)) == 0
+    assert "--layer pool5" in " ".join(typed[0][2])
+    assert "no weights with fc7" in capsys.readouterr().err
+
+
+def test_the_demo_stops_at_a_step_that_fails_and_goes_on_past_unusable_inputs(typed, tmp_path):
+    steps, codes = typed
+    codes.update(index=3, svm=1)
+    assert run_demo("--run", str(tmp_path), "--weights", "random") == 1
+    assert [step[0] for step in steps] == ["phantom", "index", "features", "svm"]

@@ -48,7 +48,7 @@ def doctor(run_path: Path) -> int:
     metavar="RUN",
     help="Run directory; the phantom slices are written to its folder 'phantom'.",
 )
-@click.option("--patients", type=click.IntRange(8), default=40, show_default=True, help="Phantom patients.")
+@click.option("--patients", type=click.IntRange(8), default=60, show_default=True, help="Phantom patients.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the cohort and of the run.")
 @click.option(
     "--weights",
@@ -65,35 +65,33 @@ def demo(run_path: Path, patients: int, seed: int, weights: str) -> int:
     from models.weights import resolve_weights
     from pipeline.cli import main
 
-    slices = run_path / "phantom"
     layer = "fc7"
     try:
         resolve_weights(weights, seed=seed, need=layer)
     except WeightsUnavailable as error:
         click.echo(f"{error}\nThe demo goes on with the convolutional trunk and layer pool5.", err=True)
         layer = "pool5"
-
-    run = ["--run", str(run_path)]
-    seeded = ["--seed", str(seed)]
-    chosen = ["--layer", layer, "--weights", weights]
-    steps = [
-        ["phantom", str(slices), "--patients", str(patients), "--slices", "8..12", *seeded],
-        ["index", str(slices), *run],
-        ["features", *run, *chosen, *seeded],
-        *([head, *run, *seeded] for head in ("svm", "softmax", "mlp")),
-        ["compare", *run],
-        ["report", *run],
-        ["predict", *run, "--head", "svm", str(slices / "P0001")],
-    ]
-    if (slices / "cohort.json").exists():
-        click.echo(f"{slices} is there already; delete it for a new cohort")
-        steps = steps[1:]
-    for step in steps:
+    for step in _steps(run_path, patients, seed, layer, weights):
         click.echo(click.style(f"\n$ haemo {' '.join(step)}", bold=True))
         code = main(step)
         if code not in (0, 3):
             return code
-    click.echo(
-        f"\nAll steps done; open {run_path / 'report.html'}, or go on with your own slices: haemo index DATA"
-    )
+    page = run_path / "report.html"
+    click.echo(f"\nall steps done; open {page}, or go on with your own slices: haemo index DATA --run RUN")
     return 0
+
+
+def _steps(run_path: Path, patients: int, seed: int, layer: str, weights: str) -> list[list[str]]:
+    """What a person would type."""
+    slices = str(run_path / "phantom")
+    run = ["--run", str(run_path)]
+    seeded = ["--seed", str(seed)]
+    return [
+        ["phantom", slices, "--patients", str(patients), "--slices", "8..10", *seeded],
+        ["index", slices, *run],
+        ["features", *run, "--layer", layer, "--weights", weights, *seeded],
+        *([head, *run, *seeded] for head in ("svm", "softmax", "mlp")),
+        ["compare", *run],
+        ["report", *run],
+        ["predict", *run, "--head", "svm", str(run_path / "phantom" / "P0001")],
+    ]

@@ -256,6 +256,6 @@ def test_a_run_without_models_names_the_next_command(tmp_path):
 
 def test_a_model_that_may_be_guessing_is_not_said_to_tell_classes_apart(tmp_path):
     made = make_run(tmp_path, patients=36, copies=1)
-    add_model(made, "svm", noise=20)
+    add_model(made, "lenet", noise=20)
     claim = write_report(made, resampling=QUICK).claim
-    assert "svm is not shown to tell bleed from normal better than chance: ROC AUC" in claim
+    assert "lenet is not shown to tell bleed from normal better than chance: ROC AUC" in claim

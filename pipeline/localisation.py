@@ -13,7 +13,7 @@ from features.atomic import write_text
 from features.failures import Failure
 from features.manifest import ManifestRow
 from features.slices import Slice, read_slice
-from models.errors import MissingStep, TooFewData, UnreadableSlice
+from models.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
 from models.explain import ExplainedModel, randomised
 from models.progress import Progress, silent
 from pipeline.explanation import METHOD
@@ -35,7 +35,7 @@ FIGURES = ("hit", "region_hit", "iou", "dice", "energy", "mask_share")
 BASELINES = ("centre", "random network", "blood alone")
 
 _LARGE_MM2 = 100.0
-_MOST_PERTURBED = 48
+_MOST_PERTURBED = 24
 _BATCH = 16
 _STAGE = "explain"
 
@@ -87,10 +87,13 @@ def localise(
     -------
     dict
         What was written: ``models`` with ``pointing`` (all, over 1 cm2, by subtype), ``perturbation`` and
-        ``sanity`` each; ``baselines``; ``method``; ``slices``; ``failures``.
+        ``sanity`` each; ``baselines``, the random network in the form of the first model; ``method``;
+        ``slices``; ``failures``.
 
     Raises
     ------
+    BadSettings
+        If there are more than two classes.
     MissingStep
         If there is no split, or a model is not trained.
     TooFewData
@@ -99,6 +102,8 @@ def localise(
     if not run.split_path.exists():
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
     models = [load_model(run, name, device, progress) for name in names]
+    if len(models[0].classes) != 2:
+        raise BadSettings(f"maps are scored for two classes; {run} has {len(models[0].classes)}")
     positive = models[0].classes[-1]
     cases, unmasked, failures = _cases(run, positive, masks, progress)
     if not cases and not unmasked:

@@ -18,6 +18,7 @@ _BLOOD_FROM_HU, _BLOOD_FULL_HU = 48.0, 58.0
 _BONE_FROM_HU = 100.0
 _SMOOTHING_MM = 1.5
 _OPENING_MM = 3.0
+_BROAD_MM = 2.0
 _LEAST_BLOOD_MM2 = 20.0
 _USUAL_SPACING_MM = 0.45  # of a head CT of 230 mm in 512 pixels; for HU slices that do not say theirs
 
@@ -30,9 +31,9 @@ class Region:
     ----------
     mask : ndarray of shape (height, width), bool
     peak : tuple of int
-        Row and column of its highest evidence.
+        Row and column of what it is ranked by.
     evidence : float
-        There, in units of the score.
+        There, in units of the score: the highest evidence; in blood, the highest of evidence times blood.
     is_blood : bool
         Whether it was narrowed to the HU of blood; else it is all that is hot.
     spacing_mm : tuple of float or None
@@ -141,8 +142,9 @@ def find_regions(
     """Outline what speaks for a bleed.
 
     Hot is what has at least `share` of the highest evidence. Where it is known what looks like blood, the
-    patches of blood of at least 20 mm2 that touch what is hot take its place, whole; if there is none, what
-    is hot stands as it is.
+    patches of blood of at least 20 mm2 with any evidence for a bleed take its place, whole; if there is none,
+    what is hot stands as it is. Evidence is coarse and blood is not, so patches are ranked, and their peaks
+    found, by the product of both.
 
     Parameters
     ----------
@@ -164,17 +166,19 @@ def find_regions(
     highest = float(evidence.max())
     if highest <= 0:
         return []
-    hot = evidence >= share * highest
-    patches = np.zeros_like(hot) if blood is None else _patches_of_blood(blood, hot, spacing_mm)
+    strength, chosen = evidence, evidence >= share * highest
+    patches = np.zeros_like(chosen) if blood is None else _patches_of_blood(blood, evidence > 0, spacing_mm)
     is_blood = bool(patches.any())
-    labels, _ = ndimage.label(patches if is_blood else hot)
+    if is_blood:
+        strength, chosen = evidence * _broad(blood, spacing_mm), patches
+    labels, _ = ndimage.label(chosen)
     regions = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         mask = labels == number
-        inside = np.where(mask[place], evidence[place], -np.inf)
+        inside = np.where(mask[place], strength[place], -np.inf)
         row, column = np.unravel_index(inside.argmax(), inside.shape)
         peak = int(row + place[0].start), int(column + place[1].start)
-        regions.append(Region(mask, peak, float(inside.max()), is_blood, spacing_mm))
+        regions.append(Region(mask, peak, float(strength[peak]), is_blood, spacing_mm))
     return sorted(regions, key=lambda region: -region.evidence)
 
 
@@ -217,17 +221,25 @@ def _brain(hu: np.ndarray, pixel_mm: float) -> np.ndarray:
 
 
 def _patches_of_blood(
-    blood: np.ndarray, hot: np.ndarray, spacing_mm: tuple[float, float] | None
+    blood: np.ndarray, with_evidence: np.ndarray, spacing_mm: tuple[float, float] | None
 ) -> np.ndarray:
     from scipy import ndimage
 
     height, width = spacing_mm or (_USUAL_SPACING_MM, _USUAL_SPACING_MM)
     labels, count = ndimage.label(blood >= 0.5)
     areas = np.bincount(labels.ravel(), minlength=count + 1) * height * width
-    touched = np.bincount(labels[hot], minlength=count + 1) > 0
+    touched = np.bincount(labels[with_evidence], minlength=count + 1) > 0
     chosen = touched & (areas >= _LEAST_BLOOD_MM2)
     chosen[0] = False
     return chosen[labels]
+
+
+def _broad(blood: np.ndarray, spacing_mm: tuple[float, float] | None) -> np.ndarray:
+    """What looks like blood, the middle of a broad patch highest."""
+    from scipy import ndimage
+
+    height, width = spacing_mm or (_USUAL_SPACING_MM, _USUAL_SPACING_MM)
+    return ndimage.gaussian_filter(blood, (_BROAD_MM / height, _BROAD_MM / width))
 
 
 def _signed_area(ring: np.ndarray) -> float:

@@ -4,48 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictured import picture, trained_run
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from features.manifest import Manifest, ManifestRow
 from models.errors import FingerprintMismatch, MissingStep, TooFewData
-from pipeline.classification import HeadSettings, train_head
 from pipeline.cli import main
-from pipeline.extraction import ExtractionSettings, make_features
 from pipeline.prediction import find_slices, predict
 from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory
-
-CLASSES = ("normal", "haemorrhage", "other")
-
-
-def picture(random, kind):
-    """A disc on black, in an 80 x 70 image; a bleed is a brighter patch in it."""
-    y, x = np.mgrid[:80, :70]
-    disc = (y - 40) ** 2 + (x - 35) ** 2 < 30**2
-    values = disc * 90.0 + random.normal(size=disc.shape) * 8
-    values[30:42, 20:35] += 60 * (kind == 1)
-    values[50:60, 30:50] -= 60 * (kind == 2)
-    return values.clip(0, 255).astype(np.uint8)
-
-
-def trained_run(root, kinds=2, dtype="float32"):
-    """A run of 18 patients with two PNG slices each, embedded by a network with random weights."""
-    random = np.random.default_rng(0)
-    rows = []
-    for number in range(36):
-        patient, kind = f"p{number // 2:02d}", number // 2 % kinds
-        path = root / "slices" / f"{number:02d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture(random, kind)).save(path)
-        rows.append(ManifestRow(path.name, path, CLASSES[kind], patient, patient))
-    run = RunDirectory(root / "run")
-    run.create()
-    Manifest(rows).write(run.manifest_path)
-    make_features(run, ExtractionSettings(weights="random", layer="pool5", precision="float32", dtype=dtype))
-    train_head(run, "svm", HeadSettings(grid={"C": [1e-4]}))
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +69,7 @@ def test_half_precision_features_are_rounded_alike(tmp_path, monkeypatch):
     }
 
 
-def write_dicom(path, values):
+def write_dicom(path, values, study=None, z_mm=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
@@ -110,7 +77,9 @@ def write_dicom(path, values):
     data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
     data.Modality, data.PatientID = "CT", "p"
-    data.StudyInstanceUID, data.SeriesInstanceUID = generate_uid(), generate_uid()
+    data.StudyInstanceUID = data.SeriesInstanceUID = study or generate_uid()
+    if z_mm is not None:
+        data.ImagePositionPatient, data.ImageOrientationPatient = [0, 0, z_mm], [1, 0, 0, 0, 1, 0]
     data.Rows, data.Columns = values.shape
     data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
@@ -136,6 +105,46 @@ def test_a_dicom_folder_is_scored_and_what_cannot_be_is_named(run, tmp_path):
         ("gone.png", "predict"),
         ("9.dcm", "predict"),
     ]
+
+
+def head(random, kind):
+    """The picture as HU: brain window, in a skull."""
+    hu = picture(random, kind) / 255 * 80
+    y, x = np.mgrid[:80, :70]
+    radius = np.hypot(y - 40, x - 35)
+    hu[(radius > 28) & (radius < 33)] = 900
+    return hu + 1024
+
+
+def test_slices_of_a_study_stand_in_order_and_make_one_answer(run, tmp_path):
+    random = np.random.default_rng(2)
+    studies = [generate_uid(), generate_uid()]
+    for number, z_mm in enumerate((30, 10, 20, 5)):
+        path = tmp_path / "s" / f"{number}.dcm"
+        write_dicom(path, head(random, int(number == 0)), studies[number % 2], z_mm)
+    result = predict(run, "svm", [tmp_path / "s"], device="cpu")
+    assert [path.name for path in result.paths] == ["2.dcm", "0.dcm", "3.dcm", "1.dcm"]
+    assert result.positions == (20, 30, 5, 10)
+    alone = predict(run, "svm", [tmp_path / "s" / "0.dcm"], device="cpu")
+    assert result.scores[1] == alone.scores[0]
+    first, second = result.study_rows()
+    assert (first["study"], second["study"]) == tuple(studies)
+    assert first["slices"] == 2
+    assert first["probability"] == result.probabilities[:2].max()
+    mean = result.study_rows("mean-top")[0]
+    assert mean["probability"] == pytest.approx(result.probabilities[:2].mean())
+
+
+def test_what_the_model_does_not_know_is_flagged_and_scored_all_the_same(run, files, tmp_path):
+    random = np.random.default_rng(3)
+    Image.fromarray(random.integers(0, 256, (80, 70), dtype=np.uint8)).save(tmp_path / "noise.png")
+    write_dicom(tmp_path / "no_bone.dcm", np.full((80, 70), 1064.0))
+    result = predict(run, "svm", [*files[:4], tmp_path / "noise.png", tmp_path / "no_bone.dcm"], device="cpu")
+    assert result.outside[:4] == ("",) * 4
+    assert "unlike the training slices" in result.outside[4]
+    assert "no bone" in result.outside[5]
+    assert np.isfinite(result.scores).all()
+    assert result.row(4)["outside"] == result.outside[4]
 
 
 def test_files_are_scored_once_and_in_the_order_given(files):
@@ -211,6 +220,20 @@ class TestCommand:
             (one["path"], one["score"], one["probability"]) for one in answer["slices"]
         ]
         assert {row["threshold"] for row in table} == {"0.5"}
+
+    def test_explain_draws_the_slices_called_positive(self, run, files, tmp_path, capsys):
+        overlays = tmp_path / "overlays"
+        arguments = ["--run", str(run), "--device", "cpu", "--overlays", str(overlays), "--json"]
+        assert main(["predict", *arguments, *map(str, files[:8])]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        positive = [one for one in answer["slices"] if one["predicted"] == "haemorrhage"]
+        assert positive
+        assert len(answer["overlays"]) == len(positive) == len(list(overlays.glob("*.png")))
+        collection = json.loads((overlays / "regions.geojson").read_text())
+        assert {one["properties"]["slice"] for one in collection["features"]} == {
+            one["path"] for one in positive
+        }
+        assert answer["studies"][0]["slices"] == 8
 
     def test_a_path_that_is_not_there_is_wrong_usage(self, run):
         assert main(["predict", "--run", str(run), "/nowhere.png"]) == 2

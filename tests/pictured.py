@@ -1,0 +1,47 @@
+"""A run on pictures of discs with patches for bleeds, embedded by a network with random weights."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from features.manifest import Manifest, ManifestRow
+from pipeline.classification import HeadSettings, train_head
+from pipeline.extraction import ExtractionSettings, make_features
+from pipeline.run import RunDirectory
+
+__all__ = ["picture", "trained_run"]
+
+CLASSES = ("normal", "haemorrhage", "other")
+
+
+def picture(random: np.random.Generator, kind: int) -> np.ndarray:
+    """A disc on black, in an 80 x 70 image; a bleed is a brighter patch in it."""
+    y, x = np.mgrid[:80, :70]
+    disc = (y - 40) ** 2 + (x - 35) ** 2 < 30**2
+    values = disc * 90.0 + random.normal(size=disc.shape) * 8
+    values[30:42, 20:35] += 60 * (kind == 1)
+    values[50:60, 30:50] -= 60 * (kind == 2)
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def trained_run(root: Path, kinds: int = 2, dtype: str = "float32") -> RunDirectory:
+    """A run of 18 patients with two PNG slices each; masks of the bleeds lie in a folder beside them."""
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(36):
+        patient, kind = f"p{number // 2:02d}", number // 2 % kinds
+        path = root / "slices" / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(random, kind)).save(path)
+        mask = np.zeros((80, 70), dtype=np.uint8)
+        mask[30:42, 20:35] = 255 * (kind == 1)
+        (path.parent / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(path.parent / "masks" / path.name)
+        rows.append(ManifestRow(path.name, path, CLASSES[kind], patient, patient))
+    run = RunDirectory(root / "run")
+    run.create()
+    Manifest(rows).write(run.manifest_path)
+    make_features(run, ExtractionSettings(weights="random", layer="pool5", precision="float32", dtype=dtype))
+    train_head(run, "svm", HeadSettings(grid={"C": [1e-4]}))
+    return run

@@ -1,0 +1,183 @@
+"""Maps against masks: each figure by hand, the baselines, and the command on a small run."""
+
+import json
+
+import numpy as np
+import pytest
+from pictured import trained_run
+from PIL import Image
+from scipy.stats import spearmanr
+from torch import nn
+
+from models.errors import BadSettings, TooFewData, UnreadableSlice
+from models.explain import ExplainedModel
+from pipeline.cli import main
+from pipeline.localisation import BASELINES, FIGURES, localise, measure_map
+from pipeline.masks import find_mask, read_mask, subtypes
+from pipeline.perturbation import perturbation, rank_correlation
+from pipeline.splits import Split
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("pipeline.localisation._MOST_PERTURBED", 1)
+        yield trained_run(tmp_path_factory.mktemp("run"))
+
+
+def test_figures_of_a_map_that_was_drawn_by_hand():
+    mask = np.zeros((10, 10), dtype=bool)
+    mask[2:4, 2:6] = True  # 8 pixels
+    evidence = np.full((10, 10), -1.0)
+    evidence[3, 4:8] = (4.0, 3.0, 2.0, 1.0)  # hot are the first three, two of them in the mask
+    found = measure_map(evidence, mask, None, None)
+    assert found["hit"] == found["region_hit"] == 1
+    assert found["iou"] == pytest.approx(2 / 9)
+    assert found["dice"] == pytest.approx(4 / 11)
+    assert found["energy"] == pytest.approx(7 / 10)
+    assert found["mask_share"] == pytest.approx(0.08)
+    nothing = measure_map(np.full((10, 10), -1.0), mask, None, None)
+    assert {name: nothing[name] for name in ("region_hit", "iou", "dice", "energy")} == dict.fromkeys(
+        ("region_hit", "iou", "dice", "energy"), 0
+    )
+
+
+def test_blood_moves_the_region_and_not_the_map():
+    mask = np.zeros((60, 60), dtype=bool)
+    mask[10:30, 10:30] = True
+    blood = mask.astype(np.float32)
+    evidence = np.zeros((60, 60))
+    evidence[15:50, 15:50] = np.linspace(1, 2, 35)  # highest outside the mask
+    found = measure_map(evidence, mask, blood, (1.0, 1.0))
+    assert found["hit"] == 0
+    assert found["region_hit"] == 1
+    assert found["dice"] == 1
+
+
+def test_masks_are_found_beside_the_slices_or_in_a_folder(tmp_path):
+    for place in (
+        "data/masks/P1/003.png",
+        "data/P1/003.dcm",
+        "other/003.png",
+        "other/P1/003.png",
+        "data/P1/004.png",
+    ):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    slice_ = tmp_path / "data/P1/003.dcm"
+    assert find_mask(slice_) == tmp_path / "data/masks/P1/003.png"
+    assert find_mask(slice_, tmp_path / "other") == tmp_path / "other/P1/003.png"
+    (tmp_path / "other/P1/003.png").unlink()
+    assert find_mask(slice_, tmp_path / "other") == tmp_path / "other/003.png"
+    assert find_mask(tmp_path / "data/P1/004.png") is None
+    assert find_mask(tmp_path / "data/P1/004.png", tmp_path / "data") is None
+
+
+def test_masks_are_read_from_any_mode_and_checked(tmp_path):
+    path = tmp_path / "mask.png"
+    colour = np.zeros((4, 5, 4), dtype=np.uint8)
+    colour[..., 3] = 255
+    colour[1, 2, 1] = 1
+    for image in (Image.fromarray(colour), Image.fromarray(colour[..., 1] * np.uint8(255)).convert("1")):
+        image.save(path)
+        assert np.argwhere(read_mask(path, (4, 5))).tolist() == [[1, 2]]
+    with pytest.raises(UnreadableSlice, match="has 4 x 5 pixels, its slice 5 x 4"):
+        read_mask(path, (5, 4))
+    path.write_bytes(b"no picture")
+    with pytest.raises(UnreadableSlice, match="cannot be read"):
+        read_mask(path, (4, 5))
+
+
+def test_subtypes_come_from_the_table_above(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label,subtype\nP1/1.dcm,bleed,epidural\nP1/2.dcm,normal,\n")
+    (tmp_path / "P1").mkdir()
+    paths = [tmp_path / "P1" / "1.dcm", tmp_path / "P1" / "2.dcm"]
+    assert subtypes(paths) == {paths[0]: "epidural"}
+
+
+def test_rank_correlation_is_spearmans():
+    one, other = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).round(1)
+    expected = [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(one, other, strict=True)]
+    np.testing.assert_allclose(rank_correlation(one, other), expected)
+    assert rank_correlation(np.zeros((1, 3, 3)), one[:1, :3, :3]).tolist() == [0]
+
+
+class Brightness(nn.Module):
+    def forward(self, maps):
+        return maps.sum(dim=(1, 2, 3))
+
+
+def test_deleting_what_a_perfect_map_points_at_takes_the_score_first():
+    identity = nn.Conv2d(1, 1, 1)
+    nn.init.ones_(identity.weight)
+    nn.init.zeros_(identity.bias)
+    model = ExplainedModel([identity, nn.ReLU()], Brightness(), 64, (0.0,), (1.0,), ("no", "yes"))
+    planes = np.zeros((2, 64, 64), dtype=np.uint8)
+    planes[0, 10:20, 10:20] = planes[1, 40:50, 30:40] = 250
+    found = perturbation(model, planes, "hirescam", seed=0)
+    area = found["area"]
+    assert area["deletion"] < area["random_deletion"]
+    assert area["insertion"] > area["random_insertion"]
+    assert found["deletion"][0] == pytest.approx(model.scores(planes).mean(), rel=1e-6)
+    assert found["insertion"][-1] == pytest.approx(found["deletion"][0])
+    assert found == perturbation(model, planes, "hirescam", seed=0)
+
+
+def test_a_run_is_scored_beside_baselines_and_written(run):
+    result = localise(run, ["svm"], device="cpu")
+    assert result == json.loads((run.path / "explain" / "score.json").read_text())
+    tested = {name for name, part in Split.read(run.split_path).part.items() if part == "test"}
+    bleeding = {row.patient for row in run.manifest() if row.label == "haemorrhage"}
+    assert result["slices"]["with_mask"] == 2 * len(bleeding & tested)
+    # The pictures are not HU: nothing looks like blood.
+    assert set(result["baselines"]) == set(BASELINES) - {"blood alone"}
+    figures = result["models"]["svm"]["pointing"]["all"]
+    assert set(figures) == {"slices", "patients", *FIGURES}
+    assert figures["energy"]["mean"] > figures["mask_share"]["mean"]
+    assert figures["mask_share"]["mean"] == pytest.approx(12 * 15 / (80 * 70))
+    assert abs(result["models"]["svm"]["sanity"]["rank_correlation_with_randomised_head"]) < 0.6
+
+
+def test_without_masks_the_maps_are_perturbed_alone(run, tmp_path):
+    result = localise(run, ["svm"], masks=tmp_path, device="cpu")
+    assert result["slices"]["with_mask"] == 0
+    assert "pointing" not in result["models"]["svm"]
+    assert result["models"]["svm"]["perturbation"]["slices"] > 0
+
+
+def test_what_cannot_be_scored_is_said(run):
+    with pytest.raises(BadSettings, match="there is no model 'forest'"):
+        localise(run, ["forest"], device="cpu")
+    manifest = run.manifest_path.read_text()
+    try:
+        run.manifest_path.write_text(manifest.replace(",haemorrhage,", ",,"))
+        with pytest.raises(TooFewData, match=r"no test slice of .* is labelled haemorrhage"):
+            localise(run, ["svm"], device="cpu")
+    finally:
+        run.manifest_path.write_text(manifest)
+
+
+class TestCommand:
+    def test_scores_are_printed(self, run, capsys):
+        assert main(["explain", "--run", str(run), "--score", "--device", "cpu"]) == 0
+        printed = capsys.readouterr().out
+        assert "random network" in printed
+        assert printed.splitlines()[-1].endswith("score.json")
+
+    def test_the_likeliest_test_slices_are_drawn(self, run, capsys, tmp_path):
+        arguments = ["--run", str(run), "--slices", "3", "--overlays", str(tmp_path / "o"), "--device", "cpu"]
+        assert main(["explain", *arguments]) == 0
+        pictures = sorted((tmp_path / "o").glob("*.png"))
+        assert len(pictures) == 3
+        collection = json.loads((tmp_path / "o" / "regions.geojson").read_text())
+        assert collection["type"] == "FeatureCollection"
+        assert (
+            capsys.readouterr().out.splitlines()[-1] == f"3 overlays and regions.geojson -> {tmp_path / 'o'}"
+        )
+
+    @pytest.mark.parametrize(
+        "arguments", [["--score", "."], ["--masks", "."], ["--head", "svm", "--head", "mlp"]]
+    )
+    def test_wrong_usage(self, run, arguments):
+        assert main(["explain", "--run", str(run), *arguments]) == 2

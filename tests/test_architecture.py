@@ -60,6 +60,13 @@ def test_a_module_can_be_read_in_one_sitting(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_named_in_the_architecture(path):
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folder = page.split(f"**{path.relative_to(ROOT).parent.as_posix()}/**")[1].split("\n**")[0]
+    assert path.name == "__init__.py" or f"- `{path.name}`" in folder
+
+
 def test_the_package_list_of_setup_cfg_is_complete():
     listed = re.search(r"packages =\n((?:    .+\n)+)", (ROOT / "setup.cfg").read_text(encoding="utf-8"))
     found = {".".join(path.relative_to(ROOT).parent.parts) for path in MODULES if path.name == "__init__.py"}

@@ -13,10 +13,10 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 def shell_lines(page):
-    """Command lines of the indented and fenced blocks of a page, continued lines joined, comments cut off."""
+    """Command lines of the indented blocks of a page, continued lines joined, comments cut off."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(r"^(?:    )?(?:\$ )?((?:haemo|make) .+)$", text, re.MULTILINE)
-    return [re.sub(r"\s+#.*", "", line) for line in lines]
+    lines = re.findall(r"^    (?:\$ )?((?:haemo|make) .+)$", text, re.MULTILINE)
+    return [re.sub(r"\s+#.*|  +\S.*", "", line) for line in lines]
 
 
 def command_lines(program):

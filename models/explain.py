@@ -210,8 +210,10 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
         return _of_trained(
             extractor.trained, below, _Above([*pools, *network.classifier[:4]], decision), classes
         )
-    network = AlexNet(extractor.layer)
-    network.load_state_dict({name: extractor.weights.state_dict[name] for name in network.state_dict()})
+    with torch.device("meta"):  # no random weights are drawn only to be replaced
+        network = AlexNet(extractor.layer)
+    state = extractor.weights.state_dict
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
     below, pools = _cut(network.features)
     above = _Above([*pools, nn.Flatten(), *network.classifier], decision)
     facts = extractor.describe()

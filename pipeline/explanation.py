@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from features.atomic import write_text
-from features.slices import read_slice
+from features.slices import Slice, read_slice
 from models.errors import UnreadableSlice
 from models.progress import Progress, silent
 from pipeline.overlay import draw_overlay, write_overlay
@@ -21,6 +21,7 @@ __all__ = ["METHOD", "Explained", "explain_slices"]
 
 METHOD = "hirescam"
 _BATCH = 16
+_WORKERS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,40 +77,65 @@ def explain_slices(
     if chosen is None:
         positive = result.positive
         chosen = [n for n in range(len(result)) if positive is None or result.predicted[n] == positive]
-    network = model.explained()
     out.mkdir(parents=True, exist_ok=True)
+    pages = [
+        _Page(model, result, number, out / f"{place:04d}") for place, number in enumerate(chosen, start=1)
+    ]
     explained: list[Explained] = []
-    features: list[dict[str, Any]] = []
-    starts = range(0, len(chosen), _BATCH)
-    for start in progress(starts, total=len(starts), label="explain, batches"):
-        part = list(chosen[start : start + _BATCH])
-        images = [_read(result.paths[number]) for number in part]
-        planes = np.stack([model.preprocessing.plane(image) for image in images])
-        targets = [result.positive or str(result.predicted[number]) for number in part]
-        maps = {target: network.maps(planes, method, target) for target in set(targets)}
-        for place, (number, image, target) in enumerate(zip(part, images, targets, strict=True)):
-            evidence = network.on_slice(maps[target][place], *image.pixels.shape)
-            blood = blood_likelihood(image) if image.is_hu else None
-            regions = find_regions(evidence, blood, image.spacing_mm)
-            path = result.paths[number]
-            picture = out / f"{len(explained) + 1:04d}-{path.stem}.png"
-            caption = _caption(result, number, regions)
-            write_overlay(picture, draw_overlay(image, evidence, regions, model.preprocessing, caption))
-            explained.append(Explained(path, target, regions, picture))
-            features += [
-                region.feature(slice=str(path), study=result.studies[number], target=target, model=model.name)
-                for region in regions
+    with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool:
+        starts = range(0, len(pages), _BATCH)
+        network = model.explained()
+        for start in progress(starts, total=len(starts), label="explain, batches"):
+            part = pages[start : start + _BATCH]
+            images = list(pool.map(_Page.read, part))
+            planes = np.stack([model.preprocessing.plane(image) for image in images])
+            maps = {target: network.maps(planes, method, target) for target in {page.target for page in part}}
+            evidence = [
+                network.on_slice(maps[page.target][place], *image.pixels.shape)
+                for place, (page, image) in enumerate(zip(part, images, strict=True))
             ]
+            explained += pool.map(_Page.draw, part, images, evidence)
+    features = [
+        region.feature(slice=str(one.path), study=result.studies[number], target=one.target, model=model.name)
+        for number, one in zip(chosen, explained, strict=True)
+        for region in one.regions
+    ]
     collection = {"type": "FeatureCollection", "features": features}
-    write_text(out / "regions.geojson", json.dumps(collection, indent=1) + "\n")
+    write_text(out / "regions.geojson", json.dumps(collection) + "\n")
     return explained
 
 
-def _read(path: Path) -> Any:
-    try:
-        return read_slice(path)
-    except UnreadableSlice as error:
-        raise UnreadableSlice(f"{path} could be scored and now cannot be read: {error}") from error
+@dataclass(frozen=True, eq=False)
+class _Page:
+    """One slice that is to be drawn; what is done in threads."""
+
+    model: TrainedModel
+    result: SliceScores
+    number: int
+    stem: Path
+
+    @property
+    def path(self) -> Path:
+        return self.result.paths[self.number]
+
+    @property
+    def target(self) -> str:
+        return self.result.positive or str(self.result.predicted[self.number])
+
+    def read(self) -> Slice:
+        try:
+            return read_slice(self.path)
+        except UnreadableSlice as error:
+            raise UnreadableSlice(f"{self.path} could be scored and now cannot be read: {error}") from error
+
+    def draw(self, image: Slice, evidence: np.ndarray) -> Explained:
+        blood = blood_likelihood(image) if image.is_hu else None
+        regions = find_regions(evidence, blood, image.spacing_mm)
+        caption = _caption(self.result, self.number, regions)
+        picture = self.stem.with_name(f"{self.stem.name}-{self.path.stem}.png")
+        drawn = draw_overlay(image, evidence, regions, self.model.preprocessing, caption)
+        write_overlay(picture, drawn)
+        return Explained(self.path, self.target, regions, picture)
 
 
 def _caption(result: SliceScores, number: int, regions: Sequence[Region]) -> list[str]:

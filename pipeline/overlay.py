@@ -54,9 +54,9 @@ def draw_overlay(
         for colour, part in ((_FOR, evidence), (_AGAINST, -evidence)):
             alpha = (_STRONGEST * np.clip(part / limit, 0, 1))[..., None]
             shown = (1 - alpha) * shown + alpha * np.array(colour, dtype=np.float32)
-    both = [np.rint(np.kron(half, np.ones((factor, factor, 1)))).astype(np.uint8) for half in (plain, shown)]
+    both = [_enlarged(np.rint(half).astype(np.uint8), factor) for half in (plain, shown)]
     for region in regions:
-        both[1][_edge(np.kron(region.mask, np.ones((factor, factor), dtype=bool)))] = _OUTLINE
+        both[1][_edge(_enlarged(region.mask, factor))] = _OUTLINE
     picture = np.concatenate(both, axis=1)
     return np.concatenate([picture, _text(caption, picture.shape[1])]) if caption else picture
 
@@ -67,7 +67,7 @@ def write_overlay(path: Path, picture: np.ndarray) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=3)
+        Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
 
 
 def _display(image: Slice, preprocessing: Preprocessing) -> np.ndarray:
@@ -76,6 +76,10 @@ def _display(image: Slice, preprocessing: Preprocessing) -> np.ndarray:
     low = preprocessing.window_centre_hu - preprocessing.window_width_hu / 2
     share = np.clip((image.pixels - low) / preprocessing.window_width_hu, 0, 1)
     return np.rint(255 * share).astype(np.uint8)
+
+
+def _enlarged(values: np.ndarray, factor: int) -> np.ndarray:
+    return values.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _edge(mask: np.ndarray) -> np.ndarray:

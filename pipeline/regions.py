@@ -70,18 +70,16 @@ class Region:
         return self._diameter((1.0, 1.0))
 
     def _diameter(self, spacing: tuple[float, float]) -> float:
-        # The two ends lie on the outline: of each row only the outermost pixels can be ends.
+        from scipy.spatial import ConvexHull
+
+        # The two ends are corners of the hull, and of each row only the outermost pixels can be on it.
         rows = np.flatnonzero(self.mask.any(axis=1))
         first = self.mask[rows].argmax(axis=1)
         last = self.mask.shape[1] - self.mask[rows, ::-1].argmax(axis=1)
-        corners = np.array(
-            [
-                (row + down, column)
-                for ends in (first, last)
-                for down in (0, 1)
-                for row, column in zip(rows, ends, strict=True)
-            ]
-        ) * np.array(spacing)
+        ends = np.concatenate(
+            [np.column_stack([rows + down, ends]) for ends in (first, last) for down in (0, 1)]
+        )
+        corners = ends[ConvexHull(ends).vertices] * np.array(spacing)
         difference = corners[:, None] - corners[None]
         return float(np.sqrt((difference**2).sum(axis=2)).max())
 
@@ -94,12 +92,14 @@ class Region:
         from scipy import ndimage
         from skimage.measure import find_contours
 
-        filled = ndimage.binary_fill_holes(self.mask)
-        holes, count = ndimage.label(filled & ~self.mask)
+        top, left, bottom, right = self.box
+        own = np.pad(self.mask[top : bottom + 1, left : right + 1], 1)
+        filled = ndimage.binary_fill_holes(own)
+        holes, count = ndimage.label(filled & ~own)
         rings = []
         for number, part in enumerate([filled, *(holes == place for place in range(1, count + 1))]):
-            (line, *_) = find_contours(np.pad(part, 1).astype(float), 0.5)
-            ring = (line[:, ::-1] - 1).round(2)
+            (line, *_) = find_contours(part.astype(float), 0.5)
+            ring = (line[:, ::-1] + (left - 1, top - 1)).round(2)
             if (_signed_area(ring) > 0) != (number == 0):
                 ring = ring[::-1]
             rings.append(ring.tolist())
@@ -210,14 +210,15 @@ def _brain(hu: np.ndarray, pixel_mm: float) -> np.ndarray:
 
     smooth = ndimage.gaussian_filter(np.clip(hu, -200, 150), 1.0 / pixel_mm)
     soft = (smooth > 5) & (smooth < _BONE_FROM_HU)
-    # Opening by a disc, through distances: pieces that hang together by less than its width come apart.
-    core = ndimage.distance_transform_edt(soft) * pixel_mm > _OPENING_MM
-    labels, count = ndimage.label(core)
+    # Opening by a disc, through distances: pieces that hang together by less than its width come apart. On
+    # every second pixel, which is fine enough for that and four times as fast.
+    coarse, reach = soft[::2, ::2], _OPENING_MM / (2 * pixel_mm)
+    labels, count = ndimage.label(ndimage.distance_transform_edt(coarse) > reach)
     if not count:
         return np.zeros(hu.shape, dtype=bool)
     largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    grown = ndimage.distance_transform_edt(~largest) * pixel_mm <= _OPENING_MM
-    return ndimage.binary_fill_holes(grown & soft)
+    grown = ndimage.binary_fill_holes((ndimage.distance_transform_edt(~largest) <= reach) & coarse)
+    return grown.repeat(2, axis=0).repeat(2, axis=1)[: hu.shape[0], : hu.shape[1]]
 
 
 def _patches_of_blood(

@@ -17,7 +17,7 @@ log = logging.getLogger("haemo")
 _BONE_FROM_HU = 300.0
 _LEAST_BONE = 0.002
 _TISSUE_HU = (0.0, 100.0)
-_LEAST_TISSUE = 0.02
+_LEAST_TISSUE = 0.01
 _LEAST_SPREAD = 1.0
 _MOST_TWO_TONE = 0.98
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
+# `models.maps.METHODS`, which cannot be imported before the command is called: it loads torch.
 _METHODS = ("hirescam", "gradcam", "gradcam++", "occlusion")
 _GROUPS = {"all": "all", "over_1_cm2": "over 1 cm2"}
 _MOST_OVERLAYS = 12

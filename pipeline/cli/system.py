@@ -48,7 +48,7 @@ def doctor(run_path: Path) -> int:
     metavar="RUN",
     help="Run directory; the phantom slices are written to its folder 'phantom'.",
 )
-@click.option("--patients", type=click.IntRange(8), default=60, show_default=True, help="Phantom patients.")
+@click.option("--patients", type=click.IntRange(8), default=120, show_default=True, help="Phantom patients.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the cohort and of the run.")
 @click.option(
     "--weights",

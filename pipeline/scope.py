@@ -21,7 +21,7 @@ _LEAST_TISSUE = 0.01
 _LEAST_SPREAD = 1.0
 _MOST_TWO_TONE = 0.98
 
-_MOST_KNOWN = 1000
+_MOST_KNOWN = 500
 _QUANTILE = 0.99
 _FEWEST_FOLDS = 2
 
@@ -58,7 +58,7 @@ class Scope:
     Attributes
     ----------
     known : ndarray of shape (n, dimension), float32
-        Unit vectors; at most 1,000 training slices, evenly drawn.
+        Unit vectors; at most 500 training slices, evenly drawn.
     limit : float
     """
 

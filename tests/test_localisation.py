@@ -1,6 +1,7 @@
 """Maps against masks: each figure by hand, the baselines, and the command on a small run."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pipeline.cli import main
 from pipeline.localisation import BASELINES, FIGURES, localise, measure_map
 from pipeline.masks import find_mask, read_mask, subtypes
 from pipeline.perturbation import perturbation, rank_correlation
+from pipeline.report.background import explanation_section
 from pipeline.splits import Split
 
 
@@ -137,6 +139,15 @@ def test_a_run_is_scored_beside_baselines_and_written(run):
     assert figures["energy"]["mean"] > figures["mask_share"]["mean"]
     assert figures["mask_share"]["mean"] == pytest.approx(12 * 15 / (80 * 70))
     assert abs(result["models"]["svm"]["sanity"]["rank_correlation_with_randomised_head"]) < 0.6
+
+
+def test_the_report_shows_the_scores(run):
+    section = explanation_section(SimpleNamespace(explanation=localise(run, ["svm"], device="cpu")))
+    html = "".join(section.parts)
+    assert "all bleeds" in html
+    assert html.count("<th") >= 6
+    assert all(name in html for name in ("svm", "centre", "random network"))
+    assert explanation_section(SimpleNamespace(explanation=None)) is None
 
 
 def test_without_masks_the_maps_are_perturbed_alone(run, tmp_path):

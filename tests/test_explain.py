@@ -56,6 +56,23 @@ def test_hirescam_adds_up_to_the_score_but_for_its_constant():
     np.testing.assert_allclose(model.maps(planes, target="no"), -maps)
 
 
+def test_hirescam_is_what_the_score_loses_when_a_place_falls_silent():
+    """But for pooling, where the next highest place steps in."""
+    model = small_model()
+    plane = np.random.default_rng(4).integers(0, 256, (1, SIZE, SIZE), dtype=np.uint8)
+    with torch.no_grad():
+        activations = model.below(torch.from_numpy(plane).float().unsqueeze(1) / 255)
+        whole = model.above(activations).item()
+        lost = np.zeros(activations.shape[2:])
+        for row, column in np.ndindex(lost.shape):
+            silent = activations.clone()
+            silent[:, :, row, column] = 0
+            lost[row, column] = whole - model.above(silent).item()
+    evidence = model.maps(plane)[0]
+    assert (lost <= evidence + 1e-4).all()
+    np.testing.assert_array_equal(evidence == 0, np.abs(lost) < 1e-6)
+
+
 @pytest.mark.parametrize("method", ["hirescam", "gradcam", "gradcam++", "occlusion"])
 def test_every_method_finds_the_only_bright_spot(method):
     model = small_model()

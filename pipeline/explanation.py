@@ -21,6 +21,7 @@ __all__ = ["METHOD", "Explained", "explain_slices"]
 
 METHOD = "hirescam"
 _BATCH = 16
+_OUTLINES = "regions.geojson"
 _WORKERS = 2
 
 
@@ -61,7 +62,7 @@ def explain_slices(
     result : SliceScores
         What the model said.
     out : Path
-        Folder; made where it is not there.
+        Folder; made where it is not there. What an earlier call left in it gives way.
     chosen : sequence of int, optional
         Which rows of `result`; None takes those that are predicted positive, or all with more than two
         classes.
@@ -78,6 +79,7 @@ def explain_slices(
         positive = result.positive
         chosen = [n for n in range(len(result)) if positive is None or result.predicted[n] == positive]
     out.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(out)
     pages = [
         _Page(model, result, number, out / f"{place:04d}") for place, number in enumerate(chosen, start=1)
     ]
@@ -101,8 +103,17 @@ def explain_slices(
         for region in one.regions
     ]
     collection = {"type": "FeatureCollection", "features": features}
-    write_text(out / "regions.geojson", json.dumps(collection) + "\n")
+    write_text(out / _OUTLINES, json.dumps(collection) + "\n")
     return explained
+
+
+def _remove_earlier(out: Path) -> None:
+    """Remove what an earlier call left, and nothing else: overlays beside outlines, numbered as ours are."""
+    outlines = out / _OUTLINES
+    if outlines.exists():
+        outlines.unlink()
+        for picture in out.glob("[0-9][0-9][0-9][0-9]-*.png"):
+            picture.unlink()
 
 
 @dataclass(frozen=True, eq=False)

@@ -187,6 +187,14 @@ class TestCommand:
             capsys.readouterr().out.splitlines()[-1] == f"3 overlays and regions.geojson -> {tmp_path / 'o'}"
         )
 
+    def test_overlays_of_an_earlier_call_give_way_and_nothing_else(self, run, tmp_path):
+        for count in ("3", "2"):
+            arguments = ["--slices", count, "--overlays", str(tmp_path), "--device", "cpu"]
+            assert main(["explain", "--run", str(run), *arguments]) == 0
+            (tmp_path / "mine.png").touch()
+        assert len(list(tmp_path.glob("0*.png"))) == 2
+        assert (tmp_path / "mine.png").exists()
+
     @pytest.mark.parametrize(
         "arguments", [["--score", "."], ["--masks", "."], ["--head", "svm", "--head", "mlp"]]
     )

@@ -205,7 +205,7 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     decision = decision_function(head)
     classes = tuple(str(name) for name in head.classes_)
     if isinstance(extractor, CNNExtractor):
-        network = extractor.trained.network
+        network = _own_copy(extractor.trained)
         below, pools = _cut(network.features)
         return _of_trained(
             extractor.trained, below, _Above([*pools, *network.classifier[:4]], decision), classes
@@ -222,8 +222,14 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
 
 def explain_network(trained: TrainedNetwork) -> ExplainedModel:
     """Prepare an end-to-end network for explanation."""
-    below, pools = _cut(trained.network.features)
-    return _of_trained(trained, below, _LogOdds([*pools, *trained.network.classifier]), trained.classes)
+    network = _own_copy(trained)
+    below, pools = _cut(network.features)
+    return _of_trained(trained, below, _LogOdds([*pools, *network.classifier]), trained.classes)
+
+
+def _own_copy(trained: TrainedNetwork) -> nn.Module:
+    """The network on the CPU, for gradients; the original stays on its device and as it is."""
+    return copy.deepcopy(trained.network).cpu()
 
 
 def _of_trained(

@@ -206,6 +206,7 @@ def test_networks_are_explained_with_the_scores_they_give(name, augment):
     model = explain_network(trained)
     np.testing.assert_allclose(model.scores(planes), expected, atol=1e-5 + 1e-4 * np.abs(expected).max())
     assert np.isfinite(model.maps(planes)).all()
+    assert all(parameter.requires_grad for parameter in network.parameters())
 
 
 def test_randomised_models_answer_otherwise_and_leave_the_original(extractor, embedded):

@@ -14,8 +14,9 @@ from models.heads import Grid, HeadSpec
 from models.progress import Progress, silent
 from models.thresholds import ThresholdRule, parse_threshold
 from pipeline.examples import Examples, load_examples
-from pipeline.headfolder import HeadFolder, facts_key
+from pipeline.headfolder import HeadFolder
 from pipeline.intervals import assess
+from pipeline.modelfolder import facts_key
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory, software_versions
 from pipeline.selection import SearchResult, run_search

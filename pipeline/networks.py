@@ -14,8 +14,8 @@ from models.errors import BadSettings, TooFewData, WeightsUnavailable
 from models.history import Epoch, best_epoch
 from models.progress import Progress, silent
 from models.recipes import TrainingSettings, build, recipe_for
-from pipeline.headfolder import facts_key
 from pipeline.intervals import assess
+from pipeline.modelfolder import facts_key
 from pipeline.networkfolder import NetworkFolder
 from pipeline.planes import decode_planes
 from pipeline.predictions import Predictions

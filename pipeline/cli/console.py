@@ -2,7 +2,7 @@
 
 import logging
 import sys
-import time
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,22 @@ def _bar(items: Iterable[Any], total: int | None, label: str) -> Iterator[Any]:
 
 
 def _lines(items: Iterable[Any], total: int | None, label: str) -> Iterator[Any]:
+    """Lines come by the clock and not by the item, so that one long item does not look like a stop."""
     of_total = f" of {total}" if total is not None else ""
-    last = time.monotonic()
-    for done, item in enumerate(items):
-        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
+    done, ended = 0, threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(_SECONDS_BETWEEN_LINES):
             click.echo(f"{label}: {done}{of_total}", err=True)
-        yield item
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        for done, item in enumerate(items):  # noqa: B007 - `tell` reads it
+            yield item
+    finally:
+        ended.set()
+        teller.join()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:

@@ -4,11 +4,11 @@ import csv
 import io
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["read_text", "replacing", "sync_directory", "write_csv", "write_text"]
+__all__ = ["read_text", "replacing", "sync_directory", "write_csv", "write_table", "write_text"]
 
 
 @contextmanager
@@ -81,3 +81,8 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
         writer = quoted if any("\r" in str(field) for field in row) else plain
         writer.writerow(row)
     write_text(path, stream.getvalue())
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows with the same keys as `write_csv` does, under a heading of the keys of the first one."""
+    write_csv(path, [list(rows[0]), *([row[name] for name in rows[0]] for row in rows)])

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.atomic import write_text
-from pipeline.modelfolder import ModelFolder, as_csv
+from features.atomic import write_table
+from pipeline.modelfolder import ModelFolder
 from pipeline.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class HeadFolder(ModelFolder):
 
         with self._replacing(facts, metrics, predictions):
             save_head(head, self.model_path)
-            write_text(self.path / "grid.csv", as_csv(table))
+            write_table(self.path / "grid.csv", table)
 
     def head(self) -> "CalibratedHead":
         """The fitted head; errors as `pipeline.persistence.load_head`."""

@@ -1,11 +1,9 @@
 """The folder of one trained model, head or network: files under fixed names, written to be trusted."""
 
-import csv
 import hashlib
-import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,21 +12,12 @@ from features.atomic import write_text
 from models.errors import BadDataset, MissingStep
 from pipeline.predictions import Predictions
 
-__all__ = ["ModelFolder", "as_csv", "facts_key"]
+__all__ = ["ModelFolder", "facts_key"]
 
 
 def facts_key(facts: Mapping[str, Any]) -> str:
     """sha256 of facts that JSON can hold, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV, the keys of the first one as its heading."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 class ModelFolder(ABC):

@@ -6,10 +6,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.atomic import write_text
+from features.atomic import write_table
 from models.errors import BadDataset, FingerprintMismatch
 from models.history import Epoch
-from pipeline.modelfolder import ModelFolder, as_csv
+from pipeline.modelfolder import ModelFolder
 from pipeline.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class NetworkFolder(ModelFolder):
         """
         with self._replacing(facts, metrics, predictions):
             network.write(self.model_path)
-            write_text(self._history_path, as_csv([asdict(epoch) for epoch in history]))
+            write_table(self._history_path, [asdict(epoch) for epoch in history])
         self.checkpoint_path.unlink(missing_ok=True)
 
     def is_complete(self, key: str) -> bool:

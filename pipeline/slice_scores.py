@@ -1,14 +1,12 @@
 """What a model said about new slices, a row a slice and a row a study."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from features.atomic import write_text
+from features.atomic import write_table
 from features.failures import Failure
 from pipeline.aggregation import Aggregation, aggregate
 from pipeline.predictions import Predictions
@@ -120,12 +118,7 @@ class SliceScores:
 
     def write_csv(self, path: Path) -> None:
         """Write `rows` as CSV, atomically; numbers read back exactly."""
-        rows = self.rows()
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(path, stream.getvalue())
+        write_table(path, self.rows())
 
     def as_json(self, how: Aggregation | str = Aggregation.MAX) -> dict[str, Any]:
         """Everything, as JSON can hold it."""

@@ -1,6 +1,9 @@
+import csv
+import io
+
 import pytest
 
-from features.atomic import replacing, write_text
+from features.atomic import read_text, replacing, write_table, write_text
 from features.failures import Failure, read_failures, replace_failures
 
 
@@ -39,3 +42,11 @@ def test_failures_of_one_stage_replace_only_its_own(tmp_path):
     ]
     replace_failures(path, "index", [])
     assert [failure.path for failure in read_failures(path)] == ["c.png"]
+
+
+def test_a_table_reads_back_whatever_its_fields_hold(tmp_path):
+    path = tmp_path / "table.csv"
+    rows = [{"path": "a\rb, c.png", "score": 0.1}, {"score": 1e-17, "path": 'quoted " name'}]
+    write_table(path, rows)
+    read = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    assert [(row["path"], float(row["score"])) for row in read] == [(r["path"], r["score"]) for r in rows]

@@ -1,7 +1,6 @@
 """A cohort of phantom patients on disk: slices, masks, labels.csv, cohort.json and a contact sheet."""
 
 import csv
-import io
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from features.atomic import write_text
+from features.atomic import write_table, write_text
 from features.phantom.settings import CohortSettings
 from features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_sheet
 from features.phantom.study import PhantomSlice, Study, patient_name
@@ -111,7 +110,7 @@ def write_cohort(
         out / "contact_sheet.png", [sample for result in results for sample in result.samples]
     )
     _write_record(out, settings, [result.record for result in results])
-    write_text(out / "labels.csv", _as_csv(rows))
+    write_table(out / "labels.csv", [asdict(row) for row in rows])
     return _summary(out, rows, [result.record for result in results])
 
 
@@ -194,14 +193,6 @@ def _chosen(samples: list[Sample]) -> tuple[Sample, ...]:
     most = max(samples, key=lambda sample: sample.area_mm2)
     middle = samples[len(samples) // 2]
     return (most, middle) if most.area_mm2 else (middle,)
-
-
-def _as_csv(rows: tuple[LabelRow, ...]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(LabelRow.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return stream.getvalue()
 
 
 def _write_record(out: Path, settings: CohortSettings, patients: list[dict[str, Any]]) -> None:

@@ -11,13 +11,14 @@ __all__ = ["SUBTYPES", "Bleed", "draw_bleeds"]
 
 SUBTYPES = ("epidural", "subdural", "subarachnoid", "intraparenchymal", "intraventricular")
 
-# Levels (canonical z, mm) at which each subtype may be centred, and how often it is drawn there.
+# Levels (canonical z, mm) at which each subtype may be centred, and how many of the 205 patients with a bleed
+# of CQ500 have it (Chilamkurthy et al., Lancet 2018;392:2388): the odds among those that occur at a level.
 _LEVELS = {
-    "epidural": (-38.0, 58.0, 1.0),
-    "subdural": (-34.0, 72.0, 1.3),
-    "subarachnoid": (-48.0, 74.0, 1.2),
-    "intraparenchymal": (-52.0, 68.0, 1.9),
-    "intraventricular": (-14.0, 28.0, 0.7),
+    "epidural": (-38.0, 58.0, 13),
+    "subdural": (-34.0, 72.0, 53),
+    "subarachnoid": (-48.0, 74.0, 60),
+    "intraparenchymal": (-52.0, 68.0, 134),
+    "intraventricular": (-14.0, 28.0, 28),
 }
 _DEEP_SITES = ((27.0, 0.0, 4.0), (24.0, -6.0, 10.0), (12.0, -18.0, 8.0), (14.0, 12.0, 12.0))
 _CISTERNS = ((0.0, 4.0, -18.0), (40.0, 6.0, -6.0), (0.0, -34.0, -8.0), (0.0, 45.0, 10.0), (0.0, -24.0, -34.0))

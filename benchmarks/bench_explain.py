@@ -19,7 +19,7 @@ import numpy as np
 
 from features.manifest import Manifest, ManifestRow
 from pipeline.classification import HeadSettings, train_head
-from pipeline.explanation import explain_slices
+from pipeline.explaining.explanation import explain_slices
 from pipeline.extraction import ExtractionSettings, make_features
 from pipeline.prediction import score_slices
 from pipeline.run import RunDirectory

@@ -21,10 +21,10 @@ from sklearn.svm import SVC
 from features.labels import order_classes
 from features.store import FeatureStore
 from pipeline.classification import train_head
+from pipeline.evaluation.intervals import assess
 from pipeline.extraction import ExtractionSettings, make_features
 from pipeline.headfolder import HeadFolder
 from pipeline.indexing import index_run
-from pipeline.intervals import assess
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
 

@@ -13,9 +13,9 @@ from models.errors import BadSettings
 from models.heads import Grid, HeadSpec
 from models.progress import Progress, silent
 from models.thresholds import ThresholdRule, parse_threshold
+from pipeline.evaluation.intervals import assess
 from pipeline.examples import Examples, load_examples
 from pipeline.headfolder import HeadFolder
-from pipeline.intervals import assess
 from pipeline.modelfolder import facts_key
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory, software_versions
@@ -92,7 +92,7 @@ class HeadResult:
     facts : dict
         What settings.json holds: settings, best parameters, the search's metric, split, fingerprint.
     metrics : dict
-        ``cv`` and ``test``, each from `pipeline.intervals.assess`.
+        ``cv`` and ``test``, each from `pipeline.evaluation.intervals.assess`.
     predictions : Predictions
     up_to_date : bool
         Whether all of it was there already, made with the same settings from the same data.

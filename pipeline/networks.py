@@ -14,7 +14,7 @@ from models.errors import BadSettings, TooFewData, WeightsUnavailable
 from models.history import Epoch, best_epoch
 from models.progress import Progress, silent
 from models.recipes import TrainingSettings, build, recipe_for
-from pipeline.intervals import assess
+from pipeline.evaluation.intervals import assess
 from pipeline.modelfolder import facts_key
 from pipeline.networkfolder import NetworkFolder
 from pipeline.planes import decode_planes
@@ -46,7 +46,7 @@ class NetworkResult:
     facts : dict
         What settings.json holds: settings, weights, split, preprocessing, epochs and the best one.
     metrics : dict
-        ``cv`` and ``test``, each from `pipeline.intervals.assess`.
+        ``cv`` and ``test``, each from `pipeline.evaluation.intervals.assess`.
     predictions : Predictions
         Validation slices as part ``cv``, fold 0; test slices as part ``test``.
     history : list of Epoch

@@ -8,7 +8,7 @@ import numpy as np
 
 from features.atomic import write_table
 from features.failures import Failure
-from pipeline.aggregation import Aggregation, aggregate
+from pipeline.evaluation.aggregation import Aggregation, aggregate
 from pipeline.predictions import Predictions
 
 __all__ = ["SliceScores"]
@@ -86,7 +86,7 @@ class SliceScores:
         return row
 
     def study_rows(self, how: Aggregation | str = Aggregation.MAX) -> list[dict[str, Any]]:
-        """A dictionary a study, for two classes: its slices joined as `pipeline.aggregation` does it.
+        """A dictionary a study, for two classes: its slices joined by `pipeline.evaluation.aggregation`.
 
         Slices outside what the model knows count like the others, so that nothing is hidden; how many they
         are is said. With more classes the list is empty.

@@ -7,8 +7,8 @@ import pytest
 from scored import make_predictions
 
 from models.errors import BadSettings
-from pipeline.aggregation import TOP_SLICES, Aggregation, aggregate
-from pipeline.metrics import evaluate
+from pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate
+from pipeline.evaluation.metrics import evaluate
 
 
 def with_studies():

@@ -9,13 +9,13 @@ from scored import make_predictions
 
 from models.errors import BadDataset, MissingStep
 from pipeline.cli import main
-from pipeline.comparison import align, compare, compare_predictions
-from pipeline.intervals import Resampling, resampled_figures
-from pipeline.metrics import METRICS, evaluate
-from pipeline.paired import delong, exact_mcnemar
+from pipeline.evaluation.comparison import align, compare, compare_predictions
+from pipeline.evaluation.intervals import Resampling, resampled_figures
+from pipeline.evaluation.metrics import METRICS, evaluate
+from pipeline.evaluation.paired import delong, exact_mcnemar
+from pipeline.evaluation.tallies import Tally
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
-from pipeline.tallies import Tally
 
 
 def with_noise(p: Predictions, noise: float, seed: int) -> Predictions:

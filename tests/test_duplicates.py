@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from features.manifest import ManifestRow
-from pipeline.duplicates import ALIKE_BITS, look_alikes, picture_hash
+from pipeline.evaluation.duplicates import ALIKE_BITS, look_alikes, picture_hash
 
 
 def picture(seed: int, size: int = 227) -> np.ndarray:

@@ -10,10 +10,10 @@ from features.manifest import Manifest
 from features.store import FeatureStore
 from models.errors import MissingStep
 from pipeline.cli import main
-from pipeline.findings import both_sides, contradicted_labels, mixed_patients
-from pipeline.inflation import load_cohort, measure_protocols, shuffle_by_patient
-from pipeline.intervals import Resampling
-from pipeline.leakage import measure_leakage
+from pipeline.evaluation.findings import both_sides, contradicted_labels, mixed_patients
+from pipeline.evaluation.inflation import load_cohort, measure_protocols, shuffle_by_patient
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.leakage import measure_leakage
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
 
@@ -23,7 +23,7 @@ QUICK = Resampling(resamples=200)
 @pytest.fixture(scope="module", autouse=True)
 def few_trees():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.shortcuts._TREES", 10)
+        patch.setattr("pipeline.evaluation.shortcuts._TREES", 10)
         yield
 
 

@@ -11,9 +11,9 @@ from runs import CLASSES, make_run
 from features.store import FeatureStore
 from models.errors import BadSettings, TooFewData
 from pipeline.cli import main
-from pipeline.inflation import load_cohort
-from pipeline.learning_curve import _nested, measure_learning_curve
-from pipeline.power_law import PowerLaw, fit_power_law
+from pipeline.evaluation.inflation import load_cohort
+from pipeline.evaluation.learning_curve import _nested, measure_learning_curve
+from pipeline.evaluation.power_law import PowerLaw, fit_power_law
 
 X = np.array([5, 10, 20, 40, 80])
 

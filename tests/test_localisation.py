@@ -13,9 +13,9 @@ from torch import nn
 from models.errors import BadSettings, TooFewData, UnreadableSlice
 from models.explain import ExplainedModel
 from pipeline.cli import main
-from pipeline.localisation import BASELINES, FIGURES, localise, measure_map
-from pipeline.masks import find_mask, read_mask, subtypes
-from pipeline.perturbation import perturbation, rank_correlation
+from pipeline.explaining.localisation import BASELINES, FIGURES, localise, measure_map
+from pipeline.explaining.masks import find_mask, read_mask, subtypes
+from pipeline.explaining.perturbation import perturbation, rank_correlation
 from pipeline.report.background import explanation_section
 from pipeline.splits import Split
 
@@ -24,7 +24,7 @@ from pipeline.splits import Split
 def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("pipeline.localisation._MOST_PERTURBED", 1)
+        patch.setattr("pipeline.explaining.localisation._MOST_PERTURBED", 1)
         yield trained_run(tmp_path_factory.mktemp("run"))
 
 

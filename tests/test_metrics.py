@@ -10,9 +10,9 @@ from scored import make_predictions
 from sklearn import metrics as sk
 
 from models.errors import BadDataset, BadSettings
-from pipeline.metrics import METRICS, at_prevalence, classification_report, evaluate
+from pipeline.evaluation.metrics import METRICS, at_prevalence, classification_report, evaluate
+from pipeline.evaluation.tallies import Tally
 from pipeline.predictions import Predictions
-from pipeline.tallies import Tally
 
 
 def sklearn_figures(p: Predictions, weight=None) -> dict[str, float]:

@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from models.errors import BadDataset
-from pipeline.paired import delong, exact_mcnemar, holm, patient_sign_test
+from pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
 
 
 def slow_delong(positive, first, second):

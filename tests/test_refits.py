@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.heads import HeadSpec
 from models.rows import Rows
-from pipeline.refits import DEFAULT_C, answers, choose_c, fit_splits
+from pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits
 
 
 def cohort(seed=0, n=120, d=40, n_classes=2):

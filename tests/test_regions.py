@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.slices import Slice
-from pipeline.regions import Region, blood_likelihood, find_regions, joined
+from pipeline.explaining.regions import Region, blood_likelihood, find_regions, joined
 
 SPACING = (0.5, 0.5)
 

@@ -14,8 +14,8 @@ from models.errors import BadSettings, MissingStep
 from models.heads import HeadSpec
 from pipeline.cli import main
 from pipeline.dealing import draw_folds
-from pipeline.intervals import Resampling
-from pipeline.repeated_cv import _rotated, parse_plan, repeat_cv
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.repeated_cv import _rotated, parse_plan, repeat_cv
 
 QUICK = Resampling(resamples=200)
 C = {"svm": 1e-3, "softmax": 1e-2}

@@ -13,9 +13,9 @@ from scored import make_predictions
 
 from models.errors import MissingStep
 from pipeline.cli import main
-from pipeline.intervals import Resampling
-from pipeline.leakage import measure_leakage
-from pipeline.learning_curve import measure_learning_curve
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.leakage import measure_leakage
+from pipeline.evaluation.learning_curve import measure_learning_curve
 from pipeline.predictions import Predictions
 from pipeline.report import write_report
 from pipeline.report.answer_figures import curve_band
@@ -86,7 +86,7 @@ def run(tmp_path_factory):
         )
         stream.write("1,0.7,0.5,0.69,0.55,0.001,1\n2,0.5,0.8,0.6,0.7,0.001,1\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.shortcuts._TREES", 5)
+        patch.setattr("pipeline.evaluation.shortcuts._TREES", 5)
         measure_leakage(made, repeats=2, resampling=QUICK)
     measure_learning_curve(made, repeats=3)
     return made

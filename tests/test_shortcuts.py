@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from runs import CLASSES, make_run
 
-from pipeline.intervals import Resampling
-from pipeline.shortcuts import SHORTCUTS, read_facts, shortcut_control
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.shortcuts import SHORTCUTS, read_facts, shortcut_control
 
 QUICK = Resampling(resamples=100)
 
@@ -14,7 +14,7 @@ QUICK = Resampling(resamples=100)
 @pytest.fixture(scope="module", autouse=True)
 def few_trees():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.shortcuts._TREES", 10)
+        patch.setattr("pipeline.evaluation.shortcuts._TREES", 10)
         yield
 
 

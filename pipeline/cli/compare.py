@@ -102,8 +102,8 @@ def compare(
     McNemar and DeLong, and the forms of both that keep patients whole, corrected for the number of tests
     (Holm). All of it is written to RUN/compare.json.
     """
-    from pipeline.comparison import compare as compare_models
-    from pipeline.intervals import Resampling
+    from pipeline.evaluation.comparison import compare as compare_models
+    from pipeline.evaluation.intervals import Resampling
     from pipeline.run import RunDirectory
 
     run = RunDirectory(run_path)
@@ -128,7 +128,7 @@ def compare(
 
 
 def _cross_validate(run: Any, plan: str, resampling: Any) -> None:
-    from pipeline.repeated_cv import parse_plan, repeat_cv
+    from pipeline.evaluation.repeated_cv import parse_plan, repeat_cv
 
     folds, repeats = parse_plan(plan)
     found = repeat_cv(run, folds, repeats, resampling=resampling, progress=progress)
@@ -158,7 +158,7 @@ def _spread(entry: dict[str, Any]) -> str:
 
 
 def _show_models(comparison: Any, level: float) -> None:
-    from pipeline.metrics import METRICS
+    from pipeline.evaluation.metrics import METRICS
 
     first = next(iter(comparison.models.values()))
     leaky = " LEAKY" if comparison.leaky else ""

@@ -94,7 +94,7 @@ def _draw(
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
-    from pipeline.explanation import explain_slices
+    from pipeline.explaining.explanation import explain_slices
     from pipeline.prediction import score_slices
     from pipeline.trained_model import load_model
 
@@ -138,7 +138,7 @@ def _score(
     device: str,
 ) -> int:
     from models.errors import MissingStep
-    from pipeline.localisation import localise
+    from pipeline.explaining.localisation import localise
     from pipeline.run import HEADS, NETWORKS
 
     names = heads or tuple(name for name in (*HEADS, *NETWORKS) if name in run.trained())

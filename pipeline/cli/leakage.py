@@ -37,8 +37,8 @@ def leakage(run_path: Path, repeats: int, pixels: bool, resamples: int, seed: in
     patients; what the file alone tells; patients, studies, pictures and look-alikes on both sides of the
     split; labels that the model contradicts. All of it is written to RUN/leakage.json.
     """
-    from pipeline.intervals import Resampling
-    from pipeline.leakage import measure_leakage
+    from pipeline.evaluation.intervals import Resampling
+    from pipeline.evaluation.leakage import measure_leakage
     from pipeline.run import RunDirectory
 
     run = RunDirectory(run_path)
@@ -175,7 +175,7 @@ def learning_curve(
     A linear SVM on cached features, nested training sets of whole patients, and the fit
     y = 100 + b1 * x^b2. All of it is written to RUN/learning_curve.json.
     """
-    from pipeline.learning_curve import measure_learning_curve
+    from pipeline.evaluation.learning_curve import measure_learning_curve
     from pipeline.run import RunDirectory
 
     run = RunDirectory(run_path)

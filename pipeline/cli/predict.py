@@ -78,7 +78,7 @@ def predict(
         result.write_csv(out)
     pictures: dict[str, Any] = {}
     if explain or overlays:
-        from pipeline.explanation import explain_slices
+        from pipeline.explaining.explanation import explain_slices
 
         folder = overlays or run.path / "explain" / head
         explained = explain_slices(model, result, folder, progress=progress)

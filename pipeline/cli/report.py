@@ -31,7 +31,7 @@ def report(
     Also writes every figure as PNG and SVG to RUN/figures/, MODEL_CARD.md and CLAIM.md. Run haemo leakage
     and haemo learning-curve first to have their sections.
     """
-    from pipeline.intervals import Resampling
+    from pipeline.evaluation.intervals import Resampling
     from pipeline.report import write_report
     from pipeline.run import RunDirectory
 

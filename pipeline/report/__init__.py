@@ -5,7 +5,7 @@ from pathlib import Path
 
 from features.atomic import write_text
 from models.progress import Progress, silent
-from pipeline.intervals import Resampling
+from pipeline.evaluation.intervals import Resampling
 from pipeline.run import RunDirectory
 
 __all__ = ["Report", "write_report"]

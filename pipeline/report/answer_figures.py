@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.intervals import Resampling
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.tallies import CALIBRATION_BINS
 from pipeline.predictions import Predictions
 from pipeline.report.drawing import INK, Drawing, figure_style, finish, model_colours
-from pipeline.tallies import CALIBRATION_BINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

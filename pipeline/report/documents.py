@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.evaluation.tallies import METRICS
 from pipeline.report.background import INTENDED_USE, LIMITS
 from pipeline.report.evidence import Evidence
 from pipeline.report.sections import METRIC_NAMES, claim
-from pipeline.tallies import METRICS
 
 __all__ = ["claim_checklist", "model_card"]
 

@@ -9,9 +9,9 @@ from typing import Any
 from features.manifest import Manifest
 from models.errors import BadDataset
 from models.progress import Progress, silent
-from pipeline.comparison import Comparison, align, compare
-from pipeline.intervals import Resampling
-from pipeline.metrics import evaluate
+from pipeline.evaluation.comparison import Comparison, align, compare
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.metrics import evaluate
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
 from pipeline.splits import Split

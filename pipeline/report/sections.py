@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.aggregation import Aggregation, aggregate
-from pipeline.intervals import Resampling, assess
-from pipeline.metrics import METRICS, at_prevalence
+from pipeline.evaluation.aggregation import Aggregation, aggregate
+from pipeline.evaluation.intervals import Resampling, assess
+from pipeline.evaluation.metrics import METRICS, at_prevalence
 from pipeline.report.answer_figures import (
     calibration_figure,
     confusion_figure,

@@ -14,7 +14,7 @@ from features.atomic import replacing
 from features.preprocess import Preprocessing
 from features.slices import read_slice
 from models.errors import UnreadableSlice
-from pipeline.power_law import PowerLaw
+from pipeline.evaluation.power_law import PowerLaw
 from pipeline.predictions import Predictions
 from pipeline.report.drawing import COLOURS, INK, Drawing, figure_style, finish
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from models.errors import BadSettings
 from models.progress import Progress, silent
-from pipeline.metrics import at_prevalence, evaluate
+from pipeline.evaluation.metrics import at_prevalence, evaluate
+from pipeline.evaluation.tallies import Tally
 from pipeline.predictions import Predictions
-from pipeline.tallies import Tally
 
 __all__ = ["Resampling", "assess", "percentile_interval", "resampled_figures", "wilson"]
 
@@ -133,7 +133,7 @@ def assess(
     resampled: Resampled | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """What `pipeline.metrics.evaluate` gives, and an interval for every figure.
+    """What `pipeline.evaluation.metrics.evaluate` gives, and an interval for every figure.
 
     Parameters
     ----------

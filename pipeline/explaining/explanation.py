@@ -12,8 +12,8 @@ from features.atomic import write_text
 from features.slices import Slice, read_slice
 from models.errors import UnreadableSlice
 from models.progress import Progress, silent
-from pipeline.overlay import draw_overlay, write_overlay
-from pipeline.regions import Region, blood_likelihood, find_regions
+from pipeline.explaining.overlay import draw_overlay, write_overlay
+from pipeline.explaining.regions import Region, blood_likelihood, find_regions
 from pipeline.slice_scores import SliceScores
 from pipeline.trained_model import TrainedModel
 

@@ -10,12 +10,12 @@ from features.manifest import Manifest, ManifestRow
 from features.store import FeatureStore
 from models.errors import MissingStep, TooFewData
 from models.progress import Progress, silent
-from pipeline.intervals import Resampling, percentile_interval
+from pipeline.evaluation.intervals import Resampling, percentile_interval
+from pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
+from pipeline.evaluation.tallies import Tally
 from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS, draw_training
-from pipeline.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
 from pipeline.splits import Protocol, Split, refuse_features_of_other_patients
-from pipeline.tallies import Tally
 
 __all__ = [
     "Cohort",

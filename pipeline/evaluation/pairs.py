@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from models.errors import BadDataset
-from pipeline.intervals import Resampled, percentile_interval
-from pipeline.paired import delong, exact_mcnemar, holm, patient_sign_test
+from pipeline.evaluation.intervals import Resampled, percentile_interval
+from pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
+from pipeline.evaluation.tallies import METRICS, decisions
 from pipeline.predictions import Predictions
-from pipeline.tallies import METRICS, decisions
 
 __all__ = ["correct", "pair_of_models", "sentence"]
 
@@ -32,9 +32,9 @@ def pair_of_models(
     first, second : str
     answers : mapping of str to Predictions
     models : mapping of str to dict
-        What `pipeline.intervals.assess` gave for each.
+        What `pipeline.evaluation.intervals.assess` gave for each.
     resampled : mapping of str to tuple
-        What `pipeline.intervals.resampled_figures` gave for each, with the same draws of patients.
+        What `pipeline.evaluation.intervals.resampled_figures` gave for each, with the same draws of patients.
     threshold : float or None
     level : float
         Coverage of the intervals of differences.
@@ -42,7 +42,8 @@ def pair_of_models(
     Returns
     -------
     dict
-        As `pipeline.comparison.Comparison.pairs` describes it, without the correction and the sentence.
+        As `pipeline.evaluation.comparison.Comparison.pairs` describes it, without the correction and the
+        sentence.
     """
     a, b = answers[first], answers[second]
     named_a, named_b = decisions(a, threshold), decisions(b, threshold)

@@ -8,7 +8,7 @@ import numpy as np
 from features.atomic import replacing
 from features.preprocess import Preprocessing
 from features.slices import Slice
-from pipeline.regions import Region
+from pipeline.explaining.regions import Region
 
 __all__ = ["draw_overlay", "write_overlay"]
 

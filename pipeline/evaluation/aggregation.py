@@ -6,8 +6,8 @@ from enum import StrEnum
 import numpy as np
 
 from models.errors import BadSettings
+from pipeline.evaluation.tallies import decisions
 from pipeline.predictions import Predictions
-from pipeline.tallies import decisions
 
 __all__ = ["TOP_SLICES", "Aggregation", "aggregate"]
 

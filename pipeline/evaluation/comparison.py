@@ -13,13 +13,13 @@ import numpy as np
 from features.atomic import write_text
 from models.errors import BadDataset, BadSettings, MissingStep
 from models.progress import Progress, silent
-from pipeline.aggregation import Aggregation, aggregate
-from pipeline.intervals import Resampled, Resampling, assess, resampled_figures
-from pipeline.pairs import correct, pair_of_models, sentence
+from pipeline.evaluation.aggregation import Aggregation, aggregate
+from pipeline.evaluation.intervals import Resampled, Resampling, assess, resampled_figures
+from pipeline.evaluation.pairs import correct, pair_of_models, sentence
+from pipeline.evaluation.tallies import Tally
 from pipeline.predictions import Predictions
 from pipeline.run import HEADS, NETWORKS, RunDirectory
 from pipeline.splits import Split
-from pipeline.tallies import Tally
 
 __all__ = ["Comparison", "align", "compare", "compare_predictions"]
 
@@ -42,7 +42,7 @@ class Comparison:
     leaky : bool
         Whether a patient stands on both sides of the run's split.
     models : mapping of str to dict
-        Model name to what `pipeline.intervals.assess` gives.
+        Model name to what `pipeline.evaluation.intervals.assess` gives.
     pairs : tuple of dict
         One for every two models: ``first``, ``second``, ``agreement``, ``differences`` (metric ->
         ``difference``, ``low``, ``high``), ``only_first_right``, ``only_second_right``, ``tests`` (test ->
@@ -103,7 +103,7 @@ def compare(
     how : Aggregation
         How slices are joined where `by` is not ``slice``.
     threshold, prevalence : float, optional
-        As for `pipeline.metrics.evaluate`.
+        As for `pipeline.evaluation.metrics.evaluate`.
     resampling : Resampling, optional
     progress : Progress
 

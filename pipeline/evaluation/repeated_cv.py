@@ -16,10 +16,10 @@ from models.heads import HeadSpec
 from models.newton_svm import standardised_kernel
 from models.progress import Progress, silent
 from pipeline.dealing import draw_folds
-from pipeline.inflation import Cohort, figures_of_draws, load_cohort, summarise
-from pipeline.intervals import Resampling
+from pipeline.evaluation.inflation import Cohort, figures_of_draws, load_cohort, summarise
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.refits import Features, answers, fit_splits, store_rows
 from pipeline.predictions import Predictions
-from pipeline.refits import Features, answers, fit_splits, store_rows
 from pipeline.run import HEADS, RunDirectory
 from pipeline.splits import classes_of
 

@@ -11,13 +11,13 @@ from features.atomic import write_text
 from features.store import FeatureStore
 from models.errors import BadSettings, TooFewData
 from models.progress import Progress, silent
-from pipeline.inflation import Cohort, choose_head, load_cohort
-from pipeline.power_law import PowerLaw, fit_power_law
+from pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
+from pipeline.evaluation.power_law import PowerLaw, fit_power_law
+from pipeline.evaluation.refits import answers, fit_splits, store_rows
+from pipeline.evaluation.tallies import Tally
 from pipeline.protocols import draw_training
-from pipeline.refits import answers, fit_splits, store_rows
 from pipeline.run import RunDirectory
 from pipeline.splits import Protocol, classes_of, load_or_make_split
-from pipeline.tallies import Tally
 
 __all__ = ["LearningCurve", "measure_learning_curve"]
 

@@ -13,7 +13,7 @@ from features.slices import read_slice
 from models.errors import TooFewData, UnreadableSlice
 from models.progress import Progress, silent
 from pipeline.dealing import draw_folds
-from pipeline.intervals import Resampling, assess
+from pipeline.evaluation.intervals import Resampling, assess
 from pipeline.predictions import Predictions
 
 __all__ = ["SHORTCUTS", "SliceFacts", "read_facts", "shortcut_control"]
@@ -94,8 +94,8 @@ def shortcut_control(
     Returns
     -------
     list of dict
-        For each of `SHORTCUTS`: ``name``; ``patient``, what `pipeline.intervals.assess` gives with patients
-        kept whole; ``slice``, accuracy and ROC AUC with slices mixed.
+        For each of `SHORTCUTS`: ``name``; ``patient``, what `pipeline.evaluation.intervals.assess` gives
+        with patients kept whole; ``slice``, accuracy and ROC AUC with slices mixed.
 
     Raises
     ------

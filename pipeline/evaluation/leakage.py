@@ -13,8 +13,8 @@ from features.preprocess import Preprocessing
 from features.store import FeatureStore, contents_path
 from models.errors import TooFewData
 from models.progress import Progress, silent
-from pipeline.duplicates import look_alikes, picture_hashes
-from pipeline.findings import (
+from pipeline.evaluation.duplicates import look_alikes, picture_hashes
+from pipeline.evaluation.findings import (
     Finding,
     Verdict,
     both_sides,
@@ -22,11 +22,11 @@ from pipeline.findings import (
     mixed_patients,
     unknown_patients,
 )
-from pipeline.inflation import Cohort, choose_head, load_cohort, measure_protocols
-from pipeline.intervals import Resampling
+from pipeline.evaluation.inflation import Cohort, choose_head, load_cohort, measure_protocols
+from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.shortcuts import read_facts, shortcut_control
 from pipeline.predictions import Predictions
 from pipeline.run import HEADS, RunDirectory
-from pipeline.shortcuts import read_facts, shortcut_control
 from pipeline.splits import Split, classes_of, load_or_make_split
 
 __all__ = ["Leakage", "measure_leakage"]
@@ -47,9 +47,9 @@ class Leakage:
     repeats : int
     patients_known : bool
     protocols, shuffled : tuple of dict
-        What `pipeline.inflation.measure_protocols` gives with true and with shuffled labels.
+        What `pipeline.evaluation.inflation.measure_protocols` gives with true and with shuffled labels.
     shortcuts : tuple of dict
-        What `pipeline.shortcuts.shortcut_control` gives.
+        What `pipeline.evaluation.shortcuts.shortcut_control` gives.
     absent : dict of str to str
         Controls that could not be made, with the reason.
     findings : tuple of Finding

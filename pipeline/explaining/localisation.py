@@ -16,11 +16,11 @@ from features.slices import Slice, read_slice
 from models.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
 from models.explain import ExplainedModel, randomised
 from models.progress import Progress, silent
-from pipeline.explanation import METHOD
-from pipeline.intervals import Resampling, percentile_interval
-from pipeline.masks import find_mask, read_mask, subtypes
-from pipeline.perturbation import perturbation, rank_correlation
-from pipeline.regions import blood_likelihood, find_regions, joined
+from pipeline.evaluation.intervals import Resampling, percentile_interval
+from pipeline.explaining.explanation import METHOD
+from pipeline.explaining.masks import find_mask, read_mask, subtypes
+from pipeline.explaining.perturbation import perturbation, rank_correlation
+from pipeline.explaining.regions import blood_likelihood, find_regions, joined
 from pipeline.run import RunDirectory
 from pipeline.splits import Split
 from pipeline.trained_model import TrainedModel, load_model
@@ -74,7 +74,7 @@ def localise(
     names : sequence of str
         Trained heads and networks.
     masks : Path, optional
-        Folder of masks, see `pipeline.masks.find_mask`.
+        Folder of masks, see `pipeline.explaining.masks.find_mask`.
     method : str
         One of `models.maps.METHODS`.
     seed : int
@@ -160,7 +160,7 @@ def measure_map(
     mask : ndarray of the same shape, bool
         Not empty.
     blood, spacing_mm
-        As for `pipeline.regions.find_regions`.
+        As for `pipeline.explaining.regions.find_regions`.
 
     Returns
     -------

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from models.errors import BadSettings
+from pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, Tally
 from pipeline.predictions import Predictions
-from pipeline.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, Tally
 
 __all__ = ["METRICS", "at_prevalence", "classification_report", "evaluate"]
 
@@ -20,8 +20,8 @@ def evaluate(
     Parameters
     ----------
     predictions : Predictions
-        One row a slice (or study, or patient: see `pipeline.aggregation`). Choose the part first, e.g.
-        ``predictions.of_part("test")``.
+        One row a slice (or study, or patient: see `pipeline.evaluation.aggregation`). Choose the part first,
+        e.g. ``predictions.of_part("test")``.
     threshold : float in 0..1, optional
         Probability from which the positive class is predicted; None takes the column ``predicted``.
         Two classes only.

@@ -80,7 +80,7 @@ class Anatomy:
         return cls(
             age_years=age,
             size=tuple(float(size * factor) for factor in rng.normal(1.0, (0.025, 0.025, 0.02))),
-            warp_mm=rng.uniform(1.5, 3.5),
+            warp_mm=rng.uniform(1.0, 2.2),
             sulcal_warp_mm=rng.uniform(1.2, 2.4),
             atrophy_mm=max(0.0, 2.8 * old**1.5 + rng.normal(0, 0.5)),
             ventricle_mm=max(-1.6, -1.0 + 6.5 * old**1.6 + rng.normal(0, 1.0)),

@@ -1,14 +1,13 @@
 """One scan: where the slices lie, and what the scanner adds to them - blur, noise, streaks, table."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-__all__ = ["Scan", "add_streaks", "add_table", "expose"]
+from features.phantom.protocol import Protocol
 
-_WINDOWS = ((40, 80), (35, 80), (35, 90), (40, 100), (32, 75))
-_KERNELS = ("H20", "H30", "H40", "STANDARD", "SOFT", "BRAIN")
+__all__ = ["Scan", "add_streaks", "add_table", "expose"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,8 @@ class Scan:
 
     Attributes
     ----------
+    scanner : int
+        Which of the cohort's scanners made it; what is the scanner's own follows its `Protocol`.
     low_mm, high_mm : float
         Canonical z of the lowest and the highest slice, on the axis of the head.
     slices : int
@@ -55,6 +56,7 @@ class Scan:
         Centre and width that the file recommends.
     """
 
+    scanner: int
     low_mm: float
     high_mm: float
     slices: int
@@ -81,43 +83,36 @@ class Scan:
     window: tuple[int, int]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, fewest: int, most: int) -> "Scan":
-        """Draw a scan of `fewest` to `most` slices."""
+    def draw(cls, rng: np.random.Generator, protocol: Protocol, fewest: int, most: int) -> "Scan":
+        """Draw a scan of `fewest` to `most` slices on a scanner."""
         slices = int(rng.integers(fewest, most + 1))
         low, high = rng.uniform(-50, -38), rng.uniform(56, 70)
         spacing = min((high - low) / max(slices - 1, 1), 8.0)
         # Few slices cover a slab of the head, somewhere within it.
         low += rng.uniform(0, 1) * max(0.0, high - low - spacing * (slices - 1))
         high = low + spacing * (slices - 1)
-        gantry = float(rng.uniform(5, 22)) if rng.random() < 0.45 else 0.0
-        noise = float(np.exp(rng.normal(math.log(3.6), 0.3)))
         metal = rng.random() < 0.08
         angle = rng.uniform(0, 2 * math.pi)
+        of_scanner = asdict(protocol)
+        # Dose is set by the protocol; how much of it the head lets through differs a little.
+        of_scanner["noise_hu"] = float(np.clip(protocol.noise_hu * np.exp(rng.normal(0, 0.1)), 1.8, 7.0))
+        # The field is fitted to the head within what the protocol recommends.
+        of_scanner["field_mm"] = float(np.clip(protocol.field_mm + rng.normal(0, 4.0), 208, 252))
         return cls(
             low_mm=low,
             high_mm=high,
             slices=slices,
             spacing_mm=spacing,
             thickness_mm=float(np.clip(spacing * rng.uniform(0.85, 1.0), 2.5, 8.0)),
-            field_mm=rng.uniform(212, 250),
-            gantry_deg=gantry,
-            pitch_deg=float(np.clip(rng.normal(8, 6), -6, 22)) - gantry,
-            roll_deg=rng.normal(0, 2.0),
-            yaw_deg=rng.normal(0, 5.0),
-            offset_mm=(rng.normal(0, 4.0), rng.normal(2, 4.0)),
+            # The gantry is tilted to the orbitomeatal line: what remains is how well that was met.
+            pitch_deg=float(np.clip(rng.normal(8, 4), -4, 20)) - protocol.gantry_deg,
+            roll_deg=rng.normal(0, 1.5),
+            yaw_deg=rng.normal(0, 3.0),
+            offset_mm=(rng.normal(0, 3.0), rng.normal(2, 3.0)),
             table_mm=rng.uniform(110, 190),
-            holder=str(rng.choice(["curved", "cup", "none"], p=[0.5, 0.25, 0.25])),
-            holder_mm=rng.uniform(88, 100),
-            noise_hu=float(np.clip(noise, 1.8, 7.0)),
-            cutoff_per_mm=rng.uniform(0.28, 0.52),
-            blur_mm=rng.uniform(0.35, 0.65),
-            sharpening=rng.uniform(0.0, 0.35),
-            hardening_hu=rng.uniform(1.0, 6.0),
             streak_hu=rng.uniform(40, 160) if metal else 0.0,
             streak_at_mm=(92 * math.cos(angle), 105 * math.sin(angle) - 18, rng.uniform(-40, 40)),
-            padded=bool(rng.random() < 0.35),
-            kernel=str(rng.choice(_KERNELS)),
-            window=tuple(int(value) for value in _WINDOWS[rng.integers(len(_WINDOWS))]),
+            **of_scanner,
         )
 
     @property

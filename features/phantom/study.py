@@ -12,6 +12,7 @@ from features.phantom.bleeds import Bleed, draw_bleeds
 from features.phantom.blood import place
 from features.phantom.confounders import Confounders, Lookalikes
 from features.phantom.drawing import Drawing
+from features.phantom.protocol import scanner_of
 from features.phantom.rendering import Renderer
 from features.phantom.scanner import Scan, add_streaks, add_table, expose
 
@@ -91,7 +92,7 @@ class Study:
         streams = [np.random.default_rng(child) for child in self._sequence(0).spawn(7)]
         anatomy = Anatomy.draw(streams[0])
         self.anatomy = anatomy
-        self.scan = Scan.draw(streams[1], *slices)
+        self.scan = Scan.draw(streams[1], scanner_of(seed, patient), *slices)
         self.confounders = Confounders.draw(streams[2], anatomy)
         atlas = load_atlas()
         # Numbers along the golden ratio fill 0..1 evenly: any run of patients has nearly the prevalence.

@@ -1,0 +1,65 @@
+"""The scanners of a cohort: what one machine and its protocol do to every patient alike."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Protocol", "scanner_of"]
+
+_SCANNERS = 3
+_WINDOWS = ((40, 80), (35, 80), (35, 90), (40, 100), (32, 75))
+_KERNELS = ("H20", "H30", "H40", "STANDARD", "SOFT", "BRAIN")
+# Multiples of this number fill 0..1 evenly, and unrelated to those of the golden ratio.
+_STEP = math.sqrt(2)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a scanner does alike to every patient; `features.phantom.scanner.Scan` explains the fields.
+
+    A hospital has few scanners with a protocol each, so slices differ by scanner more than by patient.
+    """
+
+    scanner: int
+    field_mm: float
+    gantry_deg: float
+    holder: str
+    holder_mm: float
+    noise_hu: float
+    cutoff_per_mm: float
+    blur_mm: float
+    sharpening: float
+    hardening_hu: float
+    padded: bool
+    kernel: str
+    window: tuple[int, int]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, scanner: int) -> "Protocol":
+        """Draw the protocol of one scanner."""
+        return cls(
+            scanner=scanner,
+            field_mm=rng.uniform(212, 250),
+            gantry_deg=float(rng.uniform(5, 22)) if rng.random() < 0.45 else 0.0,
+            holder=str(rng.choice(["curved", "cup", "none"], p=[0.5, 0.25, 0.25])),
+            holder_mm=rng.uniform(88, 100),
+            noise_hu=float(np.exp(rng.normal(math.log(3.6), 0.3))),
+            cutoff_per_mm=rng.uniform(0.28, 0.52),
+            blur_mm=rng.uniform(0.35, 0.65),
+            sharpening=rng.uniform(0.0, 0.35),
+            hardening_hu=rng.uniform(1.0, 6.0),
+            padded=bool(rng.random() < 0.35),
+            kernel=str(rng.choice(_KERNELS)),
+            window=tuple(int(value) for value in _WINDOWS[rng.integers(len(_WINDOWS))]),
+        )
+
+
+def scanner_of(seed: int, patient: int) -> Protocol:
+    """The scanner that a patient is sent to, whatever is wrong with him.
+
+    Any run of patients is spread evenly over the scanners, and so are those of them who bleed.
+    """
+    chance = (np.random.default_rng([seed, 2]).random() + patient * _STEP) % 1
+    scanner = int(chance * _SCANNERS)
+    return Protocol.draw(np.random.default_rng([seed, 3, scanner]), scanner)

@@ -1,4 +1,4 @@
-"""Who works on a run: one process at a time writes features, and a process that died is no obstacle."""
+"""Who works on a step of a run: one process at a time, and a process that died is no obstacle."""
 
 import fcntl
 import json
@@ -12,8 +12,6 @@ from pathlib import Path
 from models.errors import RunLocked
 
 __all__ = ["Holder", "claim"]
-
-_NAME = ".features.claim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +65,15 @@ class Holder:
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Hold the right to write features in `folder`.
+def claim(folder: Path, step: str = "features") -> Iterator[None]:
+    """Hold the right to do one step in `folder`: to write its features, or to train one model.
 
     Parameters
     ----------
     folder : Path
         A run directory; it must exist.
+    step : str
+        ``features``, or the name of a head or network.
 
     Raises
     ------
@@ -82,14 +82,14 @@ def claim(folder: Path) -> Iterator[None]:
     OSError
         If the folder cannot be written.
     """
-    path = Path(folder) / _NAME
+    path = Path(folder) / f".{step}.claim"
     # Never deleted: a process could lock the file that another has just unlinked, and both go on.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         locked = _lock(descriptor)
         holder = Holder.parse(os.pread(descriptor, 4096, 0).decode(errors="replace"))
         if locked is False or (holder and holder.may_be_alive(lock_taken=locked is True)):
-            raise RunLocked(_refusal(Path(folder), holder, sure=locked is False))
+            raise RunLocked(_refusal(path, step, holder, sure=locked is False))
         _write(descriptor, json.dumps(asdict(Holder.me())))
         try:
             yield
@@ -116,11 +116,13 @@ def _write(descriptor: int, text: str) -> None:
     os.fsync(descriptor)
 
 
-def _refusal(folder: Path, holder: Holder | None, sure: bool) -> str:
+def _refusal(path: Path, step: str, holder: Holder | None, sure: bool) -> str:
     who = f"process {holder.pid} on {holder.host}" if holder else "another process"
     if sure:
-        return f"{folder} is in use by {who}; wait until it is done, or use another run directory"
-    return f"{folder} is claimed by {who}; if that is no longer at work, delete {folder / _NAME}"
+        return (
+            f"{step} in {path.parent} is in use by {who}; wait until it is done, or use another run directory"
+        )
+    return f"{step} in {path.parent} is claimed by {who}; if that is no longer at work, delete {path}"
 
 
 def _boot_id() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.claim import claim
 from features.fingerprint import Fingerprint
 from features.store import FeatureStore
 from models.errors import BadSettings
@@ -145,6 +146,8 @@ def train_head(
     ------
     MissingStep
         If the run has no manifest or no features.
+    RunLocked
+        If another process is training this head in this run.
     TooFewData, BadSettings, BadDataset
         If the data or the settings do not allow it; the message says what to do.
     """
@@ -156,54 +159,57 @@ def train_head(
             f"scores of the head {name} are no log odds; calibrate them with 'sigmoid' or 'isotonic'"
         )
     manifest = run.manifest()
-    classes = classes_of(run, manifest)
-    with FeatureStore(run.store_path) as store:
-        split = load_or_make_split(
-            run, manifest, seed=seed, train_fraction=train_fraction, folds=folds, new=new_split
+    with claim(run.path, name):
+        classes = classes_of(run, manifest)
+        with FeatureStore(run.store_path) as store:
+            split = load_or_make_split(
+                run, manifest, seed=seed, train_fraction=train_fraction, folds=folds, new=new_split
+            )
+            examples = load_examples(store, manifest, split, classes, rotations=settings.rotations)
+            fingerprint = store.fingerprint
+        if rule.name != "fixed" and len(classes) > 2:
+            raise BadSettings(
+                f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5"
+            )
+        spec = settings.spec(name, split.seed)
+        facts = _facts(spec, settings, split, fingerprint, examples)
+        folder = HeadFolder(run.model_path(name))
+        if folder.is_complete(facts["key"]):
+            log.info("%s is up to date: same settings, same data", folder.path)
+            return HeadResult(name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True)
+        log.info(
+            "%s: %d training slices of %d patients (%s), %d test slices of %d patients",
+            name,
+            examples.n_train,
+            len({row.patient for row in examples.train_rows}),
+            ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
+            len(examples.test_rows),
+            len({row.patient for row in examples.test_rows}),
         )
-        examples = load_examples(store, manifest, split, classes, rotations=settings.rotations)
-        fingerprint = store.fingerprint
-    if rule.name != "fixed" and len(classes) > 2:
-        raise BadSettings(f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5")
-    spec = settings.spec(name, split.seed)
-    facts = _facts(spec, settings, split, fingerprint, examples)
-    folder = HeadFolder(run.model_path(name))
-    if folder.is_complete(facts["key"]):
-        log.info("%s is up to date: same settings, same data", folder.path)
-        return HeadResult(name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True)
-    log.info(
-        "%s: %d training slices of %d patients (%s), %d test slices of %d patients",
-        name,
-        examples.n_train,
-        len({row.patient for row in examples.train_rows}),
-        ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
-        len(examples.test_rows),
-        len({row.patient for row in examples.test_rows}),
-    )
-    found = run_search(
-        spec,
-        examples,
-        settings.grid or spec.default_grid,
-        settings.metric,
-        jobs=jobs,
-        memory=memory,
-        device=device,
-        journal_path=folder.journal_path,
-        progress=progress,
-    )
-    head, predictions = _calibrate_and_predict(found, settings, examples)
-    metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
-    facts |= {
-        "parameters": found.parameters,
-        "search": {key: found.best[key] for key in ("mean", "sd")},
-        "threshold": head.threshold,
-        "threshold_rule": str(rule),
-        "test_judgements": _judgements(run, name, split),
-        "seconds": round(time.monotonic() - began, 2),
-    }
-    folder.write(head, facts, found.table, metrics, predictions)
-    run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
-    return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+        found = run_search(
+            spec,
+            examples,
+            settings.grid or spec.default_grid,
+            settings.metric,
+            jobs=jobs,
+            memory=memory,
+            device=device,
+            journal_path=folder.journal_path,
+            progress=progress,
+        )
+        head, predictions = _calibrate_and_predict(found, settings, examples)
+        metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
+        facts |= {
+            "parameters": found.parameters,
+            "search": {key: found.best[key] for key in ("mean", "sd")},
+            "threshold": head.threshold,
+            "threshold_rule": str(rule),
+            "test_judgements": run.count_judgement(name, split.hash),
+            "seconds": round(time.monotonic() - began, 2),
+        }
+        folder.write(head, facts, found.table, metrics, predictions)
+        run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
+        return HeadResult(name, facts, metrics, predictions, up_to_date=False)
 
 
 def _calibrate_and_predict(
@@ -272,20 +278,6 @@ def _facts(
         "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
     }
     return {**facts, "key": facts_key(facts)}
-
-
-def _judgements(run: RunDirectory, name: str, split: Split) -> int:
-    """How often this head has been judged on the test slices of this split, this time included."""
-    before = run.read_record().get("steps", {}).get(name, {})
-    times = before.get("test_judgements", 0) + 1 if before.get("split") == split.hash else 1
-    if times > 1:
-        log.info(
-            "%s: these test slices now judge setting number %d; choose settings by the cross-validation "
-            "figure, or the test figure will flatter",
-            name,
-            times,
-        )
-    return times
 
 
 def _counts(examples: Examples) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.claim import claim
 from features.failures import Failure
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadSettings, TooFewData, WeightsUnavailable
@@ -131,6 +132,8 @@ def train_network(
     ------
     MissingStep
         If the run has not been indexed.
+    RunLocked
+        If another process is training this network in this run.
     TooFewData
         If a class has no slice to learn from, or there is nothing to validate on.
     TrainingDiverged
@@ -147,48 +150,50 @@ def train_network(
     if name != "finetune" and (freeze_below or weights != "auto"):
         raise BadSettings(f"{name} starts from random weights; pretrained ones are for finetune")
     manifest = run.manifest()
-    classes = classes_of(run, manifest)
-    # A split that is there keeps its seed: a network may be trained with several on one split.
-    draws = new_split or not run.split_path.exists()
-    seed = settings.seed if draws else None
-    split = load_or_make_split(run, manifest, seed=seed, train_fraction=train_fraction, new=new_split)
-    device, precision = _engine(device, settings.precision)
-    settings = settings.with_options(precision=precision)
-    network, origin = _initial(name, len(classes), settings, weights, freeze_below, progress)
-    planes = replace(preprocessing or Preprocessing(), size=recipe.plane_size(settings.augment))
-    data, failures = _read(run, name, manifest, classes, split, planes, workers, progress)
-    run.replace_failures(name, failures)
-    facts = {
-        "network": name,
-        "classes": list(classes),
-        "trunk": getattr(network, "trunk", False),
-        "freeze_below": freeze_below,
-        "weights": origin,
-        "preprocessing": planes.describe(),
-        "settings": settings.describe(),
-        **_provenance(split, data),
-    }
-    facts["key"] = facts_key({**facts, "device": device})
-    folder = NetworkFolder(run.model_path(name))
-    if folder.is_complete(facts["key"]):
-        log.info("%s is up to date: same settings, same data", folder.path)
-        return NetworkResult(
-            name, folder.facts(), folder.metrics(), folder.predictions(), folder.history(), failures, True
-        )
-    trained = TrainedNetwork(network, recipe, classes, facts, device)
-    history = _train(folder, trained, data, settings, progress)
-    predictions = _predict(trained, data, progress)
-    metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
-    facts = {
-        **facts,
-        "device": device,
-        "epochs": len(history),
-        "best_epoch": best_epoch(history).epoch,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    folder.write(trained, facts, history, metrics, predictions)
-    run.record(name, **facts, failures=len(failures))
-    return NetworkResult(name, facts, metrics, predictions, history, failures, False)
+    with claim(run.path, name):
+        classes = classes_of(run, manifest)
+        # A split that is there keeps its seed: a network may be trained with several on one split.
+        draws = new_split or not run.split_path.exists()
+        seed = settings.seed if draws else None
+        split = load_or_make_split(run, manifest, seed=seed, train_fraction=train_fraction, new=new_split)
+        device, precision = _engine(device, settings.precision)
+        settings = settings.with_options(precision=precision)
+        network, origin = _initial(name, len(classes), settings, weights, freeze_below, progress)
+        planes = replace(preprocessing or Preprocessing(), size=recipe.plane_size(settings.augment))
+        data, failures = _read(run, name, manifest, classes, split, planes, workers, progress)
+        run.replace_failures(name, failures)
+        facts = {
+            "network": name,
+            "classes": list(classes),
+            "trunk": getattr(network, "trunk", False),
+            "freeze_below": freeze_below,
+            "weights": origin,
+            "preprocessing": planes.describe(),
+            "settings": settings.describe(),
+            **_provenance(split, data),
+        }
+        facts["key"] = facts_key({**facts, "device": device})
+        folder = NetworkFolder(run.model_path(name))
+        if folder.is_complete(facts["key"]):
+            log.info("%s is up to date: same settings, same data", folder.path)
+            return NetworkResult(
+                name, folder.facts(), folder.metrics(), folder.predictions(), folder.history(), failures, True
+            )
+        trained = TrainedNetwork(network, recipe, classes, facts, device)
+        history = _train(folder, trained, data, settings, progress)
+        predictions = _predict(trained, data, progress)
+        metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
+        facts = {
+            **facts,
+            "device": device,
+            "epochs": len(history),
+            "best_epoch": best_epoch(history).epoch,
+            "test_judgements": run.count_judgement(name, split.hash),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        folder.write(trained, facts, history, metrics, predictions)
+        run.record(name, **facts, failures=len(failures))
+        return NetworkResult(name, facts, metrics, predictions, history, failures, False)
 
 
 def _provenance(split: Split, data: _Data) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """The run directory: one folder with fixed names that holds everything a run made, and where it came from."""
 
+import fcntl
 import json
+import logging
+import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +22,8 @@ __all__ = ["HEADS", "NETWORKS", "RunDirectory", "software_versions"]
 
 HEADS = ("svm", "softmax", "mlp")
 NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
+
+log = logging.getLogger("haemo")
 
 _PACKAGES = ("haemo", "torch", "torchvision", "scikit-learn", "numpy", "h5py", "scikit-image", "pydicom")
 
@@ -90,7 +97,8 @@ class RunDirectory:
     def replace_failures(self, stage: str, failures: list[Failure]) -> None:
         """Write what `stage` could not use to failures.csv, in place of what it reported before."""
         if failures or self.failures_path.exists():
-            replace_failures(self.failures_path, stage, failures)
+            with self._alone():
+                replace_failures(self.failures_path, stage, failures)
 
     def record(self, step: str, **facts: Any) -> None:
         """Store what `step` did in run.json, in place of what it stored before.
@@ -102,14 +110,42 @@ class RunDirectory:
         **facts
             Whatever JSON can hold: settings, seed, device, seconds, counts, fingerprint.
         """
-        record = self.read_record()
-        record["haemo"] = software_versions()
-        record.setdefault("steps", {})[step] = {
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": sys.argv,
-            **facts,
-        }
-        write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+        with self._alone():
+            record = self.read_record()
+            record["haemo"] = software_versions()
+            record.setdefault("steps", {})[step] = {
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "command": sys.argv,
+                **facts,
+            }
+            write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for our turn: two models of one run may be done at the same moment."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a disk that knows no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def count_judgement(self, model: str, split: str) -> int:
+        """How often a model has been judged on the test slices of the split with this hash, now included.
+
+        The caller keeps it with `record`, under ``test_judgements``.
+        """
+        before = self.read_record().get("steps", {}).get(model, {})
+        times = before.get("test_judgements", 0) + 1 if before.get("split") == split else 1
+        if times > 1:
+            log.info(
+                "%s: these test slices now judge setting number %d; choose settings by the cross-validation "
+                "figure, or the test figure will flatter",
+                model,
+                times,
+            )
+        return times
 
     def read_record(self) -> dict[str, Any]:
         """Read run.json; an empty dictionary where there is none yet.

@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_predict
 
+from features.claim import claim
 from features.fingerprint import Fingerprint
 from features.manifest import Manifest, ManifestRow
 from features.store import FeatureStore, create_store
-from models.errors import BadSettings, MissingStep, TooFewData
+from models.errors import BadSettings, MissingStep, RunLocked, TooFewData
 from models.heads import HEADS, HeadSpec
 from models.scoring import METRICS, score, score_estimator
 from models.thresholds import parse_threshold
@@ -237,6 +239,14 @@ def test_the_same_settings_are_not_trained_again_and_others_are(run, monkeypatch
     assert other.facts["parameters"] == {"C": 1e-3}
     assert other.facts["test_judgements"] == 2
     assert "judge setting number 2" in caplog.text
+
+
+def test_one_head_is_trained_by_one_process_at_a_time(run):
+    with claim(run.path, "svm"):
+        with pytest.raises(RunLocked, match=f"svm in .* is in use by process {os.getpid()} on "):
+            train_head(run, "svm", FAST)
+        train_head(run, "softmax", HeadSettings(grid={"C": [1e-3]}))
+    assert not train_head(run, "svm", FAST).up_to_date
 
 
 def test_a_folder_that_a_crash_left_half_written_is_trained_again(run):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from cohorts import class_folders, gray_picture
 from PIL import Image
 
+from features.claim import claim
 from features.manifest import Manifest
 from models import training as training_module
 from models.cnn import load_extractor
@@ -108,6 +110,24 @@ def test_the_same_command_again_trains_nothing(run, capsys):
     assert second.history == first.history
     np.testing.assert_array_equal(second.predictions.scores, first.predictions.scores)
     assert (third.predictions.scores != first.predictions.scores).any()
+
+
+def test_how_often_the_test_slices_were_judged_is_kept(run, caplog):
+    caplog.set_level("INFO", "haemo")
+    for seed, expected in ((0, 1), (0, 1), (1, 2), (2, 3)):
+        facts = train_network(run, "tinyvgg", epochs=1, seed=seed).facts
+        assert facts["test_judgements"] == expected
+    assert "tinyvgg: these test slices now judge setting number 3" in caplog.text
+    assert run.read_record()["steps"]["tinyvgg"]["test_judgements"] == 3
+    assert train_network(run, "tinyvgg", epochs=1, seed=7, new_split=True).facts["test_judgements"] == 1
+
+
+def test_one_network_is_trained_by_one_process_at_a_time(run, capsys):
+    with claim(run.path, "tinyvgg"):
+        assert main(["tinyvgg", "--run", str(run), "--epochs", "1"]) == 1
+        assert f"tinyvgg in {run} is in use by process {os.getpid()} on " in capsys.readouterr().err
+        assert not run.model_path("tinyvgg").exists()
+    assert main(["tinyvgg", "--run", str(run), "--epochs", "1"]) == 0
 
 
 def test_a_stopped_command_goes_on_to_the_same_files(run, monkeypatch):

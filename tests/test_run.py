@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 
 import pytest
 
@@ -23,6 +25,28 @@ def test_each_step_keeps_its_own_record(tmp_path):
     assert record["steps"]["features"]["computed"] == 0
     assert record["haemo"] == software_versions()
     assert {"python", "torch", "scikit-learn"} <= set(record["haemo"])
+
+
+def test_steps_that_end_at_the_same_moment_all_keep_their_record(tmp_path, monkeypatch):
+    run, start = RunDirectory(tmp_path), threading.Barrier(8)
+    read = RunDirectory.read_record
+
+    def slowly(self):
+        record = read(self)
+        time.sleep(0.02)
+        return record
+
+    def work(number):
+        start.wait()
+        run.record(f"step {number}")
+
+    monkeypatch.setattr(RunDirectory, "read_record", slowly)
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(read(run)["steps"]) == {f"step {number}" for number in range(8)}
 
 
 def test_a_damaged_record_is_named(tmp_path):

@@ -52,8 +52,8 @@ def decision_function(head: Any) -> DecisionFunction:
     ----------
     head : CalibratedHead, Pipeline or classifier
         A CalibratedHead stands for its estimator: probabilities are no part of the score. A pipeline may
-        hold StandardScaler, Normalizer (L2), PCA and Nystroem before one of LinearSVC, LogisticRegression,
-        SVC and EarlyStoppingMLP; kernels may be linear, rbf, poly or sigmoid.
+        hold FlooredScaler or StandardScaler, Normalizer (L2), PCA and Nystroem before one of LinearSVC,
+        LogisticRegression, SVC and EarlyStoppingMLP; kernels may be linear, rbf, poly or sigmoid.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def decision_function(head: Any) -> DecisionFunction:
 def _written(step: Any) -> nn.Module:
     # By name: importing every estimator of scikit-learn to compare types would cost a second.
     match type(step).__name__:
-        case "StandardScaler":
+        case "StandardScaler" | "FlooredScaler":
             # A scaler that does not centre may know the mean all the same.
             mean = step.mean_ if step.with_mean else np.zeros(step.n_features_in_)
             return _Affine(mean, 1 / (step.scale_ if step.with_std else np.ones(step.n_features_in_)))

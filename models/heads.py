@@ -126,7 +126,7 @@ class HeadSpec:
         return f"kernel__{parameter}" if self.nystroem and parameter != "C" else f"head__{parameter}"
 
     def build(self, **parameters: float | int) -> "Pipeline":
-        """An unfitted pipeline of StandardScaler (step ``scale``) and classifier (step ``head``).
+        """An unfitted pipeline of FlooredScaler (step ``scale``) and classifier (step ``head``).
 
         The options put a step each around the scaler: ``normalise`` before it, ``pca`` and ``kernel`` after.
 
@@ -136,9 +136,10 @@ class HeadSpec:
             Values for some of `parameters`.
         """
         from sklearn.pipeline import Pipeline
-        from sklearn.preprocessing import StandardScaler
 
-        steps = [*self._before(), ("scale", StandardScaler()), *self._after(), ("head", self._classifier())]
+        from models.scaling import FlooredScaler
+
+        steps = [*self._before(), ("scale", FlooredScaler()), *self._after(), ("head", self._classifier())]
         return Pipeline(steps).set_params(**{self.path_of(name): value for name, value in parameters.items()})
 
     def _before(self) -> list[tuple[str, Any]]:

@@ -10,6 +10,7 @@ Source: Chapelle 2007, "Training a support vector machine in the primal", Neural
 import numpy as np
 
 from models.errors import NotSolved
+from models.scaling import deviations, floored
 
 __all__ = ["newton_scores", "standardised_kernel"]
 
@@ -18,7 +19,7 @@ _MAX_HALVINGS = 30
 
 
 def standardised_kernel(features: np.ndarray, training: np.ndarray, intercept_scaling: float) -> np.ndarray:
-    """Inner products of all rows, standardised on the training rows, plus those of the intercept.
+    """Inner products of all rows, scaled on the training rows as FlooredScaler does, plus the intercept's.
 
     Parameters
     ----------
@@ -34,8 +35,7 @@ def standardised_kernel(features: np.ndarray, training: np.ndarray, intercept_sc
     """
     trained = features[training]
     mean = trained.mean(axis=0, dtype=np.float64)
-    scale = trained.std(axis=0, dtype=np.float64)
-    scale[scale == 0] = 1.0
+    scale = floored(deviations(trained.var(axis=0, dtype=np.float64), mean, len(trained)))
     rows = features - mean.astype(features.dtype)
     rows /= scale.astype(features.dtype)
     return (rows @ rows.T).astype(np.float64) + intercept_scaling**2

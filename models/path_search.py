@@ -13,6 +13,7 @@ from models.errors import BadSettings, TooFewData
 from models.linear_path import PathProblems, solve_paths, solved_in_turn
 from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from models.rows import FoldScaling, Rows, fold_scaling
+from models.scaling import FlooredScaler
 
 __all__ = [
     "Scored",
@@ -102,14 +103,14 @@ def path_cells(
                 scaling = FoldScaling.none(1, train.shape[1])
                 yield from _solve(rows, scaling, [0] * len(mine), y, classes, mine, scorer, tolerance)
         return
-    stateless, standardise = shared
+    stateless, scaler = shared
     rows = _rows(X, stateless, device)
     used = [fold for fold in folds if any(one is fold for _, one in wanted)]
-    if standardise:
+    if scaler is not None:
         training = np.zeros((len(y), len(used)), dtype=bool)
         for place, fold in enumerate(used):
             training[fold.train, place] = True
-        scaling = fold_scaling(rows, training)
+        scaling = fold_scaling(rows, training, floor=_has_floor(scaler))
     else:
         scaling = FoldScaling.none(len(used), rows.shape[1])
     place = {fold.number: number for number, fold in enumerate(used)}
@@ -180,17 +181,18 @@ def _fit_streamed(X: Rows, preparation: Preparation) -> tuple[list[tuple[str, An
     shared = _shared(preparation)
     if shared is None:
         _refuse_stream(X)
-    stateless, standardise = shared
+    stateless, scaler = shared
     rows, n_features = _rows(X, stateless, "cpu"), X.shape[1]
     scaling = FoldScaling.none(1, n_features)
     fitted = [(name, clone(step)) for name, step in preparation.steps]
     for _, step in fitted:
         step.n_features_in_ = n_features
-    if standardise:
-        scaling = fold_scaling(rows, np.ones((rows.shape[0], 1), dtype=bool))
-        scaler = fitted[-1][1]
-        scaler.mean_, scaler.scale_ = scaling.mean[0], scaling.scale[0]
-        scaler.var_, scaler.n_samples_seen_ = scaling.scale[0] ** 2, rows.shape[0]
+    if scaler is not None:
+        everything = np.ones((rows.shape[0], 1), dtype=bool)
+        scaling = fold_scaling(rows, everything, floor=_has_floor(scaler))
+        mine = fitted[-1][1]
+        mine.mean_, mine.scale_, mine.var_ = scaling.mean[0], scaling.scale[0], scaling.variance[0]
+        mine.n_samples_seen_ = rows.shape[0]
     return fitted, rows, scaling
 
 
@@ -289,19 +291,21 @@ def _problems(
     return PathProblems(loss, repeated, row_weights, 1.0, False)
 
 
-def _shared(preparation: Preparation) -> tuple[list[Any], bool] | None:
-    """Steps that need no fitting, and whether StandardScaler follows; None where folds cannot share rows."""
+def _shared(preparation: Preparation) -> tuple[list[Any], Any] | None:
+    """Steps that need no fitting, and the scaler that follows or None; None where folds cannot share rows."""
     from sklearn.preprocessing import StandardScaler
 
     steps = [step for _, step in preparation.steps if step not in (None, "passthrough")]
-    standardise = bool(steps) and type(steps[-1]) is StandardScaler
-    if standardise:
-        scaler = steps.pop()
-        if not (scaler.with_mean and scaler.with_std):
-            return None
+    scaler = steps.pop() if steps and type(steps[-1]) in (StandardScaler, FlooredScaler) else None
+    if scaler is not None and not (scaler.with_mean and scaler.with_std):
+        return None
     if any(type(step).__name__ not in _STATELESS for step in steps):
         return None
-    return steps, standardise
+    return steps, scaler
+
+
+def _has_floor(scaler: Any) -> bool:
+    return type(scaler) is FlooredScaler
 
 
 def is_linear_svm(head: Any) -> bool:

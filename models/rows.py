@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from models.scaling import deviations, floored
+
 __all__ = ["FoldScaling", "Rows", "array_module", "fold_scaling", "to_numpy"]
 
 ROWS_PER_BLOCK = 1024
@@ -146,24 +148,26 @@ def _name(dtype: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class FoldScaling:
-    """What StandardScaler learns from the training rows of each fold.
+    """What a scaler learns from the training rows of each fold.
 
     Attributes
     ----------
     mean, scale : ndarray of shape (n_folds, d), float64
-        A feature that is constant in a fold's training rows has scale 1 there.
+    variance : ndarray of shape (n_folds, d), float64
     """
 
     mean: np.ndarray
     scale: np.ndarray
+    variance: np.ndarray
 
     @classmethod
     def none(cls, n_folds: int, n_features: int) -> "FoldScaling":
         """No standardisation."""
-        return cls(np.zeros((n_folds, n_features)), np.ones((n_folds, n_features)))
+        ones = np.ones((n_folds, n_features))
+        return cls(np.zeros((n_folds, n_features)), ones, ones)
 
 
-def fold_scaling(rows: Rows, training: np.ndarray) -> FoldScaling:
+def fold_scaling(rows: Rows, training: np.ndarray, *, floor: bool) -> FoldScaling:
     """Means and standard deviations of every fold's training rows, in one pass over the features.
 
     Sums are of differences to the first row, so that a large offset cancels before it is squared, and a
@@ -173,6 +177,9 @@ def fold_scaling(rows: Rows, training: np.ndarray) -> FoldScaling:
     ----------
     training : ndarray of shape (n, n_folds), bool
         Which rows each fold trains on.
+    floor : bool
+        Whether to scale as FlooredScaler does (`models.scaling`), or as StandardScaler does, which leaves
+        a feature that is constant as it is.
     """
     masks = rows.array(training)
     counts = training.sum(axis=0)[:, None]
@@ -189,7 +196,5 @@ def fold_scaling(rows: Rows, training: np.ndarray) -> FoldScaling:
     shift = to_numpy(sums) / counts
     variance = np.maximum(to_numpy(squares) / counts - shift**2, 0.0)
     mean = to_numpy(first) + shift
-    # The bound below which StandardScaler too calls a feature constant.
-    epsilon = np.finfo(np.float64).eps
-    constant = variance <= counts * epsilon * variance + (counts * mean * epsilon) ** 2
-    return FoldScaling(mean, np.where(constant, 1.0, np.sqrt(variance)))
+    spread = deviations(variance, mean, counts)
+    return FoldScaling(mean, floored(spread) if floor else np.where(spread == 0, 1.0, spread), variance)

@@ -15,6 +15,7 @@ TRUSTED = (
     "models.calibration.CalibratedHead",
     "models.calibration.SigmoidCalibrator",
     "models.mlp.EarlyStoppingMLP",
+    "models.scaling.FlooredScaler",
 )
 """Types of our own that a head file may hold, beside those of numpy and scikit-learn that skops trusts."""
 

@@ -15,6 +15,7 @@ from models.errors import NotSolved
 from models.linear_path import PathProblems, solve_paths, solved_in_turn
 from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from models.rows import FoldScaling, Rows, fold_scaling
+from models.scaling import FlooredScaler
 
 CS = (1e-4, 1e-3, 1e-2, 0.1)
 SCALING = 10.0
@@ -46,7 +47,7 @@ def hinge_objective(Z, y, C, w, b):
 def test_a_block_of_svms_reaches_the_optimum_of_linear_svc(n, d, dtype):
     data = cohort(n, d, dtype=dtype)
     masks, rows = training_masks(data), Rows(data.X)
-    scaling = fold_scaling(rows, masks)
+    scaling = fold_scaling(rows, masks, floor=False)
     solution = hinge_path(data, rows, masks, scaling)
     for fold in range(masks.shape[1]):
         train = masks[:, fold]
@@ -72,7 +73,7 @@ def test_a_block_of_svms_reaches_the_optimum_of_linear_svc(n, d, dtype):
 def test_the_gap_is_a_bound_on_what_is_left_to_gain():
     data = cohort(150, 50)
     masks, rows = training_masks(data), Rows(data.X)
-    scaling = fold_scaling(rows, masks)
+    scaling = fold_scaling(rows, masks, floor=False)
     exact = hinge_path(data, rows, masks, scaling, tolerance=1e-12)
     for tolerance in (1e-1, 1e-2, 1e-4):
         rough = hinge_path(data, rows, masks, scaling, tolerance)
@@ -85,9 +86,15 @@ def test_the_gap_is_a_bound_on_what_is_left_to_gain():
 def test_a_problem_does_not_depend_on_its_neighbours_in_the_block():
     data = cohort(150, 50)
     masks, rows = training_masks(data), Rows(data.X)
-    scaling = fold_scaling(rows, masks)
+    scaling = fold_scaling(rows, masks, floor=False)
     together = hinge_path(data, rows, masks, scaling, tolerance=1e-11)
-    alone = hinge_path(data, rows, masks[:, 2:3], FoldScaling(scaling.mean[2:3], scaling.scale[2:3]), 1e-11)
+    alone = hinge_path(
+        data,
+        rows,
+        masks[:, 2:3],
+        FoldScaling(scaling.mean[2:3], scaling.scale[2:3], scaling.variance[2:3]),
+        1e-11,
+    )
     part = slice(2 * len(CS), 3 * len(CS))
     np.testing.assert_allclose(alone.scores, together.scores[:, part], atol=1e-4)
 
@@ -104,7 +111,7 @@ def test_softmax_reaches_the_optimum_of_logistic_regression(n_classes):
     else:
         loss = Multinomial(np, (data.y[:, None] == np.arange(3))[:, None, :].astype(float))
     problems = PathProblems(loss, fold, weights, 1.0, False)
-    solution = solve_paths(rows, problems, fold_scaling(rows, masks), 1e-11)
+    solution = solve_paths(rows, problems, fold_scaling(rows, masks, floor=False), 1e-11)
     for number in range(len(fold)):
         train, C = masks[:, fold[number]], CS[number % len(CS)]
         Z = StandardScaler().fit(data.X[train]).transform(data.X)
@@ -154,18 +161,19 @@ def test_slopes_and_curvature_agree_with_differences(seed, name):
     np.testing.assert_allclose(diagonal, np.stack([every[one, :, :, one] for one in range(outputs)], axis=2))
 
 
-def test_scaling_is_that_of_standard_scaler_for_every_fold():
+@pytest.mark.parametrize("floor", [False, True])
+def test_scaling_is_that_of_the_scaler_for_every_fold(floor):
     data = cohort(120, 20, dtype=np.float32)
     data.X[:, 3] = 0.1
     data.X[:, 4] += 1e4
     masks = training_masks(data)
     data.X[masks[:, 0], 5] = 7.0
-    scaling = fold_scaling(Rows(data.X), masks)
+    scaling = fold_scaling(Rows(data.X), masks, floor=floor)
     for fold in range(masks.shape[1]):
-        peer = StandardScaler().fit(data.X[masks[:, fold]].astype(float))
+        peer = (FlooredScaler if floor else StandardScaler)().fit(data.X[masks[:, fold]].astype(float))
         np.testing.assert_allclose(scaling.mean[fold], peer.mean_, rtol=1e-12)
         np.testing.assert_allclose(scaling.scale[fold], peer.scale_, rtol=1e-9)
-    assert scaling.scale[0, 5] == 1.0
+    assert (scaling.scale[0, 5] == 1.0) != floor
 
 
 def test_rows_that_stream_in_give_the_same_answer():
@@ -177,8 +185,8 @@ def test_rows_that_stream_in_give_the_same_answer():
             yield data.X[start : start + 17]
 
     whole, stream = Rows(data.X), Rows(blocks, data.X.shape)
-    expected = hinge_path(data, whole, masks, fold_scaling(whole, masks))
-    found = hinge_path(data, stream, masks, fold_scaling(stream, masks))
+    expected = hinge_path(data, whole, masks, fold_scaling(whole, masks, floor=False))
+    found = hinge_path(data, stream, masks, fold_scaling(stream, masks, floor=False))
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
@@ -196,7 +204,7 @@ def test_the_torch_path_gives_the_same_answer(name):
             targets = np.where(data.y == 1, 1.0, -1.0)[:, None, None] * np.ones((1, 4, 1))
             loss = (SquaredHinge if name == "hinge" else BinaryLogistic)(rows.xp, rows.array(targets))
         problems = PathProblems(loss, fold, weights, 1.0, name == "hinge")
-        found.append(solve_paths(rows, problems, fold_scaling(rows, masks), 1e-10))
+        found.append(solve_paths(rows, problems, fold_scaling(rows, masks, floor=False), 1e-10))
     np.testing.assert_allclose(found[0].scores, found[1].scores, atol=1e-4)
     np.testing.assert_allclose(found[0].objective, found[1].objective, rtol=1e-8)
 
@@ -206,13 +214,13 @@ def test_an_accuracy_out_of_reach_is_said(monkeypatch):
     data = cohort(100, 30)
     masks, rows = training_masks(data), Rows(data.X)
     with pytest.raises(NotSolved, match="not solved after 1 Newton"):
-        hinge_path(data, rows, masks, fold_scaling(rows, masks))
+        hinge_path(data, rows, masks, fold_scaling(rows, masks, floor=False))
 
 
 def test_problems_are_handed_over_as_they_are_solved():
     data = cohort(100, 30)
     masks, rows = training_masks(data), Rows(data.X)
-    scaling, fold = fold_scaling(rows, masks), np.repeat(np.arange(4), len(CS))
+    scaling, fold = fold_scaling(rows, masks, floor=False), np.repeat(np.arange(4), len(CS))
     targets = np.where(data.y == 1, 1.0, -1.0)[:, None, None] * np.ones((1, len(fold), 1))
     weights = masks[:, fold] * np.tile(CS, 4)
     problems = PathProblems(SquaredHinge(np, targets), fold, weights, SCALING, True)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from models.newton_svm import newton_scores, standardised_kernel
+from models.scaling import FlooredScaler
 
 
 @pytest.mark.parametrize("c", [1e-5, 1e-3, 0.1, 10.0])
@@ -17,7 +17,7 @@ def test_scores_are_those_of_linear_svc(c, features):
     training = rng.random(90) < 0.7
     costs = np.where(training, c * np.where(y > 0, 2.0, 0.7), 0.0)
     found = newton_scores(standardised_kernel(x, training, 10.0), y, costs)
-    scaler = StandardScaler().fit(x[training])
+    scaler = FlooredScaler().fit(x[training])
     svm = LinearSVC(C=c, class_weight={1: 2.0, -1: 0.7}, intercept_scaling=10.0, tol=1e-9, max_iter=200_000)
     svm.fit(scaler.transform(x[training]), y[training])
     assert found == pytest.approx(svm.decision_function(scaler.transform(x)), abs=1e-4)

@@ -7,11 +7,11 @@ import pytest
 from runs import make_run
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import StandardScaler
 
 from features.store import FeatureStore
 from models.errors import BadSettings, MissingStep
 from models.heads import HeadSpec
+from models.scaling import FlooredScaler
 from pipeline.cli import main
 from pipeline.dealing import draw_folds
 from pipeline.evaluation.intervals import Resampling
@@ -69,7 +69,7 @@ def test_turned_features_give_the_same_softmax():
     features = rng.normal(size=(40, 150)) * rng.uniform(0.5, 2, 150)
     y = np.arange(40) % 3
     training = rng.random(40) < 0.7
-    scaler = StandardScaler().fit(features[training])
+    scaler = FlooredScaler().fit(features[training])
     plain = LogisticRegression(C=0.01, tol=1e-10, max_iter=5000)
     plain.fit(scaler.transform(features[training]), y[training])
     turned = _rotated(features, training)

@@ -21,6 +21,7 @@ from models import search as search_module
 from models.errors import BadSettings, MemoryBudgetExceeded, TooFewData
 from models.mlp import EarlyStoppingMLP
 from models.rows import Rows
+from models.scaling import FlooredScaler
 from models.search import SharedSearchCV
 
 KERNEL_GRID = [
@@ -32,9 +33,9 @@ KERNEL_GRID = [
 LINEAR_GRID = {"head__C": [1e-4, 1e-3, 1e-2, 0.1]}
 
 
-def pipeline(head, *before):
+def pipeline(head, *before, scaler=FlooredScaler):
     steps = [(type(step).__name__.lower(), step) for step in before]
-    return Pipeline([*steps, ("scale", StandardScaler()), ("head", head)])
+    return Pipeline([*steps, ("scale", scaler()), ("head", head)])
 
 
 def assert_same_search(peer, ours, atol):
@@ -91,6 +92,19 @@ def test_linear_svms_equal_grid_search(most_rows, classes, scoring, class_weight
     peer, ours = both(pipeline(head), LINEAR_GRID, data, scoring, tolerance=1e-10)
     assert_same_search(peer, ours, atol=1e-6)
     np.testing.assert_allclose(ours.decision_function(data.X), peer.decision_function(data.X), atol=1e-3)
+
+
+@pytest.mark.parametrize("scaler", [StandardScaler, FlooredScaler])
+@pytest.mark.parametrize("most_rows", [0, 2000], ids=["block", "kernel"])
+@pytest.mark.parametrize("head", [SVC(), LinearSVC(tol=1e-9, max_iter=200_000, dual=True)])
+def test_units_that_are_nearly_always_zero_are_scaled_as_the_pipeline_does(
+    head, most_rows, scaler, monkeypatch
+):
+    monkeypatch.setattr("models.newton_search._MOST_ROWS", most_rows)
+    data = cohort(dtype=np.float32)
+    data.X[:, ::2] *= np.random.default_rng(0).random(data.X[:, ::2].shape) < 0.03
+    found = both(pipeline(head, scaler=scaler), {"head__C": [1e-2, 1.0]}, data, "roc_auc")
+    assert_same_search(*found, atol=1e-4)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])

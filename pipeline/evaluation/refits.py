@@ -137,7 +137,7 @@ def _by_shared_passes(
             row_weights=costs[:, own].reshape(len(targets), -1),
             intercept_scaling=_INTERCEPT_SCALING,
         )
-        scaling = fold_scaling(rows, training[:, own])
+        scaling = fold_scaling(rows, training[:, own], floor=True)
         found = solve_paths(rows, problems, scaling, tolerance=_TOLERANCE).scores[:, :, 0]
         scores[:, own] = found.reshape(len(targets), count, n_outputs)
     return scores

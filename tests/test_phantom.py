@@ -11,6 +11,7 @@ from features.phantom import generate_patient
 from features.phantom.atlas import load_atlas
 from features.phantom.bleeds import SUBTYPES, Bleed, draw_bleeds
 from features.phantom.blood import Region, place
+from features.phantom.protocol import scanner_of
 from features.phantom.study import LEAST_AREA_MM2, Study
 from models.errors import BadSettings, MissingExtra
 
@@ -163,6 +164,23 @@ def test_any_run_of_patients_has_nearly_the_prevalence():
     for first in (1, 40):
         count = sum(bool(Study(3, p, (1, 1), 0.4, SIZE).bleeds) for p in range(first, first + 30))
         assert abs(count - 12) <= 2
+
+
+def test_a_cohort_has_three_scanners_and_those_who_bleed_are_spread_over_them():
+    studies = [Study(3, patient, (1, 1), 0.4, SIZE) for patient in range(1, 91)]
+    for scanner in range(3):
+        patients = [study for study in studies if study.scan.scanner == scanner]
+        assert abs(len(patients) - 30) <= 2
+        assert abs(sum(bool(study.bleeds) for study in patients) - 12) <= 3
+        # What the machine decides is the same for all of its patients.
+        assert len({(s.scan.kernel, s.scan.window, s.scan.blur_mm, s.scan.gantry_deg) for s in patients}) == 1
+        assert len({study.scan.noise_hu for study in patients}) > 20
+
+
+def test_another_cohort_has_other_scanners():
+    one, other = ({scanner_of(seed, patient) for patient in range(1, 10)} for seed in (0, 1))
+    assert len(one) == len(other) == 3
+    assert not one & other
 
 
 def test_parameters_are_plain_json(bleeding):

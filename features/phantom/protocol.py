@@ -44,7 +44,7 @@ class Protocol:
             gantry_deg=float(rng.uniform(5, 22)) if rng.random() < 0.45 else 0.0,
             holder=str(rng.choice(["curved", "cup", "none"], p=[0.5, 0.25, 0.25])),
             holder_mm=rng.uniform(88, 100),
-            noise_hu=float(np.exp(rng.normal(math.log(3.6), 0.3))),
+            noise_hu=float(np.clip(np.exp(rng.normal(math.log(3.6), 0.3)), 2.4, 5.4)),
             cutoff_per_mm=rng.uniform(0.28, 0.52),
             blur_mm=rng.uniform(0.35, 0.65),
             sharpening=rng.uniform(0.0, 0.35),

@@ -176,11 +176,11 @@ class FeatureStore:
         DamagedStore
             If a chunk fails its checksum.
         """
-        return self.read_rows(self._find(slice_ids, variant))
+        return self.read_rows(self.find(slice_ids, variant))
 
     def blocks(self, slice_ids: Sequence[str], rows: int = 1024, variant: int = 0) -> Iterator[np.ndarray]:
         """The same embeddings in blocks of at most `rows`, so that memory stays flat."""
-        found = self._find(slice_ids, variant)
+        found = self.find(slice_ids, variant)
         for start in range(0, len(found), rows):
             yield self.read_rows(found[start : start + rows])
 
@@ -203,7 +203,18 @@ class FeatureStore:
         except OSError as error:
             raise self._damaged(error) from error
 
-    def _find(self, slice_ids: Sequence[str], variant: int) -> np.ndarray:
+    def find(self, slice_ids: Sequence[str], variant: int = 0) -> np.ndarray:
+        """Positions of the rows of some slices, for `read_rows`.
+
+        Returns
+        -------
+        ndarray of shape (n,), int
+
+        Raises
+        ------
+        MissingStep
+            If a slice has no embedding; up to five are named.
+        """
         rows = [self._row(slice_id, variant) for slice_id in slice_ids]
         missing = [slice_id for slice_id, row in zip(slice_ids, rows, strict=True) if row is None]
         if missing:

@@ -117,6 +117,11 @@ class HeadSpec:
         return {name: list(values) for name, values in _GRIDS[self.name, self.kernel].items()}
 
     @property
+    def reads_blocks(self) -> bool:
+        """Whether it can be trained on features that are read in blocks, larger than memory."""
+        return self.name != "mlp" and self.kernel is None and self.pca is None
+
+    @property
     def gives_log_odds(self) -> bool:
         """Whether the decision scores are log odds, so that probabilities may go without calibration."""
         return self.name in ("softmax", "mlp")

@@ -157,8 +157,8 @@ def fit_linear(
     classes = np.unique(y)
     if len(classes) < 2:
         raise TooFewData(f"there is only one class to train on: {list(classes)}")
-    if isinstance(X, Rows):
-        fitted, rows, scaling = _fit_streamed(X, preparation)
+    if _shared(preparation) is not None or isinstance(X, Rows):
+        fitted, rows, scaling = _fit_shared(X, preparation, device)
     else:
         fitted, train = preparation.fit(X, y)
         rows = Rows(np.ascontiguousarray(train), device=_of_rows(device))
@@ -176,13 +176,15 @@ def fit_linear(
     return fitted, model
 
 
-def _fit_streamed(X: Rows, preparation: Preparation) -> tuple[list[tuple[str, Any]], Rows, FoldScaling]:
-    """The fitted steps for streamed rows, the rows after all but the scaler, and what the scaler does."""
+def _fit_shared(
+    X: np.ndarray | Rows, preparation: Preparation, device: str
+) -> tuple[list[tuple[str, Any]], Rows, FoldScaling]:
+    """The fitted steps, the rows after all but the scaler, and what the scaler does, without scaled rows."""
     shared = _shared(preparation)
     if shared is None:
         _refuse_stream(X)
     stateless, scaler = shared
-    rows, n_features = _rows(X, stateless, "cpu"), X.shape[1]
+    rows, n_features = _rows(X, stateless, device), X.shape[1]
     scaling = FoldScaling.none(1, n_features)
     fitted = [(name, clone(step)) for name, step in preparation.steps]
     for _, step in fitted:
@@ -202,6 +204,7 @@ def _rows(X: np.ndarray | Rows, stateless: Sequence[Any], device: str) -> Rows:
         for step in stateless:
             X = clone(step).fit_transform(X)
         return Rows(X, device=_of_rows(device))
+    X = X.on(_of_rows(device))
     for step in stateless:
         X = X.mapped(clone(step).fit_transform)
     return X

@@ -46,6 +46,9 @@ class Rows:
         Needed with a callable only.
     device : str
         ``"numpy"``, or a torch device: the rows are then kept there and multiplied there.
+    order : ndarray of shape (n,), int, optional
+        With a callable: which row of the matrix each row is that it yields, where they do not come in
+        order.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Rows:
         source: np.ndarray | Callable[[], Iterable[np.ndarray]],
         shape: tuple[int, int] | None = None,
         device: str = "numpy",
+        order: np.ndarray | None = None,
     ):
         self.xp = array_module(device)
         self.device = None if device == "numpy" else device
@@ -60,11 +64,11 @@ class Rows:
             if shape is None:
                 raise TypeError("a stream of blocks needs its shape")
             self.shape = shape
-            self._array, self._stream = None, source
+            self._array, self._stream, self._order = None, source, order
         else:
             self.shape = source.shape
             self._array = source if self.device is None else self.array(source, source.dtype)
-            self._stream = None
+            self._stream = self._order = None
 
     def array(self, values: Any, dtype: Any = np.float64) -> Any:
         """`values` as an array of this matrix's module and device."""
@@ -77,8 +81,8 @@ class Rows:
         """A float64 array of zeros."""
         return self.array(np.zeros(shape))
 
-    def blocks(self) -> Iterator[tuple[slice, Any]]:
-        """Pairs of (which rows, those rows), in order."""
+    def blocks(self) -> Iterator[tuple[slice | np.ndarray, Any]]:
+        """Pairs of (which rows, those rows)."""
         start = 0
         if self._array is not None:
             for start in range(0, self.shape[0], ROWS_PER_BLOCK):
@@ -88,12 +92,17 @@ class Rows:
         for block in self._stream():
             where = slice(start, start + len(block))
             start = where.stop
-            yield where, block if self.device is None else self.array(block, block.dtype)
+            place = where if self._order is None else self.array(self._order[where], np.int64)
+            yield place, block if self.device is None else self.array(block, block.dtype)
+
+    def on(self, device: str) -> "Rows":
+        """These rows, a stream, for products on another device."""
+        return Rows(self._stream, self.shape, device, self._order)
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> "Rows":
         """These rows, a stream, with each block changed by `function` as it comes in."""
         stream = self._stream
-        return Rows(lambda: map(function, stream()), self.shape, self.device or "numpy")
+        return Rows(lambda: map(function, stream()), self.shape, self.device or "numpy", self._order)
 
     def multiply(self, columns: Any) -> Any:
         """X @ columns in float64; `columns` has shape (d, m), the result (n, m)."""

@@ -10,9 +10,11 @@ import numpy as np
 from features.claim import claim
 from features.fingerprint import Fingerprint
 from features.store import FeatureStore
-from models.errors import BadSettings
+from models.cells import available_memory
+from models.errors import BadSettings, MemoryBudgetExceeded
 from models.heads import Grid, HeadSpec
 from models.progress import Progress, silent
+from models.rows import Rows
 from models.thresholds import ThresholdRule, parse_threshold
 from pipeline.evaluation.intervals import assess
 from pipeline.examples import Examples, load_examples
@@ -137,7 +139,8 @@ def train_head(
     jobs : int, optional
         Fits at a time, in threads; None is one a core.
     memory : int, optional
-        Budget in bytes for kernel matrices; None is half of the free memory.
+        Budget in bytes for kernel matrices; None is half of the free memory. Linear heads read features that
+        take more in blocks from the store.
     device : str
         ``cpu``, or ``cuda`` for the products and the block solver.
     progress : Progress
@@ -146,6 +149,8 @@ def train_head(
     ------
     MissingStep
         If the run has no manifest or no features.
+    MemoryBudgetExceeded
+        If features or kernel matrices take more than the budget and the head needs them in memory.
     RunLocked
         If another process is training this head in this run.
     TooFewData, BadSettings, BadDataset
@@ -153,6 +158,7 @@ def train_head(
     """
     began = time.monotonic()
     settings = settings or HeadSettings()
+    budget = available_memory() if memory is None else memory
     spec, rule = settings.spec(name), settings.rule
     if settings.calibration == "none" and not spec.gives_log_odds:
         raise BadSettings(
@@ -165,51 +171,69 @@ def train_head(
             split = load_or_make_split(
                 run, manifest, seed=seed, train_fraction=train_fraction, folds=folds, new=new_split
             )
-            examples = load_examples(store, manifest, split, classes, rotations=settings.rotations)
-            fingerprint = store.fingerprint
-        if rule.name != "fixed" and len(classes) > 2:
-            raise BadSettings(
-                f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5"
+            examples = load_examples(
+                store, manifest, split, classes, rotations=settings.rotations, memory=budget
             )
-        spec = settings.spec(name, split.seed)
-        facts = _facts(spec, settings, split, fingerprint, examples)
-        folder = HeadFolder(run.model_path(name))
-        if folder.is_complete(facts["key"]):
-            log.info("%s is up to date: same settings, same data", folder.path)
-            return HeadResult(name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True)
-        log.info(
-            "%s: %d training slices of %d patients (%s), %d test slices of %d patients",
-            name,
-            examples.n_train,
-            len({row.patient for row in examples.train_rows}),
-            ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
-            len(examples.test_rows),
-            len({row.patient for row in examples.test_rows}),
+            if rule.name != "fixed" and len(classes) > 2:
+                raise BadSettings(
+                    f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5"
+                )
+            spec = settings.spec(name, split.seed)
+            facts = _facts(spec, settings, split, store.fingerprint, examples)
+            folder = HeadFolder(run.model_path(name))
+            if folder.is_complete(facts["key"]):
+                log.info("%s is up to date: same settings, same data", folder.path)
+                return HeadResult(
+                    name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True
+                )
+            _refuse_more_than_memory(spec, examples, budget)
+            log.info(
+                "%s: %d training slices of %d patients (%s), %d test slices of %d patients",
+                name,
+                examples.n_train,
+                len({row.patient for row in examples.train_rows}),
+                ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
+                len(examples.test_rows),
+                len({row.patient for row in examples.test_rows}),
+            )
+            found = run_search(
+                spec,
+                examples,
+                settings.grid or spec.default_grid,
+                settings.metric,
+                jobs=jobs,
+                memory=memory,
+                device=device,
+                journal_path=folder.journal_path,
+                progress=progress,
+            )
+            head, predictions = _calibrate_and_predict(found, settings, examples)
+            metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
+            facts |= {
+                "parameters": found.parameters,
+                "search": {key: found.best[key] for key in ("mean", "sd")},
+                "threshold": head.threshold,
+                "threshold_rule": str(rule),
+                "test_judgements": run.count_judgement(name, split.hash),
+                "seconds": round(time.monotonic() - began, 2),
+            }
+            folder.write(head, facts, found.table, metrics, predictions)
+            run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
+            return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+
+
+def _refuse_more_than_memory(spec: HeadSpec, examples: Examples, budget: int) -> None:
+    """Say that features are read in blocks, and which head can do without that they lie in memory."""
+    if not examples.streamed:
+        return
+    found = f"{examples.size}, more than the {budget / 2**30:.3g} GiB of --memory"
+    if not spec.reads_blocks:
+        raise MemoryBudgetExceeded(
+            f"{found}, and this head needs them in memory; raise --memory, or train the linear SVM (haemo "
+            "svm) or the softmax regression (haemo softmax) without --kernel, --nystroem and --pca, which "
+            "read the features in blocks"
         )
-        found = run_search(
-            spec,
-            examples,
-            settings.grid or spec.default_grid,
-            settings.metric,
-            jobs=jobs,
-            memory=memory,
-            device=device,
-            journal_path=folder.journal_path,
-            progress=progress,
-        )
-        head, predictions = _calibrate_and_predict(found, settings, examples)
-        metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
-        facts |= {
-            "parameters": found.parameters,
-            "search": {key: found.best[key] for key in ("mean", "sd")},
-            "threshold": head.threshold,
-            "threshold_rule": str(rule),
-            "test_judgements": run.count_judgement(name, split.hash),
-            "seconds": round(time.monotonic() - began, 2),
-        }
-        folder.write(head, facts, found.table, metrics, predictions)
-        run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
-        return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+    log.info("%s: read in blocks", found)
 
 
 def _calibrate_and_predict(
@@ -232,7 +256,7 @@ def _calibrate_and_predict(
         log.warning(
             "out-of-fold scores do not rise from one class to the other: the head is no better than chance"
         )
-    test_scores = head.decision_function(examples.X_test)
+    test_scores = _scores(head, examples.X_test)
     chances = np.concatenate(
         [cross_calibrated(found.scores, y, fold, settings.calibration), head.probabilities(test_scores)]
     )
@@ -252,6 +276,17 @@ def _calibrate_and_predict(
     )
 
 
+def _scores(head: "CalibratedHead", features: np.ndarray | Rows) -> np.ndarray:
+    if not isinstance(features, Rows):
+        return head.decision_function(features)
+    scores: np.ndarray | None = None
+    for where, block in features.blocks():
+        found = head.decision_function(block)
+        scores = np.empty((features.shape[0], *found.shape[1:])) if scores is None else scores
+        scores[where] = found
+    return scores
+
+
 def _facts(
     spec: HeadSpec, settings: HeadSettings, split: Split, fingerprint: Fingerprint, examples: Examples
 ) -> dict[str, Any]:
@@ -269,7 +304,7 @@ def _facts(
         "leaky": split.leaky,
         "fingerprint": fingerprint.facts,
         "dimension": examples.X.shape[1],
-        "data": examples.hash(),
+        "data": examples.hash,
         "slices": {
             "train": examples.n_train,
             "test": len(examples.test_rows),

@@ -2,18 +2,24 @@
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from features.manifest import Manifest, ManifestRow
 from features.store import FeatureStore
 from models.errors import MissingStep, TooFewData
+from models.rows import Rows
 from pipeline.splits import Split, refuse_features_of_other_patients
 
 __all__ = ["Examples", "load_examples"]
 
 log = logging.getLogger("haemo")
+
+# A block, its copy in float64 and its squares are what a stream holds at a time.
+_BLOCK_BYTES = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +32,14 @@ class Examples:
         Of two classes the second is the positive one.
     train_rows, test_rows : tuple of ManifestRow
         The slices of each side.
-    X : ndarray of shape (n_train * n_variants, dimension), float32
+    X : ndarray of shape (n_train * n_variants, dimension), float32, or Rows
         Embeddings of the training slices; with rotations first all slices as they are, then all in the
-        first rotation, and so on.
+        first rotation, and so on. As Rows they are read from the store in blocks, at each pass over them.
     y : ndarray of shape (n_train * n_variants,), int
         Class number of each row of `X`.
     fold : ndarray of shape (n_train * n_variants,), int
-    X_test : ndarray of shape (n_test, dimension), float32
-        Embeddings of the test slices as they are.
+    X_test : ndarray of shape (n_test, dimension), float32, or Rows
+        Embeddings of the test slices as they are; Rows where `X` is.
     missing : tuple of str
         Ids of labelled slices without features, which are left out.
     """
@@ -41,16 +47,27 @@ class Examples:
     classes: tuple[str, ...]
     train_rows: tuple[ManifestRow, ...]
     test_rows: tuple[ManifestRow, ...]
-    X: np.ndarray
+    X: np.ndarray | Rows
     y: np.ndarray
     fold: np.ndarray
-    X_test: np.ndarray
+    X_test: np.ndarray | Rows
     missing: tuple[str, ...]
 
     @property
     def n_train(self) -> int:
         """Number of training slices, without their rotations."""
         return len(self.train_rows)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the features are read from the store in blocks."""
+        return isinstance(self.X, Rows)
+
+    @property
+    def size(self) -> str:
+        """What the features take in memory, in words."""
+        count, dimension = self.X.shape[0] + self.X_test.shape[0], self.X.shape[1]
+        return f"features of {count:,} rows take {4 * count * dimension / 2**30:.3g} GiB"
 
     @property
     def patient(self) -> np.ndarray:
@@ -67,10 +84,13 @@ class Examples:
             for one in np.unique(self.fold)
         ]
 
+    @cached_property
     def hash(self) -> str:
-        """sha256 of everything that a head can learn from or is tested on."""
+        """sha256 of everything that a head can learn from or is tested on, in memory or not."""
         digest = hashlib.sha256()
-        for array in (self.X, self.y, self.fold, self.X_test):
+        for features in (self.X, self.X_test):
+            digest.update(_row_hashes(features))
+        for array in (self.y, self.fold):
             digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
         for row in (*self.train_rows, *self.test_rows):
@@ -85,6 +105,7 @@ def load_examples(
     classes: tuple[str, ...],
     *,
     rotations: bool = False,
+    memory: int | None = None,
 ) -> Examples:
     """Read what a head needs from the feature store.
 
@@ -97,6 +118,9 @@ def load_examples(
     rotations : bool
         Also take the rotated variants of the training slices. Test slices and slices that validate are
         always taken as they are.
+    memory : int, optional
+        Bytes. Features that take more are left in the store, which must stay open then, and are read in
+        blocks; None reads them whatever they take.
 
     Raises
     ------
@@ -133,21 +157,56 @@ def load_examples(
     _refuse_too_few(y, fold, test, classes)
     variants = _variants(store, rotations)
     ids = [row.slice_id for row in train]
-    X = np.concatenate([store.embeddings(ids, variant) for variant in variants])
-    if (X[: len(train)] == X[0]).all():
+    places = np.concatenate([store.find(ids, variant) for variant in variants])
+    places_test = store.find([row.slice_id for row in test])
+    if not _differ(_stream(store, places[: len(train)])):
         raise TooFewData(
             f"all {len(train)} training slices have the same features; there is nothing to learn"
         )
+    size = 4 * (len(places) + len(places_test)) * store.dimension
+    read = FeatureStore.read_rows if memory is None or size <= memory else _stream
     return Examples(
         classes=classes,
         train_rows=tuple(train),
         test_rows=tuple(test),
-        X=X,
+        X=read(store, places),
         y=np.tile(y, len(variants)),
         fold=np.tile(fold, len(variants)),
-        X_test=store.embeddings([row.slice_id for row in test]),
+        X_test=read(store, places_test),
         missing=missing,
     )
+
+
+def _stream(store: FeatureStore, places: np.ndarray) -> Rows:
+    """Rows of the store in blocks, in the order in which they lie there, so that a pass reads each once."""
+    order = np.argsort(places, kind="stable")
+    step = max(1, _BLOCK_BYTES // (4 * store.dimension))
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(order), step):
+            yield store.read_rows(places[order[start : start + step]])
+
+    return Rows(blocks, (len(places), store.dimension), order=order)
+
+
+def _differ(rows: Rows) -> bool:
+    """Whether not all rows are equal."""
+    first = None
+    for _, block in rows.blocks():
+        first = block[0] if first is None else first
+        if (block != first).any():
+            return True
+    return False
+
+
+def _row_hashes(features: np.ndarray | Rows) -> bytes:
+    """sha256 of each row, in the order of the rows, whichever the order in which they are read."""
+    rows = features if isinstance(features, Rows) else Rows(features)
+    hashes = np.empty((rows.shape[0], 32), dtype=np.uint8)
+    for where, block in rows.blocks():
+        each = [hashlib.sha256(np.ascontiguousarray(row)).digest() for row in block]
+        hashes[where] = np.frombuffer(b"".join(each), dtype=np.uint8).reshape(-1, 32)
+    return hashes.tobytes()
 
 
 def _variants(store: FeatureStore, rotations: bool) -> tuple[int, ...]:

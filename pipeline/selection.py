@@ -138,7 +138,7 @@ def _journal(
     facts = {
         **asdict(spec),
         "metric": metric,
-        "data": examples.hash(),
+        "data": examples.hash,
         "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
     }
     journal = SearchJournal(path, facts)

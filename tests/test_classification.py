@@ -374,6 +374,102 @@ def test_kernels_that_do_not_fit_are_refused_with_a_way_out(run, capsys):
     assert "--nystroem" in capsys.readouterr().err
 
 
+class TestFeaturesLargerThanTheBudget:
+    BUDGET = 1000
+
+    @pytest.fixture(autouse=True)
+    def small_blocks(self, monkeypatch):
+        # Seven rows of 40 numbers: many blocks, and the last one short.
+        monkeypatch.setattr("pipeline.examples._BLOCK_BYTES", 4 * 40 * 7)
+
+    @staticmethod
+    def shuffled(path, **options):
+        """A run whose store has its rows in another order than the slices have by their ids."""
+        run = make_run(path, **options)
+        with FeatureStore(run.store_path) as store:
+            pairs = list(zip(store.keys.slice_ids, store.keys.variants, strict=True))
+            order = np.random.default_rng(1).permutation(len(pairs))
+            X = store.read_rows(order)
+        ids, variants = zip(*(pairs[place] for place in order), strict=True)
+        create_store(run.store_path, ids, X, Fingerprint({"network": "made up"}), variants=variants)
+        return run
+
+    @pytest.mark.parametrize(
+        ("name", "labels", "settings"),
+        [
+            ("svm", ("normal", "haemorrhage"), {"threshold": "youden", "normalise": True}),
+            ("svm", ("none", "epidural", "subdural"), {"calibration": "isotonic"}),
+            ("softmax", ("normal", "haemorrhage"), {"rotations": True, "class_weight": "none"}),
+            ("softmax", ("none", "epidural", "subdural"), {"metric": "mcc"}),
+        ],
+    )
+    def test_they_are_read_in_blocks_and_give_the_same_head(self, tmp_path, caplog, name, labels, settings):
+        caplog.set_level(logging.INFO, "haemo")
+        settings = HeadSettings(grid=FAST.grid, **settings)
+        whole, blocks = (
+            train_head(
+                self.shuffled(tmp_path / where, patients=24, labels=labels, variants=3),
+                name,
+                settings,
+                folds=3,
+                memory=memory,
+            )
+            for where, memory in (("whole", None), ("blocks", self.BUDGET))
+        )
+        rows = 96 + (blocks.facts["slices"]["train"] * 2 if settings.rotations else 0)
+        assert f"features of {rows} rows take " in caplog.text
+        assert caplog.text.count("read in blocks") == 1
+        assert blocks.facts["key"] == whole.facts["key"]
+        assert blocks.facts["parameters"] == whole.facts["parameters"]
+        assert blocks.facts["threshold"] == pytest.approx(whole.facts["threshold"], abs=1e-3)
+        tables = [
+            [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
+            for stream in (
+                (tmp_path / where / name / "grid.csv").read_text().splitlines()
+                for where in ("whole", "blocks")
+            )
+        ]
+        for mine, theirs in zip(*tables, strict=True):
+            assert {key: float(value) for key, value in mine.items()} == pytest.approx(
+                {key: float(value) for key, value in theirs.items()}, abs=1e-6
+            )
+        assert blocks.predictions.slice_id.tolist() == whole.predictions.slice_id.tolist()
+        np.testing.assert_allclose(blocks.predictions.scores, whole.predictions.scores, atol=2e-3)
+        np.testing.assert_allclose(
+            blocks.predictions.probabilities, whole.predictions.probabilities, atol=2e-3
+        )
+
+    def test_no_pass_asks_for_more_rows_than_a_block_has(self, tmp_path, monkeypatch):
+        asked, read_rows = [], FeatureStore.read_rows
+
+        def counting(self, rows):
+            asked.append(len(rows))
+            return read_rows(self, rows)
+
+        monkeypatch.setattr(FeatureStore, "read_rows", counting)
+        train_head(make_run(tmp_path / "run"), "softmax", FAST, memory=self.BUDGET)
+        assert max(asked) == 7
+
+    def test_what_was_trained_in_memory_is_up_to_date_in_blocks(self, run):
+        train_head(run, "svm", FAST)
+        assert train_head(run, "svm", FAST, memory=self.BUDGET).up_to_date
+
+    @pytest.mark.parametrize("options", [["svm", "--kernel", "rbf"], ["softmax", "--pca", "3"], ["mlp"]])
+    def test_heads_that_need_them_in_memory_refuse(self, run, capsys, options):
+        assert main([*options, "--run", str(run), "--memory", "1e-6"]) == 1
+        told = " ".join(capsys.readouterr().err.split())
+        assert "features of 72 rows take 1.07e-05 GiB, more than the 9.99e-07 GiB of --memory" in told
+        assert "raise --memory, or train the linear SVM" in told
+        assert not list(run.path.glob("*/model.skops"))
+
+    def test_slices_that_all_look_alike_are_refused_as_in_memory(self, tmp_path):
+        run = make_run(tmp_path / "run")
+        ids = [row.slice_id for row in run.manifest()]
+        create_store(run.store_path, ids, np.ones((72, 40)), Fingerprint({"network": "made up"}))
+        with pytest.raises(TooFewData, match="the same features"):
+            train_head(run, "svm", FAST, memory=self.BUDGET)
+
+
 def test_a_head_no_better_than_chance_is_said(tmp_path, caplog):
     run = make_run(tmp_path / "run", patients=30, effect=0.0)
     train_head(run, "svm", HeadSettings(grid={"C": [1e-6]}))

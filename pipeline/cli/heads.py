@@ -102,7 +102,8 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--memory",
             type=click.FloatRange(0, min_open=True),
             metavar="GIB",
-            help="Budget for kernel matrices.  [default: half of the free memory]",
+            help="Budget for features and kernel matrices. Linear heads read larger features in blocks; "
+            "others stop and say so.  [default: half of the free memory]",
         ),
         click.option(
             "--device",

@@ -1,6 +1,6 @@
 """A trained network together with everything that is needed to use it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,18 @@ class TrainedNetwork:
         """
         return self._run(self.network, planes, rows, progress)
 
+    def logits_and_activations(
+        self, planes: np.ndarray, rows: np.ndarray | None = None, progress: Progress = silent
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logits, as `logits` gives them, and what the last layer makes them of: (n, units), float32."""
+        *layers, last = self.network.classifier
+
+        def both(inputs: torch.Tensor) -> torch.Tensor:
+            activations = nn.Sequential(*layers)(self.network.features(inputs))
+            return torch.cat([last(activations), activations], dim=1)
+
+        return tuple(np.split(self._run(both, planes, rows, progress), [len(self.classes)], axis=1))
+
     def embeddings(self, planes: np.ndarray) -> np.ndarray:
         """What the scratch CNN's hidden layer gives out: (n, 512), float32."""
         return self._run(self.network.embed, planes, None, silent)
@@ -121,11 +133,6 @@ class TrainedNetwork:
             )
         ]
         return np.concatenate(results)
-
-    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Logits of one batch of planes after the other, float32: what an extractor does with embeddings."""
-        for planes in batches:
-            yield self.logits(planes)
 
     def head(self, threshold: float = 0.5) -> "LogitHead":
         """What turns the logits into scores, probabilities and classes."""

@@ -2,15 +2,18 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.atomic import write_table
+import numpy as np
+
+from features.atomic import replacing, write_table
 from models.errors import BadDataset, FingerprintMismatch
 from models.history import Epoch
 from pipeline.modelfolder import ModelFolder
 from pipeline.predictions import Predictions
+from pipeline.scope import Scope
 
 if TYPE_CHECKING:
     from features.preprocess import Preprocessing
@@ -35,6 +38,11 @@ class NetworkFolder(ModelFolder):
         return self.path / "checkpoint.pt"
 
     @property
+    def scope_path(self) -> Path:
+        """scope.safetensors: what the training slices were like; a network of earlier versions has none."""
+        return self.path / "scope.safetensors"
+
+    @property
     def _history_path(self) -> Path:
         return self.path / "history.csv"
 
@@ -45,6 +53,7 @@ class NetworkFolder(ModelFolder):
         history: Sequence[Epoch],
         metrics: Mapping[str, Any],
         predictions: Predictions,
+        scope: Scope,
     ) -> None:
         """Write all files, each atomically, so that a crash leaves none that is taken for whole.
 
@@ -52,6 +61,7 @@ class NetworkFolder(ModelFolder):
         """
         with self._replacing(facts, metrics, predictions):
             network.write(self.model_path)
+            self._write_scope(scope)
             write_table(self._history_path, [asdict(epoch) for epoch in history])
         self.checkpoint_path.unlink(missing_ok=True)
 
@@ -76,14 +86,38 @@ class NetworkFolder(ModelFolder):
         from features.preprocess import Preprocessing
 
         described = self.facts()["preprocessing"]
-        names = [field.name for field in fields(Preprocessing)]
-        preprocessing = Preprocessing(**{name: described[name] for name in names})
+        preprocessing = Preprocessing.from_description(described)
         if preprocessing.describe() != described:
             raise FingerprintMismatch(
                 f"{self.settings_path}: the network was trained on planes that this version of haemo makes "
                 f"in another way; train it again: haemo {self.name} --run {self.path.parent}"
             )
         return preprocessing
+
+    def scope(self) -> Scope | None:
+        """What the training slices were like; None where an earlier version of haemo trained the network.
+
+        Raises
+        ------
+        BadDataset
+            If the file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        if not self.scope_path.exists():
+            return None
+        try:
+            values = load(self.scope_path.read_bytes())
+            return Scope(values["known"], float(values["limit"][0]))
+        except (SafetensorError, KeyError, IndexError) as error:
+            raise BadDataset(f"{self.scope_path} is damaged ({error}); train the network again") from error
+
+    def _write_scope(self, scope: Scope) -> None:
+        from safetensors.numpy import save
+
+        with replacing(self.scope_path) as temporary:
+            temporary.write_bytes(save({"known": scope.known, "limit": np.array([scope.limit])}))
 
     def history(self) -> list[Epoch]:
         """How the training went; errors as `facts`."""

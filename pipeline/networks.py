@@ -21,6 +21,7 @@ from pipeline.networkfolder import NetworkFolder
 from pipeline.planes import decode_planes
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory, software_versions
+from pipeline.scope import Scope
 from pipeline.splits import Split, classes_of, load_or_make_split
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def train_network(
     name : str
         ``cnn``, ``finetune``, ``lenet`` or ``tinyvgg``.
     preprocessing : Preprocessing, optional
-        The window; its size gives way to that of the network. Default: the brain window.
+        The window and the crop; its size gives way to that of the network. Default: the brain
+        window on whole slices.
     weights : str
         For ``finetune``: as in `models.weights.resolve_weights`.
     freeze_below : str
@@ -181,7 +183,7 @@ def train_network(
             )
         trained = TrainedNetwork(network, recipe, classes, facts, device)
         history = _train(folder, trained, data, settings, progress)
-        predictions = _predict(trained, data, progress)
+        predictions, scope = _predict(trained, data, progress)
         metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
         facts = {
             **facts,
@@ -191,7 +193,7 @@ def train_network(
             "test_judgements": run.count_judgement(name, split.hash),
             "seconds": round(time.monotonic() - began, 1),
         }
-        folder.write(trained, facts, history, metrics, predictions)
+        folder.write(trained, facts, history, metrics, predictions, scope)
         run.record(name, **facts, failures=len(failures))
         return NetworkResult(name, facts, metrics, predictions, history, failures, False)
 
@@ -326,14 +328,18 @@ def _engine(device: str, precision: str) -> tuple[str, str]:
     return device, "float32" if precision == "float16" else precision
 
 
-def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> Predictions:
+def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> tuple[Predictions, Scope]:
+    """What the network says of validation and test slices, and what the slices that it knows are like."""
     chosen = np.concatenate([data.validation, data.test])
     head = trained.head()
-    scores = head.decision_function(trained.logits(data.planes, chosen, progress))
+    logits, activations = trained.logits_and_activations(data.planes, chosen, progress)
+    learned = trained.logits_and_activations(data.planes, Scope.sample(data.fit), progress)[1]
+    scope = Scope.of_network(learned, activations[: len(data.validation)])
+    scores = head.decision_function(logits)
     chances = head.probabilities(scores)
     rows = [data.rows[position] for position in chosen]
     is_test = np.arange(len(chosen)) >= len(data.validation)
-    return Predictions(
+    predictions = Predictions(
         slice_id=np.array([row.slice_id for row in rows]),
         patient=np.array([row.patient for row in rows]),
         study=np.array([row.study for row in rows]),
@@ -345,3 +351,4 @@ def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> Pred
         predicted=head.classes_[head.choose(chances)],
         classes=trained.classes,
     )
+    return predictions, scope

@@ -152,6 +152,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         probabilities=chances[:, 1] if two else chances,
         predicted=model.head.classes_[model.head.choose(chances)],
         failures=tuple(failures),
+        distance_checked=model.scope is not None,
     )
 
 

@@ -55,6 +55,9 @@ class Scope:
     away than 99 in 100 training slices are from those of other folds, that is of other patients. So about one
     in a hundred slices of the same kind is flagged too.
 
+    The embeddings of an end-to-end network are what its last layer is given. It draws together what it
+    learned from, so its limit is taken from the slices that were held out of its training.
+
     Attributes
     ----------
     known : ndarray of shape (n, dimension), float32
@@ -81,6 +84,18 @@ class Scope:
         cosines = known @ known.T
         cosines[folds[:, None] == folds[None]] = -np.inf
         return cls(known, float(np.quantile(1 - cosines.max(axis=1), _QUANTILE)))
+
+    @staticmethod
+    def sample(rows: np.ndarray) -> np.ndarray:
+        """Those of the training slices that are kept: at most 500, evenly drawn from their order."""
+        return rows[_evenly(len(rows), _MOST_KNOWN)]
+
+    @classmethod
+    def of_network(cls, learned: np.ndarray, held_out: np.ndarray) -> "Scope":
+        """Measure it on what a network made of slices it learned from, and of other patients' slices."""
+        known = _unit(learned)
+        nearest = (_unit(held_out) @ known.T).max(axis=1)
+        return cls(known, float(np.quantile(1 - nearest, _QUANTILE)))
 
     def distances(self, embeddings: np.ndarray) -> np.ndarray:
         """Distances of embeddings (n, dimension) from the nearest training slice: (n,), 0 to 2."""

@@ -38,6 +38,9 @@ class SliceScores:
     predicted : ndarray of shape (n,), str
     failures : tuple of Failure
         Files that could not be scored.
+    distance_checked : bool
+        Whether the distance from the training slices was a reason to be outside. If not, only what cannot be
+        a slice through a head is.
     """
 
     paths: tuple[Path, ...]
@@ -50,6 +53,7 @@ class SliceScores:
     probabilities: np.ndarray
     predicted: np.ndarray
     failures: tuple[Failure, ...]
+    distance_checked: bool = True
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -127,6 +131,7 @@ class SliceScores:
             "positive": self.positive,
             "studies": self.study_rows(how),
             "slices": self.rows(),
+            "distance_checked": self.distance_checked,
             "failures": [{"path": one.path, "reason": one.reason} for one in self.failures],
         }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.fingerprint import Fingerprint
+from features.slices import Slice
 from features.store import FeatureStore
 from models.errors import BadSettings
 from models.progress import Progress, silent
@@ -37,7 +38,8 @@ class TrainedModel:
     stored_as : str
         Type that the head's features were cached in: new ones are rounded alike.
     scope : Scope or None
-        What the training slices were like; None for end-to-end networks.
+        What the training slices were like; None where there were too few of them to tell, and for a network
+        of a version of haemo that did not keep it.
     """
 
     name: str
@@ -54,13 +56,33 @@ class TrainedModel:
 
     def score(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, list[str]]]:
         """Scores of batches of planes, and for each slice why it is outside the scope, or an empty text."""
-        for raw in self.extractor.stream(batches):
-            embeddings = raw.astype(self.stored_as).astype(np.float32)
-            scores = self.head.decision_function(embeddings)
+        for inputs, embeddings in self._embedded(batches):
+            scores = self.head.decision_function(inputs)
             if self.scope is None:
                 yield scores, [""] * len(scores)
             else:
                 yield scores, [self.scope.reason(one) for one in self.scope.distances(embeddings)]
+
+    def _embedded(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What the head makes scores of, and what the scope knows slices by."""
+        from models.trained import TrainedNetwork
+
+        if isinstance(self.extractor, TrainedNetwork):
+            yield from map(self.extractor.logits_and_activations, batches)
+        else:
+            for raw in self.extractor.stream(batches):
+                embeddings = raw.astype(self.stored_as).astype(np.float32)
+                yield embeddings, embeddings
+
+    def on_slice(self, network: "ExplainedModel", evidence: np.ndarray, image: Slice) -> np.ndarray:
+        """Put one map of `network` where it lies on the slice; 0 on what was cropped and never seen.
+
+        Returns
+        -------
+        ndarray of the slice's shape, float32
+        """
+        box = self.preprocessing.box(image)
+        return box.paste(network.on_slice(evidence, box.height, box.width), image.pixels.shape)
 
     def explained(self) -> "ExplainedModel":
         """The model cut at its last convolution, for maps of evidence."""
@@ -118,4 +140,4 @@ def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
     folder = NetworkFolder(run.model_path(name))
     preprocessing = folder.preprocessing()
     network = folder.network(resolve_device(device))
-    return TrainedModel(name, network.head(), network, preprocessing)
+    return TrainedModel(name, network.head(), network, preprocessing, scope=folder.scope())

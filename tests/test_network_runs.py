@@ -58,6 +58,7 @@ def test_tinyvgg_learns_and_leaves_everything_behind(tmp_path, capsys):
         "metrics.json",
         "model.safetensors",
         "predictions.csv",
+        "scope.safetensors",
         "settings.json",
     }
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -264,6 +265,9 @@ def test_the_cnn_gives_features_that_carry_its_split(run):
     with torch.no_grad():
         logits = last(torch.from_numpy(embeddings)).numpy()
     np.testing.assert_allclose(logits, network.logits(planes), atol=1e-4)
+    both = network.logits_and_activations(planes)
+    np.testing.assert_array_equal(both[0], network.logits(planes))
+    np.testing.assert_array_equal(both[1], embeddings)
 
 
 def test_features_of_another_network_are_refused(run):
@@ -299,8 +303,10 @@ def test_several_classes_are_predicted_with_a_probability_each(run):
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
 
 
-def test_predict_gives_every_slice_the_score_that_it_had_after_training(run, tmp_path, capsys):
-    train_network(run, "tinyvgg", epochs=2)
+@pytest.mark.parametrize("crop", ["none", "head"])
+def test_predict_gives_every_slice_the_score_that_it_had_after_training(run, tmp_path, capsys, crop):
+    assert main(["tinyvgg", "--run", str(run), "--epochs", "2", "--crop", crop]) == 0
+    assert NetworkFolder(run.model_path("tinyvgg")).preprocessing().crop == crop
     kept = NetworkFolder(run.model_path("tinyvgg")).predictions()
     capsys.readouterr()
     broken = tmp_path / "broken.png"
@@ -323,6 +329,42 @@ def test_predict_gives_every_slice_the_score_that_it_had_after_training(run, tmp
             chance,
             predicted,
         )
+
+
+def test_what_the_network_was_given_is_known_when_it_predicts_and_what_is_unlike_it_flagged(
+    run, tmp_path, capsys
+):
+    train_network(run, "tinyvgg", epochs=2)
+    odd = tmp_path / "odd.png"
+    Image.fromarray(np.tile(np.uint8([[5], [250]]), (32, 64))).save(odd)
+    predictions = NetworkFolder(run.model_path("tinyvgg")).predictions()
+    paths = {row.slice_id: row.path for row in run.manifest()}
+    known = [str(path) for name, path in paths.items() if name not in predictions.slice_id]
+    command = ["predict", "--run", str(run), "--head", "tinyvgg", "--json", *known, str(odd)]
+    capsys.readouterr()
+    assert main(command) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["distance_checked"]
+    outside = {row["path"]: row["outside"] for row in answer["slices"]}
+    assert "unlike the training slices (distance " in outside.pop(str(odd))
+    assert set(outside.values()) == {""}
+
+
+def test_a_network_without_a_record_of_its_training_slices_predicts_and_says_so(run, capsys):
+    train_network(run, "tinyvgg", epochs=1)
+    path = run.model_path("tinyvgg") / "scope.safetensors"
+    command = ["predict", "--run", str(run), "--head", "tinyvgg", str(run.manifest().rows[0].path)]
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "not checked" not in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:50])
+    assert main(command) == 1
+    assert "scope.safetensors is damaged" in capsys.readouterr().err
+    path.unlink()
+    assert main(command) == 0
+    assert "not checked: how far slices are from the training slices" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["distance_checked"] is False
 
 
 def test_the_threshold_of_a_prediction_may_be_another(run, capsys):
@@ -390,3 +432,5 @@ def test_options_of_alexnet_do_not_go_with_the_scratch_cnn(run, capsys):
     assert "needs --weights FOLDER" in capsys.readouterr().err
     assert main([*command, "--weights", "x", "--layer", "fc6"]) == 2
     assert "--layer is for AlexNet" in capsys.readouterr().err
+    assert main([*command, "--weights", "x", "--crop", "head"]) == 2
+    assert "--crop is for AlexNet" in capsys.readouterr().err

@@ -74,6 +74,26 @@ def test_the_limit_is_what_training_patients_show_out_of_fold(training):
     np.testing.assert_allclose(scope.distances(X[:4].astype(np.float32)), 0, atol=1e-6)
 
 
+def test_the_limit_of_a_network_is_what_patients_show_that_it_did_not_learn_from():
+    random = np.random.default_rng(5)
+    learned, held_out = random.random((30, 7)), random.random((11, 7)) * 9
+    nearest = [
+        min(1 - one @ other / np.linalg.norm(one) / np.linalg.norm(other) for other in learned)
+        for one in held_out
+    ]
+    scope = Scope.of_network(learned, held_out)
+    assert scope.limit == pytest.approx(np.quantile(nearest, 0.99), abs=1e-6)
+    np.testing.assert_allclose(scope.distances(held_out), nearest, atol=1e-6)
+    assert sum(bool(scope.reason(one)) for one in nearest) == 1
+
+
+def test_at_most_500_slices_are_kept_and_they_are_spread_evenly():
+    assert list(Scope.sample(np.arange(7))) == list(range(7))
+    kept = Scope.sample(np.arange(5000))
+    assert (len(kept), kept[0], kept[-1]) == (500, 0, 4999)
+    assert set(np.diff(kept)) == {10, 11}
+
+
 def test_the_like_is_inside_and_the_unlike_outside_at_any_length(training):
     path, manifest, split = training
     with FeatureStore(path) as store:

@@ -130,6 +130,8 @@ def _print(result: "SliceScores", how: str) -> None:
         for why in sorted({reason.split(" (")[0].split(":")[0] for reason in reasons}):
             count = sum(times for reason, times in reasons.items() if reason.startswith(why))
             click.echo(f"  {count} {why}")
+    if not result.distance_checked:
+        click.echo("not checked: how far slices are from the training slices, which this model has not kept")
     counts = [f"{name}: {(result.predicted == name).sum()}" for name in result.classes]
     click.echo(f"slices by predicted class: {', '.join(counts)}")
 

@@ -104,7 +104,7 @@ class ExplainedModel:
         return np.concatenate(parts).astype(np.float32)
 
     def on_slice(self, evidence: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Interpolate one map for a slice of `height` by `width` pixels; float32.
+        """Interpolate one map for the `height` by `width` pixels that were resized to the plane; float32.
 
         A value of a convolution's map is put where the middle of what it looked at lies.
         """

@@ -89,7 +89,7 @@ def grid_of(layers: Iterable[nn.Module]) -> Grid:
 
 
 def projection(grid: Grid, count: int, plane: int, pixels: int) -> np.ndarray:
-    """The matrix that interpolates a line of a map for the pixels of a slice.
+    """The matrix that interpolates a line of a map for the pixels of a slice, or of a part of it.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ def projection(grid: Grid, count: int, plane: int, pixels: int) -> np.ndarray:
     count : int
         Values of the line.
     plane : int
-        Pixels of the plane that the slice was resized to.
+        Pixels of the plane that these were resized to.
     pixels : int
-        Pixels of the slice.
+        Pixels of the slice or part.
 
     Returns
     -------

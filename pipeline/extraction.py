@@ -44,6 +44,8 @@ class ExtractionSettings:
     device : {'auto', 'cpu', 'cuda'}
     window : str
         ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
+    crop : {'none', 'head'}
+        The whole slice, or the box of the head in it.
     dtype : {'float32', 'float16'}
         How embeddings are kept.
     """
@@ -55,6 +57,7 @@ class ExtractionSettings:
     precision: str = "auto"
     device: str = "auto"
     window: str = "brain"
+    crop: str = "none"
     dtype: str = "float32"
 
 
@@ -81,7 +84,7 @@ def load_stage_one(
 
     if settings.network == "cnn":
         return _load_cnn(settings)
-    preprocessing = Preprocessing.for_window(settings.window)
+    preprocessing = Preprocessing.for_window(settings.window, settings.crop)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     engine = None
@@ -101,7 +104,7 @@ def load_stage_one(
 
 
 def _load_cnn(settings: ExtractionSettings) -> tuple["CNNExtractor", Preprocessing]:
-    """The scratch CNN, with the window, size and precision that it was trained or is evaluated with."""
+    """The scratch CNN, with the window, crop, size and precision that it was trained or is evaluated with."""
     from models.cnn import load_extractor
     from pipeline.networkfolder import NetworkFolder
 

@@ -220,9 +220,10 @@ def transformed_slice(
     height, width = image.pixels.shape
     low, high = (-1000, 1000) if image.is_hu else (0, 255)
     unit = "HU, -1000..1000" if image.is_hu else "gray levels"
+    cropped = "cropped to the head, " if preprocessing.crop == "head" else ""
     pictures = [
         (image.pixels, low, high, f"file: {width}x{height}\n{unit}"),
-        (plane, 0, 255, f"input: {size}x{size}\nwindowed, resized"),
+        (plane, 0, 255, f"input: {size}x{size}\n{cropped}windowed, resized"),
         (plane[:, ::-1], 0, 255, "flip"),
         (larger[top : top + size, left : left + size], 0, 255, f"crop\nfrom {len(larger)}x{len(larger)}"),
         *((turned[number + 1], 0, 255, f"rotate {angle}°") for number, angle in enumerate(PAPER_ANGLES_DEG)),

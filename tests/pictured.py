@@ -25,7 +25,7 @@ def picture(random: np.random.Generator, kind: int) -> np.ndarray:
     return values.clip(0, 255).astype(np.uint8)
 
 
-def trained_run(root: Path, kinds: int = 2, dtype: str = "float32") -> RunDirectory:
+def trained_run(root: Path, kinds: int = 2, dtype: str = "float32", crop: str = "none") -> RunDirectory:
     """A run of 18 patients with two PNG slices each; masks of the bleeds lie in a folder beside them."""
     random = np.random.default_rng(0)
     rows = []
@@ -42,6 +42,9 @@ def trained_run(root: Path, kinds: int = 2, dtype: str = "float32") -> RunDirect
     run = RunDirectory(root / "run")
     run.create()
     Manifest(rows).write(run.manifest_path)
-    make_features(run, ExtractionSettings(weights="random", layer="pool5", precision="float32", dtype=dtype))
+    settings = ExtractionSettings(
+        weights="random", layer="pool5", precision="float32", dtype=dtype, crop=crop
+    )
+    make_features(run, settings)
     train_head(run, "svm", HeadSettings(grid={"C": [1e-4]}))
     return run

@@ -44,7 +44,7 @@ def network(monkeypatch):
     """Puts a stand-in in the network's place; its seed is the seed of the settings."""
 
     def load(settings, notes=None, batch=None, progress=None):
-        return NamedNetwork(settings.seed), Preprocessing(size=SIZE)
+        return NamedNetwork(settings.seed), Preprocessing(size=SIZE, crop=settings.crop)
 
     monkeypatch.setattr(extraction_module, "load_stage_one", load)
 
@@ -93,6 +93,26 @@ class TestCommand:
         assert said.out == "20 cached, 2 new, 0 failed\n"
         with FeatureStore(run.store_path) as store:
             assert len(store) == 22 * 7
+
+    def test_a_crop_is_kept_and_another_one_refused_by_name(self, run, capsys):
+        assert main(["features", "--run", str(run), "--crop", "head"]) == 0
+        capsys.readouterr()
+        assert main(["features", "--run", str(run)]) == 0
+        said = capsys.readouterr()
+        assert "as in this run so far: crop head" in said.err
+        assert said.out == "20 cached, 0 new, 0 failed\n"
+        assert stage_one_of(run)[1] == Preprocessing(size=SIZE, crop="head")
+        assert main(["features", "--run", str(run), "--crop", "none"]) == 1
+        assert "preprocessing.crop is 'head', asked for '(absent)'" in capsys.readouterr().err
+
+    def test_features_from_before_there_was_a_crop_are_carried_on(self, run, capsys):
+        main(["features", "--run", str(run)])
+        record = run.read_record()
+        del record["steps"]["features"]["settings"]["crop"]
+        run.record_path.write_text(json.dumps(record))
+        capsys.readouterr()
+        assert main(["features", "--run", str(run)]) == 0
+        assert capsys.readouterr().out == "20 cached, 0 new, 0 failed\n"
 
     def test_new_features_start_from_the_defaults(self, run, capsys):
         assert main(["features", "--run", str(run), "--seed", "3"]) == 0

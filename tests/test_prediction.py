@@ -9,10 +9,12 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from features.slices import Slice, read_slice
 from models.errors import FingerprintMismatch, MissingStep, TooFewData
 from pipeline.cli import main
 from pipeline.prediction import find_slices, predict
 from pipeline.predictions import Predictions
+from pipeline.trained_model import load_model
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,19 @@ def run(tmp_path_factory):
         yield trained_run(tmp_path_factory.mktemp("two"))
 
 
+@pytest.fixture(scope="module")
+def cropped(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield trained_run(tmp_path_factory.mktemp("cropped"), crop="head")
+
+
 @pytest.fixture
 def files(run):
+    return slices_of(run)
+
+
+def slices_of(run):
     return sorted((run.path.parent / "slices").glob("*.png"))
 
 
@@ -67,6 +80,55 @@ def test_half_precision_features_are_rounded_alike(tmp_path, monkeypatch):
         "outside",
         *(f"{kind}_{name}" for kind in ("score", "probability") for name in result.classes),
     }
+
+
+class TestCroppedToTheHead:
+    def test_a_slice_gets_the_score_of_its_cached_embedding(self, cropped):
+        files = slices_of(cropped)
+        expected = stored(cropped)
+        tested = [path for path in files if path.name in expected]
+        result = predict(cropped, "svm", tested, device="cpu")
+        assert by_name([path.name for path in result.paths], result) == expected
+
+    def test_the_same_head_with_more_air_around_it_is_scored_alike(self, cropped, tmp_path):
+        files = slices_of(cropped)
+        pixels = np.asarray(Image.open(files[0])) * np.uint8(1)
+        pixels[pixels < 45] = 0
+        wide = np.zeros((160, 140), dtype=np.uint8)
+        wide[70:150, 5:75] = pixels
+        for name, picture_ in (("close.png", pixels), ("wide.png", wide)):
+            Image.fromarray(picture_).save(tmp_path / name)
+        close, far = predict(
+            cropped, "svm", [tmp_path / "close.png", tmp_path / "wide.png"], device="cpu"
+        ).scores
+        scores = predict(cropped, "svm", files, device="cpu").scores
+        assert abs(close - far) < 0.1 * np.std(scores)
+
+    def test_evidence_lies_on_the_head_and_nowhere_else(self, cropped):
+        model = load_model(cropped, "svm", "cpu")
+        image = read_slice(slices_of(cropped)[2])
+        wide = Slice(np.pad(image.pixels, ((60, 20), (10, 30))), image.is_hu)
+        network = model.explained()
+        box = model.preprocessing.box(wide)
+        assert np.abs(np.subtract(box, (70, 131, 15, 76))).max() <= 3
+        (evidence,) = network.maps(model.preprocessing.plane(wide)[None], "occlusion")
+        placed = model.on_slice(network, evidence, wide)
+        assert placed.shape == wide.pixels.shape
+        outside = np.ones(placed.shape, dtype=bool)
+        outside[box.top : box.bottom, box.left : box.right] = False
+        assert not placed[outside].any()
+        highest = np.array(np.unravel_index(evidence.argmax(), evidence.shape)) / network.size
+        expected = box.top + highest[0] * box.height, box.left + highest[1] * box.width
+        found = np.unravel_index(placed.argmax(), placed.shape)
+        assert np.abs(np.subtract(found, expected)).max() <= 2
+
+    def test_pictures_and_report_follow(self, cropped, capsys, tmp_path):
+        command = ["predict", "--run", str(cropped), *map(str, slices_of(cropped)[:4]), "--explain"]
+        assert main([*command, "--overlays", str(tmp_path)]) == 0
+        assert main(["compare", "--run", str(cropped)]) == 0
+        assert main(["report", "--run", str(cropped)]) == 0
+        claims = "".join(path.read_text() for path in cropped.path.rglob("CLAIM.md"))
+        assert "window 80/40 HU, cropped to the head, resized to 227 x 227" in claims
 
 
 def write_dicom(path, values, study=None, z_mm=None):

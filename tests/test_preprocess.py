@@ -27,17 +27,34 @@ def smooth_slice(shape, seed, is_hu=False):
     shape=st.tuples(st.integers(1, 600), st.integers(1, 600)),
     is_hu=st.booleans(),
     size=st.sampled_from([7, 64, 227]),
+    crop=st.sampled_from(["none", "head"]),
 )
-def test_plane_is_the_rounded_scikit_image_one(shape, is_hu, size):
+def test_plane_is_the_rounded_scikit_image_one(shape, is_hu, size, crop):
     pixels = np.random.default_rng(shape).uniform(-50, 250, shape).astype(np.float32)
     image = Slice(pixels if is_hu else np.clip(pixels, 0, 255), is_hu)
-    preprocessing = Preprocessing(size=size)
+    preprocessing = Preprocessing(size=size, crop=crop)
 
     plane = preprocessing.plane(image)
 
     assert plane.dtype == np.uint8
     assert plane.flags.c_contiguous
     assert np.abs(plane - preprocessing.reference(image)).max() < 0.501
+
+
+@pytest.mark.parametrize("is_hu", [False, True])
+def test_a_cropped_plane_is_that_of_the_head_alone(is_hu):
+    pixels = np.full((300, 260), -1000 if is_hu else 0, dtype=np.float32)
+    pixels[60:180, 100:200] = np.random.default_rng(0).uniform(30, 70, (120, 100))
+    image = Slice(pixels, is_hu)
+    cropped = Preprocessing(crop="head")
+
+    box = cropped.box(image)
+    plane = cropped.plane(image)
+
+    assert np.abs(np.subtract(box, (60, 180, 100, 200))).max() <= 2
+    alone = Slice(pixels[box.top : box.bottom, box.left : box.right], is_hu)
+    assert (plane == Preprocessing().plane(alone)).all()
+    assert Preprocessing().box(image) == (0, 300, 0, 260)
 
 
 @pytest.mark.parametrize("is_hu", [False, True])
@@ -97,6 +114,29 @@ def test_description_tells_windows_apart_and_survives_json():
     brain, bone = Preprocessing.for_window("brain").describe(), Preprocessing.for_window("bone").describe()
     assert json.loads(json.dumps(brain)) == brain
     assert brain != bone
+
+
+def test_whole_slices_are_described_as_they_were_before_there_was_a_crop():
+    assert Preprocessing().describe() == {
+        "schema": 1,
+        "size": 227,
+        "window_width_hu": 80.0,
+        "window_centre_hu": 40.0,
+        "window_function": "LINEAR_EXACT",
+        "resize": "whole slice, Gaussian of sigma (factor - 1) / 2, linear interpolation",
+        "levels": "rounded to 0..255",
+    }
+
+
+@pytest.mark.parametrize("crop", ["none", "head"])
+def test_what_is_described_can_be_made_again(crop):
+    preprocessing = Preprocessing(window_width_hu=200, window_centre_hu=80, size=64, crop=crop)
+    assert Preprocessing.from_description(preprocessing.describe()) == preprocessing
+
+
+def test_a_crop_that_is_not_there_is_refused_by_name():
+    with pytest.raises(BadSettings, match="crop 'skull' is none of none, head"):
+        Preprocessing.for_window("brain", "skull")
 
 
 @pytest.mark.parametrize("length", [1, 2, 100, 227, 512, 1024])

@@ -140,7 +140,7 @@ def test_the_demo_types_the_main_job_and_every_word_of_it_is_understood(typed, t
     assert run_demo("--run", str(tmp_path / "x"), "--weights", "random", "--seed", "3") == 0
     order = ["phantom", "index", "features", "svm", "softmax", "mlp", "compare", "report", "predict"]
     assert [step[0] for step in steps] == order
-    assert "--layer fc7 --weights random --seed 3" in " ".join(steps[2])
+    assert "--layer fc7 --crop head --weights random --seed 3" in " ".join(steps[2])
     out = capsys.readouterr().out
     for step in steps:
         assert f"$ haemo {' '.join(step)}\n" in out

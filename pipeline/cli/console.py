@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-__all__ = ["progress", "run_option", "show_log", "table"]
+__all__ = ["crop_option", "progress", "run_option", "show_log", "table"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -20,6 +20,14 @@ run_option = click.option(
     required=True,
     metavar="RUN",
     help="Run directory, e.g. runs/first.",
+)
+
+crop_option = click.option(
+    "--crop",
+    type=click.Choice(["none", "head"]),
+    default="none",
+    show_default=True,
+    help="head: cut every slice to the box of the head before it is resized.",
 )
 
 

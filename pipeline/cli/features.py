@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.console import progress, run_option
+from pipeline.cli.console import crop_option, progress, run_option
 
 __all__ = ["features", "verify"]
 
@@ -51,6 +51,7 @@ __all__ = ["features", "verify"]
     metavar="brain|subdural|bone|WIDTH/CENTRE",
     help="Window of DICOM slices, in HU.",
 )
+@crop_option
 @click.option(
     "--rotations",
     type=click.Choice(["none", "paper"]),
@@ -85,6 +86,7 @@ def features(
     device: str,
     precision: str,
     window: str,
+    crop: str,
     rotations: str,
     dtype: str,
     batch: int | None,
@@ -118,6 +120,7 @@ def features(
         "seed": seed,
         "precision": precision,
         "window": window,
+        "crop": crop,
         "dtype": dtype,
         "rotations": rotations,
     }
@@ -149,12 +152,13 @@ def _as_before(chosen: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]
 
 
 def _refuse_options_of_alexnet() -> None:
-    """The scratch CNN has its own layer, window and precision, and its weights must be named."""
+    """The scratch CNN has its own layer, window, crop and precision, and its weights must be named."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     for name, option in (
         ("layer", "--layer"),
         ("window", "--window"),
+        ("crop", "--crop"),
         ("precision", "--precision"),
         ("seed", "--seed"),
         ("batch", "--batch-size"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from models.recipes import AUGMENTATIONS, recipe_for
-from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.console import crop_option, progress, run_option, table
 from pipeline.cli.protocol import prepare_split, protocol_option
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _network_options(name: str) -> Callable[[Callable[..., int]], Callable[..., 
             show_default=True,
             help="brain, subdural, bone or WIDTH/CENTRE in HU.",
         ),
+        crop_option,
         click.option(
             "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
         ),
@@ -101,7 +102,14 @@ def _network_options(name: str) -> Callable[[Callable[..., int]], Callable[..., 
 
 
 def _train(
-    name: str, run_path: Path, window: str, protocol: str, new_split: bool, seed: int | None, **options: Any
+    name: str,
+    run_path: Path,
+    window: str,
+    crop: str,
+    protocol: str,
+    new_split: bool,
+    seed: int | None,
+    **options: Any,
 ) -> int:
     from features.preprocess import Preprocessing
     from pipeline.networks import train_network
@@ -112,7 +120,7 @@ def _train(
     result = train_network(
         run,
         name,
-        preprocessing=Preprocessing.for_window(window),
+        preprocessing=Preprocessing.for_window(window, crop),
         seed=seed,
         new_split=new_split,
         progress=progress,
@@ -153,12 +161,12 @@ def _figure(metrics: dict[str, Any], name: str) -> str:
 
 @click.command()
 @_network_options("cnn")
-def cnn(run_path: Path, window: str, **options: Any) -> int:
+def cnn(run_path: Path, **options: Any) -> int:
     """Train the scratch CNN: 227x227x3, four convolutions, on this run's slices alone.
 
     Its hidden layer can then stand in for AlexNet's: haemo features --network cnn --weights RUN/cnn.
     """
-    return _train("cnn", run_path, window, **options)
+    return _train("cnn", run_path, **options)
 
 
 @click.command()
@@ -183,26 +191,26 @@ def cnn(run_path: Path, window: str, **options: Any) -> int:
     help="Learning rate of pretrained layers, as a multiple of that of new ones.",
 )
 @_network_options("finetune")
-def finetune(run_path: Path, window: str, **options: Any) -> int:
+def finetune(run_path: Path, **options: Any) -> int:
     """Fine-tune AlexNet end to end: stage one's weights, a new last layer.
 
     Where only the convolutional trunk can be had, a new hidden layer stands in place of fc6 and fc7.
     """
-    return _train("finetune", run_path, window, **options)
+    return _train("finetune", run_path, **options)
 
 
 @click.command()
 @_network_options("lenet")
-def lenet(run_path: Path, window: str, **options: Any) -> int:
+def lenet(run_path: Path, **options: Any) -> int:
     """Train LeNet on 135x135 slices, as posted for the 140-slice set.
 
     The augmented variant of the post: --augment crop --epochs 7 (135x135 cut at random from 139x139).
     """
-    return _train("lenet", run_path, window, **options)
+    return _train("lenet", run_path, **options)
 
 
 @click.command()
 @_network_options("tinyvgg")
-def tinyvgg(run_path: Path, window: str, **options: Any) -> int:
+def tinyvgg(run_path: Path, **options: Any) -> int:
     """Train TinyVGG on 64x64 RGB slices, as in the undergraduate thesis (8,132 parameters)."""
-    return _train("tinyvgg", run_path, window, **options)
+    return _train("tinyvgg", run_path, **options)

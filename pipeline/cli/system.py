@@ -93,7 +93,7 @@ def _steps(run_path: Path, patients: int, seed: int, layer: str, weights: str) -
     return [
         ["phantom", slices, "--patients", str(patients), "--slices", "8..10", *seeded],
         ["index", slices, *run],
-        ["features", *run, "--layer", layer, "--weights", weights, *seeded],
+        ["features", *run, "--layer", layer, "--crop", "head", "--weights", weights, *seeded],
         *([head, *run, *seeded] for head in ("svm", "softmax", "mlp")),
         ["compare", *run],
         ["report", *run],

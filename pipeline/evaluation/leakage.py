@@ -176,10 +176,7 @@ def _findings(
     hashes = {}
     if pixels:
         settings = cohort.store.fingerprint.facts.get("preprocessing", {})
-        window = {
-            name: settings[name] for name in ("window_width_hu", "window_centre_hu") if name in settings
-        }
-        hashes, unread = picture_hashes(rows, Preprocessing(**window), progress)
+        hashes, unread = picture_hashes(rows, Preprocessing.from_description(settings), progress)
         failures += unread
     pairs, count = look_alikes(
         rows, sides == "train", cohort.store.embeddings(cohort.slice_ids), contents, hashes

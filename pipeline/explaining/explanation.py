@@ -93,7 +93,7 @@ def explain_slices(
             planes = np.stack([model.preprocessing.plane(image) for image in images])
             maps = {target: network.maps(planes, method, target) for target in {page.target for page in part}}
             evidence = [
-                network.on_slice(maps[page.target][place], *image.pixels.shape)
+                model.on_slice(network, maps[page.target][place], image)
                 for place, (page, image) in enumerate(zip(part, images, strict=True))
             ]
             explained += pool.map(_Page.draw, part, images, evidence)

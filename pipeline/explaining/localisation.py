@@ -192,9 +192,7 @@ def _drawn(model: TrainedModel, network: ExplainedModel, method: str) -> Draw:
     def draw(cases: Sequence[_Case]) -> list[np.ndarray]:
         planes = np.stack([model.preprocessing.plane(case.image) for case in cases])
         maps = network.maps(planes, method)
-        return [
-            network.on_slice(own, *case.image.pixels.shape) for own, case in zip(maps, cases, strict=True)
-        ]
+        return [model.on_slice(network, own, case.image) for own, case in zip(maps, cases, strict=True)]
 
     return draw
 

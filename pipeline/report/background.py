@@ -308,10 +308,8 @@ def errors_section(evidence: Evidence, folder: Path) -> Section:
 
 
 def preprocessing_of(evidence: Evidence) -> Preprocessing:
-    """The window that the features were made with, or the default."""
-    facts = evidence.fingerprint.get("preprocessing", {})
-    wanted = {name: facts[name] for name in ("window_width_hu", "window_centre_hu") if name in facts}
-    return Preprocessing(**wanted)
+    """How the features' planes were made, or the default."""
+    return Preprocessing.from_description(evidence.fingerprint.get("preprocessing", {}))
 
 
 def limits_section() -> Section:

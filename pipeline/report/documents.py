@@ -88,6 +88,7 @@ def claim_checklist(evidence: Evidence) -> str:
     preprocessing = fingerprint.get("preprocessing", {})
     window = (
         f"window {preprocessing['window_width_hu']:g}/{preprocessing['window_centre_hu']:g} HU, "
+        f"{'cropped to the head, ' if preprocessing.get('crop') == 'head' else ''}"
         f"resized to {preprocessing['size']} x {preprocessing['size']}"
         if preprocessing
         else "not recorded"

@@ -217,7 +217,7 @@ def error_montage(
     names : mapping of str to str
         How slices are called in the report.
     preprocessing : Preprocessing
-        Window of the pictures.
+        Of the pictures.
     folder : Path
     most : int
     """

@@ -77,17 +77,11 @@ def embeddings_of_run(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def build(head: str):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC, LinearSVC
+    """The pipeline that `haemo svm` and `haemo softmax` search, without class weights."""
+    from models.heads import HeadSpec
 
-    heads = {
-        "svc": SVC(),
-        "linear": LinearSVC(intercept_scaling=10, max_iter=20_000),
-        "softmax": LogisticRegression(max_iter=2000),
-    }
-    return Pipeline([("scale", StandardScaler()), ("head", heads[head])])
+    names = {"svc": ("svm", "rbf"), "linear": ("svm", None), "softmax": ("softmax", None)}
+    return HeadSpec(*names[head], class_weight="none").build()
 
 
 def memory_kb(field: str) -> int:

@@ -41,7 +41,8 @@ class SharedSearchCV(GridSearchCV):
     - ``LinearSVC`` (squared hinge) and ``LogisticRegression`` (L2): all C, folds and classes in one block
       that shares each pass over the features (`models.linear_path`); a LinearSVC on up to 2,000 rows by
       exact Newton steps on one kernel matrix a fold instead.
-    - any other, or options that these do not cover: one plain fit a cell, in parallel threads.
+    - any other, or options that these do not cover: one plain fit a cell, in parallel threads; the steps
+      before it are fitted once a fold.
 
     The refitted model is the ordinary scikit-learn estimator in each case.
 
@@ -237,7 +238,7 @@ class _Work:
                     self.search.device,
                 )
             else:
-                yield from self._plain_cells(settings, here)
+                yield from self._plain_cells(preparation, here)
 
     def refit(self, setting: Mapping[str, Any]) -> Any:
         """The estimator with these parameters, fitted on all rows."""
@@ -291,27 +292,30 @@ class _Work:
             grouped.setdefault(key, (steps, []))[1].append(Candidate(number, head))
         return [Preparation(steps, candidates) for steps, candidates in grouped.values()]
 
-    def _plain_cells(self, settings: list[dict], wanted: list[tuple[Candidate, Fold]]) -> Iterator[Cell]:
+    def _plain_cells(self, preparation: Preparation, wanted: list[tuple[Candidate, Fold]]) -> Iterator[Cell]:
         from joblib import Parallel, delayed
         from threadpoolctl import threadpool_limits
 
-        tasks = (
-            delayed(_plain_cell)(
-                candidate.number,
-                fold,
-                self._estimator(settings[candidate.number]),
-                self.X,
-                self.y,
-                self.groups,
-                self.search.scorer_,
-            )
-            for candidate, fold in wanted
-        )
+        def tasks() -> Iterator[Any]:
+            for fold, candidates in self._by_fold(wanted):
+                start = time.perf_counter()
+                fitted, train = preparation.fit(self.X[fold.train], self.y[fold.train])
+                held_out = preparation.apply(fitted, self.X[fold.held_out])
+                share = (time.perf_counter() - start) / len(candidates)
+                for candidate in candidates:
+                    yield delayed(_plain_cell)(
+                        candidate, fold, train, held_out, self.y, self.groups, self.search.scorer_, share
+                    )
+
         # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
+        # Tasks are taken from the generator as threads get free, so that few folds' rows are there at a time.
         with threadpool_limits(1):
             yield from Parallel(
-                n_jobs=min(self.n_jobs, len(wanted)), prefer="threads", return_as="generator_unordered"
-            )(tasks)
+                n_jobs=min(self.n_jobs, len(wanted)),
+                prefer="threads",
+                pre_dispatch="n_jobs",
+                return_as="generator_unordered",
+            )(tasks())
 
 
 def _refuse_missing_device(device: str) -> None:
@@ -323,15 +327,25 @@ def _refuse_missing_device(device: str) -> None:
         raise BadSettings("PyTorch finds no CUDA device here (see haemo doctor); leave --device out")
 
 
-def _plain_cell(number: int, fold: Fold, estimator, X, y, groups, scorer) -> Cell:
+def _plain_cell(
+    candidate: Candidate,
+    fold: Fold,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray | None,
+    scorer: Any,
+    shared_seconds: float,
+) -> Cell:
     start = time.perf_counter()
+    head = clone(candidate.head)
     part = None if groups is None else groups[fold.train]
-    estimator.fit(X[fold.train], y[fold.train], **_groups_for(estimator, part))
+    head.fit(train, y[fold.train], **_groups_for(head, part))
     middle = time.perf_counter()
-    held_out = X[fold.held_out]
-    scores = out_of_fold_scores(estimator, held_out)
-    value = scorer(estimator, held_out, y[fold.held_out])
-    return Cell(number, fold.number, value, middle - start, time.perf_counter() - middle, scores)
+    scores = out_of_fold_scores(head, held_out)
+    value = scorer(head, held_out, y[fold.held_out])
+    seconds = (shared_seconds + middle - start, time.perf_counter() - middle)
+    return Cell(candidate.number, fold.number, value, *seconds, scores)
 
 
 def _groups_for(estimator, groups: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -176,6 +176,23 @@ def test_another_classifier_is_searched_one_fit_at_a_time():
     assert_same_search(peer, ours, atol=1e-12)
 
 
+def test_steps_before_another_classifier_are_fitted_once_a_fold(monkeypatch):
+    data = cohort()
+    forest = pipeline(RandomForestClassifier(n_estimators=5, random_state=0), PCA(3, random_state=0))
+    grid = {"head__max_depth": [1, 2, 4, 8]}
+    peer, ours = both(forest, grid, data, "roc_auc", n_jobs=2)
+    assert_same_search(peer, ours, atol=1e-12)
+    fitted, fit = [], PCA.fit_transform
+
+    def counting(self, X, y=None):
+        fitted.append(len(X))
+        return fit(self, X, y)
+
+    monkeypatch.setattr(PCA, "fit_transform", counting)
+    SharedSearchCV(forest, grid, cv=data.folds(), refit=False, n_jobs=2).fit(data.X, data.y)
+    assert sorted(fitted) == sorted(len(train) for train, _ in data.folds())
+
+
 def test_results_have_the_form_of_grid_search():
     data = cohort()
     peer, ours = both(pipeline(SVC()), KERNEL_GRID, data, "roc_auc")

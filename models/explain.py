@@ -68,16 +68,22 @@ class ExplainedModel:
             parts = [self.above(self._activations(part)) for part in self._batches(planes)]
         return torch.cat(parts).double().numpy()
 
-    def maps(self, planes: np.ndarray, method: str = "hirescam", target: str | None = None) -> np.ndarray:
-        """Signed evidence for one class, by place.
+    def scores_for(self, planes: np.ndarray, target: str) -> np.ndarray:
+        """Scores of one class (n,), float64; of two classes that of the first is the other's negative."""
+        return self._of_target(torch.from_numpy(self.scores(planes)), target).numpy()
+
+    def maps(
+        self, planes: np.ndarray, method: str = "hirescam", target: str | Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Signed evidence for a class, by place.
 
         Parameters
         ----------
         planes : ndarray of shape (n, size, size), uint8
         method : str
             One of `models.maps.METHODS`.
-        target : str, optional
-            The class; None takes the last one, which is the positive one of two.
+        target : str, or sequence of n str, optional
+            The class, or that of each plane; None takes the last one, which is the positive one of two.
 
         Returns
         -------
@@ -93,6 +99,8 @@ class ExplainedModel:
         if method not in METHODS:
             raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
         target = self.classes[-1] if target is None else target
+        if not isinstance(target, str):
+            return self._maps_of_each(planes, method, np.array(target))
         if target not in self.classes:
             raise BadSettings(f"class {target!r} is not one of {', '.join(self.classes)}")
         if method == "occlusion":
@@ -102,6 +110,13 @@ class ExplainedModel:
             for part in self._batches(planes)
         ]
         return np.concatenate(parts).astype(np.float32)
+
+    def _maps_of_each(self, planes: np.ndarray, method: str, targets: np.ndarray) -> np.ndarray:
+        order, parts = [], []
+        for name in np.unique(targets):
+            order.append(np.flatnonzero(targets == name))
+            parts.append(self.maps(planes[order[-1]], method, str(name)))
+        return np.concatenate(parts)[np.argsort(np.concatenate(order))]
 
     def on_slice(self, evidence: np.ndarray, height: int, width: int) -> np.ndarray:
         """Interpolate one map for the `height` by `width` pixels that were resized to the plane; float32.
@@ -153,7 +168,7 @@ class ExplainedModel:
         painted = np.repeat(plane[None], len(places) + 1, axis=0)
         for number, place in enumerate(places):
             painted[number][place] = paint
-        scores = self._of_target(torch.from_numpy(self.scores(painted)), target).numpy()
+        scores = self.scores_for(painted, target)
         fallen, times = np.zeros(plane.shape), np.zeros(plane.shape)
         for place, score in zip(places, scores[:-1], strict=True):
             fallen[place] += scores[-1] - score

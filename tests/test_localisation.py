@@ -12,12 +12,14 @@ from torch import nn
 
 from models.errors import BadSettings, TooFewData, UnreadableSlice
 from models.explain import ExplainedModel
+from pipeline.classification import HeadSettings, train_head
 from pipeline.cli import main
 from pipeline.explaining.localisation import BASELINES, FIGURES, localise, measure_map
 from pipeline.explaining.masks import find_mask, read_mask, subtypes
 from pipeline.explaining.perturbation import perturbation, rank_correlation
 from pipeline.report.background import explanation_section
 from pipeline.splits import Split
+from pipeline.trained_model import load_model
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +119,15 @@ def test_deleting_what_a_perfect_map_points_at_takes_the_score_first():
     model = ExplainedModel([identity, nn.ReLU()], Brightness(), 64, (0.0,), (1.0,), ("no", "yes"))
     planes = np.zeros((2, 64, 64), dtype=np.uint8)
     planes[0, 10:20, 10:20] = planes[1, 40:50, 30:40] = 250
-    found = perturbation(model, planes, "hirescam", seed=0)
+    found = perturbation(model, planes, ["yes", "yes"], "hirescam", seed=0)
     area = found["area"]
     assert area["deletion"] < area["random_deletion"]
     assert area["insertion"] > area["random_insertion"]
     assert found["deletion"][0] == pytest.approx(model.scores(planes).mean(), rel=1e-6)
     assert found["insertion"][-1] == pytest.approx(found["deletion"][0])
-    assert found == perturbation(model, planes, "hirescam", seed=0)
+    assert found == perturbation(model, planes, ["yes", "yes"], "hirescam", seed=0)
+    against = perturbation(model, planes, ["no", "no"], "hirescam", seed=0)
+    assert against["deletion"][0] == -found["deletion"][0]
 
 
 def test_a_run_is_scored_beside_baselines_and_written(run):
@@ -139,6 +143,50 @@ def test_a_run_is_scored_beside_baselines_and_written(run):
     assert figures["energy"]["mean"] > figures["mask_share"]["mean"]
     assert figures["mask_share"]["mean"] == pytest.approx(12 * 15 / (80 * 70))
     assert abs(result["models"]["svm"]["sanity"]["rank_correlation_with_randomised_head"]) < 0.6
+
+
+def test_a_neural_head_is_scored_like_the_others(run):
+    train_head(run, "mlp", HeadSettings(grid={"hidden": [4], "alpha": [0.01]}))
+    result = localise(run, ["svm", "mlp"], device="cpu")
+    figures = result["models"]["mlp"]["pointing"]["all"]
+    assert figures["slices"] == result["models"]["svm"]["pointing"]["all"]["slices"]
+    assert 0 < figures["energy"]["mean"] < 1
+    assert np.isfinite(list(result["models"]["mlp"]["perturbation"]["area"].values())).all()
+
+
+def test_of_several_classes_each_slice_with_a_mask_is_explained_for_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
+    run = trained_run(tmp_path, kinds=3)
+    other = next(path for path in sorted(tmp_path.glob("slices/*.png")) if _is_tested(run, path, "other"))
+    mask = np.zeros((80, 70), dtype=np.uint8)
+    mask[50:60, 30:50] = 255
+    Image.fromarray(mask).save(other.parent / "masks" / other.name)
+    asked = []
+    maps = ExplainedModel.maps
+
+    def noted(self, planes, method, target):
+        asked.append(target)
+        return maps(self, planes, method, target)
+
+    monkeypatch.setattr(ExplainedModel, "maps", noted)
+    result = localise(run, ["svm"], device="cpu")
+    bleeds = sum(_is_tested(run, row.path, "haemorrhage") for row in run.manifest())
+    assert result["slices"] == {"with_mask": bleeds + 1, "without_mask": 0}
+    assert sorted(asked[0]) == ["haemorrhage"] * bleeds + ["other"]
+    assert result["models"]["svm"]["pointing"]["all"]["slices"] == bleeds + 1
+
+
+def _is_tested(run, path, label):
+    (row,) = (row for row in run.manifest() if row.path == path)
+    return row.label == label and Split.read(run.split_path).parts([row])[0] == "test"
+
+
+def test_maps_of_planes_of_several_classes_are_those_of_each(run):
+    network = load_model(run, "svm", "cpu").explained()
+    planes = np.random.default_rng(0).integers(0, 256, (3, 227, 227), dtype=np.uint8)
+    mixed = network.maps(planes, "hirescam", ["haemorrhage", "normal", "haemorrhage"])
+    for plane, own, name in zip(planes, mixed, ("haemorrhage", "normal", "haemorrhage"), strict=True):
+        np.testing.assert_allclose(own, network.maps(plane[None], "hirescam", name)[0], rtol=1e-3, atol=1e-6)
 
 
 def test_the_report_shows_the_scores(run):

@@ -13,7 +13,7 @@ from features.atomic import write_text
 from features.failures import Failure
 from features.manifest import ManifestRow
 from features.slices import Slice, read_slice
-from models.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
+from models.errors import MissingStep, TooFewData, UnreadableSlice
 from models.explain import ExplainedModel, randomised
 from models.progress import Progress, silent
 from pipeline.evaluation.intervals import Resampling, percentile_interval
@@ -68,6 +68,9 @@ def localise(
 ) -> dict[str, Any]:
     """Score the maps of some models on the run's test slices, and write ``explain/score.json``.
 
+    Each map is for the class that the slice is labelled with: of two classes the positive one. With more
+    classes every test slice counts that has a mask with a bleed on it.
+
     Parameters
     ----------
     run : RunDirectory
@@ -93,7 +96,7 @@ def localise(
     Raises
     ------
     BadSettings
-        If there are more than two classes.
+        If there is no model of that name.
     MissingStep
         If there is no split, or a model is not trained.
     TooFewData
@@ -102,12 +105,13 @@ def localise(
     if not run.split_path.exists():
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
     models = [load_model(run, name, device, progress) for name in names]
-    if len(models[0].classes) != 2:
-        raise BadSettings(f"maps are scored for two classes; {run} has {len(models[0].classes)}")
-    positive = models[0].classes[-1]
-    cases, unmasked, failures = _cases(run, positive, masks, progress)
+    classes = models[0].classes
+    targets = classes[1:] if len(classes) == 2 else classes
+    cases, unmasked, failures = _cases(run, targets, masks, progress)
     if not cases and not unmasked:
-        raise TooFewData(f"no test slice of {run} is labelled {positive}; there is nothing to point at")
+        raise TooFewData(
+            f"no test slice of {run} is labelled {' or '.join(targets)}; there is nothing to point at"
+        )
     result: dict[str, Any] = {
         "method": method,
         "slices": {"with_mask": len(cases), "without_mask": len(unmasked)},
@@ -128,13 +132,14 @@ def localise(
                 }
             entry["pointing"] = _pointing(cases, _drawn(model, network, method), seed, progress, model.name)
         shown = cases or unmasked
-        planes = np.stack([model.preprocessing.plane(case.image) for case in shown[:_MOST_PERTURBED]])
-        entry["perturbation"] = perturbation(network, planes, method, seed)
+        planes, labels = _planes(model, shown[:_MOST_PERTURBED])
+        entry["perturbation"] = perturbation(network, planes, labels, method, seed)
         entry["sanity"] = {
             "slices": len(planes),
             "rank_correlation_with_randomised_head": _mean(
                 rank_correlation(
-                    network.maps(planes, method), randomised(network, seed, True).maps(planes, method)
+                    network.maps(planes, method, labels),
+                    randomised(network, seed, True).maps(planes, method, labels),
                 )
             ),
         }
@@ -188,10 +193,16 @@ def measure_map(
 Draw = Callable[[Sequence[_Case]], list[np.ndarray]]
 
 
+def _planes(model: TrainedModel, cases: Sequence[_Case]) -> tuple[np.ndarray, list[str]]:
+    """What the network is given of some slices, and the class that each is labelled with."""
+    planes = np.stack([model.preprocessing.plane(case.image) for case in cases])
+    return planes, [case.row.label for case in cases]
+
+
 def _drawn(model: TrainedModel, network: ExplainedModel, method: str) -> Draw:
     def draw(cases: Sequence[_Case]) -> list[np.ndarray]:
-        planes = np.stack([model.preprocessing.plane(case.image) for case in cases])
-        maps = network.maps(planes, method)
+        planes, labels = _planes(model, cases)
+        maps = network.maps(planes, method, labels)
         return [model.on_slice(network, own, case.image) for own, case in zip(maps, cases, strict=True)]
 
     return draw
@@ -266,10 +277,14 @@ def _summary(values: np.ndarray, patients: np.ndarray, seed: int) -> dict[str, A
 
 
 def _cases(
-    run: RunDirectory, positive: str, masks: Path | None, progress: Progress
+    run: RunDirectory, targets: Sequence[str], masks: Path | None, progress: Progress
 ) -> tuple[list[_Case], list[_Case], list[Failure]]:
-    """Test slices with a bleed: those with a mask that shows it, those without a mask, and failures."""
-    rows = [row for row in run.manifest().labelled if row.label == positive]
+    """Test slices of some classes: those with a bleed on their mask, those to be shown without, and failures.
+
+    Of two classes one is the bleed, so a slice of it without a mask can still be perturbed. With more classes
+    an empty mask says that there is nothing to point at.
+    """
+    rows = [row for row in run.manifest().labelled if row.label in targets]
     parts = Split.read(run.split_path).parts(rows)
     rows = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
     kinds = subtypes(row.path for row in rows)
@@ -286,7 +301,10 @@ def _cases(
             continue
         blood = blood_likelihood(image) if mask.any() and image.is_hu else None
         case = _Case(row, image, mask, blood, kinds.get(row.path, ""))
-        (cases if mask.any() else unmasked).append(case)
+        if mask.any():
+            cases.append(case)
+        elif found is None or len(targets) == 1:
+            unmasked.append(case)
     return cases, unmasked, failures
 
 

@@ -1,5 +1,6 @@
 """Maps tested without masks: what the score does when hot places go, and the map when the head is another."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ __all__ = ["perturbation", "rank_correlation"]
 _STEPS = 11
 
 
-def perturbation(network: ExplainedModel, planes: np.ndarray, method: str, seed: int) -> dict[str, Any]:
+def perturbation(
+    network: ExplainedModel, planes: np.ndarray, targets: Sequence[str], method: str, seed: int
+) -> dict[str, Any]:
     """Deletion and insertion: how the score moves when the hottest places are blurred, or alone kept sharp.
 
     After Petsiuk et al., BMVC 2018, with a Gaussian blur of a tenth of the side in place of black. A good map
@@ -22,6 +25,8 @@ def perturbation(network: ExplainedModel, planes: np.ndarray, method: str, seed:
     ----------
     network : ExplainedModel
     planes : ndarray of shape (n, size, size), uint8
+    targets : sequence of n str
+        The class whose score is followed, for each plane.
     method : str
     seed : int
 
@@ -39,8 +44,8 @@ def perturbation(network: ExplainedModel, planes: np.ndarray, method: str, seed:
     totals = {
         name: np.zeros(_STEPS) for name in ("deletion", "insertion", "random_deletion", "random_insertion")
     }
-    maps = network.maps(planes, method)
-    for plane, own in zip(planes, maps, strict=True):
+    maps = network.maps(planes, method, targets)
+    for plane, target, own in zip(planes, targets, maps, strict=True):
         blurred = np.rint(ndimage.gaussian_filter(plane.astype(np.float32), size / 10)).astype(np.uint8)
         tiles = random.random((-(-size // 16), -(-size // 16)))
         noise = np.kron(tiles, np.ones((16, 16)))[:size, :size]
@@ -48,8 +53,8 @@ def perturbation(network: ExplainedModel, planes: np.ndarray, method: str, seed:
             rank = np.empty(size * size)
             rank[np.argsort(-order, axis=None, kind="stable")] = np.arange(size * size) / (size * size)
             first = rank.reshape(size, size)[None] < shares[:, None, None]
-            totals[prefix + "deletion"] += _positive(network, np.where(first, blurred, plane))
-            totals[prefix + "insertion"] += _positive(network, np.where(first, plane, blurred))
+            totals[prefix + "deletion"] += network.scores_for(np.where(first, blurred, plane), target)
+            totals[prefix + "insertion"] += network.scores_for(np.where(first, plane, blurred), target)
     means = {name: total / len(planes) for name, total in totals.items()}
     return {
         "slices": len(planes),
@@ -67,8 +72,3 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     centred = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]
     scale = np.prod([np.linalg.norm(rank, axis=1) for rank in centred], axis=0)
     return np.divide((centred[0] * centred[1]).sum(axis=1), scale, out=np.zeros(len(one)), where=scale > 0)
-
-
-def _positive(network: ExplainedModel, planes: np.ndarray) -> np.ndarray:
-    scores = network.scores(planes)
-    return scores if scores.ndim == 1 else scores[:, -1]

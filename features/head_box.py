@@ -18,7 +18,7 @@ HEAD_BOX_SCHEMA = 1
 _SAMPLES = 160  # along the longer side: every third pixel of 512, about 1.4 mm
 _FIELD_MM = 230.0  # of a head CT along the longer side; for slices that do not say their spacing
 _REACH_MM = 5.5  # what is thinner than twice this is a head rest, a letter or a frame
-_HOLE_MM2 = 1500.0  # up to this size, what is dark inside is a sinus or an old bleed, not air beside the head
+_HOLE_MM2 = 1500.0  # what is dark inside is up to this a sinus or a pocket of fat, not air beside the head
 
 # Water: the black end of a brain window.
 _TISSUE_FROM_HU = 0.0

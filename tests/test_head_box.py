@@ -53,7 +53,18 @@ def off(box, other):
     return max(abs(one - two) for one, two in zip(box, other, strict=True))
 
 
-@pytest.mark.parametrize("hu", [head(), with_rest(head()), with_rest(head(), gap_mm=6)])
+def with_skin(hu):
+    """2 mm of skin around the fat, which hangs together with the skull at the forehead."""
+    skin = ndimage.binary_dilation(hu > AIR, iterations=4) & (hu == AIR)
+    skin[:256, 254:258] |= hu[:256, 254:258] == FAT
+    return np.where(skin, np.float32(40), hu)
+
+
+@pytest.mark.parametrize(
+    "hu",
+    [head(), with_rest(head()), with_rest(head(), gap_mm=6), with_rest(with_skin(head()), gap_mm=7.8)],
+    ids=["air", "head rest", "fat on a head rest", "skin on a head rest"],
+)
 def test_the_skull_is_found_whatever_it_lies_in(hu):
     assert off(head_box(Slice(hu, True, (0.45, 0.45))), skull()) <= 3
     assert off(head_box(windowed(hu)), skull()) <= 3

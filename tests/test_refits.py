@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.heads import HeadSpec
 from models.rows import Rows
+from pipeline.evaluation import refits
 from pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits
 
 
@@ -18,12 +19,17 @@ def cohort(seed=0, n=120, d=40, n_classes=2):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("streamed", [False, True])
-def test_scores_are_those_of_the_head(n_classes, streamed):
+@pytest.mark.parametrize("way", ["kernel", "training kernel", "shared passes", "stream"])
+def test_scores_are_those_of_the_head(n_classes, way, monkeypatch):
     features, classes, training = cohort(n_classes=n_classes)
-    source = (
-        Rows(lambda: (features[i : i + 50] for i in (0, 50, 100)), features.shape) if streamed else features
-    )
+    source = features
+    if way == "stream":
+        source = Rows(lambda: (features[i : i + 50] for i in (0, 50, 100)), features.shape)
+    elif way != "kernel":
+        monkeypatch.setattr(refits, "_MOST_ROWS_OF_A_KERNEL", 100)
+    if way == "shared passes":
+        monkeypatch.setattr(refits, "_LARGEST_C_OF_PASSES", 1.0)
+    training[:, 2] = training[:, 1]  # neighbours with one training part
     penalties = np.array([1e-4, 1e-3, 1e-2, 1e-2])
     found = fit_splits(source, classes, training, penalties, n_classes)
     for split in range(4):

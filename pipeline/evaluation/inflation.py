@@ -1,6 +1,6 @@
 """What a leaky protocol is worth: the same features and head, split in each of the published ways."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,13 +132,15 @@ def measure_protocols(
         shuffle_by_patient(cohort.rows, cohort.classes, resampling.seed + draw) if shuffled else cohort.rows
         for draw in range(repeats)
     ]
-    for protocol in progress(list(Protocol), label="protocols"):
+    for protocol in Protocol:
         copies = cohort.copies if FACTS[protocol].unit == "copy" else (0,)
         if FACTS[protocol].unit == "copy" and len(copies) == 1:
             absent[protocol] = "the store has no rotated copies; make them: haemo features --rotations paper"
             continue
         try:
-            by_protocol[protocol] = _test_answers(cohort, relabelled, protocol, c, copies, resampling.seed)
+            by_protocol[protocol] = _test_answers(
+                cohort, relabelled, protocol, c, copies, resampling.seed, _named(progress, protocol, shuffled)
+            )
         except TooFewData as error:
             absent[protocol] = str(error)
     patients = np.unique([row.patient for row in cohort.rows])
@@ -213,6 +215,16 @@ def _numbers(rows: Sequence[ManifestRow], classes: tuple[str, ...]) -> np.ndarra
     return np.array([classes.index(row.label) for row in rows])
 
 
+def _named(progress: Progress, protocol: Protocol, shuffled: bool) -> Progress:
+    """`progress`, with labels that say which protocol is at work."""
+    name = f"{protocol.value}, labels shuffled" if shuffled else protocol.value
+
+    def named(items: Iterable[Any], *, total: int | None = None, label: str = "") -> Iterator[Any]:
+        return progress(items, total=total, label=f"{name}: {label}")
+
+    return named
+
+
 def _test_answers(
     cohort: Cohort,
     relabelled: Sequence[Sequence[ManifestRow]],
@@ -220,6 +232,7 @@ def _test_answers(
     c: float,
     copies: tuple[int, ...],
     seed: int,
+    progress: Progress = silent,
 ) -> list[Predictions]:
     """What the head says of the test rows of each draw."""
     classes, n_copies = cohort.classes, len(copies)
@@ -236,6 +249,7 @@ def _test_answers(
         np.repeat(training, len(grid), axis=1),
         np.tile(grid, len(relabelled)),
         len(classes),
+        progress,
     )
     ids = np.array([f"{name}#{copy}" for copy in copies for name in cohort.slice_ids])
     patient = np.tile([row.patient for row in cohort.rows], n_copies)

@@ -2,16 +2,17 @@
 
 Nothing is read from pixels again. Up to some thousand slices each split has one kernel matrix, and a fit
 costs milliseconds (`models.newton_svm`); for more, all splits share each pass over the features
-(`models.linear_path`). Both minimise the objective of the head ``svm``.
+(`models.linear_path`). The number of passes grows with C, so where C is large each split has the kernel
+matrix of its training part as long as there is room for it. All minimise the objective of the head ``svm``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from features.store import FeatureStore
 from models.linear_path import PathProblems, solve_paths
-from models.newton_svm import newton_scores, standardised_kernel
+from models.newton_svm import newton_scores, scores_from_rows, standardised_kernel
 from models.path_losses import SquaredHinge
 from models.progress import Progress, silent
 from models.rows import Rows, fold_scaling
@@ -28,6 +29,10 @@ DEFAULT_C = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 _INTERCEPT_SCALING = 10.0  # as in models.heads: a nearly free intercept
 _PROBLEMS_AT_ONCE = 48
 _MOST_ROWS_OF_A_KERNEL = 4000  # 128 MB; from about there on the shared passes are faster
+# Ten splits of 6,622 rows x 9,216 by passes: 7 s of one core at C = 1e-6, 22 s at 1e-4, minutes at 1e-2.
+# By the kernels of their training parts it is about the same time for every C.
+_LARGEST_C_OF_PASSES = 3e-4
+_MOST_TRAINING_ROWS_OF_A_KERNEL = 8000  # 512 MB, and as much again while it is solved
 _MOST_BYTES_IN_MEMORY = 1_000_000_000
 _TOLERANCE = 1e-6
 
@@ -88,6 +93,12 @@ def fit_splits(
     )
     if isinstance(features, np.ndarray) and len(features) <= _MOST_ROWS_OF_A_KERNEL:
         scores = _by_kernel(features, training, targets, costs, progress)
+    elif (
+        isinstance(features, np.ndarray)
+        and penalties.max() > _LARGEST_C_OF_PASSES
+        and training.sum(axis=0).max() <= _MOST_TRAINING_ROWS_OF_A_KERNEL
+    ):
+        scores = _by_training_kernel(features, training, targets, costs, progress)
     else:
         rows = Rows(features) if isinstance(features, np.ndarray) else features
         scores = _by_shared_passes(rows, training, targets, costs, progress)
@@ -105,18 +116,44 @@ def _balanced(targets: np.ndarray, training: np.ndarray) -> np.ndarray:
 def _by_kernel(
     features: np.ndarray, training: np.ndarray, targets: np.ndarray, costs: np.ndarray, progress: Progress
 ) -> np.ndarray:
-    """One kernel a training part; neighbouring splits with the same part share it."""
+    """One kernel a training part, for all its splits."""
     scores = np.empty_like(targets)
-    kernel, part = None, None
-    for split in progress(range(training.shape[1]), total=training.shape[1], label="fits"):
-        if part is None or not np.array_equal(part, training[:, split]):
-            part = training[:, split]
-            kernel = standardised_kernel(features, part, _INTERCEPT_SCALING)
-        for column in range(targets.shape[2]):
-            scores[:, split, column] = newton_scores(
-                kernel, targets[:, split, column], costs[:, split, column]
-            )
+    parts = list(_equal_parts(training))
+    for own in progress(parts, total=len(parts), label="training parts"):
+        kernel = standardised_kernel(features, training[:, own.start], _INTERCEPT_SCALING)
+        for split in range(own.start, own.stop):
+            for column in range(targets.shape[2]):
+                scores[:, split, column] = newton_scores(
+                    kernel, targets[:, split, column], costs[:, split, column]
+                )
     return scores
+
+
+def _by_training_kernel(
+    features: np.ndarray, training: np.ndarray, targets: np.ndarray, costs: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """One kernel a training part, of its training rows alone."""
+    scores = np.empty_like(targets)
+    parts = list(_equal_parts(training))
+    for own in progress(parts, total=len(parts), label="training parts"):
+        shape = targets[:, own].shape
+        found = scores_from_rows(
+            features,
+            training[:, own.start],
+            targets[:, own].reshape(len(features), -1),
+            costs[:, own].reshape(len(features), -1),
+            _INTERCEPT_SCALING,
+        )
+        scores[:, own] = found.reshape(shape)
+    return scores
+
+
+def _equal_parts(training: np.ndarray) -> Iterator[slice]:
+    """Runs of neighbouring splits with the same training part."""
+    changes = (training[:, 1:] != training[:, :-1]).any(axis=0)
+    ends = [*(np.flatnonzero(changes) + 1).tolist(), training.shape[1]]
+    for start, stop in zip([0, *ends], ends, strict=False):
+        yield slice(start, stop)
 
 
 def _by_shared_passes(
@@ -127,7 +164,7 @@ def _by_shared_passes(
     scores = np.empty_like(targets)
     splits_at_once = max(1, _PROBLEMS_AT_ONCE // n_outputs)
     starts = range(0, n_splits, splits_at_once)
-    for start in progress(starts, total=len(starts), label="fits, in blocks"):
+    for start in progress(starts, total=len(starts), label="blocks of fits"):
         own = slice(start, min(start + splits_at_once, n_splits))
         count = own.stop - own.start
         flat = targets[:, own].reshape(len(targets), -1)

@@ -5,7 +5,16 @@ from collections.abc import Iterable
 
 from models.errors import BadSettings, TooFewData
 
-__all__ = ["BLEED_TYPES", "HAEMORRHAGE", "NORMAL", "is_class_word", "meaning_of_flag", "order_classes"]
+__all__ = [
+    "BLEED_TYPES",
+    "HAEMORRHAGE",
+    "NORMAL",
+    "is_class_word",
+    "meaning_of_flag",
+    "names_bleed_type",
+    "order_classes",
+    "says_normal",
+]
 
 HAEMORRHAGE = "haemorrhage"
 NORMAL = "normal"
@@ -86,6 +95,16 @@ def meaning_of_flag(heading: str, value: str) -> str:
 def is_class_word(name: str) -> bool:
     """Whether a folder of this name is surely a class: it says bleed, normal, or a type of bleed."""
     return _means_bleed(name) is not None
+
+
+def says_normal(name: str) -> bool:
+    """Whether a class of this name is surely the one without a bleed."""
+    return _means_bleed(name) is False
+
+
+def names_bleed_type(text: str) -> bool:
+    """Whether a type of bleed is among the words of a text, as in ``subdural`` or ``epidural+subdural``."""
+    return not set(re.findall(r"[^\W_]+", text.casefold())).isdisjoint(BLEED_TYPES)
 
 
 def _recognised_positive(names: list[str]) -> str:

@@ -316,6 +316,26 @@ def test_a_table_that_is_none_is_refused_with_the_place(tmp_path, content, reaso
         index_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        (("", "subdural", "epidural+subdural", ""), ["normal", "subdural", "epidural+subdural", ""]),
+        (
+            ("", "good", "poor", ""),
+            ["", "good", "poor", ""],
+        ),  # no types of bleed: nothing follows from the label
+    ],
+)
+def test_a_normal_slice_has_no_type_of_bleed_and_is_normal(tmp_path, types, expected):
+    verdicts = ("normal", "haemorrhage", "haemorrhage", "haemorrhage")
+    rows = list(zip("abcd", verdicts, types, strict=True))
+    root = table_cohort(tmp_path, rows, ("path", "label", "subtype"))
+    picture(root / "slices" / "d.png", 9)
+    found = {row.path.stem: row.label for row in index_dataset(root, label="subtype").manifest}
+    assert [found[name] for name in "abcd"] == expected
+    assert {row.label for row in index_dataset(root).manifest} == {"normal", "haemorrhage"}
+
+
 def test_of_several_tables_one_must_be_chosen(tmp_path):
     root = table_cohort(tmp_path, [])
     (root / "labels.csv").unlink()

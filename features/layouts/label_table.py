@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.labels import meaning_of_flag
+from features.labels import NORMAL, meaning_of_flag, names_bleed_type, says_normal
 from features.layouts.claims import Request
 from features.layouts.folder import Folder
 from features.layouts.table import Table, bare
@@ -62,10 +62,14 @@ class LabelTable:
     table : Table
     columns : dict of str to str
         What a column means -> its heading.
+    verdict : str, optional
+        Heading of the column that says whether there is a bleed at all, where the labels are types of bleed:
+        what has no type because it has no bleed is normal, not unlabelled.
     """
 
     table: Table
     columns: dict[str, str]
+    verdict: str | None = None
 
     @property
     def name(self) -> str:
@@ -97,7 +101,14 @@ class LabelTable:
                     raise BadSettings(
                         f"{path} has no column {wanted!r}; it has {', '.join(filter(None, table.headings))}"
                     )
-        return cls(table, {meaning: heading for meaning, heading in columns.items() if heading is not None})
+        verdict = table.column(*_HEADINGS["label"])
+        if verdict in (None, columns["label"]) or not _holds_bleed_types(table, columns["label"]):
+            verdict = None
+        return cls(
+            table,
+            {meaning: heading for meaning, heading in columns.items() if heading is not None},
+            verdict,
+        )
 
     def rows(self) -> Iterator[LabelRow]:
         """Yield every row; a label that says 0 or 1 under a telling heading gets its class name.
@@ -111,6 +122,8 @@ class LabelTable:
             cells = {meaning: values[heading] for meaning, heading in self.columns.items()}
             label = cells.get("label", "")
             cells["label"] = "" if label.casefold() in _NO_LABEL else self._class_name(label)
+            if not cells["label"] and self.verdict and says_normal(values[self.verdict]):
+                cells["label"] = NORMAL
             cells["position"] = self._position(cells.get("position", ""), line)
             cells["part"] = _PARTS.get(bare(cells.get("part", "")), "")
             yield LabelRow(line, **cells)
@@ -128,6 +141,10 @@ class LabelTable:
         if not math.isfinite(position):
             raise BadDataset(f"{self.table.path}, line {line}: position {text!r} is not a number")
         return position
+
+
+def _holds_bleed_types(table: Table, heading: str | None) -> bool:
+    return heading is not None and any(names_bleed_type(values[heading]) for _, values in table.rows())
 
 
 def find_label_table(folder: Folder, request: Request) -> LabelTable | None:

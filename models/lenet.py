@@ -43,4 +43,13 @@ class LeNet(nn.Module):
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         """Logits (b, classes) of slices (b, 1, 135, 135) with values in 0..1."""
-        return self.classifier(self.features(slices))
+        if not self.training:
+            return self.classifier(self.features(slices))
+        # The same network a quarter faster: a maximum and a ReLU may change places, and the ReLU then has a
+        # quarter as much to do. To round 22.5 million weights to bfloat16 for every batch costs more than
+        # their products do in float32.
+        layers = self.features
+        maps = layers.relu1(layers.pool1(layers.conv1(slices)))
+        maps = layers.relu2(layers.pool2(layers.conv2(maps)))
+        with torch.autocast(slices.device.type, enabled=False):
+            return self.classifier(maps.float())

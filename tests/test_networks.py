@@ -137,6 +137,19 @@ def test_fine_tuning_normalises_as_stage_one_does():
     assert (RECIPES["finetune"].mean, RECIPES["finetune"].std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
+def test_lenet_in_training_is_the_posted_network_with_its_gradients():
+    slices, classes = torch.rand(3, 1, 135, 135), torch.tensor([0, 1, 1])
+    network = build("lenet", 2, seed=3)
+    gradients = []
+    for forward in (network.train(), nn.Sequential(network.features, network.classifier)):
+        network.zero_grad()
+        logits = forward(slices)
+        nn.functional.cross_entropy(logits, classes).backward()
+        gradients.append([logits.detach(), *(one.grad.clone() for one in network.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_the_augmented_lenet_cuts_135_from_139():
     assert recipe_for("lenet").plane_size(()) == 135
     assert recipe_for("lenet").plane_size(("crop",)) == 139

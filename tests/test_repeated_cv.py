@@ -57,6 +57,28 @@ def test_figures_are_means_over_repeats_of_plain_cross_validation(run):
     assert json.loads((run.path / "compare_cv.json").read_text()) == found.as_dict()
 
 
+def test_the_network_head_stops_on_patients_it_does_not_learn_from(tmp_path):
+    made = make_run(tmp_path, patients=18, copies=1, dimension=40, signal=0.5)
+    parameters = {"hidden": 4, "alpha": 0.01, "patience": 3}
+    made.model_path("mlp").mkdir()
+    settings = {"head": "mlp", "class_weight": "balanced", "seed": 0, "parameters": parameters}
+    (made.model_path("mlp") / "settings.json").write_text(json.dumps(settings))
+    found = repeat_cv(made, 3, 1, resampling=QUICK)
+    rows = sorted(made.manifest().rows, key=lambda row: row.slice_id)
+    truth = np.array([row.label == "bleed" for row in rows])
+    patients = np.array([row.patient for row in rows])
+    fold = draw_folds(rows, ("normal", "bleed"), 3, 0)
+    folds = np.array([fold[name] for name in patients])
+    with FeatureStore(made.store_path) as store:
+        features = store.embeddings([row.slice_id for row in rows])
+    scores = np.empty(len(rows))
+    for k in range(3):
+        head = HeadSpec("mlp").build(**parameters)
+        head.fit(features[folds != k], truth[folds != k], head__groups=patients[folds != k])
+        scores[folds == k] = head.decision_function(features[folds == k])
+    assert found.models["mlp"]["roc_auc"]["mean"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-6)
+
+
 def test_the_difference_of_two_heads_has_an_interval_and_a_sentence(run):
     pair = repeat_cv(run, 3, 2, resampling=QUICK).pairs[0]
     entry = pair["differences"]["roc_auc"]

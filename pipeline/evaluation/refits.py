@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from features.store import FeatureStore
-from models.linear_path import PathProblems, solve_paths
+from models.linear_path import PathProblems, solved_in_turn
 from models.newton_svm import newton_scores, scores_from_rows, standardised_kernel
 from models.path_losses import SquaredHinge
 from models.progress import Progress, silent
@@ -160,24 +160,32 @@ def _by_shared_passes(
     rows: Rows, training: np.ndarray, targets: np.ndarray, costs: np.ndarray, progress: Progress
 ) -> np.ndarray:
     """Blocks of problems that share each pass over the rows."""
-    n_splits, n_outputs = targets.shape[1:]
     scores = np.empty_like(targets)
+    flat = scores.reshape(len(targets), -1)
+    solved = _solved_one_by_one(rows, training, targets, costs)
+    for place, found in progress(solved, total=flat.shape[1], label="fits"):
+        flat[:, place] = found
+    return scores
+
+
+def _solved_one_by_one(
+    rows: Rows, training: np.ndarray, targets: np.ndarray, costs: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Which problem, counted output by output and split by split, and its scores; as they are solved."""
+    n_splits, n_outputs = targets.shape[1:]
     splits_at_once = max(1, _PROBLEMS_AT_ONCE // n_outputs)
-    starts = range(0, n_splits, splits_at_once)
-    for start in progress(starts, total=len(starts), label="blocks of fits"):
+    for start in range(0, n_splits, splits_at_once):
         own = slice(start, min(start + splits_at_once, n_splits))
-        count = own.stop - own.start
-        flat = targets[:, own].reshape(len(targets), -1)
         problems = PathProblems(
-            loss=SquaredHinge(rows.xp, rows.array(flat[:, :, None])),
-            fold=np.repeat(np.arange(count), n_outputs),
+            loss=SquaredHinge(rows.xp, rows.array(targets[:, own].reshape(len(targets), -1, 1))),
+            fold=np.repeat(np.arange(own.stop - own.start), n_outputs),
             row_weights=costs[:, own].reshape(len(targets), -1),
             intercept_scaling=_INTERCEPT_SCALING,
         )
         scaling = fold_scaling(rows, training[:, own], floor=True)
-        found = solve_paths(rows, problems, scaling, tolerance=_TOLERANCE).scores[:, :, 0]
-        scores[:, own] = found.reshape(len(targets), count, n_outputs)
-    return scores
+        for solved, found in solved_in_turn(rows, problems, scaling, tolerance=_TOLERANCE):
+            for column, place in enumerate(solved):
+                yield start * n_outputs + int(place), found[:, column, 0]
 
 
 def choose_c(

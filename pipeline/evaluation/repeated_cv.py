@@ -1,7 +1,7 @@
 """Repeated cross-validation over whole patients, for data sets too small for one test set to tell much."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 
 from features.atomic import write_text
 from features.store import FeatureStore
+from models.cells import usable_cores
 from models.errors import BadSettings, MissingStep
 from models.heads import HeadSpec
 from models.newton_svm import standardised_kernel
@@ -169,19 +170,51 @@ def _out_of_fold(
             if isinstance(features, np.ndarray)
             else np.concatenate([b for _, b in features.blocks()])
         )
-        for repeat, fold in progress(plan, total=len(plan), label=f"fits of {spec.name}"):
+        fits = _fits(spec, settings["parameters"], table, truth, patient, held_out, plan)
+        for (repeat, fold), found in zip(
+            plan, progress(fits, total=len(plan), label=f"fits of {spec.name}"), strict=True
+        ):
             own = held_out[:, repeat] == fold
-            head = spec.build(**settings["parameters"])
-            rows = table
-            if plain and spec.name == "softmax" and len(table) < table.shape[1]:
-                head, rows = head[-1], _rotated(table, ~own)
-            head.fit(rows[~own], truth[~own])
-            scores[own, repeat] = head.decision_function(rows[own]).reshape(own.sum(), -1)
+            scores[own, repeat] = found.reshape(own.sum(), -1)
     ids = np.array(cohort.slice_ids)
     return [
         answers(ids, patient, truth, scores[:, repeat, 0] if two else scores[:, repeat], classes)
         for repeat in range(held_out.shape[1])
     ]
+
+
+def _fits(
+    spec: HeadSpec,
+    parameters: Mapping[str, float | int],
+    table: np.ndarray,
+    truth: np.ndarray,
+    patient: np.ndarray,
+    held_out: np.ndarray,
+    plan: Sequence[tuple[int, int]],
+) -> Iterator[np.ndarray]:
+    """Scores of the rows that each repeat and fold of the plan holds out, in the order of the plan."""
+    from joblib import Parallel, delayed
+    from threadpoolctl import threadpool_limits
+
+    turned = spec == HeadSpec("softmax", class_weight=spec.class_weight, seed=spec.seed)
+
+    def fit(own: np.ndarray) -> np.ndarray:
+        head, rows = spec.build(**parameters), table
+        if turned and len(table) < table.shape[1]:
+            head, rows = head[-1], _rotated(table, ~own)
+        # As in training: it stops on patients that it does not learn from.
+        groups = {"head__groups": patient[~own]} if spec.name == "mlp" else {}
+        head.fit(rows[~own], truth[~own], **groups)
+        return head.decision_function(rows[own])
+
+    # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
+    with threadpool_limits(1):
+        yield from Parallel(
+            n_jobs=min(usable_cores(None), len(plan)),
+            prefer="threads",
+            pre_dispatch="n_jobs",
+            return_as="generator",
+        )(delayed(fit)(held_out[:, repeat] == fold) for repeat, fold in plan)
 
 
 def _rotated(features: np.ndarray, training: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from features.slices import Slice, read_slice
 from models.errors import FingerprintMismatch, MissingStep, TooFewData
+from models.explain import explain_extractor
 from pipeline.cli import main
 from pipeline.prediction import find_slices, predict
 from pipeline.predictions import Predictions
@@ -108,7 +109,7 @@ class TestCroppedToTheHead:
         model = load_model(cropped, "svm", "cpu")
         image = read_slice(slices_of(cropped)[2])
         wide = Slice(np.pad(image.pixels, ((60, 20), (10, 30))), image.is_hu)
-        network = model.explained()
+        network = explain_extractor(model.extractor, model.head)
         box = model.preprocessing.box(wide)
         assert np.abs(np.subtract(box, (70, 131, 15, 76))).max() <= 3
         (evidence,) = network.maps(model.preprocessing.plane(wide)[None], "occlusion")

@@ -24,15 +24,18 @@ _INTERCEPT_SCALING = 10.0
 _LINEAR_ITERATIONS = 20_000
 _SOFTMAX_ITERATIONS = 2_000
 
-# Standardised embeddings have thousands of features, so a unit of C weighs much: the best C of a linear head
-# is near 1e-5 to 1e-4. An RBF width near 1 / n_features (1.1e-4 for pool5, 2.4e-4 for fc7) is the middle.
+# Standardised embeddings have thousands of features, so a unit of C weighs much. On training patients of 200
+# public slices and of four phantom cohorts of 60 to 100 patients (pool5) the best C of the linear SVM lay
+# between 1e-4 and 0.1, that of softmax regression at 0.01 or 0.1; from 1e-2 on AUC moved by less than 0.01.
+# The RBF kernel mostly wanted a width of 1e-5, a tenth of 1 / n_features, with C of 10 to 1000; there it is
+# nearly a linear SVM, and 1e-6 won nothing.
 _GRIDS: dict[tuple[str, str | None], Grid] = {
-    ("svm", None): {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2]},
+    ("svm", None): {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1]},
     ("svm", "linear"): {"C": [1e-5, 1e-4, 1e-3, 1e-2]},
-    ("svm", "rbf"): {"C": [0.1, 1.0, 10.0, 100.0], "gamma": [1e-5, 1e-4, 1e-3]},
+    ("svm", "rbf"): {"C": [0.1, 1.0, 10.0, 100.0, 1000.0], "gamma": [1e-5, 1e-4, 1e-3]},
     ("svm", "poly"): {"C": [1e-2, 0.1, 1.0, 10.0], "gamma": [1e-5, 1e-4], "degree": [2, 3]},
     ("svm", "sigmoid"): {"C": [0.1, 1.0, 10.0], "gamma": [1e-6, 1e-5, 1e-4]},
-    ("softmax", None): {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2]},
+    ("softmax", None): {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1]},
     ("mlp", None): {"hidden": [32], "alpha": [1e-3, 1.0, 10.0]},
 }
 

@@ -24,7 +24,7 @@ Features = np.ndarray | Rows
 """An array of shape (n, d), or rows that are streamed."""
 
 DEFAULT_C = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-"""The grid of `choose_c`: that of the head ``svm``."""
+"""The grid of `choose_c`: that of the head ``svm`` but for its largest value, which takes longest."""
 
 _INTERCEPT_SCALING = 10.0  # as in models.heads: a nearly free intercept
 _PROBLEMS_AT_ONCE = 48

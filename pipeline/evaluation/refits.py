@@ -9,6 +9,7 @@ matrix of its training part as long as there is room for it. All minimise the ob
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from features.store import FeatureStore
 from models.linear_path import PathProblems, solved_in_turn
@@ -30,7 +31,7 @@ _INTERCEPT_SCALING = 10.0  # as in models.heads: a nearly free intercept
 _PROBLEMS_AT_ONCE = 48
 _MOST_ROWS_OF_A_KERNEL = 4000  # 128 MB; from about there on the shared passes are faster
 # Ten splits of 6,622 rows x 9,216 by passes: 7 s of one core at C = 1e-6, 22 s at 1e-4, minutes at 1e-2.
-# By the kernels of their training parts it is about the same time for every C.
+# By the kernels of their training parts 33 s at 1e-2, and not much else at other C.
 _LARGEST_C_OF_PASSES = 3e-4
 _MOST_TRAINING_ROWS_OF_A_KERNEL = 8000  # 512 MB, and as much again while it is solved
 _MOST_BYTES_IN_MEMORY = 1_000_000_000
@@ -91,17 +92,22 @@ def fit_splits(
     costs = np.stack(
         [_balanced(targets[:, :, column], training) * penalties for column in range(len(wanted))], axis=2
     )
-    if isinstance(features, np.ndarray) and len(features) <= _MOST_ROWS_OF_A_KERNEL:
-        scores = _by_kernel(features, training, targets, costs, progress)
+    in_memory = isinstance(features, np.ndarray)
+    if in_memory and len(features) <= _MOST_ROWS_OF_A_KERNEL:
+        way = _by_kernel
     elif (
-        isinstance(features, np.ndarray)
+        in_memory
         and penalties.max() > _LARGEST_C_OF_PASSES
         and training.sum(axis=0).max() <= _MOST_TRAINING_ROWS_OF_A_KERNEL
     ):
-        scores = _by_training_kernel(features, training, targets, costs, progress)
+        way = _by_training_kernel
     else:
-        rows = Rows(features) if isinstance(features, np.ndarray) else features
-        scores = _by_shared_passes(rows, training, targets, costs, progress)
+        way = _by_shared_passes
+        features = Rows(features) if in_memory else features
+    # One thread for products that are narrow or small: on a busy machine threads that waited for each other
+    # made haemo leakage four times slower.
+    with threadpool_limits(None if way is _by_training_kernel else 1):
+        scores = way(features, training, targets, costs, progress)
     return scores[:, :, 0] if n_classes == 2 else scores
 
 

@@ -40,6 +40,12 @@ class ExplainedModel:
     margin : int
         Pixels that are cut off on each side before the network: one trained on random crops of larger planes
         is evaluated on their middle.
+
+    Attributes
+    ----------
+    references : ndarray of shape (n, size, size), uint8, or None
+        Planes of training slices that the method ``contrast`` sets a slice against; whoever has them gives
+        them.
     """
 
     def __init__(
@@ -61,6 +67,8 @@ class ExplainedModel:
         self.grid = Grid(grid.start + margin, grid.step)
         self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
+        self.references: np.ndarray | None = None
+        self._average: torch.Tensor | None = None
 
     def scores(self, planes: np.ndarray) -> np.ndarray:
         """Scores of planes (n, size, size), uint8: float64, of shape (n,) or (n, classes)."""
@@ -94,10 +102,12 @@ class ExplainedModel:
         Raises
         ------
         BadSettings
-            If there is no such method or class.
+            If there is no such method or class, or ``contrast`` has no `references`.
         """
         if method not in METHODS:
             raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
+        if method == "contrast" and self.references is None:
+            raise BadSettings("the method contrast needs training slices; take another, such as hirescam")
         target = self.classes[-1] if target is None else target
         if not isinstance(target, str):
             return self._maps_of_each(planes, method, np.array(target))
@@ -105,8 +115,9 @@ class ExplainedModel:
             raise BadSettings(f"class {target!r} is not one of {', '.join(self.classes)}")
         if method == "occlusion":
             return np.stack([self._occluded(plane, target) for plane in planes])
+        average = self._average_of_references() if method == "contrast" else None
         parts = [
-            class_activation_map(method, *self._gradients(part, target)).numpy()
+            class_activation_map(method, *self._gradients(part, target), average).numpy()
             for part in self._batches(planes)
         ]
         return np.concatenate(parts).astype(np.float32)
@@ -135,6 +146,14 @@ class ExplainedModel:
         inside = slice(self.margin, self.size - self.margin)
         gray = torch.from_numpy(np.ascontiguousarray(planes[:, inside, inside])).float().unsqueeze(1) / 255
         return self.below((gray - self._mean) / self._std)
+
+    def _average_of_references(self) -> torch.Tensor:
+        """Mean activations of the last convolution over the references, computed once."""
+        if self._average is None:
+            with torch.no_grad():
+                sums = sum(self._activations(part).sum(dim=0) for part in self._batches(self.references))
+            self._average = sums / len(self.references)
+        return self._average
 
     def _gradients(self, planes: np.ndarray, target: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Activations of the last convolution, and the gradients of the target's score by them."""
@@ -270,6 +289,7 @@ def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> Exp
         Keep the network, and draw the classical head or the last layer alone anew.
     """
     drawn = copy.copy(model)
+    drawn._average = None
     drawn.below, drawn.above = copy.deepcopy(model.below), copy.deepcopy(model.above)
     layers = [one for one in drawn.above.modules() if isinstance(one, nn.Linear)]
     if isinstance(drawn.above, _Above):

@@ -13,12 +13,17 @@ from models.errors import BadSettings
 
 __all__ = ["METHODS", "Grid", "class_activation_map", "grid_of", "projection"]
 
-METHODS = ("hirescam", "gradcam", "gradcam++", "occlusion")
+METHODS = ("contrast", "hirescam", "gradcam", "gradcam++", "occlusion")
 
 
-def class_activation_map(method: str, activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+def class_activation_map(
+    method: str, activations: torch.Tensor, gradients: torch.Tensor, average: torch.Tensor | None = None
+) -> torch.Tensor:
     """Weigh activations by gradients, and add up the channels.
 
+    ``contrast`` is ``hirescam`` of what departs from the average training slice: skull and background, which
+    all slices have, cancel. For a linear score it is what Shapley values credit each activation with, were
+    they independent (Lundberg and Lee, NeurIPS 2017, corollary 1).
     ``gradcam`` weighs a channel by its mean gradient (Selvaraju et al., ICCV 2017), without the ReLU that
     hides what speaks against the class. ``hirescam`` multiplies place by place (Draelos and Carin, 2020):
     where all above the layer is linear but for max-pooling and ReLU, its sum is the score less the constant
@@ -27,15 +32,19 @@ def class_activation_map(method: str, activations: torch.Tensor, gradients: torc
 
     Parameters
     ----------
-    method : {'hirescam', 'gradcam', 'gradcam++'}
+    method : {'contrast', 'hirescam', 'gradcam', 'gradcam++'}
     activations, gradients : Tensor of shape (n, channels, height, width)
         Of one layer, and of the score by them.
+    average : Tensor of shape (channels, height, width), optional
+        Mean activations over training slices, for ``contrast``.
 
     Returns
     -------
     Tensor of shape (n, height, width)
     """
     match method:
+        case "contrast":
+            return ((activations - average) * gradients).sum(dim=1)
         case "hirescam":
             return (activations * gradients).sum(dim=1)
         case "gradcam":

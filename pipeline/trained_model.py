@@ -1,15 +1,18 @@
 """A trained head or network of a run, ready to score new slices and to be explained."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.fingerprint import Fingerprint
-from features.slices import Slice
+from features.manifest import Manifest
+from features.slices import Slice, read_slice
 from features.store import FeatureStore
-from models.errors import BadSettings
+from models.errors import BadSettings, MissingStep, UnreadableSlice
 from models.progress import Progress, silent
 from pipeline.headfolder import HeadFolder
 from pipeline.run import HEADS, NETWORKS, RunDirectory
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
     from models.explain import ExplainedModel
 
 __all__ = ["TrainedModel", "load_model"]
+
+log = logging.getLogger("haemo")
+
+_MOST_REFERENCES = 128
+_FEWEST_REFERENCES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +48,8 @@ class TrainedModel:
     scope : Scope or None
         What the training slices were like; None where there were too few of them to tell, and for a network
         of a version of haemo that did not keep it.
+    training_paths : tuple of Path
+        Some of the slices it was trained on, evenly drawn; they may have gone since.
     """
 
     name: str
@@ -48,6 +58,7 @@ class TrainedModel:
     preprocessing: "Preprocessing"
     stored_as: str = "float32"
     scope: Scope | None = None
+    training_paths: tuple[Path, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -84,14 +95,50 @@ class TrainedModel:
         box = self.preprocessing.box(image)
         return box.paste(network.on_slice(evidence, box.height, box.width), image.pixels.shape)
 
-    def explained(self) -> "ExplainedModel":
-        """The model cut at its last convolution, for maps of evidence."""
+    def explained(self, method: str | None = None) -> tuple["ExplainedModel", str]:
+        """The model cut at its last convolution, for maps of evidence, and by which method to draw them.
+
+        Parameters
+        ----------
+        method : str, optional
+            One of `models.maps.METHODS`; by default ``contrast``, or ``hirescam`` where too few of the
+            training slices can still be read.
+
+        Raises
+        ------
+        MissingStep
+            If ``contrast`` is asked for and too few training slices can be read.
+        """
         from models.explain import explain_extractor, explain_network
         from models.trained import TrainedNetwork
 
         if isinstance(self.extractor, TrainedNetwork):
-            return explain_network(self.extractor)
-        return explain_extractor(self.extractor, self.head)
+            network = explain_network(self.extractor)
+        else:
+            network = explain_extractor(self.extractor, self.head)
+        if method not in (None, "contrast"):
+            return network, method
+        planes = self._training_planes()
+        if len(planes) >= _FEWEST_REFERENCES:
+            network.references = np.stack(planes)
+            return network, "contrast"
+        gone = (
+            f"only {len(planes)} of the training slices of {self.name} can be read, too few to set a slice "
+            f"against their average"
+        )
+        if method == "contrast":
+            raise MissingStep(f"{gone}; put them back where manifest.csv says, or take --method hirescam")
+        log.warning("%s: maps are drawn by hirescam", gone)
+        return network, "hirescam"
+
+    def _training_planes(self) -> list[np.ndarray]:
+        planes = []
+        for path in self.training_paths:
+            try:
+                planes.append(self.preprocessing.plane(read_slice(path)))
+            except UnreadableSlice as error:
+                log.info("%s: %s", path, error)
+        return planes
 
 
 def load_model(
@@ -128,9 +175,12 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
             str(folder.path),
             f"Train it on the features there are now: haemo {name} --run {run}",
         )
-        scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
+        manifest, split = run.manifest(), Split.read(run.split_path)
+        scope = Scope.of_training(store, manifest, split)
     extractor, preprocessing = stage_one_of(run, device, progress)
-    return TrainedModel(name, head, extractor, preprocessing, fingerprint.facts["stored_as"], scope)
+    stored_as = fingerprint.facts["stored_as"]
+    paths = _training_paths(manifest, split)
+    return TrainedModel(name, head, extractor, preprocessing, stored_as, scope, paths)
 
 
 def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
@@ -140,4 +190,14 @@ def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
     folder = NetworkFolder(run.model_path(name))
     preprocessing = folder.preprocessing()
     network = folder.network(resolve_device(device))
-    return TrainedModel(name, network.head(), network, preprocessing, scope=folder.scope())
+    paths = _training_paths(run.manifest(), Split.read(run.split_path))
+    return TrainedModel(
+        name, network.head(), network, preprocessing, scope=folder.scope(), training_paths=paths
+    )
+
+
+def _training_paths(manifest: Manifest, split: Split) -> tuple[Path, ...]:
+    rows = sorted(manifest.labelled, key=lambda row: row.slice_id)
+    train = [row for row, part in zip(rows, split.parts(rows), strict=True) if part == "train"]
+    drawn = np.unique(np.linspace(0, len(train) - 1, min(len(train), _MOST_REFERENCES)).astype(int))
+    return tuple(train[number].path for number in drawn)

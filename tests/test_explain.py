@@ -12,7 +12,7 @@ from models.calibration import CalibratedHead
 from models.errors import BadSettings
 from models.explain import ExplainedModel, explain_extractor, explain_network, randomised
 from models.heads import HeadSpec
-from models.maps import Grid, class_activation_map, grid_of, projection
+from models.maps import METHODS, Grid, class_activation_map, grid_of, projection
 from models.recipes import build, recipe_for
 from models.trained import TrainedNetwork
 from models.weights import resolve_weights
@@ -29,6 +29,17 @@ class Sum(nn.Module):
 
     def forward(self, maps):
         return functional.max_pool2d(maps, 2).flatten(1) @ self.weights.flatten() - 3.0
+
+
+class Linear(nn.Module):
+    """All activations weighed, without a pool."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, maps):
+        return maps.flatten(1) @ self.weights + 0.7
 
 
 def small_model(seed=0):
@@ -73,9 +84,10 @@ def test_hirescam_is_what_the_score_loses_when_a_place_falls_silent():
     np.testing.assert_array_equal(evidence == 0, np.abs(lost) < 1e-6)
 
 
-@pytest.mark.parametrize("method", ["hirescam", "gradcam", "gradcam++", "occlusion"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_finds_the_only_bright_spot(method):
     model = small_model()
+    model.references = np.full((3, SIZE, SIZE), 20, dtype=np.uint8)
     for row, column in ((10, 30), (37, 8)):
         evidence = model.maps(spot(row, column)[None], method)[0]
         on_slice = model.on_slice(evidence, 2 * SIZE, 3 * SIZE)
@@ -114,6 +126,44 @@ def slow_map(method, activations, gradients):
                     alpha[i, j] = g[i, j] ** 2 / below if below else 0
             result += sign * (alpha * np.maximum(sign * g, 0)).sum() * a
     return result
+
+
+def test_contrast_adds_up_to_how_far_the_score_lies_from_that_of_the_average_slice():
+    """Of a score that is linear in the last convolution."""
+    convolution = nn.Conv2d(1, 2, 5, stride=2, padding=2)
+    weights = torch.randn(2 * (SIZE // 2) ** 2, generator=torch.Generator().manual_seed(0))
+    above = Linear(weights)
+    model = ExplainedModel([convolution, nn.ReLU()], above, SIZE, (0.0,), (1.0,), ("no", "yes"))
+    random = np.random.default_rng(2)
+    model.references = random.integers(0, 256, (40, SIZE, SIZE), dtype=np.uint8)
+    planes = random.integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
+    evidence = model.maps(planes, "contrast")
+    expected = model.scores(planes) - model.scores(model.references).mean()
+    np.testing.assert_allclose(evidence.sum(axis=(1, 2)), expected, atol=1e-3)
+
+
+def test_contrast_is_blind_to_what_all_slices_have():
+    model = small_model()
+    skull = np.full((SIZE, SIZE), 20, dtype=np.uint8)
+    skull[:6] = 255
+    model.references = skull[None]
+    both = skull.copy()
+    both[30:35, 10:15] = 160
+    assert model.maps(both[None], "hirescam")[0].argmax() < 4 * (SIZE // 2)
+    y, x = np.unravel_index(model.maps(both[None], "contrast")[0].argmax(), (SIZE // 2, SIZE // 2))
+    assert 14 <= y <= 17
+    assert 4 <= x <= 8
+
+
+def test_contrast_without_training_slices_is_refused_and_a_random_network_has_its_own_average():
+    model = small_model()
+    plane = spot(24, 24)[None]
+    with pytest.raises(BadSettings, match="training slices"):
+        model.maps(plane, "contrast")
+    model.references = plane
+    assert not model.maps(plane, "contrast").any()
+    blank = randomised(model, 1)
+    assert not blank.maps(plane, "contrast").any()
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
@@ -224,7 +274,7 @@ def test_randomised_models_answer_otherwise_and_leave_the_original(extractor, em
 
 def test_what_is_not_there_is_named():
     model = small_model()
-    with pytest.raises(BadSettings, match="method 'lime' is not one of hirescam"):
+    with pytest.raises(BadSettings, match="method 'lime' is not one of contrast, hirescam"):
         model.maps(spot(10, 10)[None], "lime")
     with pytest.raises(BadSettings, match="class 'maybe' is not one of no, yes"):
         model.maps(spot(10, 10)[None], target="maybe")

@@ -1,6 +1,8 @@
 """Maps against masks: each figure by hand, the baselines, and the command on a small run."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import nn
 
-from models.errors import BadSettings, TooFewData, UnreadableSlice
+from models.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
 from models.explain import ExplainedModel
 from pipeline.classification import HeadSettings, train_head
 from pipeline.cli import main
@@ -45,6 +47,16 @@ def test_figures_of_a_map_that_was_drawn_by_hand():
     assert {name: nothing[name] for name in ("region_hit", "iou", "dice", "energy")} == dict.fromkeys(
         ("region_hit", "iou", "dice", "energy"), 0
     )
+
+
+def test_near_is_within_fifteen_pixels():
+    mask = np.zeros((60, 60), dtype=bool)
+    mask[10:20, 10:20] = True
+    for column, near in ((19, 1.0), (34, 1.0), (35, 0.0)):
+        evidence = np.zeros((60, 60))
+        evidence[15, column] = 1.0
+        found = measure_map(evidence, mask, None, None)
+        assert (found["hit"], found["near"]) == (float(column < 20), near)
 
 
 def test_blood_moves_the_region_and_not_the_map():
@@ -182,11 +194,26 @@ def _is_tested(run, path, label):
 
 
 def test_maps_of_planes_of_several_classes_are_those_of_each(run):
-    network = load_model(run, "svm", "cpu").explained()
+    network, _ = load_model(run, "svm", "cpu").explained()
     planes = np.random.default_rng(0).integers(0, 256, (3, 227, 227), dtype=np.uint8)
     mixed = network.maps(planes, "hirescam", ["haemorrhage", "normal", "haemorrhage"])
     for plane, own, name in zip(planes, mixed, ("haemorrhage", "normal", "haemorrhage"), strict=True):
         np.testing.assert_allclose(own, network.maps(plane[None], "hirescam", name)[0], rtol=1e-3, atol=1e-6)
+
+
+def test_maps_are_set_against_training_slices_where_these_can_be_read(run, caplog):
+    model = load_model(run, "svm", "cpu")
+    parts = Split.read(run.split_path).parts(list(run.manifest()))
+    train = {row.path for row, part in zip(run.manifest(), parts, strict=True) if part == "train"}
+    assert set(model.training_paths) <= train
+    network, method = model.explained()
+    assert method == "contrast"
+    assert len(network.references) == len(model.training_paths)
+    moved = replace(model, training_paths=(Path("gone.png"), *model.training_paths[:3]))
+    assert moved.explained()[1] == "hirescam"
+    assert "only 3 of the training slices of svm can be read" in caplog.text
+    with pytest.raises(MissingStep, match="--method hirescam"):
+        moved.explained("contrast")
 
 
 def test_the_report_shows_the_scores(run):

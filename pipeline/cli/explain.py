@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 # `models.maps.METHODS`, which cannot be imported before the command is called: it loads torch.
-_METHODS = ("hirescam", "gradcam", "gradcam++", "occlusion")
+_METHODS = ("contrast", "hirescam", "gradcam", "gradcam++", "occlusion")
 _GROUPS = {"all": "all", "over_1_cm2": "over 1 cm2"}
 _MOST_OVERLAYS = 12
 
@@ -28,7 +28,7 @@ _MOST_OVERLAYS = 12
     metavar="NAME",
     help="Which head or network; may be given again with --score.  [default: svm; with --score all]",
 )
-@click.option("--method", type=click.Choice(_METHODS), default="hirescam", show_default=True)
+@click.option("--method", type=click.Choice(_METHODS), default=None, show_default="contrast")
 @click.option(
     "--slices",
     type=click.IntRange(min=1),
@@ -55,7 +55,7 @@ _MOST_OVERLAYS = 12
 def explain(
     run_path: Path,
     heads: tuple[str, ...],
-    method: str,
+    method: str | None,
     slices: int,
     overlays: Path | None,
     score: bool,
@@ -88,7 +88,7 @@ def explain(
 def _draw(
     run: "RunDirectory",
     name: str,
-    method: str,
+    method: str | None,
     slices: int,
     overlays: Path | None,
     device: str,
@@ -111,7 +111,11 @@ def _draw(
         area = "" if region is None or region.area_mm2 is None else f"{region.area_mm2:.0f}"
         kind = "" if region is None else "blood" if region.is_blood else "hot"
         rows.append([one.picture.name, row["predicted"], f"{chance:.3f}", str(len(one.regions)), kind, area])
-    table(("overlay", "class", "probability", "regions", "kind", "mm2"), rows, title=f"{name}, {method}")
+    table(
+        ("overlay", "class", "probability", "regions", "kind", "mm2"),
+        rows,
+        title=f"{name}, {method}" if method else name,
+    )
     for failure in result.failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
     click.echo(f"{len(explained)} overlays and regions.geojson -> {folder}")
@@ -133,7 +137,7 @@ def _score(
     run: "RunDirectory",
     heads: tuple[str, ...],
     masks: Path | None,
-    method: str,
+    method: str | None,
     seed: int,
     device: str,
 ) -> int:
@@ -180,13 +184,13 @@ def _print_pointing(result: dict[str, Any]) -> None:
                 name,
                 *(
                     _with_interval(entry[group][figure])
-                    for figure in ("hit", "region_hit", "iou", "dice", "energy")
+                    for figure in ("hit", "near", "region_hit", "iou", "dice", "energy")
                 ),
             ]
             for name, entry in entries.items()
         ]
         table(
-            ("map", "pointing", "region's peak", "IoU", "Dice", "energy"),
+            ("map", "pointing", "within 15 px", "region's peak", "IoU", "Dice", "energy"),
             rows,
             title=f"{_GROUPS.get(group, group)}: {first['slices']} slices of {first['patients']} patients",
         )

@@ -17,9 +17,8 @@ from pipeline.explaining.regions import Region, blood_likelihood, find_regions
 from pipeline.slice_scores import SliceScores
 from pipeline.trained_model import TrainedModel
 
-__all__ = ["METHOD", "Explained", "explain_slices"]
+__all__ = ["Explained", "explain_slices"]
 
-METHOD = "hirescam"
 _BATCH = 16
 _OUTLINES = "regions.geojson"
 _WORKERS = 2
@@ -51,7 +50,7 @@ def explain_slices(
     out: Path,
     *,
     chosen: Sequence[int] | None = None,
-    method: str = METHOD,
+    method: str | None = None,
     progress: Progress = silent,
 ) -> list[Explained]:
     """Write an overlay a slice, and the outlines of all of them to ``regions.geojson``.
@@ -66,8 +65,8 @@ def explain_slices(
     chosen : sequence of int, optional
         Which rows of `result`; None takes those that are predicted positive, or all with more than two
         classes.
-    method : str
-        One of `models.maps.METHODS`.
+    method : str, optional
+        As for `TrainedModel.explained`.
     progress : Progress
 
     Returns
@@ -86,7 +85,7 @@ def explain_slices(
     explained: list[Explained] = []
     with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool:
         starts = range(0, len(pages), _BATCH)
-        network = model.explained()
+        network, method = model.explained(method)
         for start in progress(starts, total=len(starts), label="explain, batches"):
             part = pages[start : start + _BATCH]
             images = list(pool.map(_Page.read, part))

@@ -240,9 +240,15 @@ def explanation_section(evidence: Evidence) -> Section | None:
                 f"{words}: {first['slices']} test slices with masks of {first['patients']} patients; means "
                 "over slices, 95 % intervals by bootstrap over patients"
             )
-            names = ["hit", "region_hit", "iou", "dice", "energy"]
+            names = ["hit", "near", "region_hit", "iou", "dice", "energy"]
             rows = [[name, *(_with_interval(own[key]) for key in names)] for name, own in shown.items()]
-            parts.append(table(["map", "pointing", "outline's peak", "IoU", "Dice", "energy"], rows, caption))
+            parts.append(
+                table(
+                    ["map", "pointing", "within 15 px", "outline's peak", "IoU", "Dice", "energy"],
+                    rows,
+                    caption,
+                )
+            )
     rows = []
     for name, one in scores["models"].items():
         area, same = one["perturbation"]["area"], one["sanity"]["rank_correlation_with_randomised_head"]

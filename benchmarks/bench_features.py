@@ -215,6 +215,33 @@ def run_ready(folder: Path, run: Path, rotations: str, precision: str) -> dict[s
     return measured(work)
 
 
+def _plane(path: Path) -> object:
+    from features.decoding import Decoder
+    from features.preprocess import Preprocessing
+    from features.slices import read_slice
+
+    return Decoder(Preprocessing(), lambda content: (0,), read_slice)(path)
+
+
+def run_decoding(folder: Path, run: Path, ways: str) -> dict[str, float]:
+    """Decoding, windowing, resizing and hashing alone, by two threads or two processes."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    from features.decoding import in_order
+
+    del run
+    paths = sorted(folder.iterdir())
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(_plane, paths[:4]))
+
+        def work() -> int:
+            if ways == "threads":
+                return sum(1 for _ in in_order(paths, _plane, 2, 128))
+            return sum(1 for _ in pool.map(_plane, paths, chunksize=8))
+
+        return measured(work)
+
+
 def agreement(folder: Path, run: Path, precision: str) -> dict[str, float]:
     """Cosines of our embeddings with those of scikit-image's resizing and the plain float32 network."""
     import torch
@@ -243,7 +270,13 @@ def agreement(folder: Path, run: Path, precision: str) -> dict[str, float]:
 
 # ---- the table ---------------------------------------------------------------------------------------
 
-MEASUREMENTS = {"peer": run_peer, "ours": run_ours, "ready": run_ready, "agreement": agreement}
+MEASUREMENTS = {
+    "peer": run_peer,
+    "ours": run_ours,
+    "ready": run_ready,
+    "decoding": run_decoding,
+    "agreement": agreement,
+}
 
 
 def in_fresh_process(name: str, *arguments: object) -> dict[str, float]:
@@ -299,6 +332,15 @@ def main(slices: int, many: int, folder: Path | None, measure: str | None) -> No
         for rotations in ("none", "paper"):
             for line in compare(work / "slices", runs, rotations, precisions):
                 click.echo(line)
+        for kind in FORMATS:
+            rates = {
+                ways: in_fresh_process("decoding", work / "slices" / kind, runs, ways)["rate"]
+                for ways in ("threads", "processes")
+            }
+            click.echo(
+                f"decoding alone, {kind}: {rates['threads']:.0f} slices/s by two threads, "
+                f"{rates['processes']:.0f} by two processes"
+            )
         for kind in FORMATS:
             for precision in precisions:
                 found = in_fresh_process("agreement", work / "slices" / kind, runs, precision)

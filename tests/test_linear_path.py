@@ -176,18 +176,24 @@ def test_scaling_is_that_of_the_scaler_for_every_fold(floor):
     assert (scaling.scale[0, 5] == 1.0) != floor
 
 
-def test_rows_that_stream_in_give_the_same_answer():
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_rows_that_stream_in_give_the_same_answer(in_order, device):
     data = cohort(130, 40, dtype=np.float32)
     masks = training_masks(data)
+    order = np.arange(130) if in_order else np.random.default_rng(0).permutation(130)
 
     def blocks():
         for start in range(0, len(data.X), 17):
-            yield data.X[start : start + 17]
+            yield data.X[order[start : start + 17]]
 
-    whole, stream = Rows(data.X), Rows(blocks, data.X.shape)
-    expected = hinge_path(data, whole, masks, fold_scaling(whole, masks, floor=False))
-    found = hinge_path(data, stream, masks, fold_scaling(stream, masks, floor=False))
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    whole = Rows(data.X)
+    stream = Rows(blocks, data.X.shape, order=None if in_order else order).on(device)
+    doubled, doubled_stream = Rows(2 * data.X), stream.mapped(lambda block: 2 * block)
+    for one, other in ((whole, stream), (doubled, doubled_stream)):
+        expected = hinge_path(data, one, masks, fold_scaling(one, masks, floor=False))
+        found = hinge_path(data, other, masks, fold_scaling(other, masks, floor=False))
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["hinge", "logistic", "multinomial"])

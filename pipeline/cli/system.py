@@ -48,7 +48,7 @@ def doctor(run_path: Path) -> int:
     metavar="RUN",
     help="Run directory; the phantom slices are written to its folder 'phantom'.",
 )
-@click.option("--patients", type=click.IntRange(8), default=60, show_default=True, help="Phantom patients.")
+@click.option("--patients", type=click.IntRange(8), default=160, show_default=True, help="Phantom patients.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the cohort and of the run.")
 @click.option(
     "--weights",
@@ -91,7 +91,7 @@ def _steps(run_path: Path, patients: int, seed: int, layer: str, weights: str) -
     run = ["--run", str(run_path)]
     seeded = ["--seed", str(seed)]
     return [
-        ["phantom", slices, "--patients", str(patients), "--slices", "8..10", *seeded],
+        ["phantom", slices, "--patients", str(patients), "--slices", "8..10", "--size", "256", *seeded],
         ["index", slices, *run],
         ["features", *run, "--layer", layer, "--crop", "head", "--weights", weights, *seeded],
         *([head, *run, *seeded] for head in ("svm", "softmax", "mlp")),

@@ -351,7 +351,7 @@ def main(slices: int, many: int, folder: Path | None, measure: str | None) -> No
                     f" the plain network; levels differ by at most {found['levels']:.2f} (rounding: 0.50)"
                 )
         peaks = {}
-        for count in (1000, many):
+        for count in sorted({1000, many}):
             write_many(work / f"many{count}", count)
             (runs / f"many{count}").mkdir()
             arguments = (work / f"many{count}", runs / f"many{count}", "none", precisions[-1])

@@ -22,7 +22,7 @@ __all__ = ["fit_few", "is_few", "newton_cells"]
 
 Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
 
-_MOST_ROWS = 2000
+_MOST_ROWS = 4000
 
 
 def is_few(head: Any, shape: tuple[int, int], memory: int) -> bool:

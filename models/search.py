@@ -39,7 +39,7 @@ class SharedSearchCV(GridSearchCV):
     - ``SVC``: inner products once a fold, a kernel matrix once a width, libsvm on slices of it. The steps
       before it are fitted on each fold's own training rows, and the products are of what they return.
     - ``LinearSVC`` (squared hinge) and ``LogisticRegression`` (L2): all C, folds and classes in one block
-      that shares each pass over the features (`models.linear_path`); a LinearSVC on up to 2,000 rows by
+      that shares each pass over the features (`models.linear_path`); a LinearSVC on up to 4,000 rows by
       exact Newton steps on one kernel matrix a fold instead.
     - any other, or options that these do not cover: one plain fit a cell, in parallel threads; the steps
       before it are fitted once a fold.

@@ -78,8 +78,8 @@ def demo(run_path: Path, patients: int, seed: int, weights: str) -> int:
             return code
     page = run_path / "report.html"
     click.echo(
-        "\nThe phantom is hard on purpose: many bleeds are small, and nothing but the bleed tells who bleeds.\n"
-        "Expect a ROC AUC near 0.7; larger bleeds and more patients give more (docs/phantom.md)."
+        "\nThe phantom is hard on purpose: many bleeds are small, and nothing but the bleed tells who\n"
+        "bleeds. Expect a ROC AUC near 0.7; larger bleeds and more patients give more (docs/phantom.md)."
     )
     click.echo(f"all steps done; open {page}, or go on with your own slices: haemo index DATA --run RUN")
     return 0

@@ -137,7 +137,7 @@ class TrainedModel:
             try:
                 planes.append(self.preprocessing.plane(read_slice(path)))
             except UnreadableSlice as error:
-                log.info("%s: %s", path, error)
+                log.debug("%s: %s", path, error)
         return planes
 
 

@@ -131,7 +131,14 @@ def load_examples(
     FingerprintMismatch
         If the features come from a network that was trained on another split.
     """
-    refuse_features_of_other_patients(store.fingerprint.facts, split, str(store.path))
+    facts = store.fingerprint.facts
+    refuse_features_of_other_patients(facts, split, str(store.path))
+    if "split" in facts:
+        log.warning(
+            "these features come from a network that has learned from the training patients: out-of-fold "
+            "figures, and the probabilities and thresholds that are fitted on them, are too good; judge by "
+            "the test slices"
+        )
     rows = sorted(manifest.labelled, key=lambda row: row.slice_id)
     has = store.covers(rows)
     missing = tuple(row.slice_id for row, there in zip(rows, has, strict=True) if not there)

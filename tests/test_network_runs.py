@@ -402,6 +402,7 @@ def test_heads_train_on_the_features_of_the_scratch_cnn_and_predict_with_it(run,
     assert main([*command]) == 0
     assert "32 cached" in capsys.readouterr().out
     assert main(["softmax", "--run", str(run), "--C", "1e-3"]) == 0
+    assert "has learned from the training patients" in capsys.readouterr().err
     kept = Predictions.read(run.model_path("softmax") / "predictions.csv").of_part("test")
     paths = {row.slice_id: str(row.path) for row in run.manifest()}
     capsys.readouterr()

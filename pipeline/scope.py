@@ -10,7 +10,7 @@ from features.slices import Slice
 from features.store import FeatureStore
 from pipeline.splits import Split
 
-__all__ = ["Scope", "implausible"]
+__all__ = ["Scope", "evenly", "implausible"]
 
 log = logging.getLogger("haemo")
 
@@ -75,7 +75,7 @@ class Scope:
         has = store.covers(rows)
         train = (split.parts(rows) == "train") & has
         rows = [row for row, kept in zip(rows, train, strict=True) if kept]
-        rows = [rows[place] for place in _evenly(len(rows), _MOST_KNOWN)]
+        rows = [rows[place] for place in evenly(len(rows), _MOST_KNOWN)]
         folds = split.fold_numbers(rows) if rows else np.empty(0)
         if len(np.unique(folds)) < _FEWEST_FOLDS:
             log.warning("too few training slices to tell what is unlike them; only plausibility is checked")
@@ -88,7 +88,7 @@ class Scope:
     @staticmethod
     def sample(rows: np.ndarray) -> np.ndarray:
         """Those of the training slices that are kept: at most 500, evenly drawn from their order."""
-        return rows[_evenly(len(rows), _MOST_KNOWN)]
+        return rows[evenly(len(rows), _MOST_KNOWN)]
 
     @classmethod
     def of_network(cls, learned: np.ndarray, held_out: np.ndarray) -> "Scope":
@@ -108,7 +108,8 @@ class Scope:
         return f"unlike the training slices (distance {distance:.3f}, limit {self.limit:.3f})"
 
 
-def _evenly(count: int, most: int) -> np.ndarray:
+def evenly(count: int, most: int) -> np.ndarray:
+    """At most `most` of the numbers below `count`, evenly drawn."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)) if count else np.arange(0)
 
 

@@ -1,22 +1,22 @@
 """A trained head or network of a run, ready to score new slices and to be explained."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.fingerprint import Fingerprint
-from features.manifest import Manifest
 from features.slices import Slice, read_slice
 from features.store import FeatureStore
 from models.errors import BadSettings, MissingStep, UnreadableSlice
 from models.progress import Progress, silent
 from pipeline.headfolder import HeadFolder
 from pipeline.run import HEADS, NETWORKS, RunDirectory
-from pipeline.scope import Scope
+from pipeline.scope import Scope, evenly
 from pipeline.splits import Split
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class TrainedModel:
     scope : Scope or None
         What the training slices were like; None where there were too few of them to tell, and for a network
         of a version of haemo that did not keep it.
-    training_paths : tuple of Path
-        Some of the slices it was trained on, evenly drawn; they may have gone since.
+    training_paths : callable
+        Gives the paths of some of the slices it was trained on, evenly drawn; they may have gone since.
     """
 
     name: str
@@ -58,7 +58,7 @@ class TrainedModel:
     preprocessing: "Preprocessing"
     stored_as: str = "float32"
     scope: Scope | None = None
-    training_paths: tuple[Path, ...] = ()
+    training_paths: Callable[[], Sequence[Path]] = tuple
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class TrainedModel:
 
     def _training_planes(self) -> list[np.ndarray]:
         planes = []
-        for path in self.training_paths:
+        for path in self.training_paths():
             try:
                 planes.append(self.preprocessing.plane(read_slice(path)))
             except UnreadableSlice as error:
@@ -175,11 +175,10 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
             str(folder.path),
             f"Train it on the features there are now: haemo {name} --run {run}",
         )
-        manifest, split = run.manifest(), Split.read(run.split_path)
-        scope = Scope.of_training(store, manifest, split)
+        scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
     extractor, preprocessing = stage_one_of(run, device, progress)
     stored_as = fingerprint.facts["stored_as"]
-    paths = _training_paths(manifest, split)
+    paths = partial(_training_paths, run)
     return TrainedModel(name, head, extractor, preprocessing, stored_as, scope, paths)
 
 
@@ -190,14 +189,17 @@ def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
     folder = NetworkFolder(run.model_path(name))
     preprocessing = folder.preprocessing()
     network = folder.network(resolve_device(device))
-    paths = _training_paths(run.manifest(), Split.read(run.split_path))
+    paths = partial(_training_paths, run)
     return TrainedModel(
         name, network.head(), network, preprocessing, scope=folder.scope(), training_paths=paths
     )
 
 
-def _training_paths(manifest: Manifest, split: Split) -> tuple[Path, ...]:
-    rows = sorted(manifest.labelled, key=lambda row: row.slice_id)
-    train = [row for row, part in zip(rows, split.parts(rows), strict=True) if part == "train"]
-    drawn = np.unique(np.linspace(0, len(train) - 1, min(len(train), _MOST_REFERENCES)).astype(int))
-    return tuple(train[number].path for number in drawn)
+def _training_paths(run: RunDirectory) -> list[Path]:
+    """Some training slices; none where the folder of a network, which is all it needs, stands alone."""
+    if not (run.manifest_path.exists() and run.split_path.exists()):
+        return []
+    rows = sorted(run.manifest().labelled, key=lambda row: row.slice_id)
+    parts = Split.read(run.split_path).parts(rows)
+    train = [row.path for row, part in zip(rows, parts, strict=True) if part == "train"]
+    return [train[place] for place in evenly(len(train), _MOST_REFERENCES)]

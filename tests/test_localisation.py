@@ -205,11 +205,11 @@ def test_maps_are_set_against_training_slices_where_these_can_be_read(run, caplo
     model = load_model(run, "svm", "cpu")
     parts = Split.read(run.split_path).parts(list(run.manifest()))
     train = {row.path for row, part in zip(run.manifest(), parts, strict=True) if part == "train"}
-    assert set(model.training_paths) <= train
+    assert set(model.training_paths()) <= train
     network, method = model.explained()
     assert method == "contrast"
-    assert len(network.references) == len(model.training_paths)
-    moved = replace(model, training_paths=(Path("gone.png"), *model.training_paths[:3]))
+    assert len(network.references) == len(model.training_paths())
+    moved = replace(model, training_paths=lambda: [Path("gone.png"), *model.training_paths()[:3]])
     assert moved.explained()[1] == "hirescam"
     (said,) = (one.message for one in caplog.records if one.levelname in ("INFO", "WARNING"))
     assert said.startswith("only 3 of the training slices of svm can be read")

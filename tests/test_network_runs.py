@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,9 +24,11 @@ from pipeline.cli import main
 from pipeline.networkfolder import NetworkFolder
 from pipeline.networks import train_network
 from pipeline.planes import decode_planes
+from pipeline.prediction import predict
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
 from pipeline.splits import Split
+from pipeline.trained_model import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -387,6 +390,17 @@ def test_the_threshold_of_a_prediction_may_be_another(run, capsys):
         assert main(command) == 0
         found[threshold] = json.loads(capsys.readouterr().out)["slices"][0]["predicted"]
     assert found == {"0.001": "haemorrhage", "0.999": "normal"}
+
+
+def test_a_network_needs_nothing_of_its_run_but_its_folder(run, tmp_path, caplog):
+    train_network(run, "tinyvgg", epochs=1)
+    moved = RunDirectory(tmp_path / "moved")
+    shutil.copytree(run.model_path("tinyvgg"), moved.model_path("tinyvgg"))
+    paths = [row.path for row in run.manifest()][:3]
+    here, there = (predict(one, "tinyvgg", paths, device="cpu") for one in (run, moved))
+    np.testing.assert_array_equal(there.scores, here.scores)
+    assert load_model(moved, "tinyvgg", "cpu").explained()[1] == "hirescam"
+    assert "only 0 of the training slices of tinyvgg can be read" in caplog.text
 
 
 def test_predicting_with_a_network_that_is_not_there_names_the_command(run, capsys):

@@ -14,11 +14,39 @@ _KERNELS = ("H20", "H30", "H40", "STANDARD", "SOFT", "BRAIN")
 _STEP = math.sqrt(2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What a scanner does alike to every patient; `features.phantom.scanner.Scan` explains the fields.
+    """What a scanner does alike to every patient.
 
     A hospital has few scanners with a protocol each, so slices differ by scanner more than by patient.
+
+    Attributes
+    ----------
+    scanner : int
+        Which of the cohort's scanners it is.
+    field_mm : float
+        Width of the image.
+    gantry_deg : float
+        Tilt of the gantry.
+    holder : str
+        ``curved``, ``cup`` or ``none``: what of the head rest the image shows.
+    holder_mm : float
+        Its half-width.
+    noise_hu : float
+        Standard deviation of the noise in the brain.
+    cutoff_per_mm : float
+        Spatial frequency at which the kernel has fallen to 1/e: grain of the noise.
+    blur_mm : float
+        Standard deviation of the point spread.
+    sharpening : float
+        Edge enhancement of the kernel, 0 for none.
+    hardening_hu : float
+        Brightening of the brain next to bone, and darkening between the petrous bones, for beam hardening.
+    padded : bool
+        Whether pixels beyond the reconstruction circle hold a padding value.
+    kernel : str
+    window : tuple of int
+        Centre and width that the file recommends.
     """
 
     scanner: int
@@ -35,25 +63,6 @@ class Protocol:
     kernel: str
     window: tuple[int, int]
 
-    @classmethod
-    def draw(cls, rng: np.random.Generator, scanner: int) -> "Protocol":
-        """Draw the protocol of one scanner."""
-        return cls(
-            scanner=scanner,
-            field_mm=rng.uniform(212, 250),
-            gantry_deg=float(rng.uniform(5, 22)) if rng.random() < 0.45 else 0.0,
-            holder=str(rng.choice(["curved", "cup", "none"], p=[0.5, 0.25, 0.25])),
-            holder_mm=rng.uniform(88, 100),
-            noise_hu=float(np.clip(np.exp(rng.normal(math.log(3.6), 0.3)), 2.4, 5.4)),
-            cutoff_per_mm=rng.uniform(0.28, 0.52),
-            blur_mm=rng.uniform(0.35, 0.65),
-            sharpening=rng.uniform(0.0, 0.35),
-            hardening_hu=rng.uniform(1.0, 6.0),
-            padded=bool(rng.random() < 0.35),
-            kernel=str(rng.choice(_KERNELS)),
-            window=tuple(int(value) for value in _WINDOWS[rng.integers(len(_WINDOWS))]),
-        )
-
 
 def scanner_of(seed: int, patient: int) -> Protocol:
     """The scanner that a patient is sent to, whatever is wrong with him.
@@ -62,4 +71,19 @@ def scanner_of(seed: int, patient: int) -> Protocol:
     """
     chance = (np.random.default_rng([seed, 2]).random() + patient * _STEP) % 1
     scanner = int(chance * _SCANNERS)
-    return Protocol.draw(np.random.default_rng([seed, 3, scanner]), scanner)
+    rng = np.random.default_rng([seed, 3, scanner])
+    return Protocol(
+        scanner=scanner,
+        field_mm=rng.uniform(212, 250),
+        gantry_deg=float(rng.uniform(5, 22)) if rng.random() < 0.45 else 0.0,
+        holder=str(rng.choice(["curved", "cup", "none"], p=[0.5, 0.25, 0.25])),
+        holder_mm=rng.uniform(88, 100),
+        noise_hu=float(np.clip(np.exp(rng.normal(math.log(3.6), 0.3)), 2.4, 5.4)),
+        cutoff_per_mm=rng.uniform(0.28, 0.52),
+        blur_mm=rng.uniform(0.35, 0.65),
+        sharpening=rng.uniform(0.0, 0.35),
+        hardening_hu=rng.uniform(1.0, 6.0),
+        padded=bool(rng.random() < 0.35),
+        kernel=str(rng.choice(_KERNELS)),
+        window=tuple(int(value) for value in _WINDOWS[rng.integers(len(_WINDOWS))]),
+    )

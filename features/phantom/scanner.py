@@ -10,77 +10,43 @@ from features.phantom.protocol import Protocol
 __all__ = ["Scan", "add_streaks", "add_table", "expose"]
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What was drawn for one scan. Independent of the head and of its bleeds.
+@dataclass(frozen=True, kw_only=True)
+class Scan(Protocol):
+    """What was drawn for one scan: its scanner's protocol, fitted to the patient, and what is its own.
+
+    Independent of the head and of its bleeds.
 
     Attributes
     ----------
-    scanner : int
-        Which of the cohort's scanners made it; what is the scanner's own follows its `Protocol`.
     low_mm, high_mm : float
         Canonical z of the lowest and the highest slice, on the axis of the head.
     slices : int
     spacing_mm, thickness_mm : float
         Between slices along the table, and of a slice.
-    field_mm : float
-        Width of the image.
-    gantry_deg, pitch_deg, roll_deg, yaw_deg : float
-        Tilt of the gantry; pose of the head: chin up, head to the shoulder, head turned.
+    pitch_deg, roll_deg, yaw_deg : float
+        Pose of the head: chin up, head to the shoulder, head turned.
     offset_mm : tuple of float
         Of the head's axis from the centre of the image, to the right and to the front.
     table_mm : float
         Height of the table (DICOM ``TableHeight``).
-    holder : str
-        ``curved``, ``cup`` or ``none``: what of the head rest the image shows.
-    holder_mm : float
-        Its half-width.
-    noise_hu : float
-        Standard deviation of the noise in the brain.
-    cutoff_per_mm : float
-        Spatial frequency at which the kernel has fallen to 1/e: grain of the noise.
-    blur_mm : float
-        Standard deviation of the point spread.
-    sharpening : float
-        Edge enhancement of the kernel, 0 for none.
-    hardening_hu : float
-        Brightening of the brain next to bone, and darkening between the petrous bones, for beam hardening.
     streak_hu : float
         Strength of metal streaks at their origin, 0 for none.
     streak_at_mm : tuple of float
         Where the metal lies: to the right, to the front, upwards (canonical).
-    padded : bool
-        Whether pixels beyond the reconstruction circle hold a padding value.
-    kernel : str
-    window : tuple of int
-        Centre and width that the file recommends.
     """
 
-    scanner: int
     low_mm: float
     high_mm: float
     slices: int
     spacing_mm: float
     thickness_mm: float
-    field_mm: float
-    gantry_deg: float
     pitch_deg: float
     roll_deg: float
     yaw_deg: float
     offset_mm: tuple[float, float]
     table_mm: float
-    holder: str
-    holder_mm: float
-    noise_hu: float
-    cutoff_per_mm: float
-    blur_mm: float
-    sharpening: float
-    hardening_hu: float
     streak_hu: float
     streak_at_mm: tuple[float, float, float]
-    padded: bool
-    kernel: str
-    window: tuple[int, int]
 
     @classmethod
     def draw(cls, rng: np.random.Generator, protocol: Protocol, fewest: int, most: int) -> "Scan":

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.examples import Examples, load_examples
 from pipeline.headfolder import HeadFolder
 from pipeline.modelfolder import facts_key
 from pipeline.predictions import Predictions
+from pipeline.protocols import FACTS
 from pipeline.run import RunDirectory, software_versions
 from pipeline.selection import SearchResult, run_search
 from pipeline.splits import Split, classes_of, load_or_make_split
@@ -125,7 +127,8 @@ def train_head(
     """Train one head on the run's features, predict its test slices once, and keep all of it in the run.
 
     Parameters are chosen by cross-validation over whole patients. The head is then fitted on all training
-    slices, and its probabilities on the scores that training slices got out of fold. If the same was done
+    slices, and its probabilities on the scores that training slices got out of fold. Under the protocol
+    ``lenet`` parameters are chosen on the test slices, as they were where it comes from. If the same was done
     before, with the same settings on the same data, nothing is done again.
 
     Parameters
@@ -172,7 +175,12 @@ def train_head(
                 run, manifest, seed=seed, train_fraction=train_fraction, folds=folds, new=new_split
             )
             examples = load_examples(
-                store, manifest, split, classes, rotations=settings.rotations, memory=budget
+                store,
+                manifest,
+                split,
+                classes,
+                rotations=settings.rotations,
+                memory=None if FACTS[split.protocol].chosen_on_test else budget,
             )
             if rule.name != "fixed" and len(classes) > 2:
                 raise BadSettings(
@@ -188,30 +196,39 @@ def train_head(
                 )
             _refuse_more_than_memory(spec, examples, budget)
             log.info(
-                "%s: %d training slices of %d patients (%s), %d test slices of %d patients",
+                "%s: %d training %s of %d patients (%s), %d test %s of %d patients",
                 name,
                 examples.n_train,
+                split.things,
                 len({row.patient for row in examples.train_rows}),
                 ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
                 len(examples.test_rows),
+                split.things,
                 len({row.patient for row in examples.test_rows}),
             )
-            found = run_search(
+            search = partial(
+                run_search,
                 spec,
-                examples,
-                settings.grid or spec.default_grid,
-                settings.metric,
+                metric=settings.metric,
                 jobs=jobs,
                 memory=memory,
                 device=device,
-                journal_path=folder.journal_path,
                 progress=progress,
             )
+            grid = settings.grid or spec.default_grid
+            journal = folder.journal_path
+            if FACTS[split.protocol].chosen_on_test:
+                chosen = search(examples.judged_on_test(), grid)
+                grid = {parameter: [value] for parameter, value in chosen.parameters.items()}
+                found = replace(search(examples, grid, journal_path=journal), table=chosen.table)
+            else:
+                found = search(examples, grid, journal_path=journal)
             head, predictions = _calibrate_and_predict(found, settings, examples)
             metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
             facts |= {
                 "parameters": found.parameters,
                 "search": {key: found.best[key] for key in ("mean", "sd")},
+                "chosen_on_test": FACTS[split.protocol].chosen_on_test,
                 "threshold": head.threshold,
                 "threshold_rule": str(rule),
                 "test_judgements": run.count_judgement(name, split.hash),

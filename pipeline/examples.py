@@ -2,16 +2,17 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from features.manifest import Manifest, ManifestRow
 from features.store import FeatureStore
-from models.errors import MissingStep, TooFewData
+from models.errors import BadSettings, MissingStep, TooFewData
 from models.rows import Rows
+from pipeline.copies import VARIANTS, SliceCopy
 from pipeline.splits import Split, refuse_features_of_other_patients
 
 __all__ = ["Examples", "load_examples"]
@@ -31,7 +32,7 @@ class Examples:
     classes : tuple of str
         Of two classes the second is the positive one.
     train_rows, test_rows : tuple of ManifestRow
-        The slices of each side.
+        The slices of each side, or the slices and rotated copies where the split deals these.
     X : ndarray of shape (n_train * n_variants, dimension), float32, or Rows
         Embeddings of the training slices; with rotations first all slices as they are, then all in the
         first rotation, and so on. As Rows they are read from the store in blocks, at each pass over them.
@@ -41,7 +42,9 @@ class Examples:
     X_test : ndarray of shape (n_test, dimension), float32, or Rows
         Embeddings of the test slices as they are; Rows where `X` is.
     missing : tuple of str
-        Ids of labelled slices without features, which are left out.
+        Ids of labelled slices (or copies) without features, which are left out.
+    on_test : bool
+        Whether settings are judged on the test slices, which then stand behind the training slices in `X`.
     """
 
     classes: tuple[str, ...]
@@ -52,6 +55,7 @@ class Examples:
     fold: np.ndarray
     X_test: np.ndarray | Rows
     missing: tuple[str, ...]
+    on_test: bool = False
 
     @property
     def n_train(self) -> int:
@@ -72,17 +76,31 @@ class Examples:
     @property
     def patient(self) -> np.ndarray:
         """Patient of each row of `X`, str."""
-        each = np.array([row.patient for row in self.train_rows], dtype=object)
-        return np.tile(each, len(self.y) // max(1, self.n_train))
+        rows = (*self.train_rows, *self.test_rows) if self.on_test else self.train_rows
+        each = np.array([row.patient for row in rows], dtype=object)
+        return np.tile(each, len(self.y) // max(1, len(each)))
 
     @property
     def fold_pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each fold the rows of `X` to fit on (rotations too) and to validate on (as they are)."""
+        if self.on_test:
+            return [(np.flatnonzero(self.fold >= 0), np.flatnonzero(self.fold < 0))]
         original = np.arange(len(self.y)) < self.n_train
         return [
             (np.flatnonzero(self.fold != one), np.flatnonzero((self.fold == one) & original))
             for one in np.unique(self.fold)
         ]
+
+    def judged_on_test(self) -> "Examples":
+        """The same for a protocol that chooses settings on the very slices it reports; in memory only."""
+        y_test = np.array([self.classes.index(row.label) for row in self.test_rows])
+        return replace(
+            self,
+            X=np.concatenate([self.X, self.X_test]),
+            y=np.concatenate([self.y, y_test]),
+            fold=np.concatenate([self.fold, np.full(len(y_test), -1)]),
+            on_test=True,
+        )
 
     @cached_property
     def hash(self) -> str:
@@ -117,7 +135,7 @@ def load_examples(
     classes : tuple of str
     rotations : bool
         Also take the rotated variants of the training slices. Test slices and slices that validate are
-        always taken as they are.
+        taken as they are. Not with a split that deals rotated copies: there they are slices like others.
     memory : int, optional
         Bytes. Features that take more are left in the store, which must stay open then, and are read in
         blocks; None reads them whatever they take.
@@ -130,6 +148,8 @@ def load_examples(
         If what has features is too little to train, validate and test on.
     FingerprintMismatch
         If the features come from a network that was trained on another split.
+    BadSettings
+        If rotations are asked for with a split that deals them.
     """
     facts = store.fingerprint.facts
     refuse_features_of_other_patients(facts, split, str(store.path))
@@ -139,8 +159,17 @@ def load_examples(
             "figures, and the probabilities and thresholds that are fitted on them, are too good; judge by "
             "the test slices"
         )
-    rows = sorted(manifest.labelled, key=lambda row: row.slice_id)
-    has = store.covers(rows)
+    by_copy = split.unit == "copy"
+    if by_copy and rotations:
+        raise BadSettings(
+            f"protocol {split.protocol.value} has dealt the rotated copies to both sides already; leave "
+            "--augment out"
+        )
+    variants = _variants(store) if by_copy or rotations else (0,)
+    dealt, learned = (VARIANTS, (0,)) if by_copy else ((0,), variants)
+    originals = sorted(manifest.labelled, key=lambda row: row.slice_id)
+    rows = split.dealt(originals)
+    has = np.concatenate([store.covers(originals, variant) for variant in dealt])
     missing = tuple(row.slice_id for row, there in zip(rows, has, strict=True) if not there)
     rows = [row for row, there in zip(rows, has, strict=True) if there]
     if not rows:
@@ -150,10 +179,11 @@ def load_examples(
         )
     if missing:
         log.warning(
-            "%d of %d labelled slices have no features (%s ...) and are left out; see failures.csv, or run "
+            "%d of %d labelled %s have no features (%s ...) and are left out; see failures.csv, or run "
             "haemo features again",
             len(missing),
             len(missing) + len(rows),
+            split.things,
             ", ".join(missing[:3]),
         )
     parts = split.parts(rows)
@@ -162,10 +192,8 @@ def load_examples(
     y = np.array([classes.index(row.label) for row in train], dtype=int)
     fold = split.fold_numbers(train)
     _refuse_too_few(y, fold, test, classes)
-    variants = _variants(store, rotations)
-    ids = [row.slice_id for row in train]
-    places = np.concatenate([store.find(ids, variant) for variant in variants])
-    places_test = store.find([row.slice_id for row in test])
+    places = np.concatenate([_places(store, train, variant) for variant in learned])
+    places_test = _places(store, test)
     if not _differ(_stream(store, places[: len(train)])):
         raise TooFewData(
             f"all {len(train)} training slices have the same features; there is nothing to learn"
@@ -177,8 +205,8 @@ def load_examples(
         train_rows=tuple(train),
         test_rows=tuple(test),
         X=read(store, places),
-        y=np.tile(y, len(variants)),
-        fold=np.tile(fold, len(variants)),
+        y=np.tile(y, len(learned)),
+        fold=np.tile(fold, len(learned)),
         X_test=read(store, places_test),
         missing=missing,
     )
@@ -216,15 +244,25 @@ def _row_hashes(features: np.ndarray | Rows) -> bytes:
     return hashes.tobytes()
 
 
-def _variants(store: FeatureStore, rotations: bool) -> tuple[int, ...]:
-    if not rotations:
-        return (0,)
+def _variants(store: FeatureStore) -> tuple[int, ...]:
     if store.variants == (0,):
         raise MissingStep(
             f"{store.path} has no rotated variants to train on; "
             f"run: haemo features --run {store.path.parent} --rotations paper"
         )
     return store.variants
+
+
+def _places(store: FeatureStore, rows: Sequence[ManifestRow], variant: int = 0) -> np.ndarray:
+    """Rows of the store that hold some slices in a variant, or copies each in its own."""
+    if not any(isinstance(row, SliceCopy) for row in rows):
+        return store.find([row.slice_id for row in rows], variant)
+    places = np.empty(len(rows), dtype=np.intp)
+    variants = np.array([row.variant for row in rows])
+    for one in np.unique(variants):
+        own = np.flatnonzero(variants == one)
+        places[own] = store.find([rows[place].original for place in own], one)
+    return places
 
 
 def _refuse_too_few(

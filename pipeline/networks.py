@@ -20,6 +20,7 @@ from pipeline.modelfolder import facts_key
 from pipeline.networkfolder import NetworkFolder
 from pipeline.planes import decode_planes
 from pipeline.predictions import Predictions
+from pipeline.protocols import FACTS
 from pipeline.run import RunDirectory, software_versions
 from pipeline.scope import Scope
 from pipeline.splits import Split, classes_of, load_or_make_split
@@ -69,7 +70,7 @@ class NetworkResult:
 
 @dataclass(frozen=True)
 class _Data:
-    """The slices of a run as a network takes them; fit, validation and test are row numbers."""
+    """The slices (and copies) of a run as a network takes them; fit, validation, test are row numbers."""
 
     rows: tuple[ManifestRow, ...]
     planes: np.ndarray
@@ -106,7 +107,9 @@ def train_network(
     """Train one network, predict its validation and test slices once, and keep all of it in the run.
 
     The first fold of the run's split is held out to choose the epoch by; the other training patients are
-    learned from; the test patients are not looked at before the weights are final.
+    learned from; the test patients are not looked at before the weights are final. Under the protocol
+    ``lenet`` the test slices choose the epoch, as they did where it comes from; under ``paper`` the rotated
+    copies are slices like others, and none is turned again.
 
     Parameters
     ----------
@@ -158,6 +161,9 @@ def train_network(
         draws = new_split or not run.split_path.exists()
         seed = settings.seed if draws else None
         split = load_or_make_split(run, manifest, seed=seed, train_fraction=train_fraction, new=new_split)
+        if split.unit == "copy":
+            kept = tuple(drawn for drawn in settings.augment if drawn != "rotate")
+            settings = settings.with_options(augment=kept)
         device, precision = _engine(device, settings.precision)
         settings = settings.with_options(precision=precision)
         network, origin = _initial(name, len(classes), settings, weights, freeze_below, progress)
@@ -259,19 +265,26 @@ def _read(
     workers: int,
     progress: Progress,
 ) -> tuple[_Data, list[Failure]]:
-    rows = manifest.labelled.rows
     planes, usable, failures = decode_planes(
-        rows, preprocessing, stage=name, scratch=run.path, workers=workers, progress=progress
+        manifest.labelled.rows,
+        preprocessing,
+        stage=name,
+        scratch=run.path,
+        rotations=split.unit == "copy",
+        workers=workers,
+        progress=progress,
     )
+    rows = tuple(split.dealt(manifest.labelled))
     if failures:
         log.warning("%s: %d slices cannot be read; see %s", name, len(failures), run.failures_path)
     parts, folds = split.parts(rows), split.fold_numbers(rows)
+    held_out = parts == "test" if FACTS[split.protocol].chosen_on_test else folds == 0
     data = _Data(
         rows=rows,
         planes=planes,
         targets=np.array([classes.index(row.label) for row in rows]),
-        fit=np.flatnonzero(usable & (parts == "train") & (folds != 0)),
-        validation=np.flatnonzero(usable & (parts == "train") & (folds == 0)),
+        fit=np.flatnonzero(usable & (parts == "train") & ~held_out),
+        validation=np.flatnonzero(usable & held_out),
         test=np.flatnonzero(usable & (parts == "test")),
     )
     for part, what in (("fit", "to learn from"), ("validation", "to validate on"), ("test", "to test on")):

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.augment import rotate_planes
 from features.failures import Failure
 from features.manifest import ManifestRow
 from features.slices import read_slice
 from models.errors import UnreadableSlice
 from models.progress import Progress, silent
+from pipeline.copies import VARIANTS
 
 if TYPE_CHECKING:
     from features.preprocess import Preprocessing
@@ -29,11 +31,12 @@ def decode_planes(
     *,
     stage: str,
     scratch: Path,
+    rotations: bool = False,
     workers: int = 2,
     bytes_in_memory: int = _BYTES_IN_MEMORY,
     progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray, list[Failure]]:
-    """Read, window and resize every slice.
+    """Read, window and resize every slice, and turn it by each of the paper's angles where asked.
 
     Parameters
     ----------
@@ -44,6 +47,8 @@ def decode_planes(
     scratch : Path
         Folder for the file that takes the planes where they are too many for memory; it has no name and is
         gone when the process ends.
+    rotations : bool
+        Also make the rotated copies of each slice, in the order of `pipeline.copies.copies_of`.
     workers : int
         Threads; decoders let go of Python's lock.
     bytes_in_memory : int
@@ -52,13 +57,14 @@ def decode_planes(
 
     Returns
     -------
-    planes : ndarray of shape (n, size, size), uint8
+    planes : ndarray of shape (n or 7 n, size, size), uint8
         Rows of unreadable slices are zero and must not be used.
-    usable : ndarray of shape (n,), bool
+    usable : ndarray of shape (n or 7 n,), bool
     failures : list of Failure
         One for each unreadable slice.
     """
-    shape = (len(rows), preprocessing.size, preprocessing.size)
+    copies = len(VARIANTS) if rotations else 1
+    shape = (copies * len(rows), preprocessing.size, preprocessing.size)
     if np.prod(shape, dtype=np.int64) > bytes_in_memory:
         with tempfile.TemporaryFile(dir=scratch) as file:
             planes: np.ndarray = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
@@ -68,14 +74,15 @@ def decode_planes(
     def decode(position: int) -> Failure | None:
         path = rows[position].path
         try:
-            planes[position] = preprocessing.plane(read_slice(path))
+            plane = preprocessing.plane(read_slice(path))
         except UnreadableSlice as error:
             return Failure(str(path), stage, str(error))
+        planes[position :: len(rows)] = rotate_planes(plane[None])[0] if rotations else plane
         return None
 
     with ThreadPoolExecutor(workers) as pool:
         results = list(
             progress(pool.map(decode, range(len(rows))), total=len(rows), label=f"{stage}: decoding")
         )
-    usable = np.array([failure is None for failure in results], dtype=bool)
+    usable = np.tile([failure is None for failure in results], copies)
     return planes, usable, [failure for failure in results if failure]

@@ -11,6 +11,7 @@ import numpy as np
 
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadSettings, TooFewData
+from pipeline.copies import VARIANTS, copies_of
 from pipeline.dealing import draw_sides
 from pipeline.run import RunDirectory
 from pipeline.splits import DEFAULT_FOLDS, Protocol, Split, classes_of, manifest_hash
@@ -43,6 +44,14 @@ class ProtocolFacts:
     def leaky(self) -> bool:
         """Whether its figures are too good."""
         return self.unit != "patient" or self.chosen_on_test
+
+    @property
+    def chosen_by(self) -> str:
+        """What settings are chosen by, in plain words."""
+        if self.chosen_on_test:
+            return "the test slices themselves"
+        units = {"patient": "whole patients", "slice": "single slices", "copy": "single copies of slices"}
+        return f"cross-validation over {units[self.unit]}"
 
     @property
     def meaning(self) -> str:
@@ -109,24 +118,25 @@ def draw_training(
 def make_leaky_split(
     manifest: Manifest, classes: tuple[str, ...], protocol: Protocol, seed: int, folds: int
 ) -> Split:
-    """A split by slice for training heads and networks as the published systems did; marked leaky.
+    """A split by slice, or by copy, for training heads and networks as the published systems did.
 
-    Parts that the data set publishes are ignored. Folds are drawn by slice too.
+    It is marked leaky. Parts that the data set publishes are ignored. Folds are drawn by slice or copy too.
 
     Raises
     ------
     BadSettings
-        For ``patient``, which is `pipeline.splits.make_split`'s, and ``paper``, whose sides hold rotated
-        copies: ``haemo leakage`` runs it.
+        For ``patient``, which is `pipeline.splits.make_split`'s.
     TooFewData
         If a class has too few slices.
+    BadDataset
+        If a slice is called as a rotated copy of another one would be.
     """
     facts = FACTS[protocol]
-    if facts.unit != "slice":
-        remedy = "haemo leakage" if facts.unit == "copy" else "the default"
-        raise BadSettings(f"protocol {protocol.value} does not split by slice; {remedy} runs it")
-    rows = manifest.labelled.rows
-    trains = draw_training(rows, classes, protocol, seed)
+    if not facts.leaky:
+        raise BadSettings(f"protocol {protocol.value} is not leaky: it is the default")
+    by_copy = facts.unit == "copy"
+    trains = draw_training(manifest.labelled, classes, protocol, seed, len(VARIANTS) if by_copy else 1)
+    rows = copies_of(manifest.labelled) if by_copy else manifest.labelled.rows
     ids = np.array([row.slice_id for row in rows])
     labels = np.array([row.label for row in rows])
     fold = {}
@@ -142,7 +152,7 @@ def make_leaky_split(
         train_fraction=facts.train_fraction,
         folds=folds,
         manifest=manifest_hash(manifest),
-        unit="slice",
+        unit=facts.unit,
         part={
             name: "train" if trained else "test" for name, trained in zip(ids.tolist(), trains, strict=True)
         },
@@ -165,7 +175,7 @@ def use_protocol(
     ----------
     run : RunDirectory
     protocol : Protocol
-        ``slice``, ``lenet`` or ``thesis``.
+        ``slice``, ``paper``, ``lenet`` or ``thesis``.
     seed, folds : int, optional
         Of a new split; 0 and 5 by default.
     new : bool
@@ -174,7 +184,7 @@ def use_protocol(
     Raises
     ------
     BadSettings
-        If the run is split by another protocol and `new` is not set, or for ``patient`` and ``paper``.
+        If the run is split by another protocol and `new` is not set, or for ``patient``.
     TooFewData
         If a class has too few slices.
     """

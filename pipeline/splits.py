@@ -15,6 +15,7 @@ from features.atomic import write_text
 from features.labels import order_classes
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadDataset, BadSettings, FingerprintMismatch, TooFewData
+from pipeline.copies import copies_of
 from pipeline.dealing import draw_folds, draw_sides
 from pipeline.run import RunDirectory
 
@@ -62,12 +63,12 @@ class Split:
     manifest : str
         sha256 of what the split depends on, from `manifest_hash`.
     unit : str
-        What the keys of `part` and `fold` are: ``patient``, or ``slice`` where one patient may stand on
-        both sides.
+        What the keys of `part` and `fold` are: ``patient``, ``slice`` where one patient may stand on both
+        sides, or ``copy`` where one slice may, in different rotations.
     part : mapping of str to str
-        Patient (or slice_id) to ``train`` or ``test``.
+        Patient (or slice_id, or id of a copy) to ``train`` or ``test``.
     fold : mapping of str to int
-        Training patient (or slice_id) to its fold, 0 to ``folds - 1``.
+        Training patient (or slice_id, or id of a copy) to its fold, 0 to ``folds - 1``.
     published : bool
         Whether the data set came with its sides; only the folds were drawn then.
     leaky : bool
@@ -84,6 +85,15 @@ class Split:
     fold: Mapping[str, int]
     published: bool = False
     leaky: bool = False
+
+    def dealt(self, rows: Iterable[ManifestRow]) -> list[ManifestRow]:
+        """What the split deals to its sides: the slices, or these and their rotated copies (`copies_of`)."""
+        return copies_of(rows) if self.unit == "copy" else list(rows)
+
+    @property
+    def things(self) -> str:
+        """What it deals, in words."""
+        return "slices and rotated copies" if self.unit == "copy" else "slices"
 
     def _key(self, row: ManifestRow) -> str:
         return row.patient if self.unit == "patient" else row.slice_id
@@ -359,7 +369,7 @@ def _published(rows: list[ManifestRow]) -> bool:
 def _refuse_other_manifest(split: Split, run: RunDirectory, manifest: Manifest) -> None:
     if split.manifest == manifest_hash(manifest):
         return
-    known = {split._key(row) for row in manifest.labelled}
+    known = {split._key(row) for row in split.dealt(manifest.labelled)}
     added, gone = known - set(split.part), set(split.part) - known
     what = (
         f"{len(added)} {split.unit} ids are new and {len(gone)} are gone"

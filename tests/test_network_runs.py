@@ -17,10 +17,13 @@ from PIL import Image
 
 from features.claim import claim
 from features.manifest import Manifest
+from features.preprocess import Preprocessing
+from features.slices import read_slice
 from models import training as training_module
 from models.cnn import load_extractor
 from models.errors import BadSettings, MissingStep, TooFewData, WeightsUnavailable
 from pipeline.cli import main
+from pipeline.copies import copies_of
 from pipeline.networkfolder import NetworkFolder
 from pipeline.networks import train_network
 from pipeline.planes import decode_planes
@@ -280,8 +283,6 @@ def test_features_of_another_network_are_refused(run):
 
 
 def test_planes_past_the_memory_limit_are_the_same_in_a_file(run):
-    from features.preprocess import Preprocessing
-
     rows = run.manifest().rows
     options = {"stage": "test", "scratch": run.path}
     small = Preprocessing(size=32)
@@ -292,6 +293,63 @@ def test_planes_past_the_memory_limit_are_the_same_in_a_file(run):
     assert usable.all()
     assert not failures
     assert not [path for path in run.path.iterdir() if "tmp" in path.name], "the file has no name"
+
+
+def test_planes_of_rotated_copies_stand_in_the_order_of_the_copies(run):
+    rows, small = run.manifest().rows[:3], Preprocessing(size=33)
+    options = {"stage": "test", "scratch": run.path}
+    rows[1].path.write_bytes(b"no picture")
+    planes, usable, failures = decode_planes(rows, small, rotations=True, **options)
+    plain, _, _ = decode_planes(rows, small, **options)
+    copies = copies_of(rows)
+    assert planes.shape == (21, 33, 33)
+    assert usable.tolist() == [copy.original != rows[1].slice_id for copy in copies]
+    assert len(failures) == 1
+    for place, copy in enumerate(copies):
+        assert (planes[place] == copy.turned(plain[place % 3])).all()
+    assert len({plane.tobytes() for plane in planes[usable]}) == 14
+
+
+def test_a_network_under_the_paper_protocol_takes_every_copy_as_a_slice(run):
+    assert main(["tinyvgg", "--run", str(run), "--protocol", "paper", "--epochs", "1"]) == 0
+    folder, split = NetworkFolder(run.model_path("tinyvgg")), Split.read(run.split_path)
+    facts, found = folder.facts(), folder.predictions()
+    copies = split.dealt(run.manifest())
+    side = dict(zip((copy.slice_id for copy in copies), split.parts(copies), strict=True))
+    fold = dict(zip((copy.slice_id for copy in copies), split.fold_numbers(copies), strict=True))
+    assert facts["leaky"]
+    assert "rotate" not in facts["settings"]["augment"], "copies are turned already"
+    assert sorted(found.of_part("test").slice_id) == sorted(name for name in side if side[name] == "test")
+    assert sorted(found.of_part("cv").slice_id) == sorted(name for name in fold if fold[name] == 0)
+    # The score of a copy is that of its turned plane.
+    originals = {row.slice_id: row for row in run.manifest()}
+    planes = np.stack(
+        [
+            copy.turned(folder.preprocessing().plane(read_slice(originals[copy.original].path)))
+            for copy in copies
+        ]
+    )
+    network = folder.network()
+    scores = dict(zip(side, network.head().decision_function(network.logits(planes)), strict=True))
+    np.testing.assert_allclose(found.scores, [scores[name] for name in found.slice_id], atol=1e-6)
+    assert main(["explain", "--run", str(run), "--head", "tinyvgg", "--slices", "2"]) == 0
+
+
+def test_a_network_under_the_lenet_protocol_is_stopped_by_the_test_slices(run):
+    assert main(["tinyvgg", "--run", str(run), "--protocol", "lenet", "--epochs", "2"]) == 0
+    result = train_network(run, "tinyvgg", epochs=2)
+    assert result.up_to_date
+    split, rows = Split.read(run.split_path), run.manifest().rows
+    sides = split.parts(rows)
+    validation, test = (result.predictions.of_part(part) for part in ("cv", "test"))
+    tested = [row.slice_id for row, side in zip(rows, sides, strict=True) if side == "test"]
+    assert sorted(validation.slice_id) == sorted(test.slice_id) == sorted(tested)
+    assert result.facts["slices"] == {
+        "fit": int((sides == "train").sum()),
+        "validation": len(tested),
+        "test": len(tested),
+    }
+    assert result.metrics["cv"]["roc_auc"] == result.metrics["test"]["roc_auc"]
 
 
 def test_several_classes_are_predicted_with_a_probability_each(run):

@@ -1,12 +1,25 @@
 """What each protocol puts on the two sides."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from runs import make_run
+from skimage.transform import rotate
+from sklearn.metrics import roc_auc_score
 
+from features.augment import rotate_planes
 from features.manifest import Manifest, ManifestRow
-from models.errors import BadSettings, TooFewData
+from features.store import FeatureStore
+from models.errors import BadDataset, BadSettings, TooFewData
+from models.heads import HeadSpec
+from pipeline.classification import HeadSettings, train_head
 from pipeline.cli import main
+from pipeline.copies import copies_of
+from pipeline.examples import load_examples
+from pipeline.headfolder import HeadFolder
+from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS, draw_training, make_leaky_split, use_protocol
 from pipeline.splits import Protocol, Split
 
@@ -84,12 +97,138 @@ def test_a_leaky_split_says_so_and_reads_back(tmp_path):
     assert type(split).read(tmp_path / "split.json") == split
 
 
-def test_what_cannot_be_split_by_slice_is_refused():
-    with pytest.raises(BadSettings, match="haemo leakage runs it"):
-        make_leaky_split(Manifest(cohort()), CLASSES, Protocol.PAPER, seed=0, folds=5)
+def test_a_split_by_copy_deals_every_copy_once_and_knows_the_originals():
+    manifest = Manifest(cohort())
+    split = make_leaky_split(manifest, CLASSES, Protocol.PAPER, seed=2, folds=4)
+    assert (split.leaky, split.unit) == (True, "copy")
+    copies = split.dealt(manifest.rows)
+    assert len(copies) == 7 * len(manifest) == len(split.part)
+    sides, folds = split.parts(copies), split.fold_numbers(copies)
+    trains = draw_training(manifest.rows, CLASSES, Protocol.PAPER, 2, copies=7)
+    assert ((sides == "train") == trains).all()
+    assert ((folds >= 0) == trains).all()
+    assert set(folds[trains]) == {0, 1, 2, 3}
+    # Under its own id a slice stands where its unturned copy stands.
+    assert (split.parts(manifest.rows) == sides[: len(manifest)]).all()
+    for name in CLASSES:
+        assert trains[[copy.label == name for copy in copies]].mean() == pytest.approx(0.7, abs=0.01)
+
+
+def test_copies_are_named_by_slice_and_angle_and_a_slice_of_such_a_name_is_refused():
+    first, second = cohort()[:2]
+    copies = copies_of([first, second])
+    assert [copy.slice_id for copy in copies[::2]] == [
+        first.slice_id + turn for turn in ("", "@70", "@160", "@270", "@-70", "@-160", "@-270")
+    ]
+    assert {(copy.original, copy.label, copy.patient, copy.path) for copy in copies[1::2]} == {
+        (second.slice_id, second.label, second.patient, second.path)
+    }
+    with pytest.raises(BadDataset, match=f"'{first.slice_id}@-160' is called like a rotated copy"):
+        copies_of([first, replace(second, slice_id=f"{first.slice_id}@-160")])
+
+
+def test_a_copy_turns_the_plane_as_stage_one_does():
+    plane = np.random.default_rng(0).integers(0, 255, (31, 31), dtype=np.uint8)
+    for copy in copies_of(cohort()[:1]):
+        assert (copy.turned(plane) == rotate_planes(plane[None])[0, copy.variant]).all()
+        oracle = rotate(plane.astype(float), copy.angle_deg, order=1, preserve_range=True)
+        assert np.abs(copy.turned(plane) - oracle).max() <= 0.5 + 1e-2
+
+
+def test_what_cannot_be_split_is_refused():
+    with pytest.raises(BadSettings, match="patient is not leaky"):
+        make_leaky_split(Manifest(cohort()), CLASSES, Protocol.PATIENT, seed=0, folds=5)
     rows = [*cohort(4, 1)[1:3], ManifestRow("b", "/x/b.png", "bleed", "b", "b")]
     with pytest.raises(TooFewData, match="'bleed' has 1 slices"):
         draw_training(rows, CLASSES, Protocol.SLICE, seed=0)
+
+
+def test_a_head_under_the_paper_protocol_answers_for_every_copy(tmp_path, capsys):
+    run = make_run(tmp_path)
+    assert main(["svm", "--run", str(tmp_path), "--protocol", "paper", "--C", "1e-3"]) == 0
+    shown = capsys.readouterr()
+    assert "LEAKY protocol paper" in shown.err
+    assert "training slices and rotated copies of" in shown.err
+    split, rows = Split.read(run.split_path), run.manifest().rows
+    copies = {copy.slice_id: copy for copy in copies_of(rows)}
+    found = Predictions.read(tmp_path / "svm" / "predictions.csv")
+    assert sorted(found.slice_id) == sorted(copies)
+    assert (
+        found.part == np.where(split.parts(copies[i] for i in found.slice_id) == "test", "test", "cv")
+    ).all()
+    # What a copy is given is the score of its own rotation's embedding.
+    test = found.of_part("test")
+    head = HeadFolder(tmp_path / "svm").head()
+    with FeatureStore(run.store_path) as store:
+        features = np.vstack(
+            [store.embeddings([copies[i].original], copies[i].variant) for i in test.slice_id]
+        )
+    assert test.scores == pytest.approx(head.decision_function(features), rel=1e-5)
+
+
+def test_the_paper_protocol_flatters(tmp_path):
+    """Rotated copies on both sides give a ROC AUC that whole patients do not."""
+    honest = train_head(make_run(tmp_path / "honest", signal=0.3), "svm", HeadSettings(grid={"C": [1e-3]}))
+    run = make_run(tmp_path / "paper", signal=0.3)
+    use_protocol(run, "paper")
+    leaky = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}))
+    assert leaky.facts["leaky"]
+    assert leaky.metrics["test"]["roc_auc"] > honest.metrics["test"]["roc_auc"] + 0.1
+
+
+def test_the_paper_protocol_says_what_it_needs(tmp_path, capsys):
+    make_run(tmp_path / "plain", copies=1)
+    arguments = ["softmax", "--run", str(tmp_path / "plain"), "--protocol", "paper"]
+    assert main(arguments) == 1
+    assert "--rotations paper" in capsys.readouterr().err
+    make_run(tmp_path / "turned")
+    arguments = ["softmax", "--run", str(tmp_path / "turned"), "--protocol", "paper", "--augment"]
+    assert main(arguments) == 2
+    assert "leave --augment out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", ["svm", "softmax"])
+def test_the_lenet_protocol_chooses_on_the_test_slices(tmp_path, capsys, head):
+    """The best C is the one that a plain loop over C finds on the test slices, and it is said."""
+    run = make_run(tmp_path, copies=1, signal=0.4)
+    grid = {"C": [1e-5, 1e-3, 1e-1, 10.0]}
+    arguments = [head, "--run", str(tmp_path), "--protocol", "lenet", "--C", "1e-5,1e-3,1e-1,10"]
+    assert main(arguments) == 0
+    assert "on the test slices: LEAKY" in capsys.readouterr().out
+    facts = HeadFolder(tmp_path / head).facts()
+    split, manifest = Split.read(run.split_path), run.manifest()
+    with FeatureStore(run.store_path) as store:
+        examples = load_examples(store, manifest, split, CLASSES)
+    y_test = [CLASSES.index(row.label) for row in examples.test_rows]
+    found = {}
+    for c in grid["C"]:
+        fitted = HeadSpec(head).build().set_params(**{HeadSpec(head).path_of("C"): c})
+        fitted.fit(examples.X, examples.y)
+        found[c] = roc_auc_score(y_test, fitted.decision_function(examples.X_test))
+    assert facts["chosen_on_test"]
+    assert facts["search"]["mean"] == pytest.approx(max(found.values()), abs=1e-6)
+    assert found[facts["parameters"]["C"]] == max(found.values())
+    assert len(set(found.values())) > 1
+    shown = HeadFolder(tmp_path / head).metrics()["test"]["roc_auc"]
+    assert facts["search"]["mean"] == pytest.approx(shown, rel=1e-12)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "lenet"])
+def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, protocol):
+    run = make_run(tmp_path, signal=0.2, dimension=3)
+    arguments = ["svm", "--run", str(tmp_path), "--protocol", protocol, "--C", "1e-3,1e-1"]
+    assert main(arguments) == 0
+    assert main(["leakage", "--run", str(tmp_path), "--repeats", "2", "--resamples", "100"]) == 0
+    assert main(["report", "--run", str(tmp_path), "--resamples", "100", "--anonymise"]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert f"chosen by {FACTS[Protocol(protocol)].chosen_by} (LEAKY)" in page
+    assert "chosen by cross-validation over whole" not in page
+    split = Split.read(run.split_path)
+    trained = (split.parts(split.dealt(run.manifest().rows)) == "train").sum()
+    assert f"<td>{trained}</td>" in page
+    if protocol == "paper":
+        assert "slices train in one rotation and are tested in another" in page
+        assert re.search(r"slice \d{5} turned by -?\d+ degrees", page)
 
 
 def test_a_head_trained_under_a_leaky_protocol_is_marked_wherever_it_is_shown(tmp_path, capsys):

@@ -125,12 +125,15 @@ def _draw(
 def _likeliest(run: "RunDirectory", model: "TrainedModel", count: int) -> tuple[Path, ...]:
     """Files of the test slices that the model finds most probably positive."""
     from pipeline.predictions import Predictions
+    from pipeline.splits import Split
 
     predictions = Predictions.read(run.model_path(model.name) / "predictions.csv").of_part("test")
     chances = predictions.probabilities
-    order = (-(chances if chances.ndim == 1 else chances[:, -1])).argsort(kind="stable")[:count]
-    paths = {row.slice_id: row.path for row in run.manifest()}
-    return tuple(paths[str(name)] for name in predictions.slice_id[order])
+    order = (-(chances if chances.ndim == 1 else chances[:, -1])).argsort(kind="stable")
+    rows = Split.read(run.split_path).dealt(run.manifest().labelled)
+    paths = {row.slice_id: row.path for row in rows}
+    # A slice and its rotated copies may all be among them; it is drawn once, as it is.
+    return tuple(dict.fromkeys(paths[str(name)] for name in predictions.slice_id[order]))[:count]
 
 
 def _score(

@@ -215,7 +215,8 @@ def _print(result: "HeadResult", run: Any) -> None:
     facts, metrics = result.facts, result.metrics
     parameters = ", ".join(f"{name} = {value:g}" for name, value in facts["parameters"].items())
     mean, sd = facts["search"]["mean"], facts["search"]["sd"]
-    click.echo(f"{result.name}: {parameters} ({facts['metric']} {mean:.3f}, sd {sd:.3f} over folds)")
+    judged = "on the test slices: LEAKY" if facts.get("chosen_on_test") else f"sd {sd:.3f} over folds"
+    click.echo(f"{result.name}: {parameters} ({facts['metric']} {mean:.3f}, {judged})")
     parts = [metrics["cv"], metrics["test"]]
     leaky = "  LEAKY split: too good" if facts["leaky"] else ""
     table(

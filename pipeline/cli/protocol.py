@@ -8,7 +8,7 @@ __all__ = ["prepare_split", "protocol_option"]
 
 protocol_option = click.option(
     "--protocol",
-    type=click.Choice(["patient", "slice", "lenet", "thesis"]),
+    type=click.Choice(["patient", "slice", "paper", "lenet", "thesis"]),
     default="patient",
     show_default=True,
     help="How a new split is drawn. All but patient are LEAKY: they exist to reproduce published figures.",

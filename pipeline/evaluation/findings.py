@@ -9,8 +9,17 @@ import numpy as np
 
 from features.manifest import Manifest, ManifestRow
 from pipeline.predictions import Predictions
+from pipeline.splits import Split
 
-__all__ = ["Finding", "Verdict", "both_sides", "contradicted_labels", "mixed_patients", "unknown_patients"]
+__all__ = [
+    "Finding",
+    "Verdict",
+    "both_sides",
+    "contradicted_labels",
+    "copies_on_both_sides",
+    "mixed_patients",
+    "unknown_patients",
+]
 
 _CONTRADICTED = 0.9  # probability of another class than the label, out of fold
 _MOST_SHOWN = 50
@@ -127,6 +136,20 @@ def both_sides(
             ),
         ),
     ]
+
+
+def copies_on_both_sides(rows: Sequence[ManifestRow], split: Split) -> Finding:
+    """Slices that are learned in one rotation and asked in another, where the split deals rotated copies."""
+    copies = split.dealt(rows)
+    shared = _shared([copy.original for copy in copies], split.parts(copies) == "train")
+    return Finding(
+        "rotated copies on both sides",
+        Verdict.LEAK if shared else Verdict.FINE,
+        f"{len(shared)} of {len(rows)} slices train in one rotation and are tested in another",
+        "A turned slice is the same slice: the model is asked what it was told." if shared else "None is.",
+        "Split first, then rotate the training slices: haemo svm --new-split --augment." if shared else "",
+        tuple({"slice": name} for name in shared[:_MOST_SHOWN]),
+    )
 
 
 def mixed_patients(rows: Sequence[ManifestRow]) -> Finding:

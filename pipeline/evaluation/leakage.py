@@ -19,6 +19,7 @@ from pipeline.evaluation.findings import (
     Verdict,
     both_sides,
     contradicted_labels,
+    copies_on_both_sides,
     mixed_patients,
     unknown_patients,
 )
@@ -186,6 +187,7 @@ def _findings(
     findings = [
         unknown_patients(manifest),
         *both_sides(rows, sides, contents),
+        *([copies_on_both_sides(rows, split)] if split.unit == "copy" else []),
         Finding(
             "look-alikes across the split",
             Verdict.LEAK if pairs else Verdict.FINE,

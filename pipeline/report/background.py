@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from features.preprocess import Preprocessing
+from pipeline.protocols import FACTS
 from pipeline.report.drawing import Drawing
 from pipeline.report.evidence import Evidence, Names
 from pipeline.report.page import Section, draw, figures, paragraph, table
@@ -18,6 +19,7 @@ from pipeline.report.study_figures import (
     leakage_figure,
     learning_curve_figure,
 )
+from pipeline.splits import Protocol
 
 __all__ = [
     "INTENDED_USE",
@@ -54,11 +56,13 @@ def training_section(evidence: Evidence, folder: Path) -> Section | None:
     """What was searched and how the networks learned."""
     drawings: list[Drawing | None] = []
     rows = []
+    protocol = FACTS[evidence.split.protocol if evidence.split else Protocol.PATIENT]
+    chosen_by = protocol.chosen_by + (" (LEAKY)" if protocol.leaky else "")
     for name, settings in evidence.settings.items():
         home = evidence.run.model_path(name)
         metric = METRIC_NAMES.get(settings.get("metric", ""), settings.get("metric", "score"))
         if (home / "grid.csv").exists():
-            drawings.append(grid_figure(name, home / "grid.csv", metric, folder))
+            drawings.append(grid_figure(name, home / "grid.csv", metric, chosen_by, folder))
         if (home / "history.csv").exists():
             drawings.append(history_figure(name, home / "history.csv", folder))
         if "parameters" in settings:
@@ -69,10 +73,8 @@ def training_section(evidence: Evidence, folder: Path) -> Section | None:
             rows.append([escape(name), escape(kind), escape(chosen), score, escape(metric)])
     parts = []
     if rows:
-        columns = ["head", "kernel", "chosen settings", "cross-validated", "metric"]
-        parts.append(
-            table(columns, rows, "Settings, chosen by cross-validation over whole training patients")
-        )
+        columns = ["head", "kernel", "chosen settings", "score", "metric"]
+        parts.append(table(columns, rows, f"Settings, chosen by {chosen_by}"))
     parts.append(figures(*drawings))
     return Section("training", "How the models were made", parts) if rows or any(drawings) else None
 
@@ -292,8 +294,8 @@ def errors_section(evidence: Evidence, folder: Path) -> Section:
     names = evidence.names
     drawing = error_montage(
         evidence.answers[evidence.chosen],
-        {row.slice_id: row.path for row in evidence.manifest},
-        {row.slice_id: names.slice(row.slice_id) for row in evidence.manifest},
+        {row.slice_id: row for row in evidence.dealt},
+        names,
         preprocessing_of(evidence),
         folder,
     )
@@ -362,8 +364,7 @@ def _words(value: Any) -> str:
 
 
 def _data_table(evidence: Evidence) -> str:
-    rows = evidence.manifest.labelled.rows
-    split = evidence.split
+    rows, split = evidence.dealt, evidence.split
     sides = split.parts(rows) if split else ["all"] * len(rows)
     classes = evidence.figures["classes"]
     lines = []
@@ -373,6 +374,7 @@ def _data_table(evidence: Evidence) -> str:
         lines.append([side, str(len(own)), *counts, str(len({row.patient for row in own}))])
     caption = "Labelled slices"
     if split:
+        caption = f"Labelled {split.things}"
         drawn = "published with the data" if split.published else f"drawn with seed {split.seed}"
         caption += f"; split {drawn}, protocol {split.protocol.value}{' (LEAKY)' if split.leaky else ''}, "
         caption += f"{split.n_folds} folds, sha256 {split.hash[:12]}"

@@ -93,9 +93,9 @@ def claim_checklist(evidence: Evidence) -> str:
         if preprocessing
         else "not recorded"
     )
-    sides = split.parts(evidence.manifest.labelled.rows).tolist() if split else []
+    sides = split.parts(evidence.dealt).tolist() if split else []
     partition = (
-        f"{sides.count('train')} training and {sides.count('test')} test slices, by {split.unit}, "
+        f"{sides.count('train')} training and {sides.count('test')} test {split.things}, by {split.unit}, "
         f"stratified, seed {split.seed}, sha256 {split.hash[:12]}"
         if split
         else "no split is kept with the run"

@@ -1,14 +1,15 @@
 """Everything that a report is written from: read from a run once, and named as the reader may see it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from features.manifest import Manifest
+from features.manifest import Manifest, ManifestRow
 from models.errors import BadDataset
 from models.progress import Progress, silent
+from pipeline.copies import SliceCopy, copies_of
 from pipeline.evaluation.comparison import Comparison, align, compare
 from pipeline.evaluation.intervals import Resampling
 from pipeline.evaluation.metrics import evaluate
@@ -27,12 +28,19 @@ class Names:
     manifest : Manifest
     anonymous : bool
         Call slices and patients by their number in the manifest, and leave paths out.
+    copies : iterable of SliceCopy
+        Rotated copies of its slices, where the split deals them.
     """
 
-    def __init__(self, manifest: Manifest, anonymous: bool):
+    def __init__(self, manifest: Manifest, anonymous: bool, copies: Iterable[SliceCopy] = ()):
         self.anonymous = anonymous
         patients = dict.fromkeys(row.patient for row in manifest)
         self._slices = {row.slice_id: f"slice {place:05d}" for place, row in enumerate(manifest, start=1)}
+        self._slices |= {
+            copy.slice_id: f"{self._slices[copy.original]} turned by {copy.angle_deg} degrees"
+            for copy in copies
+            if copy.variant
+        }
         self._patients = {name: f"patient {place:04d}" for place, name in enumerate(patients, start=1)}
 
     def slice(self, slice_id: str) -> str:
@@ -91,6 +99,12 @@ class Evidence:
     explanation: dict[str, Any] | None
 
     @property
+    def dealt(self) -> list[ManifestRow]:
+        """The labelled slices, or these and their rotated copies where the split deals them."""
+        rows = self.manifest.labelled.rows
+        return self.split.dealt(rows) if self.split else list(rows)
+
+    @property
     def figures(self) -> dict[str, Any]:
         """Figures of the chosen model."""
         return self.comparison.models[self.chosen]
@@ -124,12 +138,14 @@ def gather(
     out_of_fold = {name: p.of_part("cv") for name, p in everything.items() if (p.part == "cv").any()}
     chosen, why = _choose(out_of_fold, list(answers))
     settings = {name: _read_json(run.model_path(name) / "settings.json") or {} for name in answers}
+    split = Split.read(run.split_path) if run.split_path.exists() else None
+    copies = copies_of(manifest.labelled) if split and split.unit == "copy" else ()
     return Evidence(
         run=run,
         manifest=manifest,
-        names=Names(manifest, anonymous),
+        names=Names(manifest, anonymous, copies),
         record=run.read_record(),
-        split=Split.read(run.split_path) if run.split_path.exists() else None,
+        split=split,
         comparison=comparison,
         answers=answers,
         out_of_fold=out_of_fold,

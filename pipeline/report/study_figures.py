@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from features.atomic import replacing
+from features.manifest import ManifestRow
 from features.preprocess import Preprocessing
 from features.slices import read_slice
 from models.errors import UnreadableSlice
+from pipeline.copies import SliceCopy
 from pipeline.evaluation.power_law import PowerLaw
 from pipeline.predictions import Predictions
 from pipeline.report.drawing import COLOURS, INK, Drawing, figure_style, finish
+from pipeline.report.evidence import Names
 
 __all__ = [
     "error_montage",
@@ -30,7 +33,7 @@ _NOT_PARAMETERS = {"mean", "sd", "converged", "seconds", "rank"}
 _PANEL_PIXELS = 160
 
 
-def grid_figure(name: str, path: Path, metric: str, folder: Path) -> Drawing | None:
+def grid_figure(name: str, path: Path, metric: str, chosen_by: str, folder: Path) -> Drawing | None:
     """The grid that was searched: a heat map over two parameters, or a line over one.
 
     None if there is nothing to draw: fewer than two settings.
@@ -80,7 +83,7 @@ def grid_figure(name: str, path: Path, metric: str, folder: Path) -> Drawing | N
             figure,
             folder,
             f"grid_{name}",
-            f"{name}: the grid that was searched ({metric}, by patient-grouped cross-validation).",
+            f"{name}: the grid that was searched ({metric}, by {chosen_by}).",
             f"{metric} of {len(rows)} settings of {name}; the best, {words}, has {float(best['mean']):.3f}.",
         )
 
@@ -200,8 +203,8 @@ def learning_curve_figure(curve: Mapping[str, Any], folder: Path) -> Drawing:
 
 def error_montage(
     predictions: Predictions,
-    paths: Mapping[str, Path],
-    names: Mapping[str, str],
+    slices: Mapping[str, ManifestRow],
+    names: Names,
     preprocessing: Preprocessing,
     folder: Path,
     most: int = 12,
@@ -212,9 +215,9 @@ def error_montage(
     ----------
     predictions : Predictions
         Of one model.
-    paths : mapping of str to Path
-        Files by slice id.
-    names : mapping of str to str
+    slices : mapping of str to ManifestRow
+        By slice id; among them rotated copies, where the split deals them.
+    names : Names
         How slices are called in the report.
     preprocessing : Preprocessing
         Of the pictures.
@@ -232,10 +235,11 @@ def error_montage(
     for row in wrong[np.argsort(-of_predicted[wrong], kind="stable")]:
         if len(shown) == most:
             break
-        path = paths.get(str(p.slice_id[row]))
+        known = slices.get(str(p.slice_id[row]))
         try:
-            if path is not None:
-                shown.append((int(row), preprocessing.plane(read_slice(path))))
+            if known is not None:
+                plane = preprocessing.plane(read_slice(known.path))
+                shown.append((int(row), known.turned(plane) if isinstance(known, SliceCopy) else plane))
         except (UnreadableSlice, OSError):
             continue  # named already: the shortcut control and stage one list what cannot be read
     if not shown:
@@ -245,7 +249,7 @@ def error_montage(
         image = _panel(plane)
         images.append(image)
         said = f"{p.predicted[row]} {of_predicted[row]:.3f}"
-        name = names[str(p.slice_id[row])]
+        name = names.slice(str(p.slice_id[row]))
         alternative = f"Slice {name}, true class {p.label[row]}, predicted {said}"
         data = base64.b64encode(_png(image)).decode()
         panels.append(

@@ -54,7 +54,9 @@ def test_noisy_or_keeps_certain_units_in_order():
 
 
 def test_what_cannot_be_joined_is_refused():
-    with pytest.raises(BadSettings, match="two classes only"):
-        aggregate(make_predictions(classes=("a", "b", "c")), "study", "max")
+    with pytest.raises(BadSettings, match="a threshold needs two classes; here there are 3"):
+        aggregate(make_predictions(classes=("a", "b", "c")), "study", "max", threshold=0.4)
+    with pytest.raises(BadSettings, match="not by 'scanner'"):
+        aggregate(make_predictions(classes=("a", "b", "c")), "scanner", "max")
     with pytest.raises(BadSettings, match="not by 'scanner'"):
         aggregate(make_predictions(), "scanner", "max")

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from typing import assert_never
 
 import numpy as np
 
 from models.errors import BadSettings
-from pipeline.evaluation.tallies import decisions
+from pipeline.evaluation.tallies import decisions, positions
+from pipeline.evaluation.units import Answers, UnitAnswers, background_of
 from pipeline.predictions import Predictions
 
-__all__ = ["TOP_SLICES", "Aggregation", "aggregate"]
+__all__ = ["TOP_SLICES", "Aggregation", "aggregate", "aggregate_sets"]
 
 TOP_SLICES = 3
 """How many of a unit's highest slices `Aggregation.MEAN_TOP` averages."""
@@ -30,67 +32,163 @@ class Aggregation(StrEnum):
 
 def aggregate(
     predictions: Predictions, by: str, how: Aggregation | str, threshold: float | None = None
-) -> Predictions:
+) -> Answers:
     """One row a study or patient in place of one a slice.
 
     Parameters
     ----------
     predictions : Predictions
-        Of two classes.
     by : {'study', 'patient'}
         Studies are those of one patient: equal names in two patients stay apart.
     how : Aggregation
     threshold : float, optional
         Probability from which a unit is positive. None means 0.5; with ``max`` it means that a unit is
-        positive if any of its slices was predicted so, whatever threshold that was at.
+        positive if any of its slices was predicted so, whatever threshold that was at. Two classes only.
 
     Returns
     -------
     Predictions
-        ``slice_id`` holds the unit's name. A unit is positive if any of its slices is labelled so.
-        Scores are aggregated as probabilities are, but noisy-or ranks by the sum of log(1 - p) so that
-        many certain slices stay in order where the probability rounds to 1.
+        For two classes. ``slice_id`` holds the unit's name. A unit is positive if any of its slices is
+        labelled so. Scores are aggregated as probabilities are, but noisy-or ranks by the sum of
+        log(1 - p) so that many certain slices stay in order where the probability rounds to 1.
+    UnitAnswers
+        For more: see `aggregate_sets`.
 
     Raises
     ------
     BadSettings
-        If there are more than two classes, or `by` is neither study nor patient.
+        If `by` is neither study nor patient, or a threshold is given for more than two classes.
+    BadDataset
+        As `aggregate_sets`.
     """
     if predictions.positive is None:
-        raise BadSettings("answers are joined per study or patient for two classes only")
-    if by not in ("study", "patient"):
-        raise BadSettings(f"slices can be joined by 'study' or 'patient', not by {by!r}")
+        if threshold is not None:
+            raise BadSettings(f"a threshold needs two classes; here there are {len(predictions.classes)}")
+        return aggregate_sets(predictions, by, how)
     how = Aggregation(how)
-    keys = np.column_stack([predictions.patient, predictions.study if by == "study" else predictions.patient])
-    _, first, unit = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    unit = unit.ravel()
+    units, first, unit = _units(predictions, by)
     negative, positive = predictions.classes
-    has_bleed = np.zeros(len(first), dtype=bool)
-    np.logical_or.at(has_bleed, unit, predictions.label == positive)
-    match how:
-        case Aggregation.MAX:
-            scores = _mean_of_highest(predictions.scores, unit, 1)
-            probabilities = _mean_of_highest(predictions.probabilities, unit, 1)
-        case Aggregation.MEAN_TOP:
-            scores = _mean_of_highest(predictions.scores, unit, TOP_SLICES)
-            probabilities = _mean_of_highest(predictions.probabilities, unit, TOP_SLICES)
-        case Aggregation.NOISY_OR:
-            tiny = np.finfo(float).tiny
-            scores = -np.bincount(unit, np.log(np.maximum(1 - predictions.probabilities, tiny)))
-            probabilities = -np.expm1(-scores)
+    has_bleed = _any_slice(predictions.label == positive, unit, len(first))
+    present = predictions.probabilities
+    scores, probabilities = _joined(predictions.scores, present, 1 - present, unit, how)
     if how is Aggregation.MAX:
-        named = np.zeros(len(first), dtype=bool)
-        np.logical_or.at(named, unit, decisions(predictions, threshold).astype(bool))
+        named = _any_slice(decisions(predictions, threshold).astype(bool), unit, len(first))
     else:
         named = probabilities >= (0.5 if threshold is None else threshold)
     return replace(
         predictions.select(first),
-        slice_id=keys[first, 1],
+        slice_id=units,
         label=np.where(has_bleed, positive, negative),
         scores=scores,
         probabilities=probabilities,
         predicted=np.where(named, positive, negative),
     )
+
+
+def aggregate_sets(predictions: Predictions, by: str, how: Aggregation | str) -> UnitAnswers:
+    """One row a study or patient, each with a set of classes: a patient can have two kinds of bleed.
+
+    The background is what `pipeline.evaluation.units.background_of` finds among the classes. A unit has every
+    other class that any of its slices is labelled with, and the background if it has none of them.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Of any number of classes.
+    by : {'study', 'patient'}
+        As for `aggregate`.
+    how : Aggregation
+
+    Returns
+    -------
+    UnitAnswers
+        Scores and probabilities of each class are aggregated over slices as those of the positive class of
+        two are. A slice has anything but the background with 1 - its probability of the background; these
+        are aggregated likewise, and the background of the unit has 1 less the result. So with ``max`` the
+        least normal slice decides how normal a study is, and with ``noisy-or`` it is normal if all slices
+        are. The background's scores are aggregated with their sign turned, and turned back. With ``max`` a
+        class is named if any slice was predicted as it, else if its probability is 0.5 or more; the
+        background is named if no other class is.
+
+    Raises
+    ------
+    BadSettings
+        If `by` is neither study nor patient.
+    BadDataset
+        If a label or predicted class is none of the classes.
+
+    Notes
+    -----
+    With two classes, one of them the background, this is what `aggregate` gives.
+    """
+    how = Aggregation(how)
+    units, first, unit = _units(predictions, by)
+    classes = predictions.classes
+    every = np.eye(len(classes), dtype=bool)
+    has = _any_slice(every[positions(predictions.label, classes, "label")], unit, len(first))
+    shown, chances = predictions.scores, predictions.probabilities
+    if predictions.positive is not None:
+        shown, chances = np.column_stack([-shown, shown]), np.column_stack([1 - chances, chances])
+    background = background_of(classes)
+    scores, probabilities = np.empty(has.shape), np.empty(has.shape)
+    for one, name in enumerate(classes):
+        own, rest = chances[:, one], 1 - chances[:, one]
+        if name == background:
+            score, probability = _joined(-shown[:, one], rest, own, unit, how)
+            scores[:, one], probabilities[:, one] = -score, 1 - probability
+        else:
+            scores[:, one], probabilities[:, one] = _joined(shown[:, one], own, rest, unit, how)
+    if how is Aggregation.MAX:
+        named = _any_slice(every[decisions(predictions)], unit, len(first))
+    else:
+        named = probabilities >= 0.5
+    if background is not None:
+        one = classes.index(background)
+        for sets in (has, named):
+            sets[:, one] = ~np.delete(sets, one, axis=1).any(axis=1)
+    return UnitAnswers(
+        by=by,
+        unit=units,
+        patient=predictions.patient[first],
+        study=predictions.study[first],
+        has=has,
+        named=named,
+        scores=scores,
+        probabilities=probabilities,
+        classes=classes,
+        background=background,
+    )
+
+
+def _units(predictions: Predictions, by: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Name and first slice of each study or patient, and the unit of each slice."""
+    if by not in ("study", "patient"):
+        raise BadSettings(f"slices can be joined by 'study' or 'patient', not by {by!r}")
+    keys = np.column_stack([predictions.patient, predictions.study if by == "study" else predictions.patient])
+    _, first, unit = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return keys[first, 1], first, unit.ravel()
+
+
+def _any_slice(flags: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray:
+    """Whether any slice of each of `count` units has a flag, by column where there are several."""
+    found = np.zeros((count, *flags.shape[1:]), dtype=bool)
+    np.logical_or.at(found, unit, flags)
+    return found
+
+
+def _joined(
+    scores: np.ndarray, present: np.ndarray, absent: np.ndarray, unit: np.ndarray, how: Aggregation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and probabilities of units, from slices' scores and chances that a class is there and is not."""
+    match how:
+        case Aggregation.MAX:
+            return _mean_of_highest(scores, unit, 1), _mean_of_highest(present, unit, 1)
+        case Aggregation.MEAN_TOP:
+            return _mean_of_highest(scores, unit, TOP_SLICES), _mean_of_highest(present, unit, TOP_SLICES)
+        case Aggregation.NOISY_OR:
+            sums = -np.bincount(unit, np.log(np.maximum(absent, np.finfo(float).tiny)))
+            return sums, -np.expm1(-sums)
+    assert_never(how)
 
 
 def _mean_of_highest(values: np.ndarray, unit: np.ndarray, count: int) -> np.ndarray:

@@ -16,7 +16,8 @@ from models.progress import Progress, silent
 from pipeline.evaluation.aggregation import Aggregation, aggregate
 from pipeline.evaluation.intervals import Resampled, Resampling, assess, resampled_figures
 from pipeline.evaluation.pairs import correct, pair_of_models, sentence
-from pipeline.evaluation.tallies import Tally
+from pipeline.evaluation.set_tallies import tally_of
+from pipeline.evaluation.units import Answers
 from pipeline.predictions import Predictions
 from pipeline.run import HEADS, NETWORKS, RunDirectory
 from pipeline.splits import Split
@@ -134,17 +135,18 @@ def compare(
         answers[name] = chosen
     if not answers:
         raise MissingStep(f"no model of {run} has predictions of part {part!r}")
-    answers, notes = align(answers)
+    aligned, notes = align(answers)
+    joined: Mapping[str, Answers] = aligned
     unit = "slice"
     if by != "slice":
         unit = f"{by} ({Aggregation(how).value})"
-        answers = {name: aggregate(p, by, how, threshold) for name, p in answers.items()}
+        joined = {name: aggregate(p, by, how, threshold) for name, p in aligned.items()}
         threshold = None
     leaky = run.split_path.exists() and Split.read(run.split_path).leaky
     if leaky:
         notes.append("LEAKY: patients stand on both sides of the split; every figure is too good")
     comparison = compare_predictions(
-        answers,
+        joined,
         part=part,
         unit=unit,
         leaky=leaky,
@@ -197,7 +199,7 @@ def align(answers: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], l
 
 
 def compare_predictions(
-    answers: Mapping[str, Predictions],
+    answers: Mapping[str, Answers],
     *,
     part: str = "test",
     unit: str = "slice",
@@ -208,29 +210,33 @@ def compare_predictions(
     resampling: Resampling | None = None,
     progress: Progress = silent,
 ) -> Comparison:
-    """Compare aligned predictions (see `align`), from wherever they come; nothing is read or written."""
+    """Compare aligned answers (see `align`) by slice or unit, from wherever they come; nothing is written."""
     resampling = resampling or Resampling()
     notes = list(notes or [])
     resampled: dict[str, Resampled] = {}
+    tallies = {name: tally_of(own, threshold) for name, own in answers.items()}
     models = {}
     for name, predictions in progress(answers.items(), total=len(answers), label="models"):
-        resampled[name] = resampled_figures(Tally(predictions, threshold), resampling)
+        resampled[name] = resampled_figures(tallies[name], resampling)
         models[name] = assess(predictions, threshold, prevalence, resampling, resampled[name])
-    any_model = next(iter(answers.values()))
+    any_model, any_tally = next(iter(answers.values())), next(iter(tallies.values()))
     if np.array_equal(np.sort(any_model.patient), np.unique(any_model.patient)) and unit == "slice":
         notes.append(
             "each slice is its own patient: if slices of one person are among them, intervals are too narrow"
         )
-    fewest = min(len(np.unique(any_model.patient[any_model.label == name])) for name in any_model.classes)
+    if any_tally.meaning:
+        notes.append(any_tally.meaning)
+    having = [any_tally.class_tables(name)[:, 1].sum(axis=1) for name in any_tally.classes]
+    fewest = min(np.count_nonzero(units) for units in having)
     if fewest < _FEW_PATIENTS:
         count = f"{fewest} patients only" if fewest else "no patients"
         notes.append(f"a class has {count}: intervals and the p-value of ROC AUC are rough, rather too sure")
     pairs = [
-        pair_of_models(first, second, answers, models, resampled, threshold, resampling.level)
+        pair_of_models(first, second, answers, tallies, models, resampled, resampling.level)
         for first, second in combinations(answers, 2)
     ]
     correct(pairs)
-    patients = len(np.unique(any_model.patient))
+    patients = len(any_tally.patients)
     things = _PLURAL[unit.split(" ")[0]]
     for pair in pairs:
         pair["sentence"] = sentence(pair, patients, things, resampling.level)

@@ -13,8 +13,8 @@ import numpy as np
 from models.errors import BadSettings
 from models.progress import Progress, silent
 from pipeline.evaluation.metrics import at_prevalence, evaluate
-from pipeline.evaluation.tallies import Tally
-from pipeline.predictions import Predictions
+from pipeline.evaluation.set_tallies import AnyTally, tally_of
+from pipeline.evaluation.units import Answers
 
 __all__ = ["Resampling", "assess", "percentile_interval", "resampled_figures", "wilson"]
 
@@ -68,7 +68,7 @@ class Resampling:
             yield counts.reshape(rows, patients).astype(float)
 
 
-def resampled_figures(tally: Tally, resampling: Resampling, progress: Progress = silent) -> Resampled:
+def resampled_figures(tally: AnyTally, resampling: Resampling, progress: Progress = silent) -> Resampled:
     """Every figure of every resample.
 
     Returns
@@ -126,7 +126,7 @@ def wilson(successes: float, trials: float, level: float = 0.95) -> tuple[float,
 
 
 def assess(
-    predictions: Predictions,
+    predictions: Answers,
     threshold: float | None = None,
     prevalence: float | None = None,
     resampling: Resampling | None = None,
@@ -155,7 +155,7 @@ def assess(
     """
     resampling = resampling or Resampling()
     result = evaluate(predictions, threshold, prevalence)
-    tally = Tally(predictions, threshold)
+    tally = tally_of(predictions, threshold)
     overall, per_class = resampled or resampled_figures(tally, resampling, progress)
     result["resampling"] = {
         "resamples": resampling.resamples,
@@ -181,14 +181,14 @@ def assess(
 
 
 def _add_intervals(
-    entry: dict[str, Any], resampled: dict[str, np.ndarray], tally: Tally, one: str | None, level: float
+    entry: dict[str, Any], resampled: dict[str, np.ndarray], tally: AnyTally, one: str | None, level: float
 ) -> None:
     """Put ``intervals`` and ``no_interval`` into `entry`.
 
     `one` is the class its proportions speak of; None leaves accuracy over all classes.
     """
     entry["intervals"], entry["no_interval"] = {}, {}
-    single = len(tally.patients) == tally.confusion.sum()
+    single = len(tally.patients) == len(tally.patient)
     for name, values in resampled.items():
         if name not in entry:
             continue
@@ -211,17 +211,11 @@ def _add_intervals(
             entry["intervals"][name] = {"low": found[0], "high": found[1], "method": method}
 
 
-def _trials(name: str, tally: Tally, one: str | None, by_patient: bool) -> tuple[float, float]:
+def _trials(name: str, tally: AnyTally, one: str | None, by_patient: bool) -> tuple[float, float]:
     """Successes and trials of a proportion about class `one`, in slices or in patients that have any."""
-    tables = tally.confusion
     if one is None:
-        right, total = np.trace(tables, axis1=1, axis2=2).sum(), tables.sum()
-        return float(right), float(len(tables) if by_patient else total)
-    place = tally.classes.index(one)
-    tp = tables[:, place, place]
-    fn = tables[:, place].sum(axis=1) - tp
-    fp = tables[:, :, place].sum(axis=1) - tp
-    tn = tables.sum(axis=(1, 2)) - tp - fn - fp
+        return float(tally.right.sum()), float(len(tally.patients) if by_patient else len(tally.right))
+    (tn, fp), (fn, tp) = np.moveaxis(tally.class_tables(one), 0, -1)
     hits, misses = {
         "accuracy": (tp + tn, fp + fn),
         "sensitivity": (tp, fn),

@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 
 from models.errors import BadSettings
-from pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, Tally
-from pipeline.predictions import Predictions
+from pipeline.evaluation.set_tallies import AnyTally, tally_of
+from pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS
+from pipeline.evaluation.units import Answers
 
 __all__ = ["METRICS", "at_prevalence", "classification_report", "evaluate"]
 
 
 def evaluate(
-    predictions: Predictions, threshold: float | None = None, prevalence: float | None = None
+    predictions: Answers, threshold: float | None = None, prevalence: float | None = None
 ) -> dict[str, Any]:
     """All figures of one model on the rows given.
 
     Parameters
     ----------
-    predictions : Predictions
+    predictions : Predictions or UnitAnswers
         One row a slice (or study, or patient: see `pipeline.evaluation.aggregation`). Choose the part first,
         e.g. ``predictions.of_part("test")``.
     threshold : float in 0..1, optional
@@ -36,7 +37,9 @@ def evaluate(
         ``confusion`` (rows true, columns predicted, in the order of ``classes``); ``per_class``
         (class -> its figures against all others, ``slices`` and ``undefined``); ``calibration_bins``.
         With more than two classes the figures are macro averages where `Tally.figures` says so, and
-        ``average`` is ``macro``. JSON-able.
+        ``average`` is ``macro``. Where units have sets of classes, what sets do not have is absent with the
+        reason, ``confusion`` and ``calibration_bins`` among it: see `pipeline.evaluation.set_tallies`.
+        JSON-able.
 
     Raises
     ------
@@ -53,11 +56,12 @@ def evaluate(
             raise BadSettings(f"a {name} needs two classes; here there are {len(predictions.classes)}")
         if not (0 < value < 1 if open_ends else 0 <= value <= 1):
             raise BadSettings(f"{name} is {value}; it must lie between 0 and 1")
-    tally = Tally(predictions, threshold)
-    table = tally.confusion.sum(axis=0).astype(int)
-    per_class = {name: _class_entry(tally, name, table) for name in predictions.classes}
-    figures = {name: float(value[0]) for name, value in tally.figures().items()}
-    undefined = {name: _reason(name, predictions, table) for name in METRICS if np.isnan(figures[name])}
+    tally = tally_of(predictions, threshold)
+    overall, of_classes = tally.all_figures()
+    figures = {name: float(value[0]) for name, value in overall.items()}
+    undefined = {
+        name: _reason(name, tally) for name in METRICS if np.isnan(figures[name]) and name not in tally.absent
+    }
     result = {
         "slices": len(predictions),
         "patients": len(tally.patients),
@@ -65,12 +69,14 @@ def evaluate(
         "positive": predictions.positive,
         "average": "positive class" if two else "macro",
         "threshold": threshold,
-        **{name: figures[name] for name in METRICS if name not in undefined},
-        "undefined": undefined,
-        "confusion": table.tolist(),
-        "per_class": per_class,
-        "calibration_bins": CALIBRATION_BINS,
+        **{name: figures[name] for name in METRICS if not np.isnan(figures[name])},
+        "undefined": {**undefined, **tally.absent},
     }
+    if tally.confusion is not None:
+        result["confusion"] = tally.confusion.sum(axis=0).astype(int).tolist()
+    result["per_class"] = {name: _class_entry(tally, name, own) for name, own in of_classes.items()}
+    if "calibration_error" not in tally.absent:
+        result["calibration_bins"] = CALIBRATION_BINS
     if prevalence is not None:
         result["at_prevalence"] = at_prevalence(result, prevalence)
     return result
@@ -125,55 +131,54 @@ def classification_report(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _class_entry(tally: Tally, name: str, table: np.ndarray) -> dict[str, Any]:
-    one = tally.classes.index(name)
-    figures = {metric: float(value[0]) for metric, value in tally.class_figures(name).items()}
+def _class_entry(tally: AnyTally, name: str, figures: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    values = {metric: float(figures[metric][0]) for metric in CLASS_METRICS}
     undefined = {
-        metric: _class_reason(metric, name, one, table)
-        for metric in CLASS_METRICS
-        if np.isnan(figures[metric])
+        metric: _class_reason(metric, name, tally) for metric in CLASS_METRICS if np.isnan(values[metric])
     }
-    defined = {metric: figures[metric] for metric in CLASS_METRICS if metric not in undefined}
-    return {"slices": int(table[one].sum()), **defined, "undefined": undefined}
+    defined = {metric: values[metric] for metric in CLASS_METRICS if metric not in undefined}
+    return {"slices": int(tally.class_tables(name)[:, 1].sum()), **defined, "undefined": undefined}
 
 
-def _reason(metric: str, predictions: Predictions, table: np.ndarray) -> str:
+def _reason(metric: str, tally: AnyTally) -> str:
     """Why an overall figure is undefined."""
-    if predictions.positive is not None and metric != "balanced_accuracy":
-        return _class_reason(metric, predictions.positive, 1, table)
-    empty = [name for name, count in zip(predictions.classes, table.sum(axis=1), strict=True) if not count]
+    if tally.positive is not None and metric != "balanced_accuracy":
+        return _class_reason(metric, tally.positive, tally)
     if metric == "balanced_accuracy":
-        return f"there is no slice of class {empty[0]}"
+        empty = [name for name in tally.classes if not tally.class_tables(name)[:, 1].any()]
+        return f"there is no {tally.thing} of class {empty[0]}"
     if metric == "mcc":
         return "all slices are of one class, or all are predicted as one class"
-    for one, name in enumerate(predictions.classes):
-        reason = _class_reason(metric, name, one, table)
+    for name in tally.classes:
+        reason = _class_reason(metric, name, tally)
         if reason:
             return reason
     return "it is undefined for a class"
 
 
-def _class_reason(metric: str, name: str, one: int, table: np.ndarray) -> str:
+def _class_reason(metric: str, name: str, tally: AnyTally) -> str:
     """Why a figure of one class is undefined; empty if it is not."""
-    slices, named, total = int(table[one].sum()), int(table[:, one].sum()), int(table.sum())
+    table = tally.class_tables(name).sum(axis=0)
+    there, named, total = table[1].sum(), table[:, 1].sum(), table.sum()
+    thing, things = tally.thing, tally.things
     match metric:
         case "sensitivity" | "average_precision":
-            return "" if slices else f"there is no slice of class {name}"
+            return "" if there else f"there is no {thing} of class {name}"
         case "specificity":
-            return "" if slices < total else f"all slices are of class {name}"
+            return "" if there < total else f"all {things} are of class {name}"
         case "ppv":
-            return "" if named else f"no slice is predicted as {name}"
+            return "" if named else f"no {thing} is predicted as {name}"
         case "npv":
-            return "" if named < total else f"all slices are predicted as {name}"
+            return "" if named < total else f"all {things} are predicted as {name}"
         case "f1" | "threat_score":
-            return "" if slices or named else f"no slice is, or is predicted as, {name}"
+            return "" if there or named else f"no {thing} is, or is predicted as, {name}"
         case "roc_auc":
-            if not slices:
-                return f"there is no slice of class {name}"
-            return "" if slices < total else f"all slices are of class {name}"
+            if not there:
+                return f"there is no {thing} of class {name}"
+            return "" if there < total else f"all {things} are of class {name}"
         case "mcc":
-            if 0 < slices < total and 0 < named < total:
+            if 0 < there < total and 0 < named < total:
                 return ""
-            return "all slices are of one class, or all are predicted as one class"
+            return f"all {things} are of one class, or all are predicted as one class"
         case _:
             return ""

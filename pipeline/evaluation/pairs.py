@@ -8,8 +8,9 @@ import numpy as np
 from models.errors import BadDataset
 from pipeline.evaluation.intervals import Resampled, percentile_interval
 from pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
-from pipeline.evaluation.tallies import METRICS, decisions
-from pipeline.predictions import Predictions
+from pipeline.evaluation.set_tallies import AnyTally
+from pipeline.evaluation.tallies import METRICS
+from pipeline.evaluation.units import Answers
 
 __all__ = ["correct", "pair_of_models", "sentence"]
 
@@ -19,10 +20,10 @@ _ALPHA = 0.05
 def pair_of_models(
     first: str,
     second: str,
-    answers: Mapping[str, Predictions],
+    answers: Mapping[str, Answers],
+    tallies: Mapping[str, AnyTally],
     models: Mapping[str, dict[str, Any]],
     resampled: Mapping[str, Resampled],
-    threshold: float | None,
     level: float,
 ) -> dict[str, Any]:
     """Compare two models of aligned predictions.
@@ -30,12 +31,13 @@ def pair_of_models(
     Parameters
     ----------
     first, second : str
-    answers : mapping of str to Predictions
+    answers : mapping of str to Predictions, or to UnitAnswers
+    tallies : mapping of str to Tally, or to SetTally
+        Of the answers.
     models : mapping of str to dict
         What `pipeline.evaluation.intervals.assess` gave for each.
     resampled : mapping of str to tuple
         What `pipeline.evaluation.intervals.resampled_figures` gave for each, with the same draws of patients.
-    threshold : float or None
     level : float
         Coverage of the intervals of differences.
 
@@ -46,9 +48,8 @@ def pair_of_models(
         sentence.
     """
     a, b = answers[first], answers[second]
-    named_a, named_b = decisions(a, threshold), decisions(b, threshold)
-    truth = np.array([a.classes.index(label) for label in a.label])
-    right_a, right_b = named_a == truth, named_b == truth
+    right_a, right_b = tallies[first].right, tallies[second].right
+    same = (tallies[first].named == tallies[second].named).reshape(len(a), -1).all(axis=1)
     only_first, only_second = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
     differences = {}
     for metric in METRICS:
@@ -80,7 +81,7 @@ def pair_of_models(
     return {
         "first": first,
         "second": second,
-        "agreement": float(np.mean(named_a == named_b)),
+        "agreement": float(np.mean(same)),
         "only_first_right": only_first,
         "only_second_right": only_second,
         "differences": differences,

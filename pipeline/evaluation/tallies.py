@@ -5,12 +5,15 @@ ratios of weighted sums over patients, and ROC AUC and average precision need on
 So one matrix of weights gives all resamples at once, and the plain figures are the case of all weights one.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from models.errors import BadDataset
 from pipeline.predictions import Predictions
 
-__all__ = ["CALIBRATION_BINS", "CLASS_METRICS", "METRICS", "Tally", "decisions"]
+__all__ = ["CALIBRATION_BINS", "CLASS_METRICS", "METRICS", "Tally", "decisions", "positions"]
 
 METRICS = (
     "accuracy",
@@ -66,7 +69,7 @@ def decisions(predictions: Predictions, threshold: float | None = None) -> np.nd
     ndarray of shape (n,), int
     """
     if threshold is None:
-        return _positions(predictions.predicted, predictions.classes, "predicted")
+        return positions(predictions.predicted, predictions.classes, "predicted")
     return (predictions.probabilities >= threshold).astype(int)
 
 
@@ -84,8 +87,20 @@ class Tally:
     ----------
     patients : ndarray of shape (n_patients,), str
         In the order of the columns of a weights matrix.
+    patient : ndarray of shape (n,), int
+        Position in `patients` of each slice.
     confusion : ndarray of shape (n_patients, n_classes, n_classes), float64
         Slices by true class (rows) and predicted class (columns).
+    named : ndarray of shape (n,), int
+        Predicted class of each slice, as its position in `classes`.
+    right : ndarray of shape (n,), bool
+        Whether that is the true class.
+    absent : mapping of str to str
+        Figures that answers of this kind do not have, with the reason: none.
+    thing, things : str
+        What a row is called in a reason, in the singular and in the plural.
+    meaning : str
+        What a reader has to know of figures of this kind: nothing.
 
     Raises
     ------
@@ -93,14 +108,20 @@ class Tally:
         If there are no rows, or a label is none of the classes.
     """
 
+    absent: Mapping[str, str] = MappingProxyType({})
+    thing, things = "slice", "slices"
+    meaning = ""
+
     def __init__(self, predictions: Predictions, threshold: float | None = None):
         if not len(predictions):
             raise BadDataset("there are no predictions to evaluate")
-        self.classes = predictions.classes
+        self.classes, self.positive = predictions.classes, predictions.positive
         self.patients, self.patient = np.unique(predictions.patient, return_inverse=True)
-        self._truth = _positions(predictions.label, self.classes, "label")
+        self._truth = positions(predictions.label, self.classes, "label")
+        self.named = decisions(predictions, threshold)
+        self.right = self.named == self._truth
         k = len(self.classes)
-        cell = (self.patient * k + self._truth) * k + decisions(predictions, threshold)
+        cell = (self.patient * k + self._truth) * k + self.named
         counts = np.bincount(cell, minlength=len(self.patients) * k * k)
         self.confusion = counts.reshape(-1, k, k).astype(float)
 
@@ -212,6 +233,20 @@ class Tally:
             "average_precision": average_precision,
         }
 
+    def class_tables(self, name: str) -> np.ndarray:
+        """Each patient's slices by whether they are of a class (rows: no, yes) and predicted as it (columns).
+
+        Returns
+        -------
+        ndarray of shape (n_patients, 2, 2), float64
+        """
+        one = self.classes.index(name)
+        tp = self.confusion[:, one, one]
+        fn = self.confusion[:, one].sum(axis=1) - tp
+        fp = self.confusion[:, :, one].sum(axis=1) - tp
+        tn = self.confusion.sum(axis=(1, 2)) - tp - fn - fp
+        return np.stack([tn, fp, fn, tp], axis=1).reshape(-1, 2, 2)
+
     def _weights(self, weights: np.ndarray | None) -> np.ndarray:
         return np.ones((1, len(self.patients))) if weights is None else np.asarray(weights, dtype=float)
 
@@ -266,8 +301,25 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
 
 
-def _positions(names: np.ndarray, classes: tuple[str, ...], column: str) -> np.ndarray:
-    """Positions of `names` in `classes`."""
+def positions(names: np.ndarray, classes: tuple[str, ...], column: str) -> np.ndarray:
+    """Positions of class names in `classes`.
+
+    Parameters
+    ----------
+    names : ndarray of shape (n,), str
+    classes : tuple of str
+    column : str
+        Where the names stand, for the message.
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+
+    Raises
+    ------
+    BadDataset
+        If a name is none of the classes.
+    """
     place = {name: i for i, name in enumerate(classes)}
     found = [place.get(str(name), -1) for name in names]
     if -1 in found:

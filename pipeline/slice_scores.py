@@ -8,7 +8,8 @@ import numpy as np
 
 from features.atomic import write_table
 from features.failures import Failure
-from pipeline.evaluation.aggregation import Aggregation, aggregate
+from pipeline.evaluation.aggregation import Aggregation, aggregate, aggregate_sets
+from pipeline.evaluation.units import UnitAnswers
 from pipeline.predictions import Predictions
 
 __all__ = ["SliceScores"]
@@ -90,35 +91,61 @@ class SliceScores:
         return row
 
     def study_rows(self, how: Aggregation | str = Aggregation.MAX) -> list[dict[str, Any]]:
-        """A dictionary a study, for two classes: its slices joined by `pipeline.evaluation.aggregation`.
+        """A dictionary a study: its slices joined by `pipeline.evaluation.aggregation`.
 
         Slices outside what the model knows count like the others, so that nothing is hidden; how many they
-        are is said. With more classes the list is empty.
+        are is said. With more than two classes ``predicted`` holds all classes that are named, joined by
+        ``+`` (empty if there are none), and there are a number of slices predicted as a class and a
+        probability a class, and no threshold.
         """
-        if self.positive is None or not len(self):
+        if not len(self):
             return []
         studies = np.array(self.studies)
-        joined = aggregate(self._as_predictions(studies), "study", how, self.threshold)
-        place = {str(name): number for number, name in enumerate(joined.slice_id)}
+        slices = self._as_predictions(studies)
+        if self.positive is None:
+            sets = aggregate_sets(slices, "study", how)
+            names, answers = sets.unit, self._set_answers(sets)
+        else:
+            joined = aggregate(slices, "study", how, self.threshold)
+            names, answers = joined.slice_id, self._answers(joined)
+        own_answer = dict(zip(names.tolist(), answers, strict=True))
         rows = []
         for study in dict.fromkeys(self.studies):
-            number, inside = place[study], studies == study
-            rows.append(
-                {
-                    "study": study,
-                    "slices": int(inside.sum()),
-                    "slices_positive": int((self.predicted[inside] == self.positive).sum()),
-                    "slices_outside": sum(
-                        1 for own, why in zip(inside, self.outside, strict=True) if own and why
-                    ),
-                    "predicted": str(joined.predicted[number]),
-                    "score": float(joined.scores[number]),
-                    "probability": float(joined.probabilities[number]),
-                    "threshold": self.threshold,
-                    "aggregation": str(how),
-                }
-            )
+            inside = studies == study
+            outside = sum(1 for own, why in zip(inside, self.outside, strict=True) if own and why)
+            counts = self._slice_counts(inside)
+            head = {"study": study, "slices": int(inside.sum()), **counts, "slices_outside": outside}
+            rows.append({**head, **own_answer[study], "aggregation": str(how)})
         return rows
+
+    def _slice_counts(self, inside: np.ndarray) -> dict[str, int]:
+        """How many slices of a study are predicted positive, or as each of more than two classes."""
+        if self.positive is not None:
+            return {"slices_positive": int((self.predicted[inside] == self.positive).sum())}
+        return {
+            f"slices_predicted_{name}": int((self.predicted[inside] == name).sum()) for name in self.classes
+        }
+
+    def _answers(self, joined: Predictions) -> list[dict[str, Any]]:
+        columns = (joined.predicted, joined.scores, joined.probabilities)
+        return [
+            {
+                "predicted": str(predicted),
+                "score": float(score),
+                "probability": float(probability),
+                "threshold": self.threshold,
+            }
+            for predicted, score, probability in zip(*columns, strict=True)
+        ]
+
+    def _set_answers(self, sets: UnitAnswers) -> list[dict[str, Any]]:
+        return [
+            {
+                "predicted": "+".join(np.array(self.classes)[named]),
+                **{f"probability_{name}": float(p) for name, p in zip(self.classes, own, strict=True)},
+            }
+            for named, own in zip(sets.named, sets.probabilities, strict=True)
+        ]
 
     def write_csv(self, path: Path) -> None:
         """Write `rows` as CSV, atomically; numbers read back exactly."""

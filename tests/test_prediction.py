@@ -179,6 +179,32 @@ def head(random, kind):
     return hu + 1024
 
 
+def test_a_study_of_several_classes_gets_one_answer_with_all_its_classes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
+    run = trained_run(tmp_path, kinds=3)
+    for number, path in enumerate(slices_of(run)):
+        kind = number // 2 % 3  # normal, haemorrhage, other
+        for study in {0: ("clear", "bleeding", "both"), 1: ("bleeding", "both"), 2: ("both",)}[kind]:
+            (tmp_path / "new" / study).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "new" / study / path.name).write_bytes(path.read_bytes())
+    command = ["predict", "--run", str(run), "--device", "cpu", str(tmp_path / "new")]
+    assert main([*command, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    found = {row["study"]: row["predicted"] for row in answer["studies"]}
+    assert found == {"clear": "normal", "bleeding": "haemorrhage", "both": "haemorrhage+other"}
+    assert main([*command, "--aggregate", "noisy-or"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert "studies, slices joined by noisy-or; of each class the probability (and the" in " ".join(
+        out.split()
+    )
+    heading = ["study", "slices", "outside", "classes", "haemorrhage", "normal", "other"]
+    (both,) = [line for line in lines[lines.index(heading) :] if line[:2] == ["both", "36"]]
+    own = next(row for row in answer["studies"] if row["study"] == "both")
+    assert both[3] == "haemorrhage+other"
+    assert both[5] == f"({own['slices_predicted_haemorrhage']})"
+
+
 def test_slices_of_a_study_stand_in_order_and_make_one_answer(run, tmp_path):
     random = np.random.default_rng(2)
     studies = [generate_uid(), generate_uid()]

@@ -64,7 +64,8 @@ def predict(
     """Score slices: image or DICOM files, or folders of them.
 
     Prints class, decision score and calibrated probability of each slice and of each study (a DICOM series or
-    a folder). Slices unlike those the model was trained on are marked. Not a medical device: a score is no
+    a folder). With more than two classes a study can have several at once. Slices unlike those the model was
+    trained on are marked. Not a medical device: a score is no
     diagnosis. Exit code 3 if some files could not be used; they are named.
     """
     from pipeline.prediction import score_slices
@@ -140,21 +141,22 @@ def _print_studies(result: "SliceScores", how: str) -> None:
     rows = result.study_rows(how)
     if not rows or len(rows) == len(result):
         return
-    table(
-        ("study", "slices", "positive", "outside", "class", "score", "probability"),
-        [
-            [
-                row["study"],
-                str(row["slices"]),
-                str(row["slices_positive"]),
-                str(row["slices_outside"]),
-                row["predicted"],
-                f"{row['score']:+.3f}",
-                f"{row['probability']:.3f}",
-            ]
-            for row in rows[:_MOST_ROWS]
-        ],
-        title=f"studies, slices joined by {how}",
-    )
+    title = f"studies, slices joined by {how}"
+    columns: tuple[str, ...] = ("study", "slices", "positive", "outside", "class", "score", "probability")
+    if result.positive is None:
+        title += "; of each class the probability (and the slices predicted as it)"
+        columns = ("study", "slices", "outside", "classes", *result.classes)
+    table(columns, [_study_cells(result, row) for row in rows[:_MOST_ROWS]], title=title)
     if len(rows) > _MOST_ROWS:
         click.echo(f"... and {len(rows) - _MOST_ROWS} more; all of them with --json")
+
+
+def _study_cells(result: "SliceScores", row: dict[str, Any]) -> list[str]:
+    slices, outside = str(row["slices"]), str(row["slices_outside"])
+    if result.positive is not None:
+        answer = [row["predicted"], f"{row['score']:+.3f}", f"{row['probability']:.3f}"]
+        return [row["study"], slices, str(row["slices_positive"]), outside, *answer]
+    each = [
+        f"{row[f'probability_{name}']:.3f} ({row[f'slices_predicted_{name}']})" for name in result.classes
+    ]
+    return [row["study"], slices, outside, row["predicted"] or "none", *each]

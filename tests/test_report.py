@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from runs import add_model, make_run
-from scored import make_predictions
+from scored import make_predictions, make_several
 
 from models.errors import MissingStep
 from pipeline.cli import main
-from pipeline.evaluation.intervals import Resampling
+from pipeline.evaluation.aggregation import Aggregation, aggregate
+from pipeline.evaluation.intervals import Resampling, assess
 from pipeline.evaluation.leakage import measure_leakage
 from pipeline.evaluation.learning_curve import measure_learning_curve
 from pipeline.predictions import Predictions
@@ -218,6 +219,24 @@ def test_several_classes_are_reported_without_curves(tmp_path):
     assert Page(text).open == []
     assert "tells epidural, none, subdural apart" in text
     assert "are drawn for two classes" in text
+
+
+def test_several_classes_have_their_table_by_study_and_by_patient(tmp_path):
+    made = make_run(tmp_path, patients=12, copies=1)
+    (tmp_path / "svm").mkdir()
+    made_up = make_several(classes=("epidural", "normal", "subdural"))
+    made_up.write(tmp_path / "svm" / "predictions.csv")
+    text = write_report(made, resampling=QUICK).page.read_text()
+    assert Page(text).open == []
+    part = text[text.index("svm by study and patient") : text.index('id="published"')]
+    for by, units in (("study", 48), ("patient", 24)):
+        for how in Aggregation:
+            own = assess(aggregate(made_up, by, how), resampling=QUICK)
+            low, high = (own["intervals"]["accuracy"][end] for end in ("low", "high"))
+            cells = f"<td>{units}</td><td>{own['accuracy']:.3f} <small>{low:.3f}–{high:.3f}</small></td>"
+            assert f'<th scope="row">{by}, {how.value}</th>{cells}<td>{own["roc_auc"]:.3f}' in part
+    assert "and normal if it has no other" in part
+    assert "how often exactly its classes are named" in part
 
 
 def test_the_band_is_made_of_curves_of_drawn_patients():

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.evaluation.aggregation import Aggregation, aggregate
 from pipeline.evaluation.intervals import Resampling, assess
 from pipeline.evaluation.metrics import METRICS, at_prevalence
+from pipeline.evaluation.units import background_of
 from pipeline.report.answer_figures import (
     calibration_figure,
     confusion_figure,
@@ -184,10 +185,19 @@ def _per_class(evidence: Evidence) -> list[str]:
 
 
 def _by_unit(evidence: Evidence, resampling: Resampling) -> list[str]:
-    if evidence.figures["positive"] is None:
-        return []
     p = evidence.answers[evidence.chosen]
     columns = ("roc_auc", "sensitivity", "specificity", "ppv", "npv", "mse")
+    meaning = "A unit is positive if any of its slices is."
+    if p.positive is None:
+        columns = ("accuracy", *columns)
+        background = background_of(p.classes)
+        meaning = "A unit can have several classes at once: each that any of its slices has" + (
+            f", and {background} if it has no other. " if background else ". "
+        )
+        meaning += (
+            "Accuracy is how often exactly its classes are named; the other figures are plain means over "
+            "classes, each against the rest."
+        )
     rows = []
     for by in ("study", "patient"):
         if by == "patient" and len(set(zip(p.patient, p.study, strict=True))) == len(set(p.patient)):
@@ -201,8 +211,8 @@ def _by_unit(evidence: Evidence, resampling: Resampling) -> list[str]:
         f"<h3>{escape(evidence.chosen)} by study and patient</h3>",
         table(head, rows),
         paragraph(
-            "A unit is positive if any of its slices is. max: its highest slice decides; mean-top: the mean "
-            "of its three highest; noisy-or: slices as independent witnesses.",
+            f"{meaning} max: its highest slice decides; mean-top: the mean of its three highest; noisy-or: "
+            "slices as independent witnesses.",
             "sub",
         ),
     ]

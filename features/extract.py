@@ -42,11 +42,11 @@ class ExtractionReport:
     Attributes
     ----------
     cached : int
-        Slices whose embeddings were there, under whatever name, or came with a slice of equal pixels.
+        Slices whose embeddings were there before, under whatever name.
     shared : int
         Slices with the same pixels as another before them in the manifest.
     computed : int
-        Slices that went through the network.
+        Slices that went through the network in this call, or have the pixels of one that did.
     colour : int
         Slices decoded in this call that were colour pictures and were converted to gray.
     failures : list of Failure
@@ -176,6 +176,7 @@ class _Extraction:
         self.failures: list[Failure] = []
         self.computed = 0
         self.colour = 0
+        self._new: set[str] = set()
 
     def missing(self, content: str) -> tuple[int, ...]:
         """Variants that are wanted of these pixels and neither stored nor on their way."""
@@ -240,7 +241,9 @@ class _Extraction:
         self._part.files.append(known)
         # A slice with the same pixels may have come between the decoding and now.
         wanted = self.missing(result.content)
-        self.computed += bool(wanted)
+        if wanted:
+            self._new.add(result.content)
+        self.computed += result.content in self._new
         self.colour += result.is_colour
         for variant, plane in zip(result.variants, result.planes, strict=True):
             if variant in wanted:

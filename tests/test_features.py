@@ -73,7 +73,7 @@ class TestCommand:
         (tmp_path / "slices" / "001.png").write_bytes(picture.read_bytes())
         assert main(["features", "--run", str(run)]) == 0
         said = capsys.readouterr()
-        assert said.out == "1 cached, 19 new, 0 failed\n"
+        assert said.out == "0 cached, 20 new, 0 failed\n"
         assert "1 of the slices has the pixels of another one and shares its embedding" in said.err
 
     def test_colour_pictures_are_counted(self, run, capsys, tmp_path):

@@ -72,6 +72,7 @@ class NetworkResult:
 class _Data:
     """The slices (and copies) of a run as a network takes them; fit, validation, test are row numbers."""
 
+    things: str
     rows: tuple[ManifestRow, ...]
     planes: np.ndarray
     targets: np.ndarray
@@ -280,6 +281,7 @@ def _read(
     parts, folds = split.parts(rows), split.fold_numbers(rows)
     held_out = parts == "test" if FACTS[split.protocol].chosen_on_test else folds == 0
     data = _Data(
+        things=split.things,
         rows=rows,
         planes=planes,
         targets=np.array([classes.index(row.label) for row in rows]),
@@ -307,9 +309,10 @@ def _train(
     from models.training import train
 
     log.info(
-        "%s: %d slices to learn from, %d to validate on, %d to test on; %s, %s",
+        "%s: %d %s to learn from, %d to validate on, %d to test on; %s, %s",
         folder.name,
         len(data.fit),
+        data.things,
         len(data.validation),
         len(data.test),
         trained.device,

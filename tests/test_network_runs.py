@@ -310,8 +310,11 @@ def test_planes_of_rotated_copies_stand_in_the_order_of_the_copies(run):
     assert len({plane.tobytes() for plane in planes[usable]}) == 14
 
 
-def test_a_network_under_the_paper_protocol_takes_every_copy_as_a_slice(run):
+def test_a_network_under_the_paper_protocol_takes_every_copy_as_a_slice(run, capsys):
     assert main(["tinyvgg", "--run", str(run), "--protocol", "paper", "--epochs", "1"]) == 0
+    said = capsys.readouterr()
+    assert "slices and rotated copies to learn from" in said.err
+    assert "on validation slices, LEAKY)" in said.out
     folder, split = NetworkFolder(run.model_path("tinyvgg")), Split.read(run.split_path)
     facts, found = folder.facts(), folder.predictions()
     copies = split.dealt(run.manifest())

@@ -132,12 +132,14 @@ def _train(
 
 def _print(run: Any, result: "NetworkResult") -> None:
     best = result.history[result.facts["best_epoch"] - 1]
+    is_leaky = result.facts["leaky"]
+    held_out = "slices, LEAKY" if is_leaky else "patients"
     click.echo(
         f"{result.name}: {len(result.history)} epochs, best {best.epoch} "
-        f"(loss {best.train_loss:.3f} in training, {best.validation_loss:.3f} on validation patients)"
+        f"(loss {best.train_loss:.3f} in training, {best.validation_loss:.3f} on validation {held_out})"
     )
     parts = [result.metrics["cv"], result.metrics["test"]]
-    leaky = "  LEAKY split: too good" if result.facts["leaky"] else ""
+    leaky = "  LEAKY split: too good" if is_leaky else ""
     table(
         ("", "validation", "test"),
         [

@@ -144,7 +144,7 @@ def _print_studies(result: "SliceScores", how: str) -> None:
     title = f"studies, slices joined by {how}"
     columns: tuple[str, ...] = ("study", "slices", "positive", "outside", "class", "score", "probability")
     if result.positive is None:
-        title += "; of each class the probability (and the slices predicted as it)"
+        title += ": probability of each class (slices predicted as it)"
         columns = ("study", "slices", "outside", "classes", *result.classes)
     table(columns, [_study_cells(result, row) for row in rows[:_MOST_ROWS]], title=title)
     if len(rows) > _MOST_ROWS:

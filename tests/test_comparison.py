@@ -13,6 +13,7 @@ from pipeline.evaluation.comparison import align, compare, compare_predictions
 from pipeline.evaluation.intervals import Resampling, resampled_figures
 from pipeline.evaluation.metrics import METRICS, evaluate
 from pipeline.evaluation.paired import delong, exact_mcnemar
+from pipeline.evaluation.pairs import sentence
 from pipeline.evaluation.tallies import Tally
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
@@ -142,3 +143,16 @@ def test_without_a_trained_model_the_next_command_is_named(tmp_path, capsys):
         compare(RunDirectory(tmp_path))
     assert main(["compare", "--run", str(tmp_path)]) == 1
     assert "haemo svm --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("low", "said"), [(-0.01, False), (0.01, True)])
+def test_an_interval_off_zero_that_the_correction_undoes_is_explained(low, said):
+    pair = {
+        "first": "svm",
+        "second": "mlp",
+        "differences": {"roc_auc": {"difference": 0.05, "low": low, "high": 0.09}},
+        "tests": {"delong_patients": {"p": 0.02, "p_holm": 0.2}},
+    }
+    words = sentence(pair, patients=40, things="slices", level=0.95)
+    assert words.startswith("svm and mlp cannot be told apart on these 40 patients")
+    assert ("once corrected for the number of tests" in words) == said

@@ -226,7 +226,9 @@ def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, protocol):
     split = Split.read(run.split_path)
     trained = (split.parts(split.dealt(run.manifest().rows)) == "train").sum()
     assert f"<td>{trained}</td>" in page
+    assert re.search(r"<td>\d\.\d{3} .*?LEAKY", page.split("Beside the published")[-1])
     if protocol == "paper":
+        assert re.search(r"LEAKY: On \d+ slices and rotated copies of \d+ patients also seen", page)
         assert "slices train in one rotation and are tested in another" in page
         assert re.search(r"slice \d{5} turned by -?\d+ degrees", page)
 
@@ -241,7 +243,7 @@ def test_a_head_trained_under_a_leaky_protocol_is_marked_wherever_it_is_shown(tm
     split = Split.read(run.split_path)
     assert (split.protocol, split.leaky, split.train_fraction) == (Protocol.THESIS, True, 0.8)
     assert main(["compare", "--run", str(tmp_path), "--resamples", "100"]) == 0
-    assert "LEAKY: patients stand on both sides" in capsys.readouterr().out
+    assert "LEAKY protocol thesis (slices mixed, 80% / 20%): patients stand" in capsys.readouterr().out
 
 
 def test_a_run_keeps_its_protocol_until_it_is_split_anew(tmp_path):

@@ -19,6 +19,7 @@ from pipeline.evaluation.pairs import correct, pair_of_models, sentence
 from pipeline.evaluation.set_tallies import tally_of
 from pipeline.evaluation.units import Answers
 from pipeline.predictions import Predictions
+from pipeline.protocols import FACTS
 from pipeline.run import HEADS, NETWORKS, RunDirectory
 from pipeline.splits import Split
 
@@ -27,7 +28,7 @@ __all__ = ["Comparison", "align", "compare", "compare_predictions"]
 log = logging.getLogger("haemo")
 
 _FEW_PATIENTS = 20
-_PLURAL = {"slice": "slices", "study": "studies", "patient": "patients"}
+_PLURAL = {"slice": "slices", "copy": "slices and rotated copies", "study": "studies", "patient": "patients"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Comparison:
     part : str
         ``test`` or ``cv``.
     unit : str
-        What is counted: ``slice``, ``study (max)``, ``patient (noisy-or)`` ...
+        What is counted: ``slice``, ``copy`` (a slice or a rotated copy of it), ``study (max)``, ``patient
+        (noisy-or)`` ...
     leaky : bool
         Whether a patient stands on both sides of the run's split.
     models : mapping of str to dict
@@ -62,7 +64,7 @@ class Comparison:
 
     @property
     def things(self) -> str:
-        """What is counted, in the plural: slices, studies or patients."""
+        """What is counted, in the plural: slices, slices and rotated copies, studies or patients."""
         return _PLURAL[self.unit.split(" ")[0]]
 
     def as_dict(self) -> dict[str, Any]:
@@ -137,14 +139,17 @@ def compare(
         raise MissingStep(f"no model of {run} has predictions of part {part!r}")
     aligned, notes = align(answers)
     joined: Mapping[str, Answers] = aligned
-    unit = "slice"
+    split = Split.read(run.split_path) if run.split_path.exists() else None
+    unit = "copy" if split and split.unit == "copy" else "slice"
     if by != "slice":
         unit = f"{by} ({Aggregation(how).value})"
         joined = {name: aggregate(p, by, how, threshold) for name, p in aligned.items()}
         threshold = None
-    leaky = run.split_path.exists() and Split.read(run.split_path).leaky
+    leaky = split is not None and split.leaky
     if leaky:
-        notes.append("LEAKY: patients stand on both sides of the split; every figure is too good")
+        facts = FACTS[split.protocol]
+        protocol = f" protocol {split.protocol.value} ({facts.meaning})" if facts.leaky else ""
+        notes.append(f"LEAKY{protocol}: patients stand on both sides of the split; every figure is too good")
     comparison = compare_predictions(
         joined,
         part=part,

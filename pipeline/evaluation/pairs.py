@@ -131,11 +131,13 @@ def sentence(pair: dict[str, Any], patients: int, things: str, level: float) -> 
     where = f"on these {patients} patients"
     if claims:
         return f"{' and '.join(claims)} {where}."
-    detail = ""
+    detail = corrected = ""
     for metric, name in (("roc_auc", "ROC AUC"), ("accuracy", "accuracy")):
         entry = pair["differences"].get(metric, {})
         if "low" in entry:
             interval = f"{entry['low']:+.3f} to {entry['high']:+.3f}"
             detail = f": {name} differs by {entry['difference']:+.3f}, {level:.0%} interval {interval}"
+            if entry["low"] > 0 or entry["high"] < 0:
+                corrected = " once corrected for the number of tests"
             break
-    return f"{first} and {second} cannot be told apart {where}{detail}."
+    return f"{first} and {second} cannot be told apart {where}{corrected}{detail}."

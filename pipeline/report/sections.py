@@ -77,7 +77,7 @@ def claim(evidence: Evidence) -> str:
     chance = f["intervals"].get("roc_auc", {}).get("low", 1.0) <= 0.5
     verb = f"is not shown to tell {what} better than chance:" if chance else f"tells {what} with"
     return (
-        f"{leaky}On {f['slices']} slices of {f['patients']} {whole}, {evidence.chosen} {verb} "
+        f"{leaky}On {f['slices']} {evidence.comparison.things} of {f['patients']} {whole}, {evidence.chosen} {verb} "
         f"{', '.join(parts)} ({evidence.why_chosen})."
     )
 
@@ -125,7 +125,8 @@ def results_section(evidence: Evidence, resampling: Resampling) -> Section:
         table(
             ["", *models],
             rows,
-            f"Test slices: {first['slices']} of {first['patients']} patients; small print: "
+            f"Tested: {first['slices']} {evidence.comparison.things} of {first['patients']} patients"
+            f"{' (LEAKY)' if evidence.comparison.leaky else ''}; small print: "
             f"{resampling.level:.0%} intervals by bootstrap over patients.",
         ),
         paragraph(
@@ -226,6 +227,7 @@ def published_section(evidence: Evidence) -> Section:
             entry["protocol"]: entry for entry in evidence.leakage["protocols"] if "figures" in entry
         }
     rows = []
+    mark = f" {LEAKY}" if evidence.comparison.leaky else ""
     for result in PUBLISHED:
         own = evidence.comparison.models.get(result.model)
         repeated = "–"
@@ -240,8 +242,8 @@ def published_section(evidence: Evidence) -> Section:
                 f"{escape(result.accuracy)} {LEAKY}",
                 escape(result.mse) or "–",
                 f"{escape(result.setting)}<br><small>{escape(result.source)}</small>",
-                cell(own, "accuracy") if own else "not trained in this run",
-                cell(own, "mse") if own else "–",
+                f"{cell(own, 'accuracy')}{mark}" if own else "not trained in this run",
+                f"{cell(own, 'mse')}{mark}" if own else "–",
                 repeated,
             ]
         )

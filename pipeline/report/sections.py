@@ -77,8 +77,8 @@ def claim(evidence: Evidence) -> str:
     chance = f["intervals"].get("roc_auc", {}).get("low", 1.0) <= 0.5
     verb = f"is not shown to tell {what} better than chance:" if chance else f"tells {what} with"
     return (
-        f"{leaky}On {f['slices']} {evidence.comparison.things} of {f['patients']} {whole}, {evidence.chosen} {verb} "
-        f"{', '.join(parts)} ({evidence.why_chosen})."
+        f"{leaky}On {f['slices']} {evidence.comparison.things} of {f['patients']} {whole}, "
+        f"{evidence.chosen} {verb} {', '.join(parts)} ({evidence.why_chosen})."
     )
 
 

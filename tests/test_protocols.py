@@ -230,6 +230,8 @@ def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, protocol):
     if protocol == "paper":
         assert re.search(r"LEAKY: On \d+ slices and rotated copies of \d+ patients also seen", page)
         assert "slices train in one rotation and are tested in another" in page
+        assert "24 patients train and test" in page
+        assert "0 pictures train and test under different names" in page
         assert re.search(r"slice \d{5} turned by -?\d+ degrees", page)
 
 

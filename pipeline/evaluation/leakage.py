@@ -184,9 +184,11 @@ def _findings(
     )
     shown = pairs[:_PAIRS_SHOWN]
     strangers = sum(pair.train_patient != pair.test_patient for pair in shown)
+    dealt = split.dealt(rows)
     findings = [
         unknown_patients(manifest),
-        *both_sides(rows, sides, contents),
+        # A rotated copy has the pixels of no file.
+        *both_sides(dealt, split.parts(dealt), [*contents, *[None] * (len(dealt) - len(rows))]),
         *([copies_on_both_sides(rows, split)] if split.unit == "copy" else []),
         Finding(
             "look-alikes across the split",

@@ -90,9 +90,13 @@ class Fingerprint:
         differences = self.differences(wanted)
         if differences:
             listing = "; ".join(
-                f"{key} is {mine!r}, asked for {theirs!r}" for key, mine, theirs in differences
+                f"{key} is {_words(mine)}, asked for {_words(theirs)}" for key, mine, theirs in differences
             )
             raise FingerprintMismatch(f"{where} was made in another way: {listing}. {remedy}")
+
+
+def _words(value: Any) -> str:
+    return "none" if value == _ABSENT else repr(value)
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -103,7 +103,7 @@ class TestCommand:
         assert said.out == "20 cached, 0 new, 0 failed\n"
         assert stage_one_of(run)[1] == Preprocessing(size=SIZE, crop="head")
         assert main(["features", "--run", str(run), "--crop", "none"]) == 1
-        assert "preprocessing.crop is 'head', asked for '(absent)'" in capsys.readouterr().err
+        assert "preprocessing.crop is 'head', asked for none" in capsys.readouterr().err
 
     def test_features_from_before_there_was_a_crop_are_carried_on(self, run, capsys):
         main(["features", "--run", str(run)])

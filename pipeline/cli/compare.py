@@ -6,18 +6,9 @@ from typing import Any
 import click
 
 from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.figures import cell
 
 __all__ = ["compare", "resampling_options"]
-
-_NAMES = {
-    "roc_auc": "ROC AUC",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "mcc": "MCC",
-    "mse": "MSE",
-    "brier": "Brier score",
-}
 
 
 def resampling_options(command: Any) -> Any:
@@ -129,13 +120,14 @@ def compare(
 
 def _cross_validate(run: Any, plan: str, resampling: Any) -> None:
     from pipeline.evaluation.repeated_cv import parse_plan, repeat_cv
+    from pipeline.evaluation.tallies import metric_title
 
     folds, repeats = parse_plan(plan)
     found = repeat_cv(run, folds, repeats, resampling=resampling, progress=progress)
     metrics = list(next(iter(found.models.values())))
     rows = [
         [
-            _NAMES.get(metric, metric.replace("_", " ")),
+            metric_title(metric),
             *(_spread(own[metric]) for own in found.models.values()),
         ]
         for metric in metrics
@@ -158,7 +150,7 @@ def _spread(entry: dict[str, Any]) -> str:
 
 
 def _show_models(comparison: Any, level: float) -> None:
-    from pipeline.evaluation.metrics import METRICS
+    from pipeline.evaluation.tallies import METRICS, metric_title
 
     first = next(iter(comparison.models.values()))
     leaky = " LEAKY" if comparison.leaky else ""
@@ -171,13 +163,13 @@ def _show_models(comparison: Any, level: float) -> None:
     )
     rows = []
     for metric in METRICS:
-        cells = [_cell(figures, metric) for figures in comparison.models.values()]
-        rows.append([_NAMES.get(metric, metric.replace("_", " ")), *cells])
+        cells = [cell(figures, metric) for figures in comparison.models.values()]
+        rows.append([metric_title(metric), *cells])
     if "at_prevalence" in first:
         share = first["at_prevalence"]["prevalence"]
         for metric in ("ppv", "npv"):
-            cells = [_cell(figures["at_prevalence"], metric) for figures in comparison.models.values()]
-            rows.append([f"{_NAMES[metric]} at {share:.3g}", *cells])
+            cells = [cell(figures["at_prevalence"], metric) for figures in comparison.models.values()]
+            rows.append([f"{metric_title(metric)} at {share:.3g}", *cells])
     table(["", *comparison.models], rows, title)
     reasons = {
         f"{metric}: {reason}"
@@ -186,15 +178,6 @@ def _show_models(comparison: Any, level: float) -> None:
     }
     for reason in sorted(reasons):
         click.echo(f"undefined: {reason}")
-
-
-def _cell(figures: dict[str, Any], metric: str) -> str:
-    if metric not in figures:
-        return "-"
-    interval = figures["intervals"].get(metric)
-    if interval is None:
-        return f"{figures[metric]:.3f}"
-    return f"{figures[metric]:.3f} ({interval['low']:.3f}-{interval['high']:.3f})"
 
 
 def _show_pairs(comparison: Any) -> None:

@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.console import progress, run_option
+from pipeline.cli.figures import show_trained
 from pipeline.cli.protocol import prepare_split, protocol_option
 
 if TYPE_CHECKING:
     from pipeline.classification import HeadResult
 
 __all__ = ["mlp", "softmax", "svm"]
-
-_SHOWN = (
-    ("roc_auc", "ROC AUC"),
-    ("average_precision", "average precision"),
-    ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("sensitivity", "sensitivity"),
-    ("specificity", "specificity"),
-    ("mse", "MSE of the probability"),
-)
 
 _ABOUT = {
     "svm": """Train a support vector machine on the features of a run.
@@ -212,29 +203,13 @@ def _train(
 
 
 def _print(result: "HeadResult", run: Any) -> None:
-    facts, metrics = result.facts, result.metrics
+    facts = result.facts
     parameters = ", ".join(f"{name} = {value:g}" for name, value in facts["parameters"].items())
     mean, sd = facts["search"]["mean"], facts["search"]["sd"]
     judged = "on the test slices: LEAKY" if facts.get("chosen_on_test") else f"sd {sd:.3f} over folds"
     click.echo(f"{result.name}: {parameters} ({facts['metric']} {mean:.3f}, {judged})")
-    parts = [metrics["cv"], metrics["test"]]
-    leaky = "  LEAKY split: too good" if facts["leaky"] else ""
-    table(
-        ("", "out of fold", "test"),
-        [
-            ("slices", *(str(part["slices"]) for part in parts)),
-            ("patients", *(str(part["patients"]) for part in parts)),
-            *((title, *(_figure(part, name) for part in parts)) for name, title in _SHOWN),
-        ],
-        title=f"{result.name} at threshold {facts['threshold']:g}{leaky}",
-    )
-    for reason in sorted(set(metrics["test"]["undefined"].values())):
-        click.echo(f"undefined on the test slices: {reason}")
+    show_trained(result.name, result.facts, result.metrics, "out of fold")
     click.echo(f"written to {run.model_path(result.name)}")
     others = [name for name in run.trained() if name != result.name]
     following = "compare" if others else "softmax" if result.name == "svm" else "svm"
     click.echo(f"next: haemo {following} --run {run}")
-
-
-def _figure(metrics: dict[str, Any], name: str) -> str:
-    return f"{metrics[name]:.3f}" if name in metrics else "undefined"

@@ -7,23 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from models.recipes import AUGMENTATIONS, recipe_for
-from pipeline.cli.console import crop_option, progress, run_option, table
+from pipeline.cli.console import crop_option, progress, run_option
+from pipeline.cli.figures import show_trained
 from pipeline.cli.protocol import prepare_split, protocol_option
 
 if TYPE_CHECKING:
     from pipeline.networks import NetworkResult
 
 __all__ = ["cnn", "finetune", "lenet", "tinyvgg"]
-
-_SHOWN = (
-    ("roc_auc", "ROC AUC"),
-    ("average_precision", "average precision"),
-    ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("sensitivity", "sensitivity"),
-    ("specificity", "specificity"),
-    ("mse", "MSE of the probability"),
-)
 
 
 class _Augmentations(click.ParamType):
@@ -138,27 +129,11 @@ def _print(run: Any, result: "NetworkResult") -> None:
         f"{result.name}: {len(result.history)} epochs, best {best.epoch} "
         f"(loss {best.train_loss:.3f} in training, {best.validation_loss:.3f} on validation {held_out})"
     )
-    parts = [result.metrics["cv"], result.metrics["test"]]
-    leaky = "  LEAKY split: too good" if is_leaky else ""
-    table(
-        ("", "validation", "test"),
-        [
-            ("slices", *(str(part["slices"]) for part in parts)),
-            ("patients", *(str(part["patients"]) for part in parts)),
-            *((title, *(_figure(part, name) for part in parts)) for name, title in _SHOWN),
-        ],
-        title=f"{result.name} at threshold 0.5{leaky}",
-    )
-    for reason in sorted(set(result.metrics["test"]["undefined"].values())):
-        click.echo(f"undefined on the test slices: {reason}")
+    show_trained(result.name, result.facts, result.metrics, "validation")
     if result.failures:
         click.echo(f"{len(result.failures)} slices could not be read: {run.failures_path}")
     click.echo(f"written to {run.model_path(result.name)}")
     click.echo(f"next: haemo compare --run {run}")
-
-
-def _figure(metrics: dict[str, Any], name: str) -> str:
-    return f"{metrics[name]:.3f}" if name in metrics else "undefined"
 
 
 @click.command()

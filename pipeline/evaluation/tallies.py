@@ -13,7 +13,15 @@ import numpy as np
 from models.errors import BadDataset
 from pipeline.predictions import Predictions
 
-__all__ = ["CALIBRATION_BINS", "CLASS_METRICS", "METRICS", "Tally", "decisions", "positions"]
+__all__ = [
+    "CALIBRATION_BINS",
+    "CLASS_METRICS",
+    "METRICS",
+    "Tally",
+    "decisions",
+    "metric_title",
+    "positions",
+]
 
 METRICS = (
     "accuracy",
@@ -51,7 +59,22 @@ CLASS_METRICS = (
 CALIBRATION_BINS = 10
 """Equal-width bins of probability for the expected calibration error."""
 
+_TITLES = {
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "mcc": "MCC",
+    "roc_auc": "ROC AUC",
+    "mse": "MSE",
+    "brier": "Brier score",
+}
+
 _BLOCK_ELEMENTS = 1_000_000  # of one weighted array in the ranking metrics: 8 MB
+
+
+def metric_title(name: str) -> str:
+    """A figure's name as people write it: ``roc_auc`` as ROC AUC, ``log_loss`` as log loss."""
+    return _TITLES.get(name, name.replace("_", " "))
 
 
 def decisions(predictions: Predictions, threshold: float | None = None) -> np.ndarray:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from features.preprocess import Preprocessing
+from pipeline.evaluation.tallies import metric_title
 from pipeline.protocols import FACTS
 from pipeline.report.drawing import Drawing
 from pipeline.report.evidence import Evidence, Names
 from pipeline.report.page import Section, draw, figures, paragraph, table
-from pipeline.report.sections import LEAKY, METRIC_NAMES
+from pipeline.report.sections import LEAKY
 from pipeline.report.study_figures import (
     error_montage,
     grid_figure,
@@ -60,7 +61,7 @@ def training_section(evidence: Evidence, folder: Path) -> Section | None:
     chosen_by = protocol.chosen_by + (" (LEAKY)" if protocol.leaky else "")
     for name, settings in evidence.settings.items():
         home = evidence.run.model_path(name)
-        metric = METRIC_NAMES.get(settings.get("metric", ""), settings.get("metric", "score"))
+        metric = metric_title(settings.get("metric", "score"))
         if (home / "grid.csv").exists():
             drawings.append(grid_figure(name, home / "grid.csv", metric, chosen_by, folder))
         if (home / "history.csv").exists():
@@ -210,7 +211,7 @@ def learning_section(evidence: Evidence, folder: Path) -> Section:
     lines = []
     for name in ("roc_auc", "accuracy"):
         fit = curve["fits"][name]
-        words = METRIC_NAMES.get(name, name)
+        words = metric_title(name)
         text = f"{words} in % = 100 {fit['b1']:+.3g} · patients^{fit['b2']:.3f}"
         if fit["patients"] is not None:
             low, high = ("∞" if end is None else f"{end:,.0f}" for end in fit["patients_interval"])

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluation.tallies import METRICS
+from pipeline.evaluation.tallies import METRICS, metric_title
 from pipeline.report.background import INTENDED_USE, LIMITS
 from pipeline.report.evidence import Evidence
-from pipeline.report.sections import METRIC_NAMES, claim
+from pipeline.report.sections import claim
 
 __all__ = ["claim_checklist", "model_card"]
 
@@ -43,11 +43,7 @@ def model_card(evidence: Evidence) -> str:
             f"- Split by {split.unit}, protocol {split.protocol.value}{' (LEAKY)' if split.leaky else ''}, "
             f"seed {split.seed}; tested on {figures['slices']} slices of {figures['patients']} patients"
         )
-    rows = [
-        [METRIC_NAMES.get(name, name.replace("_", " ")), *_value(figures, name)]
-        for name in METRICS
-        if name in figures
-    ]
+    rows = [[metric_title(name), *_value(figures, name)] for name in METRICS if name in figures]
     undefined = [f"- {name}: undefined, {reason}" for name, reason in figures["undefined"].items()]
     return "\n".join(
         [
@@ -130,7 +126,7 @@ def claim_checklist(evidence: Evidence) -> str:
         ["25", "Training approach", "settings.json and grid.csv of each model"],
         ["26", "Selection of the final model", evidence.why_chosen],
         ["27", "Ensembling", "none"],
-        ["28", "Metrics", ", ".join(METRIC_NAMES.get(name, name.replace("_", " ")) for name in METRICS)],
+        ["28", "Metrics", ", ".join(metric_title(name) for name in METRICS)],
         ["29", "Measures of uncertainty", _uncertainty(figures)],
         [
             "30",

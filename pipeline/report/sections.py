@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.evaluation.aggregation import Aggregation, aggregate
 from pipeline.evaluation.intervals import Resampling, assess
 from pipeline.evaluation.metrics import METRICS, at_prevalence
+from pipeline.evaluation.tallies import metric_title
 from pipeline.evaluation.units import background_of
 from pipeline.report.answer_figures import (
     calibration_figure,
@@ -23,7 +24,6 @@ from pipeline.report.page import Section, draw, figures, paragraph, table
 from pipeline.report.published import PUBLISHED
 
 __all__ = [
-    "METRIC_NAMES",
     "cell",
     "claim",
     "curves_section",
@@ -32,17 +32,6 @@ __all__ = [
     "results_section",
     "warnings_of",
 ]
-
-METRIC_NAMES = {
-    "ppv": "PPV",
-    "npv": "NPV",
-    "f1": "F1",
-    "mcc": "MCC",
-    "roc_auc": "ROC AUC",
-    "mse": "MSE",
-    "brier": "Brier score",
-}
-"""Names of metrics that are not simply their key with spaces."""
 
 LEAKY = '<span class="leaky">LEAKY</span>'
 
@@ -83,7 +72,7 @@ def claim(evidence: Evidence) -> str:
 
 
 def _with_interval(f: Mapping[str, Any], name: str) -> str:
-    words = METRIC_NAMES.get(name, name.replace("_", " "))
+    words = metric_title(name)
     if words == "ROC AUC" and not f["positive"]:
         words = "a mean ROC AUC"
     interval = f["intervals"].get(name)
@@ -117,10 +106,7 @@ def results_section(evidence: Evidence, resampling: Resampling) -> Section:
     average = (
         "" if first["positive"] else " Figures are plain means over classes where they are of one class."
     )
-    rows = [
-        [escape(METRIC_NAMES.get(m, m.replace("_", " "))), *(cell(f, m) for f in models.values())]
-        for m in METRICS
-    ]
+    rows = [[escape(metric_title(m)), *(cell(f, m) for f in models.values())] for m in METRICS]
     parts = [
         table(
             ["", *models],
@@ -181,7 +167,7 @@ def _per_class(evidence: Evidence) -> list[str]:
         [escape(name), *(cell(entry, metric) for metric in columns), str(entry["slices"])]
         for name, entry in evidence.figures["per_class"].items()
     ]
-    head = ["class", *(METRIC_NAMES.get(name, name) for name in columns), "slices"]
+    head = ["class", *(metric_title(name) for name in columns), "slices"]
     return [f"<h3>Classification report of {escape(evidence.chosen)}</h3>", table(head, rows)]
 
 
@@ -207,7 +193,7 @@ def _by_unit(evidence: Evidence, resampling: Resampling) -> list[str]:
             found = assess(aggregate(p, by, how), resampling=resampling)
             name = f"{by}, {how.value}"
             rows.append([name, str(found["slices"]), *(cell(found, metric) for metric in columns)])
-    head = ["unit", "units", *(METRIC_NAMES.get(name, name) for name in columns)]
+    head = ["unit", "units", *(metric_title(name) for name in columns)]
     return [
         f"<h3>{escape(evidence.chosen)} by study and patient</h3>",
         table(head, rows),
@@ -307,7 +293,7 @@ def operating_section(evidence: Evidence, resampling: Resampling) -> Section | N
         at = assess(p, value, resampling=resampling)
         flagged = float(np.mean(p.probabilities >= value))
         rows.append([escape(words), f"{flagged:.1%}", *(cell(at, metric) for metric in columns)])
-    head = ["threshold", "flagged", *(METRIC_NAMES.get(name, name) for name in columns)]
+    head = ["threshold", "flagged", *(metric_title(name) for name in columns)]
     own = []
     for share in _PREVALENCES:
         there = at_prevalence(evidence.figures, share)

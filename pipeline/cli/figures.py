@@ -1,0 +1,64 @@
+"""Figures of a model as the commands print them: a name that people use, three places, and the interval."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipeline.cli.console import table
+
+__all__ = ["cell", "show_trained"]
+
+_SHOWN = (
+    "roc_auc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "mse",
+)
+
+
+def cell(figures: Mapping[str, Any], metric: str) -> str:
+    """One figure with its interval, where it has one; a dash where the figure is undefined."""
+    if metric not in figures:
+        return "-"
+    interval = figures["intervals"].get(metric)
+    if interval is None:
+        return f"{figures[metric]:.3f}"
+    return f"{figures[metric]:.3f} ({interval['low']:.3f}-{interval['high']:.3f})"
+
+
+def show_trained(name: str, facts: Mapping[str, Any], metrics: Mapping[str, Any], held_out: str) -> None:
+    """Print what a model is worth that has just been trained.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    facts : mapping
+        What settings.json holds.
+    metrics : mapping
+        ``cv`` and ``test``, each from `pipeline.evaluation.intervals.assess`.
+    held_out : str
+        What the slices of ``cv`` are called: ``out of fold`` or ``validation``.
+    """
+    from pipeline.evaluation.tallies import metric_title
+
+    cv, test = metrics["cv"], metrics["test"]
+    leaky = "  LEAKY split: too good" if facts["leaky"] else ""
+    level = f"{test['resampling']['level']:.0%}"
+    table(
+        ("", held_out, f"test ({level} interval)"),
+        [
+            *((what, str(cv[what]), str(test[what])) for what in ("slices", "patients")),
+            *(
+                (metric_title(metric), f"{cv[metric]:.3f}" if metric in cv else "-", cell(test, metric))
+                for metric in _SHOWN
+            ),
+        ],
+        title=f"{name} at threshold {facts.get('threshold', 0.5):g}{leaky}",
+    )
+    for reason in sorted(set(test["undefined"].values())):
+        click.echo(f"undefined on the test slices: {reason}")

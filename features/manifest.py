@@ -11,7 +11,7 @@ from pathlib import Path
 from features.atomic import read_text, write_csv
 from models.errors import BadDataset
 
-__all__ = ["COLUMNS", "Manifest", "ManifestRow"]
+__all__ = ["COLUMNS", "Manifest", "ManifestRow", "rows_as_bytes"]
 
 COLUMNS = ("slice_id", "path", "label", "patient", "study", "position", "part")
 
@@ -145,3 +145,12 @@ class Manifest:
             position = "" if row.position is None else repr(row.position)
             lines.append((row.slice_id, str(row.path), row.label, row.patient, row.study, position, row.part))
         write_csv(path, lines)
+
+
+def rows_as_bytes(rows: Iterable[ManifestRow]) -> bytes:
+    """What models know of slices by name, to be hashed: id, label, patient and study of each, in order.
+
+    Bytes of a file name that are not UTF-8 stand there as they are on the disk.
+    """
+    text = "".join(f"{row.slice_id}\0{row.label}\0{row.patient}\0{row.study}\n" for row in rows)
+    return text.encode(errors="surrogateescape")

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from features.manifest import Manifest, ManifestRow
+from features.manifest import Manifest, ManifestRow, rows_as_bytes
 from features.store import FeatureStore
 from models.errors import BadSettings, MissingStep, TooFewData
 from models.rows import Rows
@@ -111,8 +111,7 @@ class Examples:
         for array in (self.y, self.fold):
             digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
-        for row in (*self.train_rows, *self.test_rows):
-            digest.update(f"{row.slice_id}\0{row.label}\0{row.patient}\0{row.study}\n".encode())
+        digest.update(rows_as_bytes((*self.train_rows, *self.test_rows)))
         return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from features.claim import claim
 from features.failures import Failure
-from features.manifest import Manifest, ManifestRow
+from features.manifest import Manifest, ManifestRow, rows_as_bytes
 from models.errors import BadSettings, TooFewData, WeightsUnavailable
 from models.history import Epoch, best_epoch
 from models.progress import Progress, silent
@@ -86,8 +86,7 @@ class _Data:
         for array in (self.planes, self.targets, self.fit, self.validation, self.test):
             digest.update(f"{array.shape}{array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
-        for row in self.rows:
-            digest.update(f"{row.slice_id}\0{row.label}\0{row.patient}\0{row.study}\n".encode())
+        digest.update(rows_as_bytes(self.rows))
         return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.manifest import Manifest, ManifestRow
+from features.manifest import Manifest, ManifestRow, rows_as_bytes
 from models.errors import BadDataset
 
 # What CSV can carry: any text but surrogates and NUL, line ends inside a field included.
@@ -77,3 +77,11 @@ def test_a_file_name_that_is_not_utf8_survives(tmp_path):
     manifest = Manifest([row(path=Path(b"/d/caf\xe9.png".decode("utf-8", "surrogateescape")))])
     manifest.write(path)
     assert Manifest.read(path) == manifest
+
+
+def test_rows_are_hashed_byte_for_byte_as_they_are_on_the_disk():
+    odd = b"caf\xe9.png".decode(errors="surrogateescape")
+    rows = [row("größe.png", label="bleed", patient="p1", study="s1"), row(odd, patient=odd)]
+    expected = "größe.png\0bleed\0p1\0s1\n".encode() + b"caf\xe9.png\0normal\0caf\xe9.png\0p\n"
+    assert rows_as_bytes(rows) == expected
+    assert rows_as_bytes([]) == b""

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from features.atomic import read_text, sync_directory, write_text
 __all__ = ["Contents", "KnownFile"]
 
 _HEADER = "slice_id,path,size,mtime_ns,content,check\n"
+# What the CRC-32 of a line with escaped line feeds covers beside its text, which tells it from the others.
+_ESCAPED = "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,21 @@ class KnownFile:
     content: str
 
     def line(self) -> str:
-        """The file as one line of contents.csv, which ends with the CRC-32 of what stands before it."""
+        """The file as one line of contents.csv, which ends with the CRC-32 of what stands before it.
+
+        Where a name holds a line feed, it is written as ``\\n`` and each backslash as two; the CRC-32 then
+        covers the line's own end too, so that a backslash in any other line is just a backslash.
+        """
         stream = io.StringIO()
         # With this line end the csv module quotes both characters; without it, it leaves one bare.
         csv.writer(stream, lineterminator="\r\n").writerow(
             (self.slice_id, self.path, self.size, self.mtime_ns, self.content)
         )
         text = stream.getvalue().removesuffix("\r\n")
-        return f"{text},{_check(text)}\n"
+        if "\n" not in text:
+            return f"{text},{_check(text)}\n"
+        text = _one_line(text)
+        return f"{text},{_check(text + _ESCAPED)}\n"
 
 
 class Contents:
@@ -129,9 +139,20 @@ def _read(path: Path) -> Iterator[KnownFile]:
         return
     for line in read_text(path).split("\n"):
         text, _, check = line.rpartition(",")
-        if check == _check(text):
-            slice_id, file_path, size, mtime_ns, content = next(csv.reader([text]))
-            yield KnownFile(slice_id, file_path, int(size), int(mtime_ns), content)
+        if check == _check(text + _ESCAPED):
+            text = _many_lines(text)
+        elif check != _check(text):
+            continue
+        slice_id, file_path, size, mtime_ns, content = next(csv.reader([text]))
+        yield KnownFile(slice_id, file_path, int(size), int(mtime_ns), content)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _many_lines(text: str) -> str:
+    return re.sub(r"\\([\\n])", lambda escape: {"n": "\n"}.get(escape[1], "\\"), text)
 
 
 def _check(text: str) -> str:

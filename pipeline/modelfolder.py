@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from features.atomic import write_text
+from features.atomic import sync_directory, write_text
 from models.errors import BadDataset, MissingStep
 from pipeline.predictions import Predictions
 
@@ -90,12 +90,14 @@ class ModelFolder(ABC):
     ) -> Iterator[None]:
         """Write what all models have around a block that writes the model itself, each file atomically.
 
-        The settings vanish first and the predictions are written last, so a folder that a crash left
-        between two trainings is not taken for either.
+        The predictions vanish first and are written last; the settings vanish before the model changes and
+        are written after it. So predictions always stand beside the settings that they were made with, and
+        settings beside their model; a folder that a crash left between two trainings is not complete.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         for path in (self.predictions_path, self.settings_path):
             path.unlink(missing_ok=True)
+            sync_directory(self.path)
         yield
         for path, values in ((self.metrics_path, metrics), (self.settings_path, facts)):
             write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")

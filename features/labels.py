@@ -97,9 +97,18 @@ def is_class_word(name: str) -> bool:
     return _means_bleed(name) is not None
 
 
-def says_normal(name: str) -> bool:
-    """Whether a class of this name is surely the one without a bleed."""
-    return _means_bleed(name) is False
+def says_normal(name: str, *, in_words: bool = False) -> bool:
+    """Whether a class of this name is the one without a bleed.
+
+    Parameters
+    ----------
+    name : str
+    in_words : bool
+        Count a word only, as ``normal``, ``none`` or ``no bleed``: no single letter or digit, which say so
+        beside one other class (``f`` and ``t``, ``0`` and ``1``) and are plain names among several (``F``,
+        ``G`` and ``H``, or ``0``, ``1`` and ``2``).
+    """
+    return _means_bleed(name) is False and not (in_words and len(_word(name)[0]) == 1)
 
 
 def names_bleed_type(text: str) -> bool:
@@ -119,9 +128,14 @@ def _recognised_positive(names: list[str]) -> str:
 
 def _means_bleed(name: str) -> bool | None:
     """Whether a name says that there is a bleed; None where it says neither."""
-    words = re.findall(r"[^\W_]+", name.casefold())
-    is_negated = len(words) > 1 and words[0] in _NEGATIONS
-    word = "".join(words[1:] if is_negated else words)
+    word, is_negated = _word(name)
     if word in _POSITIVE:
         return not is_negated
     return is_negated if word in _NEGATIVE else None
+
+
+def _word(name: str) -> tuple[str, bool]:
+    """The word that a name comes down to, without a negation before it; and whether there is one."""
+    words = re.findall(r"[^\W_]+", name.casefold())
+    is_negated = len(words) > 1 and words[0] in _NEGATIONS
+    return "".join(words[1:] if is_negated else words), is_negated

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scored import make_predictions
 
-from models.errors import BadSettings
+from models.errors import BadDataset, BadSettings
 from pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate
 from pipeline.evaluation.metrics import evaluate
 
@@ -42,6 +42,103 @@ def test_the_highest_slice_decides_at_whatever_threshold_was_used():
     found = aggregate(p, "patient", "max")
     assert (found.predicted == "bleed").tolist() == (found.probabilities >= 0.9).tolist()
     assert evaluate(aggregate(p, "patient", "max", threshold=0.0))["sensitivity"] == 1
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("how", list(Aggregation))
+def test_a_threshold_is_what_a_units_probability_is_held_against(how, threshold):
+    p = with_studies()
+    found = aggregate(p, "study", how, threshold)
+    assert (found.predicted == "bleed").tolist() == (found.probabilities >= threshold).tolist()
+    # So that another threshold would be seen.
+    shares = [np.mean(found.probabilities >= value) for value in (0.2, 0.5, 0.9)]
+    assert len(set(shares)) == 3
+
+
+def some_clear():
+    """Patients of whom about half have no bleed and low probabilities of one."""
+    p = with_studies()
+    clear = p.patient < "p04"
+    scores = p.scores - np.where(clear, 3, 1)
+    probabilities = 1 / (1 + np.exp(-scores))
+    return replace(
+        p,
+        label=np.where(clear, "normal", p.label),
+        scores=scores,
+        probabilities=probabilities,
+        predicted=np.where(probabilities >= 0.5, "bleed", "normal"),
+    )
+
+
+def turned(p):
+    """The same predictions with the classes the other way round, so that normal is the positive one."""
+    return replace(p, classes=p.classes[::-1], scores=-p.scores, probabilities=1 - p.probabilities)
+
+
+class TestNormalAsThePositiveClass:
+    @pytest.mark.parametrize("threshold", [None, 0.3, 0.6])
+    @pytest.mark.parametrize("how", list(Aggregation))
+    @pytest.mark.parametrize("by", ["study", "patient"])
+    def test_units_are_those_with_the_bleed_as_the_positive_class(self, by, how, threshold):
+        p = some_clear()
+        bleed = aggregate(p, by, how, threshold)
+        normal = aggregate(turned(p), by, how, None if threshold is None else 1 - threshold)
+        assert normal.classes == ("bleed", "normal")
+        assert normal.slice_id.tolist() == bleed.slice_id.tolist()
+        assert normal.label.tolist() == bleed.label.tolist()
+        assert normal.predicted.tolist() == bleed.predicted.tolist()
+        assert len(set(bleed.label)) == len(set(bleed.predicted)) == 2
+        np.testing.assert_allclose(normal.probabilities, 1 - bleed.probabilities, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(normal.scores, -bleed.scores, rtol=0, atol=1e-9)
+        one, other = evaluate(normal), evaluate(bleed)
+        assert one["accuracy"] == other["accuracy"]
+        assert one["mse"] == pytest.approx(other["mse"])
+        for name in p.classes:
+            mine, theirs = dict(one["per_class"][name]), dict(other["per_class"][name])
+            assert mine.pop("undefined") == theirs.pop("undefined")
+            assert mine == pytest.approx(theirs)
+
+    def test_one_normal_slice_does_not_make_a_patient_normal(self):
+        p = turned(make_predictions(n=4, patients=1))
+        p = replace(
+            p,
+            patient=np.array(["bleeds", "bleeds", "clear", "clear"]),
+            label=np.array(["normal", "bleed", "normal", "normal"]),
+            predicted=np.array(["normal", "bleed", "normal", "normal"]),
+            probabilities=np.array([0.9, 0.2, 0.9, 0.8]),
+        )
+        for how, expected in (("max", [0.2, 0.8]), ("mean-top", [0.55, 0.85]), ("noisy-or", [0.18, 0.72])):
+            found = aggregate(p, "patient", how)
+            assert found.label.tolist() == ["bleed", "normal"]
+            np.testing.assert_allclose(found.probabilities, expected)
+
+    @pytest.mark.parametrize("how", list(Aggregation))
+    @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.4, 0.9, 1.0])
+    def test_a_threshold_is_on_the_probability_of_normal(self, how, threshold):
+        found = aggregate(turned(with_studies()), "patient", how, threshold)
+        assert (found.predicted == "normal").tolist() == (found.probabilities >= threshold).tolist()
+
+    def test_without_a_background_the_second_class_is_what_any_slice_decides(self):
+        p = make_predictions(n=50, patients=7, classes=("epidural", "subdural"))
+        found = aggregate(p, "patient", "max")
+        for row, name in enumerate(found.patient):
+            own = p.patient == name
+            assert (found.label[row] == "subdural") == np.any(p.label[own] == "subdural")
+            assert found.probabilities[row] == p.probabilities[own].max()
+
+    def test_certain_units_stay_in_order(self):
+        p = turned(make_predictions(n=60, patients=2))
+        p = replace(p, patient=np.where(np.arange(60) < 30, "bleeds", "bleeds more"))
+        p = replace(p, probabilities=np.where(p.patient == "bleeds", 0.01, 0.001))
+        found = aggregate(p, "patient", "noisy-or")
+        assert 0 <= found.probabilities.max() < 1e-50
+        assert found.scores[0] > found.scores[1]
+
+
+def test_a_label_that_is_no_class_is_refused():
+    p = with_studies()
+    with pytest.raises(BadDataset, match="'tumour' is none of the classes"):
+        aggregate(replace(p, label=np.where(np.arange(50) == 7, "tumour", p.label)), "study", "max")
 
 
 def test_noisy_or_keeps_certain_units_in_order():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from features.labels import BLEED_TYPES, is_class_word, meaning_of_flag, order_classes
+from features.labels import BLEED_TYPES, is_class_word, meaning_of_flag, order_classes, says_normal
 from models.errors import BadSettings, TooFewData
 
 
@@ -59,3 +59,23 @@ def test_zero_and_one_mean_something_under_a_telling_heading_only():
 def test_folder_names_that_are_surely_classes():
     assert all(map(is_class_word, ("Haemorrhage", "NORMAL", "no hemorrhage", "Epidural", "0", "1")))
     assert not any(map(is_class_word, ("patient01", "049", "scans", "")))
+
+
+@pytest.mark.parametrize(
+    "name", ["normal", "Healthy", "control", "none", "negative", "non-hemorrhagic", "no bleed", "NO", "False"]
+)
+def test_a_word_says_normal_beside_one_class_and_beside_several(name):
+    assert says_normal(name)
+    assert says_normal(name, in_words=True)
+
+
+@pytest.mark.parametrize("name", ["F", "n", "0", "no 1"])
+def test_a_letter_or_digit_says_normal_beside_one_class_only(name):
+    assert says_normal(name)
+    assert not says_normal(name, in_words=True)
+
+
+@pytest.mark.parametrize("name", ["haemorrhage", "1", "subdural", "other", "g", ""])
+def test_other_names_do_not_say_normal(name):
+    assert not says_normal(name)
+    assert not says_normal(name, in_words=True)

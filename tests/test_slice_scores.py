@@ -1,6 +1,7 @@
 """Rows a slice and rows a study of what a model said, without any model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,34 @@ def test_a_study_of_several_classes_has_all_that_are_named():
     }
     assert (first["study"], first["predicted"], first["slices_predicted_normal"]) == ("b", "normal", 2)
     assert (third["study"], third["predicted"]) == ("c", "subdural")
+    assert [row["slices_outside"] for row in (first, second, third)] == [0, 1, 0]
+
+
+def two(classes, threshold) -> SliceScores:
+    """Of studies b, a and c, with the chance of a bleed that the first column has."""
+    bleed = CHANCES[:, 0]
+    chances = bleed if classes[1] == "bleed" else 1 - bleed
+    return replace(
+        scores(),
+        classes=classes,
+        threshold=threshold,
+        scores=np.log(chances / (1 - chances)),
+        probabilities=chances,
+        predicted=np.array(classes)[(chances >= threshold).astype(int)],
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.17, 0.35, 0.7, 0.95])
+@pytest.mark.parametrize("how", ["max", "mean-top", "noisy-or"])
+def test_a_study_bleeds_if_any_slice_does_whichever_class_is_positive(how, threshold):
+    bleed = two(("normal", "bleed"), threshold).study_rows(how)
+    normal = two(("bleed", "normal"), 1 - threshold).study_rows(how)
+    assert [row["predicted"] for row in normal] == [row["predicted"] for row in bleed]
+    for one, other in zip(normal, bleed, strict=True):
+        assert one["probability"] == pytest.approx(1 - other["probability"])
+        assert one["score"] == pytest.approx(-other["score"])
+        assert one["slices_positive"] == one["slices"] - other["slices_positive"]
+        assert one["slices_outside"] == other["slices_outside"]
 
 
 @pytest.mark.parametrize(

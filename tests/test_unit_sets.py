@@ -99,9 +99,16 @@ def test_scores_rank_units_as_slices_rank():
 
 
 @settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 10_000), how=st.sampled_from(list(Aggregation)), coarse=st.booleans())
-def test_with_two_classes_nothing_changes(seed, how, coarse):
-    p = make_predictions(n=40, patients=9, seed=seed, coarse=coarse)
+@given(
+    seed=st.integers(0, 10_000),
+    how=st.sampled_from(list(Aggregation)),
+    coarse=st.booleans(),
+    classes=st.sampled_from([("normal", "bleed"), ("bleed", "normal")]),
+)
+def test_with_two_classes_nothing_changes(seed, how, coarse, classes):
+    p = make_predictions(n=40, patients=9, seed=seed, coarse=coarse, classes=classes)
+    # So that no unit comes to exactly 0.5, where the two name different classes.
+    p = replace(p, probabilities=p.probabilities**1.1)
     plain, sets = aggregate(p, "patient", how), aggregate_sets(p, "patient", how)
     assert np.array_equal(sets.scores[:, 1], plain.scores)
     assert np.array_equal(sets.probabilities[:, 1], plain.probabilities)
@@ -282,6 +289,12 @@ def test_without_a_background_a_unit_may_have_no_class_named():
         (("epidural", "no_haemorrhage", "subdural"), "no_haemorrhage"),
         (("none", "normal", "subdural"), None),
         (("a", "b", "c"), None),
+        (("F", "G", "H"), None),
+        (("0", "1", "2"), None),
+        (("0", "normal", "subdural"), "normal"),
+        (("0", "1"), "0"),
+        (("f", "t"), "f"),
+        (("haemorrhage", "normal"), "normal"),
     ],
 )
 def test_the_background_is_the_one_class_that_says_so(classes, expected):

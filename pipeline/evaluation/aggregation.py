@@ -21,7 +21,7 @@ class Aggregation(StrEnum):
     """How the slices of a study or patient make one answer."""
 
     MAX = "max"
-    """The highest slice decides: positive if any slice is."""
+    """The highest slice decides: a unit has a bleed if any slice has."""
 
     MEAN_TOP = "mean-top"
     """The mean of the `TOP_SLICES` highest slices (all, where there are fewer)."""
@@ -42,15 +42,18 @@ def aggregate(
         Studies are those of one patient: equal names in two patients stay apart.
     how : Aggregation
     threshold : float, optional
-        Probability from which a unit is positive. None means 0.5; with ``max`` it means that a unit is
-        positive if any of its slices was predicted so, whatever threshold that was at. Two classes only.
+        Probability of the positive class from which a unit is positive, be it a bleed or the background.
+        None means 0.5; with ``max`` it means that a unit has what any of its slices was predicted as,
+        whatever threshold that was at. Two classes only.
 
     Returns
     -------
     Predictions
-        For two classes. ``slice_id`` holds the unit's name. A unit is positive if any of its slices is
-        labelled so. Scores are aggregated as probabilities are, but noisy-or ranks by the sum of
-        log(1 - p) so that many certain slices stay in order where the probability rounds to 1.
+        For two classes. ``slice_id`` holds the unit's name. A unit has the class that is not the background
+        (`pipeline.evaluation.units.background_of`) if any of its slices is labelled so; where neither
+        class is the background, that is the positive one. Scores are aggregated as probabilities are, but
+        noisy-or ranks by the sum of log(1 - p) so that many certain slices stay in order where the
+        probability rounds to 1.
     UnitAnswers
         For more: see `aggregate_sets`.
 
@@ -60,6 +63,16 @@ def aggregate(
         If `by` is neither study nor patient, or a threshold is given for more than two classes.
     BadDataset
         As `aggregate_sets`.
+
+    Notes
+    -----
+    Usually the bleed is the positive class. Where the background is (``--positive normal``), a unit is
+    positive only if all its slices are, and all is mirrored: the bleed's probability 1 - p is aggregated,
+    and the unit's probability of the positive class is 1 less the result. With ``max`` that is the lowest p
+    of its slices, with ``mean-top`` the mean of the lowest, with ``noisy-or`` the product. A threshold is on
+    that probability still: with ``max`` a unit is normal if all its slices are from the threshold up. So a
+    threshold of t says what 1 - t says where the bleed is the positive class; at t itself the positive
+    class is named, whichever it is.
     """
     if predictions.positive is None:
         if threshold is not None:
@@ -67,21 +80,26 @@ def aggregate(
         return aggregate_sets(predictions, by, how)
     how = Aggregation(how)
     units, first, unit = _units(predictions, by)
-    negative, positive = predictions.classes
-    has_bleed = _any_slice(predictions.label == positive, unit, len(first))
-    present = predictions.probabilities
-    scores, probabilities = _joined(predictions.scores, present, 1 - present, unit, how)
-    if how is Aggregation.MAX:
-        named = _any_slice(decisions(predictions, threshold).astype(bool), unit, len(first))
+    names, shown, chances = np.array(predictions.classes), predictions.scores, predictions.probabilities
+    # Positions among the classes: of the one that any slice decides, and of the other.
+    one, other = (0, 1) if background_of(predictions.classes) == predictions.positive else (1, 0)
+    labels = positions(predictions.label, predictions.classes, "label")
+    has = _any_slice(labels == one, unit, len(first))
+    if one == 1:
+        scores, probabilities = _joined(shown, chances, 1 - chances, unit, how)
     else:
-        named = probabilities >= (0.5 if threshold is None else threshold)
+        scores, probabilities = _joined_background(shown, chances, unit, how)
+    if how is Aggregation.MAX:
+        named = np.where(_any_slice(decisions(predictions, threshold) == one, unit, len(first)), one, other)
+    else:
+        named = (probabilities >= (0.5 if threshold is None else threshold)).astype(int)
     return replace(
         predictions.select(first),
         slice_id=units,
-        label=np.where(has_bleed, positive, negative),
+        label=names[np.where(has, one, other)],
         scores=scores,
         probabilities=probabilities,
-        predicted=np.where(named, positive, negative),
+        predicted=names[named],
     )
 
 
@@ -119,7 +137,9 @@ def aggregate_sets(predictions: Predictions, by: str, how: Aggregation | str) ->
 
     Notes
     -----
-    With two classes, one of them the background, this is what `aggregate` gives.
+    With two classes, one of them the background, this is what `aggregate` gives, whichever is positive, but
+    where a probability of exactly 0.5 is joined by other than ``max``: there the positive class is named,
+    here the one that is not the background.
     """
     how = Aggregation(how)
     units, first, unit = _units(predictions, by)
@@ -134,8 +154,7 @@ def aggregate_sets(predictions: Predictions, by: str, how: Aggregation | str) ->
     for one, name in enumerate(classes):
         own, rest = chances[:, one], 1 - chances[:, one]
         if name == background:
-            score, probability = _joined(-shown[:, one], rest, own, unit, how)
-            scores[:, one], probabilities[:, one] = -score, 1 - probability
+            scores[:, one], probabilities[:, one] = _joined_background(shown[:, one], own, unit, how)
         else:
             scores[:, one], probabilities[:, one] = _joined(shown[:, one], own, rest, unit, how)
     if how is Aggregation.MAX:
@@ -188,6 +207,21 @@ def _joined(
         case Aggregation.NOISY_OR:
             sums = -np.bincount(unit, np.log(np.maximum(absent, np.finfo(float).tiny)))
             return sums, -np.expm1(-sums)
+    assert_never(how)
+
+
+def _joined_background(
+    scores: np.ndarray, present: np.ndarray, unit: np.ndarray, how: Aggregation
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for the background, which all slices must have: 1 less what the others' 1 - p make."""
+    match how:
+        case Aggregation.MAX:
+            return -_mean_of_highest(-scores, unit, 1), -_mean_of_highest(-present, unit, 1)
+        case Aggregation.MEAN_TOP:
+            return -_mean_of_highest(-scores, unit, TOP_SLICES), -_mean_of_highest(-present, unit, TOP_SLICES)
+        case Aggregation.NOISY_OR:
+            sums = np.bincount(unit, np.log(np.maximum(present, np.finfo(float).tiny)))
+            return sums, np.exp(sums)
     assert_never(how)
 
 

@@ -12,8 +12,11 @@ __all__ = ["Answers", "UnitAnswers", "background_of"]
 
 
 def background_of(classes: Sequence[str]) -> str | None:
-    """The one class whose name says that there is no bleed (`says_normal`); None if none or several do."""
-    normal = [name for name in classes if says_normal(name)]
+    """The one class whose name says that there is no bleed (`says_normal`); None if none or several do.
+
+    Among more than two classes only words say so, not ``F`` or ``0``.
+    """
+    normal = [name for name in classes if says_normal(name, in_words=len(classes) > 2)]
     return normal[0] if len(normal) == 1 else None
 
 

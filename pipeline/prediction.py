@@ -1,6 +1,7 @@
 """What a trained model says about new slices: the same path as stage one, and so the same scores."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,9 @@ __all__ = ["find_slices", "predict", "score_slices"]
 _STAGE = "predict"
 _WORKERS = 2
 _BATCHES_AHEAD = 2
+
+_StudyKey = str | Path
+"""What tells one study from another: the name that DICOM files give it, or the folder of pictures."""
 
 
 def predict(
@@ -115,7 +119,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
     kept: list[Path] = []
     failures: list[Failure] = []
     doubts: dict[Path, str] = {}
-    places: dict[Path, tuple[str, float | None]] = {}
+    places: dict[Path, tuple[_StudyKey, float | None]] = {}
 
     def batches() -> Iterator[np.ndarray]:
         planes: list[np.ndarray] = []
@@ -139,11 +143,13 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
     )
     unlike = [why for _, reasons in parts for why in reasons]
     order = _by_study([places[path] for path in kept])
+    # Files that failed count here, so that a name does not change when a slice is mended.
+    names = _study_names({places[path][0] if path in places else _folder(path) for path in files})
     scores = scores[order]
     chances = model.head.probabilities(scores)
     return SliceScores(
         paths=tuple(kept[place] for place in order),
-        studies=tuple(places[kept[place]][0] for place in order),
+        studies=tuple(names[places[kept[place]][0]] for place in order),
         positions=tuple(places[kept[place]][1] for place in order),
         outside=tuple(doubts[kept[place]] or unlike[place] for place in order),
         classes=model.classes,
@@ -160,7 +166,7 @@ def _decoded(
     model: TrainedModel,
     files: Sequence[Path],
     doubts: dict[Path, str],
-    places: dict[Path, tuple[str, float | None]],
+    places: dict[Path, tuple[_StudyKey, float | None]],
 ) -> "Iterator[tuple[Path, Decoded | UnreadableSlice]]":
     """Planes of files, in their order; doubts about each, its study and place go to the mappings."""
     from features.decoding import Decoder, in_order
@@ -178,19 +184,44 @@ def _decoded(
         yield from in_order(files, decoder, _WORKERS, _BATCHES_AHEAD * model.extractor.batch)
 
 
-def _study_and_position(path: Path) -> tuple[str, float | None]:
+def _study_and_position(path: Path) -> tuple[_StudyKey, float | None]:
     """The series of a DICOM file and where the slice lies in it, in mm; the folder of a picture, and None."""
     tags = read_header(path).tags
     if tags is None:
-        return path.parent.name, None
-    study = tags.series or tags.study or tags.patient or path.parent.name
+        return _folder(path), None
+    study = tags.series or tags.study or tags.patient or _folder(path)
     for position in (tags.z_mm, tags.slice_location_mm, tags.instance_number):
         if position is not None:
             return study, position
     return study, None
 
 
-def _by_study(places: Sequence[tuple[str, float | None]]) -> list[int]:
+def _folder(path: Path) -> Path:
+    """The whole path of a file's folder, without ``..``; a link keeps its own name."""
+    folder = path.absolute().parent
+    return folder.resolve() if ".." in folder.parts else folder
+
+
+def _study_names(studies: Iterable[_StudyKey]) -> dict[_StudyKey, str]:
+    """What each study is called: as DICOM calls it, or as little of its folder's path as no other study has.
+
+    Folders ``a/049/brain``, ``a/050/brain`` and ``a/051`` are called ``049/brain``, ``050/brain`` and
+    ``051``, in whatever order they come.
+    """
+    studies = set(studies)
+    ends = {study: _ends(study) for study in studies}
+    shared = Counter(end for own in ends.values() for end in own)
+    return {study: next((end for end in own if shared[end] == 1), own[-1]) for study, own in ends.items()}
+
+
+def _ends(study: _StudyKey) -> list[str]:
+    """All trailing parts of a folder's path, the shortest first; of a DICOM name itself alone."""
+    if isinstance(study, str):
+        return [study]
+    return [Path(*study.parts[-count:]).as_posix() for count in range(1, len(study.parts) + 1)]
+
+
+def _by_study(places: Sequence[tuple[_StudyKey, float | None]]) -> list[int]:
     """Order of slices: studies as they come first; in each by position, as given where these are equal."""
     first = {study: number for number, (study, _) in reversed(list(enumerate(places)))}
 

@@ -23,7 +23,8 @@ class SliceScores:
     ----------
     paths : tuple of Path
     studies : tuple of str
-        Study of each slice: the series of a DICOM file, else the folder.
+        Study of each slice: the series of a DICOM file, else as much of the end of its folder's path as
+        tells it from the other studies, as ``049/brain``.
     positions : tuple of float or None
         Place along the scan axis, in mm, where the file says.
     outside : tuple of str

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pictured import picture, trained_run
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -221,6 +222,99 @@ def test_slices_of_a_study_stand_in_order_and_make_one_answer(run, tmp_path):
     assert first["probability"] == result.probabilities[:2].max()
     mean = result.study_rows("mean-top")[0]
     assert mean["probability"] == pytest.approx(result.probabilities[:2].mean())
+
+
+def put(path, source):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(source.read_bytes())
+    return path
+
+
+class TestFoldersOfPictures:
+    """Each folder is a study, whatever it is called; it is shown by the end of its path."""
+
+    def test_folders_of_one_name_stay_apart_in_whatever_order_they_come(self, run, files, tmp_path):
+        chosen = dict(zip(("049/brain", "050/brain", "051/bone", "brain"), (0, 2, 4, 6), strict=True))
+        for folder, number in chosen.items():
+            for source in files[number : number + 2]:
+                put(tmp_path / folder / source.name, source)
+        expected = {
+            "049/brain": [0, 1],
+            "050/brain": [2, 3],
+            "bone": [4, 5],
+            f"{tmp_path.name}/brain": [6, 7],
+        }
+        folders = [tmp_path / name for name in ("049", "050", "051", "brain")]
+        for given in (folders, folders[::-1], [tmp_path]):
+            result = predict(run, "svm", given, device="cpu")
+            found = {}
+            for study, path in zip(result.studies, result.paths, strict=True):
+                found.setdefault(study, []).append([one.name for one in files].index(path.name))
+            assert found == expected
+            assert {row["study"]: row["slices"] for row in result.study_rows()} == dict.fromkeys(expected, 2)
+        assert predict(run, "svm", folders[:1], device="cpu").studies == ("brain", "brain")
+
+    def test_a_folder_is_one_study_however_its_path_is_written(self, run, files, tmp_path, monkeypatch):
+        for source in files[:2]:
+            put(tmp_path / "a" / "brain" / source.name, source)
+        put(tmp_path / "b" / "brain" / "x.png", files[2])
+        monkeypatch.chdir(tmp_path / "a" / "brain")
+        given = [Path(files[0].name), Path("../../a/brain") / files[1].name, Path("../../b/brain/x.png")]
+        assert predict(run, "svm", given, device="cpu").studies == ("a/brain", "a/brain", "b/brain")
+
+    def test_a_slice_that_cannot_be_read_does_not_rename_a_study(self, run, files, tmp_path):
+        put(tmp_path / "049" / "brain" / "1.png", files[0])
+        bad = put(tmp_path / "050" / "brain" / "1.png", files[2])
+        bad.write_text("not a picture")
+        assert predict(run, "svm", [tmp_path], device="cpu").studies == ("049/brain",)
+
+    def test_a_folder_called_like_a_series_is_not_taken_for_it(self, run, files, tmp_path):
+        write_dicom(tmp_path / "scan" / "1.dcm", head(np.random.default_rng(4), 0), study="1.2.3")
+        put(tmp_path / "049" / "1.2.3" / "1.png", files[0])
+        studies = predict(run, "svm", [tmp_path / "scan", tmp_path / "049"], device="cpu").studies
+        assert studies == ("1.2.3", "049/1.2.3")
+
+    def test_dicom_files_that_name_no_study_are_told_apart_by_their_folders(self, run, tmp_path):
+        for patient in ("049", "050"):
+            path = tmp_path / patient / "brain" / "1.dcm"
+            write_dicom(path, head(np.random.default_rng(5), 0), z_mm=5)
+            data = dcmread(path)
+            del data.PatientID, data.StudyInstanceUID, data.SeriesInstanceUID
+            data.save_as(path)
+        assert predict(run, "svm", [tmp_path], device="cpu").studies == ("049/brain", "050/brain")
+
+    def test_table_json_csv_and_outlines_use_the_same_names(self, run, files, tmp_path, capsys):
+        for patient, number in (("049", 2), ("050", 6)):
+            for source in files[number : number + 2]:
+                put(tmp_path / "new" / patient / "brain" / source.name, source)
+        command = [
+            "predict",
+            "--run",
+            str(run),
+            "--device",
+            "cpu",
+            "--threshold",
+            "0.01",
+            str(tmp_path / "new"),
+        ]
+        out, overlays = tmp_path / "scores.csv", tmp_path / "overlays"
+        assert main([*command, "--out", str(out), "--json", "--overlays", str(overlays)]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        names = ["049/brain", "050/brain"]
+        assert [row["study"] for row in answer["studies"]] == names
+        own = {row["path"]: row["study"] for row in answer["slices"]}
+        assert list(own.values()) == [names[0]] * 2 + [names[1]] * 2
+        with out.open() as stream:
+            assert {row["path"]: row["study"] for row in csv.DictReader(stream)} == own
+        outlines = json.loads((overlays / "regions.geojson").read_text())["features"]
+        said = {one["properties"]["slice"]: one["properties"]["study"] for one in outlines}
+        assert said == own
+        assert len({Path(picture).name for picture in answer["overlays"]}) == 4
+        assert main(command) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert [line[:2] for line in lines if line[:1] in ([names[0]], [names[1]])] == [
+            [n, "2"] for n in names
+        ]
 
 
 def test_what_the_model_does_not_know_is_flagged_and_scored_all_the_same(run, files, tmp_path):

@@ -63,10 +63,10 @@ def predict(
 ) -> int:
     """Score slices: image or DICOM files, or folders of them.
 
-    Prints class, decision score and calibrated probability of each slice and of each study (a DICOM series or
-    a folder). With more than two classes a study can have several at once. Slices unlike those the model was
-    trained on are marked. Not a medical device: a score is no
-    diagnosis. Exit code 3 if some files could not be used; they are named.
+    Prints class, decision score and calibrated probability of each slice and of each study: a DICOM series,
+    or a folder of pictures, called by the end of its path that no other has. With more than two classes a
+    study can have several at once. Slices unlike those the model was trained on are marked. Not a medical
+    device: a score is no diagnosis. Exit code 3 if some files could not be used; they are named.
     """
     from pipeline.prediction import score_slices
     from pipeline.run import RunDirectory

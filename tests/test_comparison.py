@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scored import make_predictions
+from scored import make_predictions, make_several
 
 from models.errors import BadDataset, MissingStep
 from pipeline.cli import main
+from pipeline.evaluation.aggregation import aggregate
 from pipeline.evaluation.comparison import align, compare, compare_predictions
 from pipeline.evaluation.intervals import Resampling, resampled_figures
 from pipeline.evaluation.metrics import METRICS, evaluate
@@ -98,6 +99,9 @@ def test_models_that_disagree_about_the_data_are_not_compared(base):
     other = replace(other, label=np.where(base.slice_id == "s008", "normal", other.label))
     with pytest.raises(BadDataset, match=r"disagree about the label of slice s00[78]"):
         align({"a": base, "b": other})
+    moved = replace(base, patient=np.where(base.slice_id == "s007", "someone else", base.patient))
+    with pytest.raises(BadDataset, match=r"b and a disagree about the patient of slice s007"):
+        align({"a": base, "b": moved})
     with pytest.raises(BadDataset, match="no slice in common"):
         align({"a": base, "b": replace(base, slice_id=np.char.add(base.slice_id, "x"))})
     with pytest.raises(BadDataset, match="train both on one manifest"):
@@ -129,6 +133,44 @@ def test_the_command_prints_one_table_and_the_sentences(run, capsys):
     assert any(line[:2] == ["ROC", "AUC"] and len(line) == 8 for line in lines)
     assert any(line[:3] == ["PPV", "at", "0.1"] for line in lines)
     assert "svm and softmax cannot be told apart on these 40 patients" in out
+
+
+def class_lines(out, name):
+    """The lines of one model's table of classes."""
+    lines = out.splitlines()
+    start = lines.index(f"{name}, each class against the rest") + 1
+    return [line.split() for line in lines[start : lines.index("", start)]]
+
+
+@pytest.mark.parametrize(
+    ("by", "things"), [("slice", "slices"), ("study", "studies"), ("patient", "patients")]
+)
+@pytest.mark.parametrize("make", [make_predictions, make_several])
+def test_every_model_has_a_table_of_its_classes_by_what_is_counted(tmp_path, capsys, make, by, things):
+    answers = {"svm": make(seed=1), "mlp": make(seed=1)}
+    answers["mlp"] = replace(answers["mlp"], predicted=np.roll(answers["mlp"].predicted, 1))
+    for name, p in answers.items():
+        (tmp_path / name).mkdir()
+        p.write(tmp_path / name / "predictions.csv")
+    command = ["compare", "--run", str(tmp_path), "--by", by, "--resamples", "100"]
+    assert main(command) == 0
+    assert "each class against the rest" not in capsys.readouterr().out
+    assert main([*command, "--per-class"]) == 0
+    out = capsys.readouterr().out
+    for name, p in answers.items():
+        own = evaluate(p if by == "slice" else aggregate(p, by, "max"))["per_class"]
+        heading, *rows = class_lines(out, name)
+        assert heading == ["class", "PPV", "sensitivity", "specificity", "F1", things]
+        assert [(row[0], row[-1]) for row in rows] == [(one, str(own[one]["slices"])) for one in p.classes]
+        for one, *figures, _ in rows:
+            for figure, metric in zip(figures, ("ppv", "sensitivity", "specificity", "f1"), strict=True):
+                assert figure == (f"{own[one][metric]:.3f}" if metric in own[one] else "undefined")
+    assert out.index("accuracy") < out.index("svm, each class") < out.index("mlp, each class")
+
+
+def test_classes_of_a_repeated_cross_validation_are_not_asked_for(run, capsys):
+    assert main(["compare", "--run", str(run.path), "--cv", "5x2", "--per-class"]) == 2
+    assert "--per-class is not for --cv" in capsys.readouterr().err
 
 
 def test_patients_can_be_counted_instead_of_slices(run, capsys):

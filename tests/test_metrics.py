@@ -1,6 +1,7 @@
 """Figures of a model against scikit-learn, and what is said where they are undefined."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,6 +165,16 @@ def test_labels_that_are_no_class_are_named():
 
 
 def test_the_classification_report_lines_up():
-    lines = classification_report(evaluate(make_predictions())).splitlines()
-    assert lines[0].split() == ["class", "ppv", "sensitivity", "specificity", "f1", "slices"]
-    assert len({len(line) for line in lines}) == 1
+    p = make_predictions(classes=("epidural", "none", "subdural"))
+    p = replace(p, predicted=np.where(p.predicted == "none", "epidural", p.predicted))
+    found = evaluate(p)
+    for things in ("slices", "slices and rotated copies"):
+        lines = classification_report(found, things).splitlines()
+        assert lines[0].split() == ["class", "PPV", "sensitivity", "specificity", "F1", *things.split()]
+        assert len({len(line) for line in lines}) == 1
+        for line, name in zip(lines[1:], p.classes, strict=True):
+            own = found["per_class"][name]
+            figures = [own.get(metric) for metric in ("ppv", "sensitivity", "specificity", "f1")]
+            shown = ["undefined" if value is None else f"{value:.3f}" for value in figures]
+            assert line.split() == [name, *shown, str(np.sum(p.label == name))]
+    assert "undefined" in lines[2]

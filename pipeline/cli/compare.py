@@ -69,6 +69,9 @@ def resampling_options(command: Any) -> Any:
     help="Also give PPV and NPV at this share of positives.",
 )
 @click.option(
+    "--per-class", is_flag=True, help="Also give PPV, sensitivity, specificity, F1 and count of each class."
+)
+@click.option(
     "--cv",
     "plan",
     metavar="FOLDSxREPEATS",
@@ -82,6 +85,7 @@ def compare(
     how: str,
     threshold: float | None,
     prevalence: float | None,
+    per_class: bool,
     plan: str | None,
     resamples: int,
     seed: int,
@@ -99,6 +103,8 @@ def compare(
 
     run = RunDirectory(run_path)
     if plan is not None:
+        if per_class:
+            raise click.UsageError("--per-class is not for --cv, which keeps figures over all classes only")
         _cross_validate(run, plan, Resampling(resamples, seed, level))
         return
     comparison = compare_models(
@@ -112,6 +118,8 @@ def compare(
         progress=progress,
     )
     _show_models(comparison, level)
+    if per_class:
+        _show_classes(comparison)
     _show_pairs(comparison)
     for note in comparison.notes:
         click.echo(f"note: {note}")
@@ -178,6 +186,14 @@ def _show_models(comparison: Any, level: float) -> None:
     }
     for reason in sorted(reasons):
         click.echo(f"undefined: {reason}")
+
+
+def _show_classes(comparison: Any) -> None:
+    from pipeline.evaluation.metrics import classification_report
+
+    for name, figures in comparison.models.items():
+        click.echo(f"{name}, each class against the rest")
+        click.echo(classification_report(figures, comparison.things) + "\n")
 
 
 def _show_pairs(comparison: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from models.errors import BadSettings
 from pipeline.evaluation.set_tallies import AnyTally, tally_of
-from pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS
+from pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, metric_title
 from pipeline.evaluation.units import Answers
 
 __all__ = ["METRICS", "at_prevalence", "classification_report", "evaluate"]
@@ -113,22 +113,25 @@ def at_prevalence(figures: Mapping[str, Any], prevalence: float) -> dict[str, An
     return result
 
 
-def classification_report(figures: Mapping[str, Any]) -> str:
-    """PPV, sensitivity, specificity, F1 and slices of each class as aligned text.
+def classification_report(figures: Mapping[str, Any], things: str = "slices") -> str:
+    """PPV, sensitivity, specificity and F1 of each class against the rest, and its count, as aligned text.
 
     Parameters
     ----------
     figures : mapping
         What `evaluate` returned.
+    things : str
+        What is counted, in the plural: heading of the last column.
     """
     columns = ("ppv", "sensitivity", "specificity", "f1")
-    width = max(len("class"), *map(len, figures["classes"]))
-    lines = [f"{'class':<{width}}  " + "  ".join(f"{name:>11}" for name in (*columns, "slices"))]
+    rows = [["class", *map(metric_title, columns), things]]
     for name in figures["classes"]:
         entry = figures["per_class"][name]
-        values = [f"{entry[column]:.3f}" if column in entry else "undefined" for column in columns]
-        lines.append(f"{name:<{width}}  " + "  ".join(f"{v:>11}" for v in (*values, str(entry["slices"]))))
-    return "\n".join(lines)
+        values = (f"{entry[column]:.3f}" if column in entry else "undefined" for column in columns)
+        rows.append([name, *values, str(entry["slices"])])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = "  ".join(f"{{:{'>' if place else '<'}{width}}}" for place, width in enumerate(widths))
+    return "\n".join(aligned.format(*row) for row in rows)
 
 
 def _class_entry(tally: AnyTally, name: str, figures: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from pipeline.examples import Examples, load_examples
 from pipeline.headfolder import HeadFolder
 from pipeline.modelfolder import facts_key
 from pipeline.predictions import Predictions
-from pipeline.protocols import FACTS
+from pipeline.protocols import FACTS, split_for_training
 from pipeline.run import RunDirectory, software_versions
 from pipeline.selection import SearchResult, run_search
-from pipeline.splits import Split, classes_of, load_or_make_split
+from pipeline.splitfile import keep_split
+from pipeline.splits import Split, classes_of
 
 if TYPE_CHECKING:
     from models.calibration import CalibratedHead
@@ -118,6 +119,7 @@ def train_head(
     seed: int | None = None,
     train_fraction: float | None = None,
     folds: int | None = None,
+    protocol: str | None = None,
     new_split: bool = False,
     jobs: int | None = None,
     memory: int | None = None,
@@ -137,8 +139,8 @@ def train_head(
     name : str
         ``svm``, ``softmax`` or ``mlp``.
     settings : HeadSettings, optional
-    seed, train_fraction, folds, new_split
-        As `pipeline.splits.load_or_make_split`; the head's own randomness takes the split's seed.
+    seed, train_fraction, folds, protocol, new_split
+        As `pipeline.protocols.split_for_training`; the head's own randomness takes the split's seed.
     jobs : int, optional
         Fits at a time, in threads; None is one a core.
     memory : int, optional
@@ -171,8 +173,14 @@ def train_head(
     with claim(run.path, name):
         classes = classes_of(run, manifest)
         with FeatureStore(run.store_path) as store:
-            split = load_or_make_split(
-                run, manifest, seed=seed, train_fraction=train_fraction, folds=folds, new=new_split
+            split, is_new = split_for_training(
+                run,
+                manifest,
+                protocol,
+                seed=seed,
+                train_fraction=train_fraction,
+                folds=folds,
+                new=new_split,
             )
             examples = load_examples(
                 store,
@@ -186,6 +194,8 @@ def train_head(
                 raise BadSettings(
                     f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5"
                 )
+            if is_new:
+                keep_split(run, split, manifest)
             spec = settings.spec(name, split.seed)
             facts = _facts(spec, settings, split, store.fingerprint, examples)
             folder = HeadFolder(run.model_path(name))

@@ -13,7 +13,8 @@ from features.store import FeatureStore
 from models.errors import BadSettings, MissingStep, TooFewData
 from models.rows import Rows
 from pipeline.copies import VARIANTS, SliceCopy
-from pipeline.splits import Split, refuse_features_of_other_patients
+from pipeline.splitfile import refuse_features_of_other_patients
+from pipeline.splits import Split
 
 __all__ = ["Examples", "load_examples"]
 
@@ -76,9 +77,10 @@ class Examples:
     @property
     def patient(self) -> np.ndarray:
         """Patient of each row of `X`, str."""
-        rows = (*self.train_rows, *self.test_rows) if self.on_test else self.train_rows
-        each = np.array([row.patient for row in rows], dtype=object)
-        return np.tile(each, len(self.y) // max(1, len(each)))
+        trained = [row.patient for row in self.train_rows]
+        tested = [row.patient for row in self.test_rows] if self.on_test else []
+        variants = (len(self.y) - len(tested)) // max(1, len(trained))
+        return np.array(trained * variants + tested, dtype=object)
 
     @property
     def fold_pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -15,7 +15,8 @@ from features.store import FeatureStore
 from models.errors import HaemoError, MissingStep, TooFewData
 from models.progress import Progress, silent
 from pipeline.run import RunDirectory
-from pipeline.splits import Split, refuse_features_of_other_patients
+from pipeline.splitfile import refuse_features_of_other_patients
+from pipeline.splits import Split
 
 if TYPE_CHECKING:
     from models.alexnet import Extractor

@@ -20,10 +20,11 @@ from pipeline.modelfolder import facts_key
 from pipeline.networkfolder import NetworkFolder
 from pipeline.planes import decode_planes
 from pipeline.predictions import Predictions
-from pipeline.protocols import FACTS
+from pipeline.protocols import FACTS, split_for_training
 from pipeline.run import RunDirectory, software_versions
 from pipeline.scope import Scope
-from pipeline.splits import Split, classes_of, load_or_make_split
+from pipeline.splitfile import keep_split
+from pipeline.splits import Split, classes_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,9 +50,10 @@ class NetworkResult:
     facts : dict
         What settings.json holds: settings, weights, split, preprocessing, epochs and the best one.
     metrics : dict
-        ``cv`` and ``test``, each from `pipeline.evaluation.intervals.assess`.
+        For each part of the predictions what `pipeline.evaluation.intervals.assess` gives.
     predictions : Predictions
-        Validation slices as part ``cv``, fold 0; test slices as part ``test``.
+        Validation slices as part ``cv``, fold 0; test slices as part ``test``. No ``cv`` where the test
+        slices themselves were validated on.
     history : list of Epoch
     failures : list of Failure
         Slices that could not be read.
@@ -100,6 +102,7 @@ def train_network(
     device: str = "auto",
     workers: int = 2,
     train_fraction: float | None = None,
+    protocol: str | None = None,
     new_split: bool = False,
     progress: Progress = silent,
     **options: Any,
@@ -127,8 +130,8 @@ def train_network(
         ``auto``, ``cpu`` or ``cuda``.
     workers : int
         Threads that decode.
-    train_fraction, new_split
-        As in `pipeline.splits.load_or_make_split`.
+    train_fraction, protocol, new_split
+        As in `pipeline.protocols.split_for_training`.
     progress : Progress
     **options
         Fields of `TrainingSettings`; None leaves the network's own default.
@@ -160,7 +163,9 @@ def train_network(
         # A split that is there keeps its seed: a network may be trained with several on one split.
         draws = new_split or not run.split_path.exists()
         seed = settings.seed if draws else None
-        split = load_or_make_split(run, manifest, seed=seed, train_fraction=train_fraction, new=new_split)
+        split, is_new = split_for_training(
+            run, manifest, protocol, seed=seed, train_fraction=train_fraction, new=new_split
+        )
         if split.unit == "copy":
             kept = tuple(drawn for drawn in settings.augment if drawn != "rotate")
             settings = settings.with_options(augment=kept)
@@ -170,6 +175,8 @@ def train_network(
         planes = replace(preprocessing or Preprocessing(), size=recipe.plane_size(settings.augment))
         data, failures = _read(run, name, manifest, classes, split, planes, workers, progress)
         run.replace_failures(name, failures)
+        if is_new:
+            keep_split(run, split, manifest)
         facts = {
             "network": name,
             "classes": list(classes),
@@ -190,7 +197,7 @@ def train_network(
         trained = TrainedNetwork(network, recipe, classes, facts, device)
         history = _train(folder, trained, data, settings, progress)
         predictions, scope = _predict(trained, data, progress)
-        metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
+        metrics = {part: assess(predictions.of_part(part)) for part in np.unique(predictions.part).tolist()}
         facts = {
             **facts,
             "device": device,
@@ -344,16 +351,20 @@ def _engine(device: str, precision: str) -> tuple[str, str]:
 
 
 def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> tuple[Predictions, Scope]:
-    """What the network says of validation and test slices, and what the slices that it knows are like."""
-    chosen = np.concatenate([data.validation, data.test])
+    """What the network says of validation and test slices, and what the slices that it knows are like.
+
+    Validation slices that are the test slices are no answer of their own.
+    """
+    validation = data.validation if not np.isin(data.validation, data.test).any() else data.validation[:0]
+    chosen = np.concatenate([validation, data.test])
     head = trained.head()
     logits, activations = trained.logits_and_activations(data.planes, chosen, progress)
     learned = trained.logits_and_activations(data.planes, Scope.sample(data.fit), progress)[1]
-    scope = Scope.of_network(learned, activations[: len(data.validation)])
+    scope = Scope.of_network(learned, activations[: len(validation)] if len(validation) else activations)
     scores = head.decision_function(logits)
     chances = head.probabilities(scores)
     rows = [data.rows[position] for position in chosen]
-    is_test = np.arange(len(chosen)) >= len(data.validation)
+    is_test = np.arange(len(chosen)) >= len(validation)
     predictions = Predictions(
         slice_id=np.array([row.slice_id for row in rows]),
         patient=np.array([row.patient for row in rows]),

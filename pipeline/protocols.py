@@ -6,6 +6,7 @@ sides. They exist to reproduce published claims and to measure how much such a s
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from models.errors import BadSettings, TooFewData
 from pipeline.copies import VARIANTS, copies_of
 from pipeline.dealing import draw_sides
 from pipeline.run import RunDirectory
-from pipeline.splits import DEFAULT_FOLDS, Protocol, Split, classes_of, manifest_hash
+from pipeline.splitfile import load_split, warn_of
+from pipeline.splits import DEFAULT_FOLDS, Protocol, Split, classes_of, make_split, manifest_hash
 
-__all__ = ["FACTS", "ProtocolFacts", "draw_training", "make_leaky_split", "use_protocol"]
+__all__ = ["FACTS", "ProtocolFacts", "draw_training", "make_leaky_split", "split_for_training"]
 
 
 @dataclass(frozen=True)
@@ -161,51 +163,73 @@ def make_leaky_split(
     )
 
 
-def use_protocol(
+def split_for_training(
     run: RunDirectory,
-    protocol: Protocol | str,
+    manifest: Manifest,
+    protocol: Protocol | str | None = None,
     *,
     seed: int | None = None,
+    train_fraction: float | None = None,
     folds: int | None = None,
     new: bool = False,
-) -> None:
-    """Give a run the split of a leaky protocol, so that whatever is trained next is split like that.
+) -> tuple[Split, bool]:
+    """The split that a run keeps, or one that is drawn by a protocol and not kept yet.
 
     Parameters
     ----------
     run : RunDirectory
-    protocol : Protocol
-        ``slice``, ``paper``, ``lenet`` or ``thesis``.
-    seed, folds : int, optional
-        Of a new split; 0 and 5 by default.
+    manifest : Manifest
+        The run's manifest.
+    protocol : Protocol, optional
+        None takes that of the kept split, or ``patient`` for a new one.
+    seed, train_fraction, folds : optional
+        None takes what the kept split has, or the defaults for a new one: 0, 0.7 (or the share of the
+        protocol) and 5.
     new : bool
-        Replace the split that the run has.
+        Draw anew, whatever the run keeps.
+
+    Returns
+    -------
+    split : Split
+    is_new : bool
+        Whether it was drawn, and the caller has still to keep it: `pipeline.splitfile.keep_split`.
 
     Raises
     ------
+    BadDataset
+        If the kept split was made for other slices, labels or patients.
     BadSettings
-        If the run is split by another protocol and `new` is not set, or for ``patient``.
+        If the kept split has another protocol, seed, share or number of folds than is asked for, or the
+        protocol has another share.
     TooFewData
-        If a class has too few slices.
+        As `pipeline.splits.make_split`.
     """
-    protocol = Protocol(protocol)
-    if run.split_path.exists() and not new:
-        kept = Split.read(run.split_path).protocol
-        if kept is not protocol:
+    protocol = None if protocol is None else Protocol(protocol)
+    asked = {"seed": seed, "train_fraction": train_fraction, "folds": folds}
+    is_new = new or not run.split_path.exists()
+    if is_new:
+        split = _drawn(run, manifest, protocol or Protocol.PATIENT, asked)
+    else:
+        split = load_split(run, manifest, **asked)
+        if protocol not in (None, split.protocol):
             raise BadSettings(
-                f"{run.split_path} has protocol {kept.value}, not {protocol.value}; use another run, or draw "
-                "it anew with --new-split and train every model again"
+                f"{run.split_path} has protocol {split.protocol.value}, not {protocol.value}; use another "
+                "run, or draw it anew with --new-split and train every model again"
             )
-        return
-    manifest = run.manifest()
-    split = make_leaky_split(
-        manifest,
-        classes_of(run, manifest),
-        protocol,
-        seed=0 if seed is None else seed,
-        folds=DEFAULT_FOLDS if folds is None else folds,
-    )
-    split.write(run.split_path)
+    warn_of(split, manifest)
+    return split, is_new
+
+
+def _drawn(run: RunDirectory, manifest: Manifest, protocol: Protocol, asked: dict[str, Any]) -> Split:
+    facts, classes = FACTS[protocol], classes_of(run, manifest)
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not facts.leaky:
+        return make_split(manifest, classes, **given)
+    if given.pop("train_fraction", facts.train_fraction) != facts.train_fraction:
+        raise BadSettings(
+            f"protocol {protocol.value} trains on {facts.train_fraction:.0%}; leave --train-fraction out"
+        )
+    return make_leaky_split(manifest, classes, protocol, **{"seed": 0, "folds": DEFAULT_FOLDS, **given})
 
 
 def _draw_slices(labels: np.ndarray, classes: tuple[str, ...], fraction: float, seed: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from features.failures import Failure, replace_failures
 from features.manifest import Manifest
 from models.errors import BadDataset, MissingStep
 
-__all__ = ["HEADS", "NETWORKS", "RunDirectory", "software_versions"]
+__all__ = ["HEADS", "NETWORKS", "RunDirectory", "read_json", "software_versions"]
 
 HEADS = ("svm", "softmax", "mlp")
 NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
@@ -76,6 +76,17 @@ class RunDirectory:
         """Names of the heads and networks that have predictions, in alphabetical order."""
         return sorted(path.parent.name for path in self.path.glob("*/predictions.csv"))
 
+    def settings(self, name: str) -> dict[str, Any]:
+        """What a trained model was made with, by its settings.json; empty where another program made it.
+
+        Raises
+        ------
+        BadDataset
+            If the file is not JSON.
+        """
+        path = self.model_path(name) / "settings.json"
+        return read_json(path) if path.exists() else {}
+
     def manifest(self) -> Manifest:
         """Read the manifest.
 
@@ -132,12 +143,23 @@ class RunDirectory:
             os.close(descriptor)
 
     def count_judgement(self, model: str, split: str) -> int:
-        """How often a model has been judged on the test slices of the split with this hash, now included.
+        """Count that a model is judged on the test slices of the split with this hash once more.
 
-        The caller keeps it with `record`, under ``test_judgements``.
+        Each split has its own count in run.json, which drawing another one in between does not reset.
+
+        Returns
+        -------
+        int
+            How often it has been judged there, now included.
         """
-        before = self.read_record().get("steps", {}).get(model, {})
-        times = before.get("test_judgements", 0) + 1 if before.get("split") == split else 1
+        with self._alone():
+            record = self.read_record()
+            counts = record.setdefault("test_judgements", {}).setdefault(model, {})
+            # Runs of before kept the count of the last split only, with the step.
+            before = record.get("steps", {}).get(model, {})
+            known = before.get("test_judgements", 0) if before.get("split") == split else 0
+            times = counts[split] = counts.get(split, known) + 1
+            write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
         if times > 1:
             log.info(
                 "%s: these test slices now judge setting number %d; choose settings by the cross-validation "
@@ -155,14 +177,24 @@ class RunDirectory:
         BadDataset
             If the file is not JSON.
         """
-        if not self.record_path.exists():
-            return {}
-        try:
-            return json.loads(self.record_path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadDataset(
-                f"{self.record_path} is not JSON ({error}); delete it, the next step writes it anew"
-            ) from error
+        return read_json(self.record_path) if self.record_path.exists() else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that a step wrote.
+
+    Raises
+    ------
+    BadDataset
+        If the file is not JSON, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise BadDataset(f"{path} is not JSON ({error}); delete it and run that step again") from error
+    return values
 
 
 def software_versions() -> dict[str, str]:

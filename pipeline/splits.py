@@ -1,4 +1,4 @@
-"""Which patients train and which test, and the folds that training patients are in; kept in split.json."""
+"""Which patients train and which test, and the folds that training patients are in."""
 
 import hashlib
 import json
@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from features.atomic import write_text
 from features.labels import order_classes
 from features.manifest import Manifest, ManifestRow
-from models.errors import BadDataset, BadSettings, FingerprintMismatch, TooFewData
+from models.errors import BadDataset, BadSettings, TooFewData
 from pipeline.copies import copies_of
 from pipeline.dealing import draw_folds, draw_sides
 from pipeline.run import RunDirectory
@@ -25,10 +24,8 @@ __all__ = [
     "Protocol",
     "Split",
     "classes_of",
-    "load_or_make_split",
     "make_split",
     "manifest_hash",
-    "refuse_features_of_other_patients",
 ]
 
 log = logging.getLogger("haemo")
@@ -95,16 +92,17 @@ class Split:
         """What it deals, in words."""
         return "slices and rotated copies" if self.unit == "copy" else "slices"
 
-    def _key(self, row: ManifestRow) -> str:
+    def key(self, row: ManifestRow) -> str:
+        """What `part` and `fold` know a row by."""
         return row.patient if self.unit == "patient" else row.slice_id
 
     def parts(self, rows: Iterable[ManifestRow]) -> np.ndarray:
         """``train`` or ``test`` for each row; empty for rows that the split does not know."""
-        return np.array([self.part.get(self._key(row), "") for row in rows], dtype="U5")
+        return np.array([self.part.get(self.key(row), "") for row in rows], dtype="U5")
 
     def fold_numbers(self, rows: Iterable[ManifestRow]) -> np.ndarray:
         """The fold of each row, as int; -1 for rows that are not on the training side."""
-        return np.array([self.fold.get(self._key(row), -1) for row in rows], dtype=int)
+        return np.array([self.fold.get(self.key(row), -1) for row in rows], dtype=int)
 
     @property
     def n_folds(self) -> int:
@@ -236,125 +234,6 @@ def make_split(
     )
 
 
-def load_or_make_split(
-    run: RunDirectory,
-    manifest: Manifest,
-    *,
-    seed: int | None = None,
-    train_fraction: float | None = None,
-    folds: int | None = None,
-    new: bool = False,
-) -> Split:
-    """Give the run's split; draw and keep it where there is none yet.
-
-    Parameters
-    ----------
-    run : RunDirectory
-    manifest : Manifest
-        The run's manifest.
-    seed, train_fraction, folds : optional
-        None takes what the kept split has, or the defaults 0, 0.7 and 5 for a new one.
-    new : bool
-        Draw it anew, in place of the one that is kept.
-
-    Raises
-    ------
-    BadDataset
-        If the kept split was made for other slices, labels or patients.
-    BadSettings
-        If the kept split was made with another seed, share or number of folds than is asked for.
-    TooFewData
-        As `make_split`.
-    """
-    classes = classes_of(run, manifest)
-    if run.split_path.exists() and not new:
-        split = Split.read(run.split_path)
-        _refuse_other_manifest(split, run, manifest)
-        _refuse_other_settings(split, run, seed=seed, train_fraction=train_fraction, folds=folds)
-    else:
-        split = make_split(
-            manifest,
-            classes,
-            seed=0 if seed is None else seed,
-            train_fraction=DEFAULT_TRAIN_FRACTION if train_fraction is None else train_fraction,
-            folds=DEFAULT_FOLDS if folds is None else folds,
-        )
-        split.write(run.split_path)
-        rows = manifest.labelled.rows
-        trains = split.parts(rows) == "train"
-        origin = "published with the data set" if split.published else f"drawn with seed {split.seed}"
-        log.info(
-            "split %s: %d slices of %d patients to train, %d of %d to test, %d folds",
-            origin,
-            trains.sum(),
-            len({row.patient for row, is_train in zip(rows, trains, strict=True) if is_train}),
-            (~trains).sum(),
-            len({row.patient for row, is_train in zip(rows, trains, strict=True) if not is_train}),
-            split.n_folds,
-        )
-    _warn(split, manifest)
-    return split
-
-
-def refuse_features_of_other_patients(facts: Mapping[str, Any], split: Split | None, where: str) -> None:
-    """Insist that features made by a trained network are used with the split it was trained on.
-
-    Such a network has seen the training patients of its split. With another one, some of them would be
-    test patients, and the scores too good.
-
-    Parameters
-    ----------
-    facts : mapping
-        The facts of the features' fingerprint; without a ``split`` among them any split will do.
-    split : Split or None
-        The split they shall be used with; None for several, drawn anew.
-    where : str
-        What the features are, for the message.
-
-    Raises
-    ------
-    FingerprintMismatch
-    """
-    seen = facts.get("split")
-    if seen is None or (split is not None and split.hash == seen):
-        return
-    asked = "splits drawn anew" if split is None else "another split"
-    raise FingerprintMismatch(
-        f"{where}: these features come from a network that has seen the training patients of one split "
-        f"(sha256 {seen[:12]}...), and cannot be used with {asked}. Train the network on the split there is "
-        "now and make its features again with --new, or take AlexNet's: haemo features --new"
-    )
-
-
-def _warn(split: Split, manifest: Manifest) -> None:
-    if split.protocol is not Protocol.PATIENT:
-        log.warning(
-            "LEAKY protocol %s: slices of one patient stand on both sides; figures show what a published "
-            "protocol gives, not what the model is worth",
-            split.protocol.value,
-        )
-    elif split.leaky:
-        both = _on_both_sides(split, manifest.labelled.rows)
-        log.warning(
-            "LEAKY split: %d patients (%s ...) stand on both sides; test scores will be too good. "
-            "Remove the published parts (train/ and test/ folders) to split by patient",
-            len(both),
-            ", ".join(both[:3]),
-        )
-    if not manifest.patients_known:
-        log.warning(
-            "no patient ids: each slice stands as its own patient, so slices of one person may be on both "
-            "sides and scores too good; give a labels.csv with a patient column to 'haemo index'"
-        )
-
-
-def _on_both_sides(split: Split, rows: Iterable[ManifestRow]) -> list[str]:
-    rows = list(rows)
-    sides = split.parts(rows)
-    trained = {row.patient for row, side in zip(rows, sides, strict=True) if side == "train"}
-    return sorted(trained & {row.patient for row, side in zip(rows, sides, strict=True) if side == "test"})
-
-
 def _published(rows: list[ManifestRow]) -> bool:
     parts = {row.part for row in rows}
     if {"train", "test"} <= parts and "" in parts:
@@ -364,29 +243,3 @@ def _published(rows: list[ManifestRow]) -> bool:
             "train or test; give all of them a part in the manifest, or none"
         )
     return {"train", "test"} <= parts
-
-
-def _refuse_other_manifest(split: Split, run: RunDirectory, manifest: Manifest) -> None:
-    if split.manifest == manifest_hash(manifest):
-        return
-    known = {split._key(row) for row in split.dealt(manifest.labelled)}
-    added, gone = known - set(split.part), set(split.part) - known
-    what = (
-        f"{len(added)} {split.unit} ids are new and {len(gone)} are gone"
-        if added or gone
-        else "slices, labels or patients have changed"
-    )
-    raise BadDataset(
-        f"{run.split_path} was made for another manifest: {what}. Draw it anew with --new-split, then train "
-        "every head again"
-    )
-
-
-def _refuse_other_settings(split: Split, run: RunDirectory, **asked: float | None) -> None:
-    for name, value in asked.items():
-        kept = getattr(split, name)
-        if value is not None and value != kept:
-            raise BadSettings(
-                f"{run.split_path} has {name.replace('_', ' ')} {kept}, not {value}; leave the option out to "
-                "use it, or draw another split with --new-split, then train every head again"
-            )

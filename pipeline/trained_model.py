@@ -17,6 +17,7 @@ from models.progress import Progress, silent
 from pipeline.headfolder import HeadFolder
 from pipeline.run import HEADS, NETWORKS, RunDirectory
 from pipeline.scope import Scope, evenly
+from pipeline.splitfile import refuse_model_of_other_split
 from pipeline.splits import Split
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ def load_model(
     MissingStep
         If it has not been trained.
     FingerprintMismatch
-        If the head was trained on other features than the run has now, or the weights of the network are
-        not the ones that the features were made with.
+        If the head was trained on other features or another split than the run has now, or the weights of
+        the network are not the ones that the features were made with.
     """
     if name in NETWORKS:
         return _network(run, name, device)
@@ -168,6 +169,7 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
 
     folder = HeadFolder(run.model_path(name))
     facts, head = folder.facts(), folder.head()
+    refuse_model_of_other_split(facts, run, name)
     with FeatureStore(run.store_path) as store:
         fingerprint = store.fingerprint
         Fingerprint(facts["fingerprint"]).require(

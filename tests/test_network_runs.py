@@ -22,6 +22,7 @@ from features.slices import read_slice
 from models import training as training_module
 from models.cnn import load_extractor
 from models.errors import BadSettings, MissingStep, TooFewData, WeightsUnavailable
+from models.recipes import recipe_for
 from pipeline.cli import main
 from pipeline.copies import copies_of
 from pipeline.networkfolder import NetworkFolder
@@ -338,21 +339,52 @@ def test_a_network_under_the_paper_protocol_takes_every_copy_as_a_slice(run, cap
     assert main(["explain", "--run", str(run), "--head", "tinyvgg", "--slices", "2"]) == 0
 
 
-def test_a_network_under_the_lenet_protocol_is_stopped_by_the_test_slices(run):
+@pytest.mark.parametrize("name", ["cnn", "finetune"])
+def test_what_a_network_trains_on_under_the_paper_protocol_is_not_turned_again(run, monkeypatch, name):
+    """These two turn their slices at random by default; `Batches.training` is what reaches the network."""
+
+    class Enough(Exception):  # noqa: N818 - it ends the training, and is no error
+        pass
+
+    def stand_in(network, batches, targets, *, fit, **options):
+        chosen = fit[:16]
+        plain = {
+            row: inputs[place].numpy()
+            for inputs, rows in batches.evaluation(chosen)
+            for place, row in enumerate(rows)
+        }
+        inputs, rows = next(batches.training(chosen, len(chosen), np.random.default_rng(0)))
+        assert sorted(rows) == sorted(chosen)
+        for found, row in zip(inputs.numpy(), rows, strict=True):
+            assert (found == plain[row]).all() or (found == plain[row][..., ::-1]).all(), "but mirrored"
+        raise Enough
+
+    monkeypatch.setattr(training_module, "train", stand_in)
+    assert "rotate" in recipe_for(name).settings.augment
+    arguments = [name, "--run", str(run), "--protocol", "paper"]
+    with pytest.raises(Enough):
+        main([*arguments, "--weights", "random"] if name == "finetune" else arguments)
+
+
+def test_a_network_under_the_lenet_protocol_is_stopped_by_the_test_slices(run, capsys):
     assert main(["tinyvgg", "--run", str(run), "--protocol", "lenet", "--epochs", "2"]) == 0
     result = train_network(run, "tinyvgg", epochs=2)
     assert result.up_to_date
     split, rows = Split.read(run.split_path), run.manifest().rows
     sides = split.parts(rows)
-    validation, test = (result.predictions.of_part(part) for part in ("cv", "test"))
     tested = [row.slice_id for row, side in zip(rows, sides, strict=True) if side == "test"]
-    assert sorted(validation.slice_id) == sorted(test.slice_id) == sorted(tested)
+    assert sorted(result.predictions.slice_id) == sorted(tested)
+    assert set(result.predictions.part) == {"test"} == set(result.metrics), "none was held out besides"
     assert result.facts["slices"] == {
         "fit": int((sides == "train").sum()),
         "validation": len(tested),
         "test": len(tested),
     }
-    assert result.metrics["cv"]["roc_auc"] == result.metrics["test"]["roc_auc"]
+    said = capsys.readouterr().out
+    assert "test (95% interval)" in said
+    assert "validation  " not in said
+    assert main(["report", "--run", str(run), "--resamples", "100"]) == 0
+    assert "out of fold" not in (run.path / "report.html").read_text()
 
 
 def test_several_classes_are_predicted_with_a_probability_each(run):

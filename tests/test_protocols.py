@@ -20,7 +20,7 @@ from pipeline.copies import copies_of
 from pipeline.examples import load_examples
 from pipeline.headfolder import HeadFolder
 from pipeline.predictions import Predictions
-from pipeline.protocols import FACTS, draw_training, make_leaky_split, use_protocol
+from pipeline.protocols import FACTS, draw_training, make_leaky_split
 from pipeline.splits import Protocol, Split
 
 
@@ -114,6 +114,23 @@ def test_a_split_by_copy_deals_every_copy_once_and_knows_the_originals():
         assert trains[[copy.label == name for copy in copies]].mean() == pytest.approx(0.7, abs=0.01)
 
 
+@pytest.mark.parametrize("protocol", [Protocol.SLICE, Protocol.PAPER])
+def test_the_seed_of_a_leaky_split_draws_its_folds_too(protocol):
+    """Other seeds have other training slices; so what is compared is which place among them has which fold."""
+    manifest = Manifest(cohort())
+
+    def folds_by_place(seed):
+        split = make_leaky_split(manifest, CLASSES, protocol, seed=seed, folds=4)
+        label = {row.slice_id: row.label for row in split.dealt(manifest.rows)}
+        return [split.fold[name] for one in CLASSES for name in sorted(split.fold) if label[name] == one]
+
+    first = folds_by_place(5)
+    assert folds_by_place(5) == first
+    assert len(folds_by_place(6)) == len(first)
+    # Of four folds, a quarter agree by chance.
+    assert np.mean(np.equal(folds_by_place(6), first)) < 0.5
+
+
 def test_copies_are_named_by_slice_and_angle_and_a_slice_of_such_a_name_is_refused():
     first, second = cohort()[:2]
     copies = copies_of([first, second])
@@ -170,8 +187,7 @@ def test_the_paper_protocol_flatters(tmp_path):
     """Rotated copies on both sides give a ROC AUC that whole patients do not."""
     honest = train_head(make_run(tmp_path / "honest", signal=0.3), "svm", HeadSettings(grid={"C": [1e-3]}))
     run = make_run(tmp_path / "paper", signal=0.3)
-    use_protocol(run, "paper")
-    leaky = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}))
+    leaky = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}), protocol="paper")
     assert leaky.facts["leaky"]
     assert leaky.metrics["test"]["roc_auc"] > honest.metrics["test"]["roc_auc"] + 0.1
 
@@ -229,7 +245,12 @@ def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, protocol):
     assert re.search(r"<td>\d\.\d{3} .*?LEAKY", page.split("Beside the published")[-1])
     if protocol == "paper":
         assert re.search(r"LEAKY: On \d+ slices and rotated copies of \d+ patients also seen", page)
-        assert "slices train in one rotation and are tested in another" in page
+        slices = run.manifest().rows
+        sides = np.reshape(split.parts(split.dealt(slices)) == "train", (7, len(slices)))
+        both = (sides.any(axis=0) & ~sides.all(axis=0)).sum()
+        assert both > 60
+        told = rf"{both} of {len(slices)} slices train in one rotation and are tested in another"
+        assert re.search(rf"<td>LEAK</td><td>rotated copies on both sides</td><td>{told}<", page)
         assert "24 patients train and test" in page
         assert "0 pictures train and test under different names" in page
         assert re.search(r"slice \d{5} turned by -?\d+ degrees", page)
@@ -250,8 +271,44 @@ def test_a_head_trained_under_a_leaky_protocol_is_marked_wherever_it_is_shown(tm
 
 def test_a_run_keeps_its_protocol_until_it_is_split_anew(tmp_path):
     run = make_run(tmp_path, copies=1)
-    use_protocol(run, "slice")
-    with pytest.raises(BadSettings, match="has protocol slice, not lenet"):
-        use_protocol(run, "lenet")
-    use_protocol(run, "lenet", new=True)
+    settings = HeadSettings(grid={"C": [1e-3]})
+    train_head(run, "svm", settings, protocol="slice")
+    assert train_head(run, "softmax", settings).facts["protocol"] == "slice"
+    for other in ("lenet", "patient"):
+        with pytest.raises(BadSettings, match=f"has protocol slice, not {other}"):
+            train_head(run, "svm", settings, protocol=other)
+    train_head(run, "svm", settings, protocol="lenet", new_split=True)
     assert Split.read(run.split_path).protocol is Protocol.LENET
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--protocol", "slice", "--new-split", "--train-fraction", "0.5"], 2, "leave --train-fraction out"),
+        (["--protocol", "paper", "--new-split"], 1, "--rotations paper"),
+        (["--protocol", "thesis", "--new-split", "--augment"], 1, "--rotations paper"),
+    ],
+)
+def test_a_command_that_fails_leaves_the_split_alone(tmp_path, capsys, arguments, code, told):
+    run = make_run(tmp_path, copies=1)
+    train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}))
+    before = run.split_path.read_bytes()
+    assert main(["softmax", "--run", str(run), *arguments]) == code
+    assert told in capsys.readouterr().err
+    assert run.split_path.read_bytes() == before
+
+
+def test_every_head_takes_rotations_under_the_lenet_protocol(tmp_path):
+    """MLP is given the patient of each row, among them the test slices that settings are chosen on."""
+    run = make_run(tmp_path)
+    settings = HeadSettings(grid={"alpha": [1e-3, 1e-1]}, rotations=True)
+    result = train_head(run, "mlp", settings, protocol="lenet")
+    split = Split.read(run.split_path)
+    with FeatureStore(run.store_path) as store:
+        examples = load_examples(store, run.manifest(), split, CLASSES, rotations=True)
+    judged = examples.judged_on_test()
+    count = 7 * examples.n_train + len(examples.X_test)
+    assert len(judged.patient) == len(judged.y) == len(judged.X) == count
+    assert judged.patient[-1] == examples.test_rows[-1].patient
+    assert judged.patient[examples.n_train] == examples.train_rows[0].patient
+    assert result.facts["chosen_on_test"]

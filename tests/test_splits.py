@@ -11,7 +11,8 @@ from features.manifest import Manifest, ManifestRow
 from models.errors import BadDataset, BadSettings, TooFewData
 from pipeline.dealing import deal
 from pipeline.run import RunDirectory
-from pipeline.splits import Split, load_or_make_split, make_split, manifest_hash
+from pipeline.splitfile import load_or_make_split
+from pipeline.splits import Split, make_split, manifest_hash
 
 CLASSES = ("normal", "haemorrhage")
 

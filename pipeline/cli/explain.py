@@ -125,8 +125,10 @@ def _draw(
 def _likeliest(run: "RunDirectory", model: "TrainedModel", count: int) -> tuple[Path, ...]:
     """Files of the test slices that the model finds most probably positive."""
     from pipeline.predictions import Predictions
+    from pipeline.splitfile import refuse_model_of_other_split
     from pipeline.splits import Split
 
+    refuse_model_of_other_split(run.settings(model.name), run, model.name)
     predictions = Predictions.read(run.model_path(model.name) / "predictions.csv").of_part("test")
     chances = predictions.probabilities
     order = (-(chances if chances.ndim == 1 else chances[:, -1])).argsort(kind="stable")

@@ -40,25 +40,25 @@ def show_trained(name: str, facts: Mapping[str, Any], metrics: Mapping[str, Any]
     facts : mapping
         What settings.json holds.
     metrics : mapping
-        ``cv`` and ``test``, each from `pipeline.evaluation.intervals.assess`.
+        ``test``, and ``cv`` where training slices were held out, each from
+        `pipeline.evaluation.intervals.assess`.
     held_out : str
         What the slices of ``cv`` are called: ``out of fold`` or ``validation``.
     """
     from pipeline.evaluation.tallies import metric_title
 
-    cv, test = metrics["cv"], metrics["test"]
+    test = metrics["test"]
     leaky = "  LEAKY split: too good" if facts["leaky"] else ""
     level = f"{test['resampling']['level']:.0%}"
-    table(
-        ("", held_out, f"test ({level} interval)"),
-        [
-            *((what, str(cv[what]), str(test[what])) for what in ("slices", "patients")),
-            *(
-                (metric_title(metric), f"{cv[metric]:.3f}" if metric in cv else "-", cell(test, metric))
-                for metric in _SHOWN
-            ),
-        ],
-        title=f"{name} at threshold {facts.get('threshold', 0.5):g}{leaky}",
-    )
+    rows = [(what, str(test[what])) for what in ("slices", "patients")]
+    rows += [(metric_title(metric), cell(test, metric)) for metric in _SHOWN]
+    columns = ["", f"test ({level} interval)"]
+    if "cv" in metrics:
+        cv = metrics["cv"]
+        first = [str(cv[what]) for what in ("slices", "patients")]
+        first += [f"{cv[metric]:.3f}" if metric in cv else "-" for metric in _SHOWN]
+        rows = [(name, left, right) for (name, right), left in zip(rows, first, strict=True)]
+        columns.insert(1, held_out)
+    table(columns, rows, title=f"{name} at threshold {facts.get('threshold', 0.5):g}{leaky}")
     for reason in sorted(set(test["undefined"].values())):
         click.echo(f"undefined on the test slices: {reason}")

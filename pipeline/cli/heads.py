@@ -8,7 +8,7 @@ import click
 
 from pipeline.cli.console import progress, run_option
 from pipeline.cli.figures import show_trained
-from pipeline.cli.protocol import prepare_split, protocol_option
+from pipeline.cli.protocol import protocol_option
 
 if TYPE_CHECKING:
     from pipeline.classification import HeadResult
@@ -162,7 +162,7 @@ def _train(
     train_fraction: float | None,
     seed: int | None,
     new_split: bool,
-    protocol: str,
+    protocol: str | None,
     jobs: int | None,
     memory: float | None,
     device: str,
@@ -173,7 +173,6 @@ def _train(
 
     typed = [*grids, *([f"C={c}"] if c else [])]
     run = RunDirectory(run_path)
-    new_split = prepare_split(run_path, protocol, seed=seed, folds=folds, new_split=new_split)
     result = train_head(
         run,
         name,
@@ -192,6 +191,7 @@ def _train(
         seed=seed,
         train_fraction=train_fraction,
         folds=folds,
+        protocol=protocol,
         new_split=new_split,
         jobs=jobs,
         memory=None if memory is None else int(memory * 2**30),
@@ -209,6 +209,8 @@ def _print(result: "HeadResult", run: Any) -> None:
     judged = "on the test slices: LEAKY" if facts.get("chosen_on_test") else f"sd {sd:.3f} over folds"
     click.echo(f"{result.name}: {parameters} ({facts['metric']} {mean:.3f}, {judged})")
     show_trained(result.name, result.facts, result.metrics, "out of fold")
+    if facts["threshold_rule"].startswith(("youden", "sensitivity")):
+        click.echo("the threshold was chosen out of fold: what depends on it leans upwards there")
     click.echo(f"written to {run.model_path(result.name)}")
     others = [name for name in run.trained() if name != result.name]
     following = "compare" if others else "softmax" if result.name == "svm" else "svm"

@@ -9,7 +9,7 @@ import click
 from models.recipes import AUGMENTATIONS, recipe_for
 from pipeline.cli.console import crop_option, progress, run_option
 from pipeline.cli.figures import show_trained
-from pipeline.cli.protocol import prepare_split, protocol_option
+from pipeline.cli.protocol import protocol_option
 
 if TYPE_CHECKING:
     from pipeline.networks import NetworkResult
@@ -97,9 +97,6 @@ def _train(
     run_path: Path,
     window: str,
     crop: str,
-    protocol: str,
-    new_split: bool,
-    seed: int | None,
     **options: Any,
 ) -> int:
     from features.preprocess import Preprocessing
@@ -107,13 +104,10 @@ def _train(
     from pipeline.run import RunDirectory
 
     run = RunDirectory(run_path)
-    new_split = prepare_split(run_path, protocol, seed=seed, folds=None, new_split=new_split)
     result = train_network(
         run,
         name,
         preprocessing=Preprocessing.for_window(window, crop),
-        seed=seed,
-        new_split=new_split,
         progress=progress,
         **options,
     )

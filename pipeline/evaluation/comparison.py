@@ -21,6 +21,7 @@ from pipeline.evaluation.units import Answers
 from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS
 from pipeline.run import HEADS, NETWORKS, RunDirectory
+from pipeline.splitfile import is_of_split, load_split
 from pipeline.splits import Split
 
 __all__ = ["Comparison", "align", "compare", "compare_predictions"]
@@ -115,9 +116,15 @@ def compare(
     MissingStep
         If no model of the run has been trained.
     BadDataset
-        If two models disagree about the label or patient of a slice, or share no slices.
+        If two models disagree about the label or patient of a slice, or share no slices; or the split was
+        made for another manifest.
     BadSettings
         If an option is not one of its values.
+
+    Notes
+    -----
+    Models that were trained on another split than the run has now are left out, with a note: their training
+    patients may be test patients of the others.
     """
     if part not in ("test", "cv"):
         raise BadSettings(f"part is {part!r}; predictions have the parts 'test' and 'cv'")
@@ -128,18 +135,29 @@ def compare(
     names = [*(name for name in known if name in trained), *(name for name in trained if name not in known)]
     if not names:
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
+    split = None
+    if run.split_path.exists():
+        split = load_split(run, run.manifest()) if run.manifest_path.exists() else Split.read(run.split_path)
     answers = {}
+    strangers = []
     for name in names:
+        if split and not is_of_split(run.settings(name), split):
+            strangers.append(
+                f"{name} was trained on another split and is left out; train it again: "
+                f"haemo {name} --run {run}"
+            )
+            log.warning(strangers[-1])
+            continue
         chosen = Predictions.read(run.model_path(name) / "predictions.csv").of_part(part)
         if not len(chosen):
             log.warning("%s has no predictions of part %s; it is left out", name, part)
             continue
         answers[name] = chosen
     if not answers:
-        raise MissingStep(f"no model of {run} has predictions of part {part!r}")
+        raise MissingStep("; ".join(strangers) or f"no model of {run} has predictions of part {part!r}")
     aligned, notes = align(answers)
+    notes += strangers
     joined: Mapping[str, Answers] = aligned
-    split = Split.read(run.split_path) if run.split_path.exists() else None
     unit = "copy" if split and split.unit == "copy" else "slice"
     if by != "slice":
         unit = f"{by} ({Aggregation(how).value})"

@@ -28,7 +28,8 @@ from pipeline.evaluation.intervals import Resampling
 from pipeline.evaluation.shortcuts import read_facts, shortcut_control
 from pipeline.predictions import Predictions
 from pipeline.run import HEADS, RunDirectory
-from pipeline.splits import Split, classes_of, load_or_make_split
+from pipeline.splitfile import is_of_split, load_or_make_split, made_for
+from pipeline.splits import Split, classes_of
 
 __all__ = ["Leakage", "measure_leakage"]
 
@@ -156,7 +157,8 @@ def measure_leakage(
         (*findings, *_shortcut_findings(shortcuts)),
         unread,
     )
-    write_text(run.path / "leakage.json", json.dumps(leakage.as_dict(), indent=1, allow_nan=False) + "\n")
+    content = {**leakage.as_dict(), "made_for": made_for(run)}
+    write_text(run.path / "leakage.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     run.record("leakage", repeats=repeats, seed=resampling.seed, resamples=resampling.resamples, c=c)
     return leakage
 
@@ -204,7 +206,11 @@ def _findings(
         ),
         mixed_patients(rows),
     ]
-    trained = [name for name in (*HEADS, *run.trained()) if name in run.trained()]
+    trained = [
+        name
+        for name in dict.fromkeys((*HEADS, *run.trained()))
+        if name in run.trained() and is_of_split(run.settings(name), split)
+    ]
     if trained:
         predictions = Predictions.read(run.model_path(trained[0]) / "predictions.csv")
         findings.append(contradicted_labels(predictions, trained[0]))

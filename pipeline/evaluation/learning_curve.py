@@ -17,7 +17,8 @@ from pipeline.evaluation.refits import answers, fit_splits, store_rows
 from pipeline.evaluation.tallies import Tally
 from pipeline.protocols import draw_training
 from pipeline.run import RunDirectory
-from pipeline.splits import Protocol, classes_of, load_or_make_split
+from pipeline.splitfile import load_or_make_split, made_for
+from pipeline.splits import Protocol, classes_of
 
 __all__ = ["LearningCurve", "measure_learning_curve"]
 
@@ -139,9 +140,8 @@ def measure_learning_curve(
         for number, name in enumerate(_FIGURES)
     }
     curve = LearningCurve(tuple(points), repeats, level, c, fits)
-    write_text(
-        run.path / "learning_curve.json", json.dumps(curve.as_dict(), indent=1, allow_nan=False) + "\n"
-    )
+    content = {**curve.as_dict(), "made_for": made_for(run)}
+    write_text(run.path / "learning_curve.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     run.record("learning-curve", repeats=repeats, seed=seed, c=c)
     return curve
 

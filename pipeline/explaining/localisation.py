@@ -21,6 +21,7 @@ from pipeline.explaining.masks import find_mask, read_mask, subtypes
 from pipeline.explaining.perturbation import perturbation, rank_correlation
 from pipeline.explaining.regions import blood_likelihood, find_regions, joined
 from pipeline.run import RunDirectory
+from pipeline.splitfile import made_for, refuse_model_of_other_split
 from pipeline.splits import Split
 from pipeline.trained_model import TrainedModel, load_model
 
@@ -91,7 +92,7 @@ def localise(
     dict
         What was written: ``models`` with ``pointing`` (all, over 1 cm2, by subtype), ``perturbation`` and
         ``sanity`` each; ``baselines``, the random network in the form of the first model; ``method``;
-        ``slices``; ``failures``.
+        ``slices``; ``failures``; ``made_for``, from `pipeline.splitfile.made_for`.
 
     Raises
     ------
@@ -104,6 +105,8 @@ def localise(
     """
     if not run.split_path.exists():
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
+    for name in names:
+        refuse_model_of_other_split(run.settings(name), run, name)
     models = [load_model(run, name, device, progress) for name in names]
     networks = []
     for model in models:
@@ -149,6 +152,7 @@ def localise(
         result["models"][model.name] = entry
     folder = run.path / "explain"
     folder.mkdir(exist_ok=True)
+    result["made_for"] = made_for(run)
     write_text(folder / "score.json", json.dumps(result, indent=1) + "\n")
     run.record("explain", method=method, models=list(names), slices=result["slices"])
     return result

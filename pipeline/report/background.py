@@ -317,8 +317,8 @@ def errors_section(evidence: Evidence, folder: Path) -> Section:
 
 
 def preprocessing_of(evidence: Evidence) -> Preprocessing:
-    """How the features' planes were made, or the default."""
-    return Preprocessing.from_description(evidence.fingerprint.get("preprocessing", {}))
+    """How the planes of the chosen model were made, or the default."""
+    return Preprocessing.from_description(evidence.made_with.get("preprocessing", {}))
 
 
 def limits_section() -> Section:

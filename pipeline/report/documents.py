@@ -15,7 +15,7 @@ def model_card(evidence: Evidence) -> str:
     """A model card of the chosen model, as Markdown (Mitchell et al. 2019, FAT* '19, p. 220)."""
     figures = evidence.figures
     settings = evidence.settings.get(evidence.chosen, {})
-    fingerprint = evidence.fingerprint
+    made_with = evidence.made_with
     details = [
         ("model", evidence.chosen),
         ("settings", _joined(settings.get("parameters", {})) or "see settings.json"),
@@ -24,9 +24,9 @@ def model_card(evidence: Evidence) -> str:
         ("threshold", str(settings.get("threshold", ""))),
         (
             "features",
-            _joined({k: fingerprint[k] for k in ("network", "layer", "precision") if k in fingerprint}),
+            _joined({k: made_with[k] for k in ("network", "layer", "precision") if k in made_with}),
         ),
-        ("weights, sha256", str(fingerprint.get("weights", ""))),
+        ("weights, sha256", str(made_with.get("weights", ""))),
         ("software", _joined(evidence.record.get("haemo", {}))),
     ]
     split = evidence.split
@@ -41,7 +41,8 @@ def model_card(evidence: Evidence) -> str:
     if split:
         data.append(
             f"- Split by {split.unit}, protocol {split.protocol.value}{' (LEAKY)' if split.leaky else ''}, "
-            f"seed {split.seed}; tested on {figures['slices']} slices of {figures['patients']} patients"
+            f"seed {split.seed}; tested on {figures['slices']} {evidence.comparison.things} of "
+            f"{figures['patients']} patients"
         )
     rows = [[metric_title(name), *_value(figures, name)] for name in METRICS if name in figures]
     undefined = [f"- {name}: undefined, {reason}" for name, reason in figures["undefined"].items()]
@@ -80,8 +81,8 @@ def claim_checklist(evidence: Evidence) -> str:
     figures = evidence.figures
     split = evidence.split
     steps = evidence.record.get("steps", {})
-    index, fingerprint = steps.get("index", {}), evidence.fingerprint
-    preprocessing = fingerprint.get("preprocessing", {})
+    index, fingerprint, made_with = steps.get("index", {}), evidence.fingerprint, evidence.made_with
+    preprocessing = made_with.get("preprocessing", {})
     window = (
         f"window {preprocessing['window_width_hu']:g}/{preprocessing['window_centre_hu']:g} HU, "
         f"{'cropped to the head, ' if preprocessing.get('crop') == 'head' else ''}"
@@ -122,7 +123,7 @@ def claim_checklist(evidence: Evidence) -> str:
             f"{models}; features {_joined(fingerprint, ('network', 'layer', 'precision')) or 'none'}",
         ],
         ["23", "Software", _joined(evidence.record.get("haemo", {}))],
-        ["24", "Initialisation", f"weights sha256 {str(fingerprint.get('weights', 'not recorded'))[:12]}"],
+        ["24", "Initialisation", f"weights sha256 {str(made_with.get('weights', 'not recorded'))[:60]}"],
         ["25", "Training approach", "settings.json and grid.csv of each model"],
         ["26", "Selection of the final model", evidence.why_chosen],
         ["27", "Ensembling", "none"],

@@ -1,23 +1,27 @@
 """Everything that a report is written from: read from a run once, and named as the reader may see it."""
 
-import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from features.manifest import Manifest, ManifestRow
-from models.errors import BadDataset
 from models.progress import Progress, silent
 from pipeline.copies import SliceCopy, copies_of
 from pipeline.evaluation.comparison import Comparison, align, compare
 from pipeline.evaluation.intervals import Resampling
 from pipeline.evaluation.metrics import evaluate
 from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory
+from pipeline.run import RunDirectory, read_json
+from pipeline.splitfile import made_for
 from pipeline.splits import Split
 
 __all__ = ["Evidence", "Names", "gather"]
+
+log = logging.getLogger("haemo")
 
 
 class Names:
@@ -80,7 +84,8 @@ class Evidence:
     settings : mapping of str to dict
         settings.json of each model.
     leakage, learning_curve, explanation : dict or None
-        leakage.json, learning_curve.json and explain/score.json, where they are there.
+        leakage.json, learning_curve.json and explain/score.json, where they are there and hold for the
+        split and the labels of now.
     """
 
     run: RunDirectory
@@ -114,6 +119,21 @@ class Evidence:
         """How the embeddings were made, as the first head that says so has it; empty if none does."""
         return next((s["fingerprint"] for s in self.settings.values() if "fingerprint" in s), {})
 
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Network, layer, precision, weights and preprocessing that the chosen model stands on."""
+        settings = self.settings[self.chosen]
+        if "network" not in settings:
+            return settings.get("fingerprint", {})
+        weights = settings["weights"]
+        return {
+            "network": settings["network"],
+            "layer": "trained end to end",
+            "precision": settings["settings"]["precision"],
+            "weights": " ".join(filter(None, (weights["sha256"][:12], weights["origin"]))),
+            "preprocessing": settings["preprocessing"],
+        }
+
 
 def gather(
     run: RunDirectory,
@@ -136,8 +156,9 @@ def gather(
     }
     answers, _ = align({name: p.of_part("test") for name, p in everything.items()})
     out_of_fold = {name: p.of_part("cv") for name, p in everything.items() if (p.part == "cv").any()}
-    chosen, why = _choose(out_of_fold, list(answers))
-    settings = {name: _read_json(run.model_path(name) / "settings.json") or {} for name in answers}
+    chosen, why = _choose(out_of_fold, list(answers), comparison.leaky)
+    settings = {name: run.settings(name) for name in answers}
+    present = made_for(run)
     split = Split.read(run.split_path) if run.split_path.exists() else None
     copies = copies_of(manifest.labelled) if split and split.unit == "copy" else ()
     return Evidence(
@@ -152,30 +173,44 @@ def gather(
         chosen=chosen,
         why_chosen=why,
         settings=settings,
-        leakage=_read_json(run.path / "leakage.json"),
-        learning_curve=_read_json(run.path / "learning_curve.json"),
-        explanation=_read_json(run.path / "explain" / "score.json"),
+        leakage=_measured(run.path / "leakage.json", present, f"haemo leakage --run {run}"),
+        learning_curve=_measured(
+            run.path / "learning_curve.json", present, f"haemo learning-curve --run {run}"
+        ),
+        explanation=_measured(
+            run.path / "explain" / "score.json", present, f"haemo explain --run {run} --score"
+        ),
     )
 
 
-def _choose(out_of_fold: Mapping[str, Predictions], names: list[str]) -> tuple[str, str]:
-    """The best model by out-of-fold ROC AUC (accuracy, where that is undefined)."""
+def _choose(out_of_fold: Mapping[str, Predictions], names: list[str], leaky: bool) -> tuple[str, str]:
+    """The best by ROC AUC (accuracy, where that is undefined) on slices that no model has learned from."""
+    if not out_of_fold:
+        return names[0], "the first that was trained; no model has out-of-fold predictions to choose by"
+    if len(out_of_fold) == 1:
+        return next(iter(out_of_fold)), "the only one with out-of-fold predictions"
+    # Of a network one fold is held out, of a head every one.
+    shared = set.intersection(*(set(p.slice_id) for p in out_of_fold.values()))
     scores = {}
     for name, predictions in out_of_fold.items():
-        found = evaluate(predictions)
+        held_out = predictions.select(np.isin(predictions.slice_id, list(shared))) if shared else predictions
+        found = evaluate(held_out)
         scores[name] = (found.get("roc_auc", -1.0), found["accuracy"])
-    if not scores:
-        return names[0], "the first that was trained; no model has out-of-fold predictions to choose by"
     chosen = max(scores, key=lambda name: scores[name])
-    if len(scores) == 1:
-        return chosen, "the only one with out-of-fold predictions"
-    return chosen, f"chosen by its out-of-fold ROC AUC on training patients ({scores[chosen][0]:.3f})"
+    things = "training slices" if leaky else "slices of training patients"
+    return (
+        chosen,
+        f"chosen by its ROC AUC on {len(shared) or 'the'} {things} held out ({scores[chosen][0]:.3f})",
+    )
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _measured(path: Path, present: Mapping[str, str], again: str) -> dict[str, Any] | None:
+    """What a step has measured, unless it did so for another split or other labels than there are now."""
     if not path.exists():
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadDataset(f"{path} is not JSON ({error}); delete it and run that step again") from error
+    found = read_json(path)
+    known = found.get("made_for", {})
+    if any(value != present.get(name) for name, value in known.items()):
+        log.warning("%s was made for another split or other labels, and is left out; again: %s", path, again)
+        return None
+    return found

@@ -306,8 +306,8 @@ def operating_section(evidence: Evidence, resampling: Resampling) -> Section | N
             table(head, rows, f"{evidence.chosen}, test slices, by threshold on the probability"),
             table(["prevalence", "PPV", "NPV"], own, f"{evidence.chosen} at its own threshold, elsewhere"),
             paragraph(
-                "Thresholds named by a sensitivity were set on out-of-fold predictions of training patients; "
-                "the test slices show what they give. PPV and NPV at a prevalence follow from sensitivity "
+                "Thresholds named by a sensitivity were set on training slices that were held out; the test "
+                "slices show what they give. PPV and NPV at a prevalence follow from sensitivity "
                 "and specificity by Bayes' rule, and hold only if those do where the model is used.",
                 "sub",
             ),

@@ -34,7 +34,8 @@ def leakage(run_path: Path, repeats: int, pixels: bool, resamples: int, seed: in
     """Measure what can make the figures of RUN too good.
 
     The same features and linear SVM under every protocol, with true labels and with labels shuffled between
-    patients; what the file alone tells; patients, studies, pictures and look-alikes on both sides of the
+    patients (sequences are rolled, so that neither the disease nor the level of a slice goes with the
+    label); what the file alone tells; patients, studies, pictures and look-alikes on both sides of the
     split; labels that the model contradicts. All of it is written to RUN/leakage.json.
     """
     from pipeline.evaluation.intervals import Resampling

@@ -15,7 +15,8 @@ from pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits,
 from pipeline.evaluation.tallies import Tally
 from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS, draw_training
-from pipeline.splits import Protocol, Split, refuse_features_of_other_patients
+from pipeline.splitfile import refuse_features_of_other_patients
+from pipeline.splits import Protocol, Split
 
 __all__ = [
     "Cohort",
@@ -110,8 +111,9 @@ def measure_protocols(
     repeats : int
         Draws of each protocol.
     shuffled : bool
-        Permute labels between patients first, anew for each draw: nothing is left to be learned of the
-        disease, and what remains above chance is leakage.
+        Permute labels between patients first and roll them, anew for each draw (`shuffle_by_patient`):
+        neither the disease nor the level of a slice goes with its label, and what remains above chance is
+        leakage.
     resampling : Resampling, optional
         Its seed also draws the splits.
     progress : Progress
@@ -181,9 +183,12 @@ def measure_protocols(
 def shuffle_by_patient(
     rows: Sequence[ManifestRow], classes: tuple[str, ...], seed: int
 ) -> tuple[ManifestRow, ...]:
-    """Give every patient the labels of another one, in order, stretched to its own number of slices.
+    """Give every patient the labels of another one, rolled and stretched to its own number of slices.
 
-    What slices of one patient have in common stays so; whether it goes with the disease does not.
+    The sequence of the other one starts at a random place and goes on from its end to its beginning, so
+    labels that stood together still do (around the end), and every slice gets each label of the other one
+    with the same chance. What slices of one patient have in common stays so; neither the disease nor the
+    level of a slice goes with its label any more.
 
     Raises
     ------
@@ -203,8 +208,12 @@ def shuffle_by_patient(
         labels = [""] * len(rows)
         for patient, donor in zip(patients, rng.permutation(patients).tolist(), strict=True):
             own, theirs = slices[patient], slices[donor]
+            # Both sequences lie around the same circle of so many steps; one of them is turned.
+            circle = 2 * len(own) * len(theirs)
+            turn = int(rng.integers(circle))
             for i, place in enumerate(own):
-                labels[place] = rows[theirs[(2 * i + 1) * len(theirs) // (2 * len(own))]].label
+                middle = ((2 * i + 1) * len(theirs) + turn) % circle
+                labels[place] = rows[theirs[middle // (2 * len(own))]].label
         shuffled = tuple(replace(row, label=label) for row, label in zip(rows, labels, strict=True))
         if all(len({row.patient for row in shuffled if row.label == name}) >= 3 for name in classes):
             return shuffled
@@ -269,6 +278,7 @@ def figures_of_draws(
     patients: np.ndarray,
     resampling: Resampling | None,
     progress: Progress = silent,
+    names: Sequence[str] = _FIGURES,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For each figure its value in every draw, and the mean over draws in every resample of patients.
 
@@ -281,18 +291,20 @@ def figures_of_draws(
     resampling : Resampling or None
         None gives an empty array in place of the resamples.
     progress : Progress
+    names : sequence of str
+        The figures that are wanted, of `pipeline.evaluation.tallies.METRICS`.
     """
     tallies = [Tally(predictions) for predictions in found]
     each = [tally.figures() for tally in tallies]
-    values = {name: np.array([figures[name][0] for figures in each]) for name in _FIGURES}
+    values = {name: np.array([figures[name][0] for figures in each]) for name in names}
     if resampling is None:
         return {name: (value, np.empty(0)) for name, value in values.items()}
     columns = [np.searchsorted(patients, tally.patients) for tally in tallies]
     blocks = []
     for weights in progress(resampling.weights(len(patients)), label="bootstrap"):
         resampled = [tally.figures(weights[:, own]) for tally, own in zip(tallies, columns, strict=True)]
-        blocks.append({name: _mean([figures[name] for figures in resampled]) for name in _FIGURES})
-    return {name: (values[name], np.concatenate([block[name] for block in blocks])) for name in _FIGURES}
+        blocks.append({name: _mean([figures[name] for figures in resampled]) for name in names})
+    return {name: (values[name], np.concatenate([block[name] for block in blocks])) for name in names}
 
 
 def _mean(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runs import make_run
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from features.store import FeatureStore
 from models.errors import BadSettings, MissingStep
@@ -15,25 +15,29 @@ from models.scaling import FlooredScaler
 from pipeline.cli import main
 from pipeline.dealing import draw_folds
 from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.repeated_cv import _rotated, parse_plan, repeat_cv
+from pipeline.evaluation.repeated_cv import _pairs, _rotated, parse_plan, repeat_cv
 
 QUICK = Resampling(resamples=200)
 C = {"svm": 1e-3, "softmax": 1e-2}
+
+
+def trained(run, name, **settings):
+    """The settings of a head, as training leaves them."""
+    run.model_path(name).mkdir()
+    defaults = {"head": name, "kernel": None, "class_weight": "balanced", "seed": 0}
+    (run.model_path(name) / "settings.json").write_text(json.dumps(defaults | settings))
+
+
+def folds_of(rows, folds, repeat):
+    fold = draw_folds(sorted(rows, key=lambda row: row.slice_id), ("normal", "bleed"), folds, repeat)
+    return np.array([fold[row.patient] for row in rows])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     made = make_run(tmp_path_factory.mktemp("cv"), copies=1, dimension=200, signal=0.3)
     for name, c in C.items():
-        made.model_path(name).mkdir()
-        settings = {
-            "head": name,
-            "kernel": None,
-            "class_weight": "balanced",
-            "seed": 0,
-            "parameters": {"C": c},
-        }
-        (made.model_path(name) / "settings.json").write_text(json.dumps(settings))
+        trained(made, name, parameters={"C": c})
     return made
 
 
@@ -44,31 +48,29 @@ def test_figures_are_means_over_repeats_of_plain_cross_validation(run):
     with FeatureStore(run.store_path) as store:
         features = store.embeddings([row.slice_id for row in rows])
     for name, c in C.items():
-        areas = []
+        areas, precisions = [], []
         for repeat in range(2):
-            fold = draw_folds(sorted(rows, key=lambda row: row.slice_id), ("normal", "bleed"), 4, repeat)
-            folds = np.array([fold[row.patient] for row in rows])
+            folds = folds_of(rows, 4, repeat)
             scores = np.empty(len(rows))
             for k in range(4):
                 head = HeadSpec(name).build(C=c).fit(features[folds != k], truth[folds != k])
                 scores[folds == k] = head.decision_function(features[folds == k])
             areas.append(roc_auc_score(truth, scores))
+            precisions.append(average_precision_score(truth, scores))
         assert found.models[name]["roc_auc"]["mean"] == pytest.approx(np.mean(areas), abs=2e-3)
+        assert found.models[name]["average_precision"]["mean"] == pytest.approx(np.mean(precisions), abs=5e-3)
     assert json.loads((run.path / "compare_cv.json").read_text()) == found.as_dict()
 
 
 def test_the_network_head_stops_on_patients_it_does_not_learn_from(tmp_path):
     made = make_run(tmp_path, patients=18, copies=1, dimension=40, signal=0.5)
     parameters = {"hidden": 4, "alpha": 0.01, "patience": 3}
-    made.model_path("mlp").mkdir()
-    settings = {"head": "mlp", "class_weight": "balanced", "seed": 0, "parameters": parameters}
-    (made.model_path("mlp") / "settings.json").write_text(json.dumps(settings))
+    trained(made, "mlp", parameters=parameters)
     found = repeat_cv(made, 3, 1, resampling=QUICK)
     rows = sorted(made.manifest().rows, key=lambda row: row.slice_id)
     truth = np.array([row.label == "bleed" for row in rows])
     patients = np.array([row.patient for row in rows])
-    fold = draw_folds(rows, ("normal", "bleed"), 3, 0)
-    folds = np.array([fold[name] for name in patients])
+    folds = folds_of(rows, 3, 0)
     with FeatureStore(made.store_path) as store:
         features = store.embeddings([row.slice_id for row in rows])
     scores = np.empty(len(rows))
@@ -84,6 +86,115 @@ def test_the_difference_of_two_heads_has_an_interval_and_a_sentence(run):
     entry = pair["differences"]["roc_auc"]
     assert entry["low"] <= entry["mean"] <= entry["high"]
     assert pair["sentence"].startswith("svm and softmax cannot be told apart on these 24 patients: ROC AUC")
+    assert pair["corrected"] == {"level": 0.95, **entry}
+
+
+def test_figures_that_depend_on_a_threshold_are_left_out(run, tmp_path):
+    found = repeat_cv(run, 3, 1, resampling=QUICK)
+    assert set(found.models["svm"]) == {"roc_auc", "average_precision"}
+    other = make_run(tmp_path, copies=1, dimension=200, signal=0.3)
+    trained(other, "svm", parameters={"C": C["svm"]}, threshold=0.2)
+    assert repeat_cv(other, 3, 1, resampling=QUICK).models["svm"] == found.models["svm"]
+
+
+HEADS_ON_COPIES = {
+    "svm": {"C": 1e-3},
+    "softmax": {"C": 1e-2},
+    "mlp": {"hidden": 4, "alpha": 0.01, "patience": 3, "max_epochs": 10},
+}
+
+
+@pytest.mark.parametrize("name", HEADS_ON_COPIES)
+@pytest.mark.parametrize("how", [{"rotations": True}, {"protocol": "paper"}])
+def test_a_head_that_learned_from_rotated_copies_learns_from_those_of_its_training_slices(
+    name, how, tmp_path
+):
+    # More features than rows, so that softmax takes its short way.
+    made = make_run(tmp_path, patients=12, slices=3, dimension=400, signal=0.5)
+    trained(made, name, parameters=HEADS_ON_COPIES[name], **how)
+    found = repeat_cv(made, 3, 1, resampling=QUICK)
+    rows = made.manifest().rows
+    truth = np.array([row.label == "bleed" for row in rows])
+    patients = np.array([row.patient for row in rows])
+    folds = folds_of(rows, 3, 0)
+    with FeatureStore(made.store_path) as store:
+        variants = [store.embeddings([row.slice_id for row in rows], variant) for variant in range(7)]
+    areas = []
+    for learned in (variants, variants[:1]):
+        scores = np.empty(len(rows))
+        for k in range(3):
+            own = folds != k
+            head = HeadSpec(name).build(**HEADS_ON_COPIES[name])
+            groups = {"head__groups": np.tile(patients[own], len(learned))} if name == "mlp" else {}
+            head.fit(
+                np.concatenate([one[own] for one in learned]), np.tile(truth[own], len(learned)), **groups
+            )
+            scores[~own] = head.decision_function(variants[0][~own])
+        areas.append(roc_auc_score(truth, scores))
+    assert found.models[name]["roc_auc"]["mean"] == pytest.approx(areas[0], abs=2e-3)
+    assert abs(areas[0] - areas[1]) > 4e-3
+    assert found.rotated == (name,)
+
+
+def test_without_the_rotated_copies_that_a_head_learned_from_the_step_is_named(tmp_path):
+    made = make_run(tmp_path, patients=9, slices=2, copies=1)
+    trained(made, "svm", parameters={"C": 1e-3}, rotations=True)
+    with pytest.raises(MissingStep, match=r"svm was trained on rotated copies.*--rotations paper"):
+        repeat_cv(made, 2, 1, resampling=QUICK)
+
+
+def resampled(values, spread=0.01):
+    """Heads with these ROC AUC, and normal resamples around them that are the same for all but a shift."""
+    return {
+        name: {
+            "roc_auc": (np.array([value]), value + spread * np.random.default_rng(number).normal(size=2000))
+        }
+        for number, (name, value) in enumerate(values.items())
+    }
+
+
+def test_a_claim_needs_the_interval_that_is_corrected_for_the_number_of_pairs():
+    # Differences have a standard deviation of 0.0141: 0.031 is 2.2 of them, 0.1 is 7.
+    values = resampled({"svm": 0.8, "softmax": 0.769, "mlp": 0.7})
+    alone = _pairs({name: values[name] for name in ("svm", "softmax")}, 30, 0.95)[0]
+    assert alone["corrected"]["level"] == pytest.approx(0.95)
+    assert alone["sentence"].startswith("svm ranks slices better than softmax on these 30 patients: ROC AUC")
+    assert "corrected" not in alone["sentence"]
+    first, second, _ = _pairs(values, 30, 0.95)
+    assert first["corrected"]["level"] == pytest.approx(1 - 0.05 / 3)
+    low, high = np.quantile(
+        values["svm"]["roc_auc"][1] - values["softmax"]["roc_auc"][1], [0.05 / 6, 1 - 0.05 / 6]
+    )
+    assert (first["corrected"]["low"], first["corrected"]["high"]) == pytest.approx((low, high))
+    assert first["differences"]["roc_auc"]["low"] > 0 > low
+    assert first["sentence"].startswith(
+        "svm and softmax cannot be told apart on these 30 patients once corrected for the number of pairs: "
+        "ROC AUC differs by +0.031, 95% interval +0.00"
+    )
+    assert second["sentence"].startswith("svm ranks slices better than mlp on these 30 patients: ROC AUC")
+    assert f"corrected for 3 pairs {second['corrected']['low']:+.3f} to" in second["sentence"]
+
+
+def test_three_heads_that_are_equally_good_are_rarely_told_apart():
+    rng = np.random.default_rng(1)
+    claims, uncorrected = 0, 0
+    for _ in range(1000):
+        found = rng.normal(0.8, 0.01, 3)
+        # The resamples of one patient's draw spread as the figures themselves do.
+        around = rng.normal(0, 0.01, (3, 400))
+        values = {
+            name: {"roc_auc": (found[[i]], found[i] + around[i])}
+            for i, name in enumerate(("svm", "softmax", "mlp"))
+        }
+        pairs = _pairs(values, 30, 0.95)
+        claims += any("ranks slices better" in pair["sentence"] for pair in pairs)
+        uncorrected += any(
+            pair["differences"]["roc_auc"]["low"] > 0 or pair["differences"]["roc_auc"]["high"] < 0
+            for pair in pairs
+        )
+    # One set of heads in twenty at most; 0.02 is three standard errors.
+    assert claims / 1000 < 0.05 + 0.02
+    assert uncorrected / 1000 > 0.1
 
 
 def test_turned_features_give_the_same_softmax():

@@ -26,7 +26,8 @@ class PowerLaw:
     wanted : float
         Score in percent that is asked for.
     patients : float or None
-        Training patients at which the curve reaches it; None if it never does.
+        Training patients at which the curve reaches it; the smallest number measured where the curve is
+        there from the first and does not rise, as with scores of 100 throughout. None if it never does.
     patients_interval : tuple of float or None
         An end is infinite (None in JSON) where the curve of that resample never gets there.
     warnings : tuple of str
@@ -93,8 +94,8 @@ def fit_power_law(
         for _ in range(_FIT_RESAMPLES)
     ]
     ends = [(1 - level) / 2, (1 + level) / 2]
-    needed = np.sort([_reach(*own, wanted) for own in drawn])
-    reached = _reach(b1, b2, wanted)
+    needed = np.sort([_reach(*own, wanted, x.min()) for own in drawn])
+    reached = _reach(b1, b2, wanted, x.min())
     # Ends are taken as they are, not interpolated: some may be infinite.
     low, high = (float(needed[round(end * (len(needed) - 1))]) for end in ends)
     b1_low, b1_high = np.quantile([own[0] for own in drawn], ends)
@@ -115,6 +116,9 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Best b1, b2: for each b2 the best b1 is a ratio of sums, so one bounded search over b2 is enough."""
     from scipy.optimize import minimize_scalar
 
+    if (y == 100).all():
+        return 0.0, 0.0  # no errors at any size: every b2 fits
+
     def best_b1(b2: float) -> float:
         power = x**b2
         return float(power @ (y - 100) / (power @ power))
@@ -126,10 +130,13 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return best_b1(b2), b2
 
 
-def _reach(b1: float, b2: float, wanted: float) -> float:
-    """Where the curve reaches the wanted percentage; infinite if it never does."""
+def _reach(b1: float, b2: float, wanted: float, smallest: float) -> float:
+    """Where the curve reaches the wanted percentage; infinite if it never does.
+
+    A curve that does not rise reaches it nowhere but where it begins, at the smallest measured number.
+    """
     if b2 >= 0 or b1 >= 0:
-        return float("inf")
+        return float(smallest) if PowerLaw.curve(b1, b2, smallest) >= wanted else float("inf")
     exponent = np.log((wanted - 100) / b1) / b2
     return float(np.exp(exponent)) if exponent < 50 else float("inf")
 
@@ -151,7 +158,7 @@ def _doubts(
         doubts.append(
             f"the last measured score lies {abs(missed):.0f} points {where} the curve: another law holds"
         )
-    if b2_high >= 0:
+    if b2_high >= 0 and fitted[0] < 0:
         doubts.append("the measured scores do not clearly grow with the number of patients")
     if not np.isfinite(reached):
         doubts.append("the curve does not reach the wanted score")

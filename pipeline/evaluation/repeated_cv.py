@@ -1,6 +1,7 @@
 """Repeated cross-validation over whole patients, for data sets too small for one test set to tell much."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
@@ -21,10 +22,17 @@ from pipeline.evaluation.inflation import Cohort, figures_of_draws, load_cohort,
 from pipeline.evaluation.intervals import Resampling
 from pipeline.evaluation.refits import Features, answers, fit_splits, store_rows
 from pipeline.predictions import Predictions
+from pipeline.protocols import FACTS
 from pipeline.run import HEADS, RunDirectory
-from pipeline.splits import classes_of
+from pipeline.splits import Protocol, classes_of
 
 __all__ = ["RepeatedCV", "parse_plan", "repeat_cv"]
+
+log = logging.getLogger("haemo")
+
+_FIGURES = ("roc_auc", "average_precision")
+"""What the scores of a head alone give. A class is predicted by its calibrated probability and threshold,
+which were fitted on the training patients of the run and not on those of the folds."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,15 @@ class RepeatedCV:
     folds, repeats : int
     patients, slices : int
     models : mapping of str to dict
-        Head to its figures (metric -> ``mean``, ``low``, ``high`` or ``no_interval``).
+        Head to ROC AUC and average precision (metric -> ``mean``, ``low``, ``high`` or ``no_interval``).
+        Figures of predicted classes, such as accuracy, are left out: they depend on probabilities and
+        thresholds that are not fitted here.
+    rotated : tuple of str
+        The heads that learned from rotated copies too.
     pairs : tuple of dict
-        ``first``, ``second``, ``differences`` (as figures) and ``sentence``.
+        ``first``, ``second``, ``differences`` (as figures), ``corrected`` and ``sentence``. ``corrected``
+        is the difference in ROC AUC with an interval at ``level``, so that those of all pairs together hold
+        as often as one interval of the level asked for (Bonferroni).
     """
 
     folds: int
@@ -46,6 +60,7 @@ class RepeatedCV:
     patients: int
     slices: int
     models: Mapping[str, dict[str, Any]]
+    rotated: tuple[str, ...]
     pairs: tuple[dict[str, Any], ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,6 +72,7 @@ class RepeatedCV:
             "patients": self.patients,
             "slices": self.slices,
             "models": dict(self.models),
+            "rotated": list(self.rotated),
             "pairs": list(self.pairs),
         }
 
@@ -88,7 +104,11 @@ def repeat_cv(
     Each repeat draws its own folds of whole patients, the same for all heads, and gives every slice one
     out-of-fold score. Figures are means over repeats; their intervals are by bootstrap over patients, the
     same resample for all repeats and heads. Heads keep the settings that the run chose for them, which the
-    training patients of the run's split have had a say in.
+    training patients of the run's split have had a say in. A head that was trained on rotated copies learns
+    from those of the training slices here too; slices that are held out are taken as they are.
+
+    One head is said to be better than another only where the interval of their difference, corrected for
+    the number of pairs, leaves out 0.
 
     Parameters
     ----------
@@ -102,7 +122,7 @@ def repeat_cv(
     Raises
     ------
     MissingStep
-        If no head has been trained.
+        If no head has been trained, or one was trained on rotated copies that the store lacks.
     TooFewData
         If a class has too few patients for two folds.
     """
@@ -112,26 +132,46 @@ def repeat_cv(
         raise MissingStep(f"{run} has no trained head; train one first: haemo svm --run {run}")
     manifest = run.manifest()
     classes = classes_of(run, manifest)
+    trained = {name: _settings(run.model_path(name)) for name in names}
+    rotated = tuple(name for name in names if _learns_from_copies(trained[name]))
     with FeatureStore(run.store_path) as store:
         cohort = load_cohort(manifest, classes, store)
-        features = store_rows(store, cohort.slice_ids)
-    held_out = _folds(cohort, folds, repeats, resampling.seed)
-    patients = np.unique([row.patient for row in cohort.rows])
-    values = {}
-    for name in names:
-        found = _out_of_fold(cohort, features, run.model_path(name), held_out, progress)
-        values[name] = figures_of_draws(found, patients, resampling, progress)
+        if rotated and len(cohort.copies) == 1:
+            raise MissingStep(
+                f"{rotated[0]} was trained on rotated copies, and {store.path} does not have them of every "
+                f"slice; run: haemo features --run {run} --rotations paper"
+            )
+        if rotated:
+            log.info("learning from rotated copies too, as in the run: %s", ", ".join(rotated))
+        held_out = _folds(cohort, folds, repeats, resampling.seed)
+        patients = np.unique([row.patient for row in cohort.rows])
+        values = {}
+        for name in names:
+            copies = cohort.copies if name in rotated else (0,)
+            features = store_rows(store, cohort.slice_ids, copies)
+            found = _out_of_fold(cohort, features, trained[name], held_out, progress)
+            values[name] = figures_of_draws(found, patients, resampling, progress, _FIGURES)
     models = {
         name: {metric: summarise(*own, resampling.level) for metric, own in figures.items()}
         for name, figures in values.items()
     }
-    pairs = tuple(
-        _pair(first, second, values, len(patients), resampling.level)
-        for first, second in combinations(names, 2)
+    pairs = _pairs(values, len(patients), resampling.level)
+    result = RepeatedCV(
+        int(held_out.max()) + 1, repeats, len(patients), len(cohort.rows), models, rotated, pairs
     )
-    result = RepeatedCV(int(held_out.max()) + 1, repeats, len(patients), len(cohort.rows), models, pairs)
     write_text(run.path / "compare_cv.json", json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
     return result
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What settings.json of a trained head holds."""
+    return json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+
+
+def _learns_from_copies(settings: Mapping[str, Any]) -> bool:
+    """Whether a head was trained on rotated copies too: by its own option or the protocol of its split."""
+    dealt = FACTS[Protocol(settings.get("protocol", Protocol.PATIENT))].unit == "copy"
+    return bool(settings.get("rotations")) or dealt
 
 
 def _folds(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndarray:
@@ -145,25 +185,36 @@ def _folds(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndarray:
 
 
 def _out_of_fold(
-    cohort: Cohort, features: Features, folder: Path, held_out: np.ndarray, progress: Progress
+    cohort: Cohort,
+    features: Features,
+    settings: Mapping[str, Any],
+    held_out: np.ndarray,
+    progress: Progress,
 ) -> list[Predictions]:
-    """One head's out-of-fold answers in each repeat."""
-    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    """One head's out-of-fold answers in each repeat; features may have copies of the slices after them."""
     facts = {field.name: settings[field.name] for field in fields(HeadSpec) if field.name in settings}
     spec = HeadSpec(**facts | {"name": settings["head"]})
     plain = not (spec.normalise or spec.pca or spec.nystroem)
-    classes = cohort.classes
+    classes, slices = cohort.classes, len(cohort.rows)
+    copies = features.shape[0] // slices
     truth = np.array([classes.index(row.label) for row in cohort.rows])
     patient = np.array([row.patient for row in cohort.rows])
     plan = [(repeat, fold) for repeat in range(held_out.shape[1]) for fold in range(held_out.max() + 1)]
     two = len(classes) == 2
-    scores = np.zeros((len(truth), held_out.shape[1], 1 if two else len(classes)))
+    scores = np.zeros((slices, held_out.shape[1], 1 if two else len(classes)))
     if plain and spec.name == "svm" and spec.kernel is None and spec.class_weight == "balanced":
         training = np.stack([held_out[:, repeat] != fold for repeat, fold in plan], axis=1)
-        found = fit_splits(features, truth, training, settings["parameters"]["C"], len(classes), progress)
+        found = fit_splits(
+            features,
+            np.tile(truth, copies),
+            np.tile(training, (copies, 1)),
+            settings["parameters"]["C"],
+            len(classes),
+            progress,
+        )
         for column, (repeat, fold) in enumerate(plan):
-            own = held_out[:, repeat] == fold
-            scores[own, repeat] = found[own, column].reshape(own.sum(), -1)
+            own = np.flatnonzero(held_out[:, repeat] == fold)
+            scores[own, repeat] = found[own, column].reshape(len(own), -1)
     else:
         table = (
             features
@@ -192,20 +243,26 @@ def _fits(
     held_out: np.ndarray,
     plan: Sequence[tuple[int, int]],
 ) -> Iterator[np.ndarray]:
-    """Scores of the rows that each repeat and fold of the plan holds out, in the order of the plan."""
+    """Scores of the slices that each repeat and fold of the plan holds out, in the order of the plan.
+
+    The table has the slices first and, where there are copies, all slices again copy by copy: those are
+    learned from, never scored.
+    """
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
 
     turned = spec == HeadSpec("softmax", class_weight=spec.class_weight, seed=spec.seed)
+    copies = len(table) // len(truth)
+    each_truth, each_patient = np.tile(truth, copies), np.tile(patient, copies)
 
     def fit(own: np.ndarray) -> np.ndarray:
-        head, rows = spec.build(**parameters), table
+        head, rows, training = spec.build(**parameters), table, np.tile(~own, copies)
         if turned and len(table) < table.shape[1]:
-            head, rows = head[-1], _rotated(table, ~own)
+            head, rows = head[-1], _rotated(table, training)
         # As in training: it stops on patients that it does not learn from.
-        groups = {"head__groups": patient[~own]} if spec.name == "mlp" else {}
-        head.fit(rows[~own], truth[~own], **groups)
-        return head.decision_function(rows[own])
+        groups = {"head__groups": each_patient[training]} if spec.name == "mlp" else {}
+        head.fit(rows[training], each_truth[training], **groups)
+        return head.decision_function(rows[: len(own)][own])
 
     # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
     with threadpool_limits(1):
@@ -229,26 +286,56 @@ def _rotated(features: np.ndarray, training: np.ndarray) -> np.ndarray:
     return kernel[:, training] @ (vectors[:, kept] / np.sqrt(values[kept]))
 
 
+def _pairs(
+    values: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], patients: int, level: float
+) -> tuple[dict[str, Any], ...]:
+    """Every two heads, with a claim only where it holds for all pairs at once (Bonferroni)."""
+    chosen = list(combinations(values, 2))
+    return tuple(_pair(first, second, values, patients, level, len(chosen)) for first, second in chosen)
+
+
 def _pair(
     first: str,
     second: str,
     values: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
     patients: int,
     level: float,
+    pairs: int,
 ) -> dict[str, Any]:
-    differences = {
-        metric: summarise(*(a - b for a, b in zip(own, values[second][metric], strict=True)), level)
+    """The difference of two heads, and what may be said of them where so many pairs are looked at."""
+    strict = 1 - (1 - level) / pairs
+    between = {
+        metric: [a - b for a, b in zip(own, values[second][metric], strict=True)]
         for metric, own in values[first].items()
     }
+    differences = {metric: summarise(*own, level) for metric, own in between.items()}
+    corrected = summarise(*between["roc_auc"], strict)
     entry = differences["roc_auc"]
+    where = f"on these {patients} patients"
     if "low" not in entry:
-        sentence = f"{first} and {second} cannot be compared on these {patients} patients."
+        sentence = f"{first} and {second} cannot be compared {where}."
     else:
-        ends = f"{entry['low']:+.3f} to {entry['high']:+.3f}"
-        interval = f"ROC AUC differs by {entry['mean']:+.3f}, {level:.0%} interval {ends}"
-        if entry["low"] <= 0 <= entry["high"]:
-            sentence = f"{first} and {second} cannot be told apart on these {patients} patients: {interval}."
+        interval = f"ROC AUC differs by {entry['mean']:+.3f}, {level:.0%} interval {_ends(entry)}"
+        if not _leaves_out_0(corrected):
+            why = " once corrected for the number of pairs" if _leaves_out_0(entry) else ""
+            sentence = f"{first} and {second} cannot be told apart {where}{why}: {interval}."
         else:
             better, worse = (first, second) if entry["mean"] > 0 else (second, first)
-            sentence = f"{better} ranks slices better than {worse} on these {patients} patients: {interval}."
-    return {"first": first, "second": second, "differences": differences, "sentence": sentence}
+            if pairs > 1:
+                interval += f", corrected for {pairs} pairs {_ends(corrected)}"
+            sentence = f"{better} ranks slices better than {worse} {where}: {interval}."
+    return {
+        "first": first,
+        "second": second,
+        "differences": differences,
+        "corrected": {"level": strict, **corrected},
+        "sentence": sentence,
+    }
+
+
+def _leaves_out_0(entry: Mapping[str, float]) -> bool:
+    return entry["low"] > 0 or entry["high"] < 0
+
+
+def _ends(entry: Mapping[str, float]) -> str:
+    return f"{entry['low']:+.3f} to {entry['high']:+.3f}"

@@ -69,6 +69,18 @@ def test_the_chosen_c_has_the_best_mean_area_over_folds():
     assert areas[DEFAULT_C.index(chosen)] == pytest.approx(max(areas), abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_of_slices_that_take_no_part_have_no_say_in_c(seed):
+    # Half of the rows take no part. To learn from them with their labels turned over would undo what the
+    # others teach, and would make another C the best.
+    features, classes, _ = cohort(seed=seed, n=120, d=300)
+    folds = np.where(np.arange(120) < 60, np.arange(120) % 3, -1)
+    turned_over = np.where(folds < 0, 1 - classes, classes)
+    alone = choose_c(features[:60], classes[:60], folds[:60])
+    assert choose_c(features, classes, folds) == alone
+    assert choose_c(features, turned_over, folds) == alone
+
+
 def test_answers_are_what_the_scores_say():
     p = answers(
         np.array(["a", "b"]), np.array(["p", "q"]), np.array([0, 1]), np.array([-0.5, 2]), ("no", "yes")

@@ -1,12 +1,14 @@
 """What the file alone tells: found where it is there, and not where it is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 from runs import CLASSES, make_run
 
 from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.shortcuts import SHORTCUTS, read_facts, shortcut_control
+from pipeline.evaluation.shortcuts import SHORTCUTS, SliceFacts, read_facts, shortcut_control
 
 QUICK = Resampling(resamples=100)
 
@@ -30,6 +32,29 @@ def test_a_shortcut_is_found_only_if_there_is_one(tmp_path, wide):
         assert results[0]["slice"]["accuracy"] == 1
     else:
         assert size["roc_auc"] < 0.75
+
+
+def test_a_fact_that_names_the_patient_tells_nothing_of_new_patients(tmp_path):
+    # Half of the patients bleed, in all of their slices; the size of a file is the patient's own.
+    run = make_run(tmp_path, patients=40, slices=6, copies=1)
+    rng = np.random.default_rng(0)
+    bleeds = rng.permutation(40) % 2
+    own_size = rng.permutation(40)
+    patient = np.array([int(row.patient[-2:]) for row in run.manifest().rows])
+    rows = tuple(
+        replace(row, label=CLASSES[bleeds[p]]) for row, p in zip(run.manifest().rows, patient, strict=True)
+    )
+    names = SHORTCUTS["file, gray and border"]
+    values = np.tile(own_size[patient, None].astype(float), len(names))
+    entry = shortcut_control(SliceFacts(rows, values, names, ()), CLASSES, QUICK)[0]
+    assert (
+        entry["patient"]["intervals"]["roc_auc"]["low"]
+        < 0.5
+        < entry["patient"]["intervals"]["roc_auc"]["high"]
+    )
+    assert entry["patient"]["accuracy"] < 0.7
+    assert entry["slice"]["roc_auc"] > 0.95
+    assert entry["slice"]["accuracy"] > 0.9
 
 
 def test_facts_are_those_of_the_file(tmp_path):

@@ -17,6 +17,7 @@ from features.claim import claim
 from features.fingerprint import Fingerprint
 from features.manifest import Manifest, ManifestRow
 from features.store import FeatureStore, create_store
+from models.calibration import fit_calibrators, probabilities
 from models.errors import BadSettings, MissingStep, RunLocked, TooFewData
 from models.heads import HEADS, HeadSpec
 from models.scoring import METRICS, score, score_estimator
@@ -29,7 +30,7 @@ from pipeline.journal import SearchJournal
 from pipeline.predictions import Predictions
 from pipeline.run import RunDirectory
 from pipeline.selection import run_search
-from pipeline.splits import load_or_make_split
+from pipeline.splitfile import load_or_make_split
 
 FAST = HeadSettings(grid={"C": [1e-4, 1e-2]})
 
@@ -293,6 +294,11 @@ def test_rotations_train_and_never_validate_or_test(tmp_path):
     assert len(augmented.X) == 7 * len(plain.X)
     assert len(augmented.patient) == len(augmented.y) == len(augmented.X)
     np.testing.assert_array_equal(augmented.X_test, plain.X_test)
+    with FeatureStore(run.store_path) as store:
+        ids = [row.slice_id for row in augmented.train_rows]
+        turned = [store.embeddings(ids, variant) for variant in range(7)]
+    np.testing.assert_array_equal(augmented.X, np.concatenate(turned))
+    assert not (turned[0] == turned[1]).all()
     for (train, validation), (_, plain_validation) in zip(
         augmented.fold_pairs, plain.fold_pairs, strict=True
     ):
@@ -327,6 +333,19 @@ def test_a_lower_threshold_finds_more_bleeds(run):
             (result.predictions.probabilities >= threshold) == (result.predictions.predicted == "haemorrhage")
         ).all()
     assert found[0] > found[1]
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+def test_out_of_fold_probabilities_know_nothing_of_their_own_fold(run, method):
+    found = train_head(run, "svm", replace(FAST, calibration=method)).predictions.of_part("cv")
+    y = (found.label == "haemorrhage").astype(int)
+    for fold in np.unique(found.fold):
+        own = found.fold == fold
+        others = fit_calibrators(found.scores[~own], y[~own], method)
+        expected = probabilities(found.scores[own], others)[:, 1]
+        np.testing.assert_array_equal(found.probabilities[own], expected)
+    all_of_them = probabilities(found.scores, fit_calibrators(found.scores, y, method))[:, 1]
+    assert np.abs(found.probabilities - all_of_them).max() > 1e-3
 
 
 @pytest.mark.parametrize("rule", ["youden", "sensitivity=0.95"])

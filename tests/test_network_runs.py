@@ -343,7 +343,7 @@ def test_a_network_under_the_paper_protocol_takes_every_copy_as_a_slice(run, cap
 def test_what_a_network_trains_on_under_the_paper_protocol_is_not_turned_again(run, monkeypatch, name):
     """These two turn their slices at random by default; `Batches.training` is what reaches the network."""
 
-    class Enough(Exception):  # noqa: N818 - it ends the training, and is no error
+    class Enough(Exception):
         pass
 
     def stand_in(network, batches, targets, *, fit, **options):

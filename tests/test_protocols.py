@@ -116,7 +116,7 @@ def test_a_split_by_copy_deals_every_copy_once_and_knows_the_originals():
 
 @pytest.mark.parametrize("protocol", [Protocol.SLICE, Protocol.PAPER])
 def test_the_seed_of_a_leaky_split_draws_its_folds_too(protocol):
-    """Other seeds have other training slices; so what is compared is which place among them has which fold."""
+    """Another seed trains on other slices; so it is compared which place among them has which fold."""
     manifest = Manifest(cohort())
 
     def folds_by_place(seed):
@@ -249,8 +249,8 @@ def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, protocol):
         sides = np.reshape(split.parts(split.dealt(slices)) == "train", (7, len(slices)))
         both = (sides.any(axis=0) & ~sides.all(axis=0)).sum()
         assert both > 60
-        told = rf"{both} of {len(slices)} slices train in one rotation and are tested in another"
-        assert re.search(rf"<td>LEAK</td><td>rotated copies on both sides</td><td>{told}<", page)
+        told = f"{both} of {len(slices)} slices train in one rotation and are tested in another."
+        assert f'<b>rotated copies on both sides</b> (<span class="leaky">LEAK</span>): {told}' in page
         assert "24 patients train and test" in page
         assert "0 pictures train and test under different names" in page
         assert re.search(r"slice \d{5} turned by -?\d+ degrees", page)

@@ -1,17 +1,22 @@
 """What the commands print with: progress, tables, notices, and the options that many share."""
 
+import io
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["crop_option", "progress", "run_option", "show_log", "table"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["crop_option", "print_any_name", "progress", "run_option", "show_log", "table"]
 
 _SECONDS_BETWEEN_LINES = 10.0
+_UNBOUNDED = 1_000_000
 
 run_option = click.option(
     "--run",
@@ -37,6 +42,12 @@ class _ClickHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         click.echo(prefix + record.getMessage(), err=True)
+
+
+def print_any_name() -> None:
+    """Have characters that standard output cannot show escaped: a file name need not be UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def show_log(level: int) -> None:
@@ -88,16 +99,55 @@ def _lines(items: Iterable[Any], total: int | None, label: str) -> Iterator[Any]
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Print a table on standard output: first column left-aligned, the others right-aligned.
 
-    It is as wide as its content when the output is not a terminal, so that a file or pipe gets all of it.
+    No cell and no title is ever cut. On a terminal that is narrower than the table, the table comes in blocks
+    of columns that fit, each with the first column and at least one more, be it wider than the terminal.
+    When the output is not a terminal, a file or pipe gets all columns side by side.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Their headings.
+    rows : iterable of sequence of str
+        Cells, as many a row as there are columns.
+    title : str
+        One line above.
     """
-    from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(highlight=False, markup=False)
+    rows = list(rows)
+
+    def width(places: Sequence[int]) -> int:
+        unbounded = console.options.update(max_width=_UNBOUNDED)
+        return Measurement.get(console, unbounded, _grid(columns, rows, places)).maximum
+
+    blocks = [list(range(len(columns)))]
+    if sys.stdout.isatty():
+        blocks = _blocks(len(columns), lambda places: width(places) <= console.width)
+    if title:
+        console.print(title, style="bold", soft_wrap=True)
+    for places in blocks:
+        Console(width=width(places), highlight=False, markup=False).print(_grid(columns, rows, places))
+
+
+def _blocks(count: int, fits: Callable[[Sequence[int]], bool]) -> list[list[int]]:
+    """Places of the columns of each block: the first of all, and as many others as fit, one or more."""
+    blocks = [[0]]
+    for place in range(1, count):
+        if len(blocks[-1]) > 1 and not fits([*blocks[-1], place]):
+            blocks.append([0])
+        blocks[-1].append(place)
+    return blocks
+
+
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]], places: Sequence[int]) -> "Table":
+    from rich import box
     from rich.table import Table
 
-    grid = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
-    for position, name in enumerate(columns):
-        grid.add_column(name, justify="left" if position == 0 else "right", no_wrap=True)
+    grid = Table(box=box.SIMPLE_HEAD)
+    for place in places:
+        grid.add_column(columns[place], justify="left" if place == 0 else "right", no_wrap=True)
     for row in rows:
-        grid.add_row(*row)
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False).print(grid)
+        grid.add_row(*(row[place] for place in places))
+    return grid

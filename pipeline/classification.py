@@ -205,6 +205,7 @@ def train_head(
                     name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True
                 )
             _refuse_more_than_memory(spec, examples, budget)
+            _refuse_more_components_than_rows(spec, examples)
             log.info(
                 "%s: %d training %s of %d patients (%s), %d test %s of %d patients",
                 name,
@@ -263,6 +264,15 @@ def _refuse_more_than_memory(spec: HeadSpec, examples: Examples, budget: int) ->
     log.info("%s: read in blocks", found)
 
 
+def _refuse_more_components_than_rows(spec: HeadSpec, examples: Examples) -> None:
+    most = min(examples.X.shape[1], *(len(fit) for fit, _ in examples.fold_pairs))
+    if spec.pca is not None and spec.pca > most:
+        raise BadSettings(
+            f"--pca {spec.pca} is too many: the training slices of the smallest fold and the features allow "
+            f"{most} components"
+        )
+
+
 def _calibrate_and_predict(
     found: SearchResult, settings: HeadSettings, examples: Examples
 ) -> "tuple[CalibratedHead, Predictions]":
@@ -277,16 +287,15 @@ def _calibrate_and_predict(
         classes=examples.classes,
         method=settings.calibration,
     ).fit_calibration(found.estimator, found.scores, names[y])
+    held_out = cross_calibrated(found.scores, y, fold, settings.calibration)
     if len(names) == 2:
-        head.threshold = settings.rule.choose(y == 1, head.probabilities(found.scores)[:, 1])
+        head.threshold = settings.rule.choose(y == 1, held_out[:, 1])
     if any(getattr(calibrator, "slope_", 1.0) <= 0 for calibrator in head.calibrators_):
         log.warning(
             "out-of-fold scores do not rise from one class to the other: the head is no better than chance"
         )
     test_scores = _scores(head, examples.X_test)
-    chances = np.concatenate(
-        [cross_calibrated(found.scores, y, fold, settings.calibration), head.probabilities(test_scores)]
-    )
+    chances = np.concatenate([held_out, head.probabilities(test_scores)])
     rows = [*examples.train_rows, *examples.test_rows]
     is_test = np.arange(len(rows)) >= examples.n_train
     return head, Predictions(

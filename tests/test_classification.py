@@ -353,13 +353,13 @@ def test_a_threshold_is_chosen_out_of_fold_and_stored_with_the_model(run, rule):
     result = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}, threshold=rule))
     head = HeadFolder(run.model_path("svm")).head()
     cv, test = result.predictions.of_part("cv"), result.predictions.of_part("test")
-    chances = head.probabilities(cv.scores)[:, 1]
+    chances = cv.probabilities
     assert head.threshold == parse_threshold(rule).choose(cv.label == "haemorrhage", chances)
     assert result.facts["threshold"] == head.threshold
     assert result.facts["threshold_rule"] == rule
     assert ((test.probabilities >= head.threshold) == (test.predicted == "haemorrhage")).all()
     if rule != "youden":
-        assert (chances[cv.label == "haemorrhage"] >= head.threshold).mean() >= 0.95
+        assert result.metrics["cv"]["sensitivity"] >= 0.95
 
 
 def test_a_threshold_rule_is_for_two_classes(tmp_path):
@@ -387,6 +387,13 @@ def test_steps_around_the_scaler_train_and_read_back(run, options):
     head = HeadFolder(run.model_path("svm")).head()
     np.testing.assert_array_equal(head.decision_function(X), test.scores)
     assert set(result.facts["parameters"]) == set(settings.grid)
+
+
+@pytest.mark.parametrize("many", [60, 500])
+def test_more_components_than_a_fold_has_rows_are_refused(run, capsys, many):
+    assert main(["svm", "--run", str(run), "--C", "1e-3", "--pca", str(many)]) == 2
+    assert f"--pca {many} is too many" in capsys.readouterr().err
+    assert main(["svm", "--run", str(run), "--C", "1e-3", "--pca", "10"]) == 0
 
 
 def test_kernels_that_do_not_fit_are_refused_with_a_way_out(run, capsys):

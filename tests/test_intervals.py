@@ -114,3 +114,19 @@ def test_every_class_of_several_and_every_prevalence_has_intervals():
 def test_resampling_refuses_what_gives_no_interval(options):
     with pytest.raises(BadSettings):
         Resampling(**options)
+
+
+def test_the_interval_of_the_calibration_error_holds_the_figure():
+    """A resample has more noise in its bins: plain percentiles of few patients lie above the figure."""
+    p = make_predictions(n=72, patients=24, seed=3)
+    chance = np.tile((np.arange(10) + 0.5) / 10, 8)[:72]
+    right = np.arange(72) // 10 < np.round(8 * chance)
+    p = replace(p, probabilities=chance, label=np.where(right, "bleed", "normal"))
+    found = assess(p, resampling=Resampling(resamples=500))
+    plain, _ = resampled_figures(Tally(p), Resampling(resamples=500))
+    figure, interval = found["calibration_error"], found["intervals"]["calibration_error"]
+    assert np.quantile(plain["calibration_error"], 0.025) > figure
+    assert 0 <= interval["low"] < figure < interval["high"]
+    width = np.subtract(*np.quantile(plain["calibration_error"], [0.975, 0.025]))
+    assert interval["high"] - interval["low"] <= width + 1e-12
+    assert interval["method"] == "bootstrap, less its bias"

@@ -244,7 +244,7 @@ def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, protocol):
     assert f"<td>{trained}</td>" in page
     assert re.search(r"<td>\d\.\d{3} .*?LEAKY", page.split("Beside the published")[-1])
     if protocol == "paper":
-        assert re.search(r"LEAKY: On \d+ slices and rotated copies of \d+ patients also seen", page)
+        assert re.search(r"LEAKY: On \d+ slices and rotated copies of 24 patients, 24 of them also", page)
         slices = run.manifest().rows
         sides = np.reshape(split.parts(split.dealt(slices)) == "train", (7, len(slices)))
         both = (sides.any(axis=0) & ~sides.all(axis=0)).sum()

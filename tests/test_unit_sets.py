@@ -389,8 +389,9 @@ def test_the_command_compares_by_study(run, capsys):
 
 
 def test_a_threshold_by_unit_is_refused_for_several_classes(run, capsys):
-    assert main(["compare", "--run", str(run.path), "--by", "patient", "--threshold", "0.4"]) != 0
-    assert "a threshold needs two classes; here there are 3" in capsys.readouterr().err
+    for by in ("slice", "patient"):
+        assert main(["compare", "--run", str(run.path), "--by", by, "--threshold", "0.4"]) == 2
+        assert "a threshold needs two classes; here there are 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", list(Aggregation))

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from models.errors import BadDataset
+from models.errors import BadDataset, BadSettings
 from pipeline.predictions import Predictions
 
 __all__ = [
@@ -90,9 +90,16 @@ def decisions(predictions: Predictions, threshold: float | None = None) -> np.nd
     Returns
     -------
     ndarray of shape (n,), int
+
+    Raises
+    ------
+    BadSettings
+        If a threshold is given for more than two classes.
     """
     if threshold is None:
         return positions(predictions.predicted, predictions.classes, "predicted")
+    if predictions.positive is None:
+        raise BadSettings(f"a threshold needs two classes; here there are {len(predictions.classes)}")
     return (predictions.probabilities >= threshold).astype(int)
 
 

@@ -101,7 +101,7 @@ def claim_checklist(evidence: Evidence) -> str:
     absent = "for the authors"
     leakage = evidence.leakage
     rows = [
-        ["5", "Prospective or retrospective", "retrospective, on an existing data set"],
+        ["5", "Prospective or retrospective", "an existing data set; the rest is for the authors"],
         [
             "7",
             "Data sources",
@@ -112,7 +112,11 @@ def claim_checklist(evidence: Evidence) -> str:
         ["10", "Selection of subsets", _unusable(evidence)],
         ["11", "Definition of data elements", f"classes {', '.join(figures['classes'])}, one label a slice"],
         ["12", "De-identification", absent],
-        ["13", "Missing data", "slices without a label or unreadable are left out and named in failures.csv"],
+        [
+            "13",
+            "Missing data",
+            "slices without a label are left out; unreadable ones are named in failures.csv",
+        ],
         ["14", "Reference standard", absent],
         ["19", "Intended sample size", _sample_size(evidence)],
         ["20", "Partitions", partition],
@@ -124,7 +128,11 @@ def claim_checklist(evidence: Evidence) -> str:
         ],
         ["23", "Software", _joined(evidence.record.get("haemo", {}))],
         ["24", "Initialisation", f"weights sha256 {str(made_with.get('weights', 'not recorded'))[:60]}"],
-        ["25", "Training approach", "settings.json and grid.csv of each model"],
+        [
+            "25",
+            "Training approach",
+            "settings.json; grid.csv of heads, history.csv of networks",
+        ],
         ["26", "Selection of the final model", evidence.why_chosen],
         ["27", "Ensembling", "none"],
         ["28", "Metrics", ", ".join(metric_title(name) for name in METRICS)],
@@ -183,7 +191,7 @@ def _disjoint(evidence: Evidence) -> str:
     if evidence.split is None:
         return "not known"
     if evidence.split.leaky:
-        return "LEAKY: patients stand on both sides"
+        return f"LEAKY: {evidence.patients_seen} tested patients also train"
     if not evidence.manifest.patients_known:
         return "slice: no patient ids are known"
     return "patient"

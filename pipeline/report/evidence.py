@@ -110,6 +110,16 @@ class Evidence:
         return self.split.dealt(rows) if self.split else list(rows)
 
     @property
+    def patients_seen(self) -> int:
+        """How many of the patients that the chosen model is tested on have slices on the training side."""
+        if self.split is None:
+            return 0
+        rows = self.dealt
+        parts = self.split.parts(rows)
+        trained = {row.patient for row, part in zip(rows, parts, strict=True) if part == "train"}
+        return len(trained & set(self.answers[self.chosen].patient))
+
+    @property
     def figures(self) -> dict[str, Any]:
         """Figures of the chosen model."""
         return self.comparison.models[self.chosen]

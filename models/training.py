@@ -76,7 +76,7 @@ def train(
     classes : int
         Number of classes.
     fit, validation : ndarray of int
-        Rows to learn from, and rows of other patients to choose the epoch by.
+        Rows to learn from, and rows to choose the epoch by, of other patients if the figures shall hold.
     settings : TrainingSettings
     precision : str
         ``float32`` or ``bfloat16`` (autocast: weights, their updates and the loss stay float32).

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from pipeline.modelfolder import facts_key
 from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS, split_for_training
 from pipeline.run import RunDirectory, software_versions
-from pipeline.selection import SearchResult, run_search
+from pipeline.selection import SearchResult, run_search, run_search_on_test
 from pipeline.splitfile import keep_split
 from pipeline.splits import Split, classes_of
 
@@ -217,29 +216,24 @@ def train_head(
                 split.things,
                 len({row.patient for row in examples.test_rows}),
             )
-            search = partial(
-                run_search,
+            on_test = FACTS[split.protocol].chosen_on_test
+            found = (run_search_on_test if on_test else run_search)(
                 spec,
-                metric=settings.metric,
+                examples,
+                settings.grid or spec.default_grid,
+                settings.metric,
                 jobs=jobs,
                 memory=memory,
                 device=device,
+                journal_path=folder.journal_path,
                 progress=progress,
             )
-            grid = settings.grid or spec.default_grid
-            journal = folder.journal_path
-            if FACTS[split.protocol].chosen_on_test:
-                chosen = search(examples.judged_on_test(), grid)
-                grid = {parameter: [value] for parameter, value in chosen.parameters.items()}
-                found = replace(search(examples, grid, journal_path=journal), table=chosen.table)
-            else:
-                found = search(examples, grid, journal_path=journal)
             head, predictions = _calibrate_and_predict(found, settings, examples)
             metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
             facts |= {
                 "parameters": found.parameters,
                 "search": {key: found.best[key] for key in ("mean", "sd")},
-                "chosen_on_test": FACTS[split.protocol].chosen_on_test,
+                "chosen_on_test": on_test,
                 "threshold": head.threshold,
                 "threshold_rule": str(rule),
                 "test_judgements": run.count_judgement(name, split.hash),
@@ -298,11 +292,8 @@ def _calibrate_and_predict(
     chances = np.concatenate([held_out, head.probabilities(test_scores)])
     rows = [*examples.train_rows, *examples.test_rows]
     is_test = np.arange(len(rows)) >= examples.n_train
-    return head, Predictions(
-        slice_id=np.array([row.slice_id for row in rows]),
-        patient=np.array([row.patient for row in rows]),
-        study=np.array([row.study for row in rows]),
-        label=np.array([row.label for row in rows]),
+    return head, Predictions.of_rows(
+        rows,
         part=np.where(is_test, "test", "cv"),
         fold=np.concatenate([fold, np.full(len(test_scores), -1)]),
         scores=np.concatenate([found.scores, test_scores]),

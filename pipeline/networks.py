@@ -365,11 +365,8 @@ def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> tupl
     chances = head.probabilities(scores)
     rows = [data.rows[position] for position in chosen]
     is_test = np.arange(len(chosen)) >= len(validation)
-    predictions = Predictions(
-        slice_id=np.array([row.slice_id for row in rows]),
-        patient=np.array([row.patient for row in rows]),
-        study=np.array([row.study for row in rows]),
-        label=np.array([row.label for row in rows]),
+    predictions = Predictions.of_rows(
+        rows,
         part=np.where(is_test, "test", "cv"),
         fold=np.where(is_test, -1, 0),
         scores=scores,

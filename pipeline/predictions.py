@@ -3,12 +3,15 @@
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from features.atomic import read_text, write_csv
+from features.manifest import ManifestRow
 from models.errors import BadDataset, MissingStep
 
 __all__ = ["Predictions"]
@@ -50,6 +53,17 @@ class Predictions:
     probabilities: np.ndarray
     predicted: np.ndarray
     classes: tuple[str, ...]
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[ManifestRow], **columns: Any) -> "Predictions":
+        """What a model said about some slices: their ids, patients, studies and labels, and other columns."""
+        return cls(
+            slice_id=np.array([row.slice_id for row in rows]),
+            patient=np.array([row.patient for row in rows]),
+            study=np.array([row.study for row in rows]),
+            label=np.array([row.label for row in rows]),
+            **columns,
+        )
 
     def __len__(self) -> int:
         return len(self.slice_id)

@@ -52,8 +52,8 @@ class Scope:
     """Training slices as embeddings, and how far from them a slice may be.
 
     The distance is one less the cosine to the nearest training slice. A slice is outside when it is farther
-    away than 99 in 100 training slices are from those of other folds, that is of other patients. So about one
-    in a hundred slices of the same kind is flagged too.
+    away than 99 in 100 training slices are from those of other folds, that is of other patients (unless the
+    split is leaky). So about one in a hundred slices of the same kind is flagged too.
 
     The embeddings of an end-to-end network are what its last layer is given. It draws together what it
     learned from, so its limit is taken from the slices that were held out of its training.
@@ -92,7 +92,7 @@ class Scope:
 
     @classmethod
     def of_network(cls, learned: np.ndarray, held_out: np.ndarray) -> "Scope":
-        """Measure it on what a network made of slices it learned from, and of other patients' slices."""
+        """Measure it on what a network made of slices it learned from, and of slices held out."""
         known = _unit(learned)
         nearest = (_unit(held_out) @ known.T).max(axis=1)
         return cls(known, float(np.quantile(1 - nearest, _QUANTILE)))

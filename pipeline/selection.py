@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from pipeline.run import software_versions
 if TYPE_CHECKING:
     from models.search import SharedSearchCV
 
-__all__ = ["SearchResult", "run_search"]
+__all__ = ["SearchResult", "run_search", "run_search_on_test"]
 
 log = logging.getLogger("haemo")
 
@@ -33,7 +33,7 @@ class SearchResult:
     Attributes
     ----------
     estimator : estimator
-        With the best parameters, fitted on all training rows.
+        With the best parameters, fitted on all training rows; None where that was not asked for.
     parameters : dict
         The best parameters.
     table : list of dict
@@ -67,6 +67,7 @@ def run_search(
     memory: int | None = None,
     device: str = "cpu",
     journal_path: Path | None = None,
+    refit: bool = True,
     progress: Progress = silent,
 ) -> SearchResult:
     """Try every setting of a grid in cross-validation over whole patients, and fit the best one.
@@ -85,6 +86,8 @@ def run_search(
     journal_path : Path, optional
         Where cells are kept while the search runs; those that a killed search left there are not worked on
         again. The file is gone when the search has finished.
+    refit : bool
+        Whether to fit the best setting on all training rows.
     progress : Progress
 
     Raises
@@ -109,6 +112,7 @@ def run_search(
             [{spec.path_of(name): [value] for name, value in one.items()} for one in settings],
             scoring=partial(score_estimator, metric),
             cv=examples.fold_pairs,
+            refit=refit,
             n_jobs=jobs,
             memory=memory,
             device=device,
@@ -119,12 +123,32 @@ def run_search(
         if journal:
             journal.remove()
     return SearchResult(
-        estimator=search.best_estimator_,
+        estimator=search.best_estimator_ if refit else None,
         parameters=settings[search.best_index_],
         table=_table(search, settings),
         scores=search.oof_scores_[: examples.n_train],
         resumed=len(finished),
     )
+
+
+def run_search_on_test(
+    spec: HeadSpec,
+    examples: Examples,
+    grid: Grid,
+    metric: str,
+    *,
+    journal_path: Path | None = None,
+    **options: Any,
+) -> SearchResult:
+    """Choose by the test slices, as a published protocol did; the rest as `run_search`.
+
+    The table holds the metric on the test slices. Out-of-fold scores are of the best setting in
+    cross-validation, so that probabilities are fitted as elsewhere.
+    """
+    judged = run_search(spec, examples.judged_on_test(), grid, metric, refit=False, **options)
+    best = {name: [value] for name, value in judged.parameters.items()}
+    found = run_search(spec, examples, best, metric, journal_path=journal_path, **options)
+    return replace(found, table=judged.table)
 
 
 @contextmanager

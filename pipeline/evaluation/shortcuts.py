@@ -143,8 +143,7 @@ def _cross_validated(
 ) -> Predictions:
     from sklearn.ensemble import RandomForestClassifier
 
-    labels = np.array([row.label for row in rows])
-    numbers = np.array([classes.index(label) for label in labels])
+    numbers = np.array([classes.index(row.label) for row in rows])
     chances = np.zeros((len(rows), len(classes)))
     for fold in np.unique(folds):
         held_out = folds == fold
@@ -154,11 +153,8 @@ def _cross_validated(
         forest.fit(columns[~held_out], numbers[~held_out])
         chances[np.ix_(held_out, forest.classes_)] = forest.predict_proba(columns[held_out])
     two = len(classes) == 2
-    return Predictions(
-        slice_id=np.array([row.slice_id for row in rows]),
-        patient=np.array([row.patient for row in rows]),
-        study=np.array([row.study for row in rows]),
-        label=labels,
+    return Predictions.of_rows(
+        rows,
         part=np.full(len(rows), "cv"),
         fold=folds,
         scores=chances[:, 1] if two else chances,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scored import make_predictions
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
@@ -16,6 +17,7 @@ from models.maps import METHODS, Grid, class_activation_map, grid_of, projection
 from models.recipes import build, recipe_for
 from models.trained import TrainedNetwork
 from models.weights import resolve_weights
+from pipeline.explaining.explanation import likeliest
 
 SIZE = 48
 
@@ -278,3 +280,28 @@ def test_what_is_not_there_is_named():
         model.maps(spot(10, 10)[None], "lime")
     with pytest.raises(BadSettings, match="class 'maybe' is not one of no, yes"):
         model.maps(spot(10, 10)[None], target="maybe")
+
+
+def test_of_several_classes_the_least_probably_normal_slices_come_first():
+    """Whatever bleed they show, and wherever normal stands among the classes."""
+    for classes in (
+        ("epidural", "normal", "subdural"),
+        ("normal", "other", "subdural"),
+        ("any", "ich", "no"),
+    ):
+        p = make_predictions(classes=classes)
+        normal = next(one for one, name in enumerate(classes) if name in ("normal", "no"))
+        rest = np.delete(p.probabilities, normal, axis=1).sum(axis=1)
+        assert (np.diff(rest[likeliest(p)]) <= 1e-12).all()
+
+
+def test_where_no_class_is_normal_the_surest_slices_come_first():
+    p = make_predictions(classes=("epidural", "subarachnoid", "subdural"))
+    assert (np.diff(p.probabilities.max(axis=1)[likeliest(p)]) <= 0).all()
+
+
+def test_of_two_classes_the_most_probably_positive_slices_come_first():
+    p = make_predictions(classes=("normal", "bleed"))
+    assert (np.diff(p.probabilities[likeliest(p)]) <= 0).all()
+    p = make_predictions(classes=("bleed", "normal"))
+    assert (np.diff(p.probabilities[likeliest(p)]) <= 0).all()

@@ -33,6 +33,13 @@ def cropped(tmp_path_factory):
         yield trained_run(tmp_path_factory.mktemp("cropped"), crop="head")
 
 
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield trained_run(tmp_path_factory.mktemp("several"), kinds=3)
+
+
 @pytest.fixture
 def files(run):
     return slices_of(run)
@@ -180,15 +187,13 @@ def head(random, kind):
     return hu + 1024
 
 
-def test_a_study_of_several_classes_gets_one_answer_with_all_its_classes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
-    run = trained_run(tmp_path, kinds=3)
-    for number, path in enumerate(slices_of(run)):
+def test_a_study_of_several_classes_gets_one_answer_with_all_its_classes(several, tmp_path, capsys):
+    for number, path in enumerate(slices_of(several)):
         kind = number // 2 % 3  # normal, haemorrhage, other
         for study in {0: ("clear", "bleeding", "both"), 1: ("bleeding", "both"), 2: ("both",)}[kind]:
             (tmp_path / "new" / study).mkdir(parents=True, exist_ok=True)
             (tmp_path / "new" / study / path.name).write_bytes(path.read_bytes())
-    command = ["predict", "--run", str(run), "--device", "cpu", str(tmp_path / "new")]
+    command = ["predict", "--run", str(several), "--device", "cpu", str(tmp_path / "new")]
     assert main([*command, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     found = {row["study"]: row["predicted"] for row in answer["studies"]}
@@ -416,6 +421,25 @@ class TestCommand:
             one["path"] for one in positive
         }
         assert answer["studies"][0]["slices"] == 8
+
+    def test_of_several_classes_slices_called_normal_are_not_drawn(self, several, tmp_path, capsys):
+        arguments = ["--run", str(several), "--device", "cpu", "--overlays", str(tmp_path), "--json"]
+        assert main(["predict", *arguments, *map(str, slices_of(several))]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        called = [Path(one["path"]).stem for one in answer["slices"] if one["predicted"] != "normal"]
+        assert 0 < len(called) < len(answer["slices"])
+        assert [Path(name).stem.split("-")[1] for name in answer["overlays"]] == called
+
+    def test_of_several_classes_the_least_probably_normal_test_slices_are_drawn(
+        self, several, tmp_path, capsys
+    ):
+        tested = Predictions.read(several.model_path("svm") / "predictions.csv").of_part("test")
+        bleeding = tested.predicted != "normal"
+        assert {"haemorrhage", "other"} <= set(tested.predicted)
+        arguments = ["--slices", str(bleeding.sum()), "--overlays", str(tmp_path), "--device", "cpu"]
+        assert main(["explain", "--run", str(several), *arguments]) == 0
+        drawn = {path.stem.split("-")[1] for path in tmp_path.glob("*.png")}
+        assert drawn == {Path(name).stem for name in tested.slice_id[bleeding]}
 
     def test_a_path_that_is_not_there_is_wrong_usage(self, run):
         assert main(["predict", "--run", str(run), "/nowhere.png"]) == 2

@@ -34,7 +34,7 @@ _MOST_OVERLAYS = 12
     type=click.IntRange(min=1),
     default=_MOST_OVERLAYS,
     show_default=True,
-    help="Without PATH: how many test slices, the most probable first.",
+    help="Without PATH: how many test slices, the most probably bleeding first.",
 )
 @click.option(
     "--overlays",
@@ -66,10 +66,13 @@ def explain(
 ) -> int:
     """Show on slices what speaks for a bleed (orange) and against it (blue), and outline it.
 
-    Draws every slice of PATH, or the most probable test slices of RUN. With --score the maps are measured
-    instead, on test slices with true masks: the pointing game, IoU, Dice and energy beside baselines that
-    know nothing; deletion and insertion; and whether maps change with the head. Exit code 3 if some files
-    could not be used; they are named.
+    Draws every slice of PATH, or the test slices of RUN that most probably show a bleed. With more than two
+    classes colours are for and against the class that is predicted, and the slices are those that are least
+    probably normal (or, where no class is called so, surest of their class).
+
+    With --score the maps are measured instead, on test slices with true masks: the pointing game, IoU, Dice
+    and energy beside baselines that know nothing; deletion and insertion; and whether maps change with the
+    head. Exit code 3 if some files could not be used; they are named.
     """
     from pipeline.run import RunDirectory
 
@@ -123,19 +126,20 @@ def _draw(
 
 
 def _likeliest(run: "RunDirectory", model: "TrainedModel", count: int) -> tuple[Path, ...]:
-    """Files of the test slices that the model finds most probably positive."""
+    """Files of the test slices that most probably show what is looked for, see `likeliest`."""
+    from pipeline.explaining.explanation import likeliest
     from pipeline.predictions import Predictions
     from pipeline.splitfile import refuse_model_of_other_split
     from pipeline.splits import Split
 
     refuse_model_of_other_split(run.settings(model.name), run, model.name)
     predictions = Predictions.read(run.model_path(model.name) / "predictions.csv").of_part("test")
-    chances = predictions.probabilities
-    order = (-(chances if chances.ndim == 1 else chances[:, -1])).argsort(kind="stable")
     rows = Split.read(run.split_path).dealt(run.manifest().labelled)
     paths = {row.slice_id: row.path for row in rows}
     # A slice and its rotated copies may all be among them; it is drawn once, as it is.
-    return tuple(dict.fromkeys(paths[str(name)] for name in predictions.slice_id[order]))[:count]
+    return tuple(dict.fromkeys(paths[str(name)] for name in predictions.slice_id[likeliest(predictions)]))[
+        :count
+    ]
 
 
 def _score(

@@ -38,7 +38,11 @@ _MOST_ROWS = 40
     help="Write all rows to a CSV file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the tables.")
-@click.option("--explain", is_flag=True, help="Write overlays and outlines of the slices called positive.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Write overlays and outlines of the slices called positive; with several classes, of those not normal.",
+)
 @click.option(
     "--overlays",
     type=click.Path(path_type=Path, file_okay=False),

@@ -12,12 +12,14 @@ from features.atomic import write_text
 from features.slices import Slice, read_slice
 from models.errors import UnreadableSlice
 from models.progress import Progress, silent
+from pipeline.evaluation.units import background_of
 from pipeline.explaining.overlay import draw_overlay, write_overlay
 from pipeline.explaining.regions import Region, blood_likelihood, find_regions
+from pipeline.predictions import Predictions
 from pipeline.slice_scores import SliceScores
 from pipeline.trained_model import TrainedModel
 
-__all__ = ["Explained", "explain_slices"]
+__all__ = ["Explained", "explain_slices", "likeliest"]
 
 _BATCH = 16
 _OUTLINES = "regions.geojson"
@@ -63,8 +65,8 @@ def explain_slices(
     out : Path
         Folder; made where it is not there. What an earlier call left in it gives way.
     chosen : sequence of int, optional
-        Which rows of `result`; None takes those that are predicted positive, or all with more than two
-        classes.
+        Which rows of `result`; None takes those that are predicted positive, with more than two classes those
+        that are not predicted as the background (`background_of`), and all where no class is that.
     method : str, optional
         As for `TrainedModel.explained`.
     progress : Progress
@@ -75,8 +77,7 @@ def explain_slices(
         In the order of `chosen`. The evidence is for the positive class of two, else for the predicted one.
     """
     if chosen is None:
-        positive = result.positive
-        chosen = [n for n in range(len(result)) if positive is None or result.predicted[n] == positive]
+        chosen = np.flatnonzero(_is_called(result)).tolist()
     out.mkdir(parents=True, exist_ok=True)
     _remove_earlier(out)
     pages = [
@@ -104,6 +105,36 @@ def explain_slices(
     collection = {"type": "FeatureCollection", "features": features}
     write_text(out / _OUTLINES, json.dumps(collection) + "\n")
     return explained
+
+
+def _is_called(result: SliceScores) -> np.ndarray:
+    """Whether each slice is called something else than normal, as far as a class is known to be that."""
+    if result.positive is not None:
+        return result.predicted == result.positive
+    background = background_of(result.classes)
+    return np.array([name != background for name in result.predicted])
+
+
+def likeliest(predictions: Predictions) -> np.ndarray:
+    """Order of slices: those first that most probably show what is looked for.
+
+    That is the positive class of two. Of more classes it is any but the background (`background_of`); where
+    no class is that, each is looked for, and those slices come first whose most probable class is the surest.
+
+    Returns
+    -------
+    ndarray of shape (n,), int
+        Places of the rows; rows with equal probabilities stay in their order.
+    """
+    chances = predictions.probabilities
+    background = background_of(predictions.classes)
+    if predictions.positive is not None:
+        absent = -chances
+    elif background is not None:
+        absent = chances[:, predictions.classes.index(background)]
+    else:
+        absent = -chances.max(axis=1)
+    return absent.argsort(kind="stable")
 
 
 def _remove_earlier(out: Path) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "first_kernels",
     "learning_curves",
     "make_picture",
+    "plain_name",
     "sample_slices",
     "save_figure",
     "transformed_slice",
@@ -176,7 +177,7 @@ def feature_maps(folder: NetworkFolder, image: Slice, title: str) -> "Figure":
     _bare(axes.ravel())
     axes[0, 0].imshow(plane, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 0, 1))
     axes[0, 0].texts[0].set(color="white", fontsize=7)
-    figure.suptitle(f"{folder.name}: {title}, strongest maps of each convolution", fontsize=9)
+    figure.suptitle(f"{folder.name}: {plain_name(title)}, strongest maps of each convolution", fontsize=9)
     return figure
 
 
@@ -199,9 +200,9 @@ def sample_slices(manifest: Manifest, *, seed: int = 0, each: int = _SAMPLES_A_C
             except UnreadableSlice:
                 continue  # named by the step that needs it; here another one serves as well
             line[shown].imshow(plane, cmap="gray", vmin=0, vmax=255)
-            line[shown].set_title(_short(rows[place].slice_id), fontsize=6)
+            line[shown].set_title(plain_name(_short(rows[place].slice_id)), fontsize=6)
             shown += 1
-        line[0].set_ylabel(f"{name or 'no label'}\n{len(rows):,} slices", fontsize=8)
+        line[0].set_ylabel(f"{plain_name(name) or 'no label'}\n{len(rows):,} slices", fontsize=8)
     _bare(axes.ravel())
     return figure
 
@@ -234,8 +235,13 @@ def transformed_slice(
         axis.imshow(pixels, cmap="gray", vmin=darkest, vmax=brightest)
         axis.set_title(name, fontsize=7)
     _bare(axes)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(plain_name(title), fontsize=9)
     return figure
+
+
+def plain_name(name: str) -> str:
+    """A name as a figure can show it: a sign for what cannot be printed, dollars that begin no formula."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in name).replace("$", r"\$")
 
 
 def _preprocessing(run: RunDirectory, network: str) -> "Preprocessing":

@@ -68,8 +68,9 @@ def cli(quiet: bool) -> None:
 
     Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs could not be used (failures.csv).
     """
-    from pipeline.cli.console import show_log
+    from pipeline.cli.console import print_any_name, show_log
 
+    print_any_name()
     show_log(logging.WARNING if quiet else logging.INFO)
 
 

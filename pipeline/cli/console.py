@@ -45,9 +45,10 @@ class _ClickHandler(logging.Handler):
 
 
 def print_any_name() -> None:
-    """Have characters that standard output cannot show escaped: a file name need not be UTF-8."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Have characters escaped that cannot be printed, in place of an error: a file name need not be UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def show_log(level: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.evaluation.intervals import Resampling
 from pipeline.evaluation.tallies import CALIBRATION_BINS
+from pipeline.pictures import plain_name
 from pipeline.predictions import Predictions
 from pipeline.report.drawing import INK, Drawing, figure_style, finish, model_colours
 
@@ -189,9 +190,9 @@ def confusion_figure(figures: Mapping[str, Any], folder: Path) -> Drawing:
                     axes.text(
                         j, i, f"{table[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center", color=tone
                     )
-            ticks = range(len(classes))
-            axes.set_xticks(ticks, classes, rotation=0 if len(classes) == 2 else 45)
-            axes.set_yticks(ticks, classes, rotation=90 if len(classes) == 2 else 0, va="center")
+            ticks, shown = range(len(classes)), [plain_name(one) for one in classes]
+            axes.set_xticks(ticks, shown, rotation=0 if len(classes) == 2 else 45)
+            axes.set_yticks(ticks, shown, rotation=90 if len(classes) == 2 else 0, va="center")
             axes.set(title=name, xlabel="predicted", ylabel="true")
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0)
@@ -236,9 +237,10 @@ def score_figure(models: Models, folder: Path) -> Drawing:
                     hatch=hatch,
                     edgecolor=colour,
                     linewidth=0.5,
-                    label=label,
+                    label=plain_name(label),
                 )
-            axes.set(title=name, xlim=(0, 1), xlabel=f"probability of {p.positive}", ylabel="slices")
+            positive = plain_name(p.classes[1])
+            axes.set(title=name, xlim=(0, 1), xlabel=f"probability of {positive}", ylabel="slices")
         panels[0].legend()
         for axes in panels[len(names) :]:
             axes.set_visible(False)

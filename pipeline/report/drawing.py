@@ -95,7 +95,11 @@ def finish(figure: "Figure", folder: Path, name: str, caption: str, alternative:
             dpi=_DPI,
             bbox_inches="tight",
             facecolor="white",
-            metadata={"Software": None, "Description": alternative},
+            # PNG has no place for bytes that are not UTF-8, which names of classes may have.
+            metadata={
+                "Software": None,
+                "Description": alternative.encode(errors="surrogateescape").decode(errors="replace"),
+            },
         )
     return Drawing(name, caption, alternative, _inline(text, name))
 

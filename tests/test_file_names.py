@@ -1,0 +1,61 @@
+"""The whole command line on slices whose names are anything that a file system allows."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import pytest
+from cohorts import class_folders
+
+from features.atomic import read_text
+from pipeline.cli import main
+
+NAMES = {
+    "not UTF-8": b"caf\xe9.png",
+    "line feed": b"a\nb.png",
+    "carriage return": b"a\rb.png",
+    "quoted": b'a,"b\\n" $\\x$.png',
+}
+
+
+@pytest.fixture(params=NAMES)
+def data(request, tmp_path) -> Path:
+    """A cohort where every patient has a slice of that name; two patients and a class are called so too."""
+    root, name = class_folders(tmp_path / "data", patients=12, slices=3), NAMES[request.param]
+    for folder in sorted(root.glob("*/*")):
+        (folder / "001.png").rename(folder / os.fsdecode(name))
+        if folder.name in ("p000", "p001"):
+            folder.rename(folder.with_name(os.fsdecode(folder.name.encode() + name)))
+    (root / "haemorrhage").rename(root / os.fsdecode(b"bleed" + name))
+    return root
+
+
+def test_every_step_takes_any_file_name(data, tmp_path, capsys):
+    run, out = str(tmp_path / "run"), tmp_path / "scores.csv"
+    few = ["--resamples", "100"]
+    for command, *options in (
+        ["index", str(data)],
+        ["features", "--weights", "random", "--layer", "pool5"],
+        ["svm", "--C", "1e-4,1e-2"],
+        ["softmax", "--C", "1e-4"],
+        ["tinyvgg", "--epochs", "1"],
+        ["compare", *few],
+        ["leakage", "--repeats", "2", *few],
+        ["report", *few],
+        ["verify"],
+        ["predict", "--explain", "--out", str(out), str(data)],
+        ["predict", "--head", "tinyvgg", "--json", str(data)],
+        ["explain", "--slices", "4"],
+        ["plot", "samples"],
+    ):
+        assert main([command, *options, "--run", run]) == 0, command
+    assert "left out" not in capsys.readouterr().err
+    slices = {str(path) for path in data.glob("*/*/*.png")}
+    rows = csv.DictReader(io.StringIO(read_text(out), newline=""))
+    assert {row["path"] for row in rows} == slices
+    for model in ("svm", "softmax", "tinyvgg"):
+        found = csv.DictReader(
+            io.StringIO(read_text(tmp_path / "run" / model / "predictions.csv"), newline="")
+        )
+        assert {str(data / row["slice_id"]) for row in found} <= slices

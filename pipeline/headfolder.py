@@ -1,6 +1,7 @@
 """The folder of one trained head: model, settings, grid, metrics and predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ class HeadFolder(ModelFolder):
         with self._replacing(facts, metrics, predictions):
             save_head(head, self.model_path)
             write_table(self.path / "grid.csv", table)
+
+    def _readers(self) -> dict[Path, Callable[[], object]]:
+        from pipeline.persistence import check_head
+
+        return {**super()._readers(), self.model_path: partial(check_head, self.model_path)}
 
     def head(self) -> "CalibratedHead":
         """The fitted head; errors as `pipeline.persistence.load_head`."""

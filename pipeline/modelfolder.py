@@ -1,18 +1,23 @@
 """The folder of one trained model, head or network: files under fixed names, written to be trusted."""
 
+import csv
 import hashlib
 import json
+import logging
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from features.atomic import sync_directory, write_text
-from models.errors import BadDataset, MissingStep
+from models.errors import BadDataset, HaemoError, MissingStep
 from pipeline.predictions import Predictions
 
 __all__ = ["ModelFolder", "facts_key"]
+
+log = logging.getLogger("haemo")
 
 
 def facts_key(facts: Mapping[str, Any]) -> str:
@@ -59,10 +64,38 @@ class ModelFolder(ABC):
         """predictions.csv: scores of training slices not trained on, and those of the test slices."""
         return self.path / "predictions.csv"
 
+    @property
+    def command(self) -> str:
+        """What to type to train the model, and to train it again."""
+        return f"haemo {self.name} --run {shlex.quote(str(self.path.parent))}"
+
     def is_complete(self, key: str) -> bool:
-        """Whether everything is there, and was made from the facts with this key."""
+        """Whether everything is there and can be read, and was made from the facts with this key."""
         paths = (self.model_path, self.metrics_path, self.settings_path, self.predictions_path)
-        return all(path.exists() for path in paths) and self.facts().get("key") == key
+        if not all(path.exists() for path in paths):
+            return False
+        for path, read in self._readers().items():
+            try:
+                read()
+            except (ValueError, KeyError, TypeError, csv.Error, HaemoError):
+                log.warning("%s cannot be read; the %s is trained again", path, self.kind)
+                return False
+        return self.facts().get("key") == key
+
+    def _readers(self) -> dict[Path, Callable[[], object]]:
+        """The files that others will read, and what raises an error where one of them is damaged."""
+        return {
+            self.settings_path: self.facts,
+            self.metrics_path: self.metrics,
+            self.predictions_path: self._all_predictions,
+        }
+
+    def _all_predictions(self) -> None:
+        """Read the predictions, and count them: a file that was cut between two lines can be read."""
+        found = len(self.predictions())
+        expected = sum(figures["slices"] for figures in self.metrics().values())
+        if found != expected:
+            raise BadDataset(f"{self.predictions_path} has {found} of {expected} rows")
 
     def facts(self) -> dict[str, Any]:
         """What settings.json holds.
@@ -105,17 +138,14 @@ class ModelFolder(ABC):
 
     def _require(self, path: Path) -> None:
         if not path.exists():
-            raise MissingStep(
-                f"{path} is not there; train that {self.kind} first: "
-                f"haemo {self.name} --run {self.path.parent}"
-            )
+            raise MissingStep(f"{path} is not there; train that {self.kind} first: {self.command}")
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         self._require(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise BadDataset(f"{path} is not JSON ({error}); train the {self.kind} again") from error
+            raise BadDataset(f"{path} is not JSON ({error}); train it again: {self.command}") from error
         if not isinstance(values, dict):
-            raise BadDataset(f"{path} holds no JSON object; train the {self.kind} again")
+            raise BadDataset(f"{path} holds no JSON object; train it again: {self.command}")
         return values

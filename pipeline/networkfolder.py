@@ -1,8 +1,9 @@
 """The folder of one trained network: weights, settings, history, metrics and predictions."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,16 @@ class NetworkFolder(ModelFolder):
         """Whether everything is there, the history too, and was made from the facts with this key."""
         return self._history_path.exists() and super().is_complete(key)
 
+    def _readers(self) -> dict[Path, Callable[[], object]]:
+        from models.checkpoint import read_network
+
+        return {
+            **super()._readers(),
+            self._history_path: self.history,
+            self.scope_path: self.scope,
+            self.model_path: partial(read_network, self.model_path),
+        }
+
     def network(self, device: str = "cpu") -> "TrainedNetwork":
         """The trained network; errors as `models.checkpoint.read_network`."""
         from models.trained import TrainedNetwork
@@ -90,7 +101,7 @@ class NetworkFolder(ModelFolder):
         if preprocessing.describe() != described:
             raise FingerprintMismatch(
                 f"{self.settings_path}: the network was trained on planes that this version of haemo makes "
-                f"in another way; train it again: haemo {self.name} --run {self.path.parent}"
+                f"in another way; train it again: {self.command}"
             )
         return preprocessing
 
@@ -111,7 +122,9 @@ class NetworkFolder(ModelFolder):
             values = load(self.scope_path.read_bytes())
             return Scope(values["known"], float(values["limit"][0]))
         except (SafetensorError, KeyError, IndexError) as error:
-            raise BadDataset(f"{self.scope_path} is damaged ({error}); train the network again") from error
+            raise BadDataset(
+                f"{self.scope_path} is damaged ({error}); train it again: {self.command}"
+            ) from error
 
     def _write_scope(self, scope: Scope) -> None:
         from safetensors.numpy import save
@@ -125,11 +138,17 @@ class NetworkFolder(ModelFolder):
         self._require(path)
         try:
             with path.open(newline="", encoding="utf-8") as stream:
-                return [
+                epochs = [
                     Epoch(
                         **{name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
                     )
                     for row in csv.DictReader(stream)
                 ]
+            expected = self.facts().get("epochs", 1)
+            if len(epochs) != expected:
+                raise ValueError(f"it has {len(epochs)} epochs, {expected} were trained")
+            return epochs
         except (TypeError, ValueError) as error:
-            raise BadDataset(f"{path} is no training history ({error}); train the network again") from error
+            raise BadDataset(
+                f"{path} is no training history ({error}); train it again: {self.command}"
+            ) from error

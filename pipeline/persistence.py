@@ -1,7 +1,9 @@
 """Trained heads on disk, in skops files: read back without running anything that a file may hold."""
 
+import shlex
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +11,7 @@ from features.atomic import replacing
 from models.calibration import CalibratedHead
 from models.errors import BadDataset, MissingStep
 
-__all__ = ["TRUSTED", "load_head", "save_head"]
+__all__ = ["TRUSTED", "check_head", "load_head", "save_head"]
 
 TRUSTED = (
     "models.calibration.CalibratedHead",
@@ -38,7 +40,7 @@ def load_head(path: Path) -> CalibratedHead:
     """
     path = Path(path)
     if not path.exists():
-        raise MissingStep(f"{path} is not there; train that head first: haemo {path.parent.name} --run ...")
+        raise MissingStep(f"{path} is not there; train that head first: {_command(path)}")
     skops_io = _skops_io()
     try:
         foreign = sorted(set(skops_io.get_untrusted_types(file=path)) - set(TRUSTED))
@@ -59,10 +61,34 @@ def load_head(path: Path) -> CalibratedHead:
     ) as error:
         if isinstance(error, BadDataset):
             raise
-        raise BadDataset(f"{path} is damaged ({error}); train the head again") from error
+        raise BadDataset(f"{path} is damaged ({error}); train it again: {_command(path)}") from error
     if not isinstance(head, CalibratedHead):
-        raise BadDataset(f"{path} holds a {type(head).__name__}, not a head; train the head again")
+        raise BadDataset(
+            f"{path} holds a {type(head).__name__}, not a head; train it again: {_command(path)}"
+        )
     return head
+
+
+def check_head(path: Path) -> None:
+    """Check every byte of a head's file by its checksums, without importing what would load it.
+
+    Raises
+    ------
+    BadDataset
+        If the file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+        raise BadDataset(f"{path} is damaged ({error}); train it again: {_command(path)}") from error
+    if damaged:
+        raise BadDataset(f"{path} is damaged ({damaged}); train it again: {_command(path)}")
+
+
+def _command(path: Path) -> str:
+    """What to type to train the head whose file is at `path`: the folder of a run with the head's name."""
+    return f"haemo {path.parent.name} --run {shlex.quote(str(path.parent.parent))}"
 
 
 def _skops_io() -> ModuleType:

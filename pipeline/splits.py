@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -13,7 +14,7 @@ import numpy as np
 from features.atomic import write_text
 from features.labels import order_classes
 from features.manifest import Manifest, ManifestRow
-from models.errors import BadDataset, BadSettings, TooFewData
+from models.errors import BadDataset, BadSettings, MissingStep, TooFewData
 from pipeline.copies import copies_of
 from pipeline.dealing import draw_folds, draw_sides
 from pipeline.run import RunDirectory
@@ -127,11 +128,19 @@ class Split:
 
         Raises
         ------
+        MissingStep
+            If there is no such file.
         BadDataset
             If the file is damaged or of another schema.
         """
+        path = Path(path)
+        if not path.exists():
+            raise MissingStep(
+                f"{path} is not there, so nobody knows which patients were trained on; train a head again: "
+                f"haemo svm --run {shlex.quote(str(path.parent))}"
+            )
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("schema") != _SCHEMA:
                 raise ValueError("written by another version of haemo")
             return cls(**{**values, "protocol": Protocol(values["protocol"])})

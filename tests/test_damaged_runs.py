@@ -1,0 +1,78 @@
+"""Files of a run that were lost or damaged: each is named, and the command that is named mends it."""
+
+import pytest
+from runs import make_run
+
+from models.errors import BadDataset, MissingStep
+from pipeline.cli import main
+from pipeline.modelfolder import ModelFolder
+from pipeline.networks import train_network
+from pipeline.persistence import load_head
+from pipeline.splits import Split
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "halved": lambda data: data[: len(data) // 2],
+    "garbage": lambda data: bytes(range(256)),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("damaged"))
+    assert main(["-q", "svm", "--run", str(run.path), "--C", "1e-3"]) == 0
+    return run
+
+
+def restored(path, train, capsys):
+    """Damage a file in every way; each time training again must give back its like."""
+    whole = path.read_bytes()
+    for damage in DAMAGES.values():
+        path.write_bytes(damage(whole))
+        capsys.readouterr()
+        train()
+        assert f"{path} cannot be read" in capsys.readouterr().err
+        assert len(path.read_bytes()) > len(whole) // 2
+
+
+@pytest.mark.parametrize("name", ["settings.json", "metrics.json", "predictions.csv", "model.skops"])
+def test_training_again_mends_a_head(run, capsys, name):
+    def train():
+        assert main(["svm", "--run", str(run.path), "--C", "1e-3"]) == 0
+
+    restored(run.model_path("svm") / name, train, capsys)
+    train()
+    assert "svm is up to date" in capsys.readouterr().err
+
+
+def test_training_again_mends_a_network(run, capsys):
+    def train():
+        assert main(["tinyvgg", "--run", str(run.path), "--epochs", "1"]) in (0, 3)
+
+    train_network(run, "tinyvgg", epochs=1)
+    folder = run.model_path("tinyvgg")
+    for name in ("settings.json", "history.csv", "scope.safetensors", "model.safetensors"):
+        restored(folder / name, train, capsys)
+    train()
+    assert "tinyvgg is up to date" in capsys.readouterr().err
+
+
+def test_a_damaged_file_names_the_command_that_mends_it(tmp_path):
+    class Folder(ModelFolder):
+        model_path = None
+
+    folder = Folder(tmp_path / "a run" / "svm")
+    folder.path.mkdir(parents=True)
+    folder.settings_path.write_text("{")
+    with pytest.raises(BadDataset, match=f"train it again: haemo svm --run '{tmp_path}/a run'"):
+        folder.facts()
+
+
+def test_a_lost_split_names_the_command_that_draws_it(tmp_path):
+    with pytest.raises(MissingStep, match=rf"split\.json is not there, .*: haemo svm --run {tmp_path}$"):
+        Split.read(tmp_path / "split.json")
+
+
+def test_a_lost_head_names_its_run(tmp_path):
+    with pytest.raises(MissingStep, match=f"train that head first: haemo mlp --run {tmp_path}$"):
+        load_head(tmp_path / "mlp" / "model.skops")

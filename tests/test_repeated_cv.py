@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from runs import make_run
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, recall_score, roc_auc_score
 
 from features.store import FeatureStore
+from models.calibration import fit_calibrators, probabilities
 from models.errors import BadSettings, MissingStep
 from models.heads import HeadSpec
 from models.scaling import FlooredScaler
@@ -25,6 +26,7 @@ def trained(run, name, **settings):
     """The settings of a head, as training leaves them."""
     run.model_path(name).mkdir()
     defaults = {"head": name, "kernel": None, "class_weight": "balanced", "seed": 0}
+    defaults |= {"calibration": "sigmoid", "threshold_rule": "0.5"}
     (run.model_path(name) / "settings.json").write_text(json.dumps(defaults | settings))
 
 
@@ -89,12 +91,34 @@ def test_the_difference_of_two_heads_has_an_interval_and_a_sentence(run):
     assert pair["corrected"] == {"level": 0.95, **entry}
 
 
-def test_figures_that_depend_on_a_threshold_are_left_out(run, tmp_path):
-    found = repeat_cv(run, 3, 1, resampling=QUICK)
-    assert set(found.models["svm"]) == {"roc_auc", "average_precision"}
-    other = make_run(tmp_path, copies=1, dimension=200, signal=0.3)
-    trained(other, "svm", parameters={"C": C["svm"]}, threshold=0.2)
-    assert repeat_cv(other, 3, 1, resampling=QUICK).models["svm"] == found.models["svm"]
+@pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize("rule", ["0.5", "0.2", "sensitivity=0.9"])
+def test_classes_are_predicted_by_the_calibration_and_threshold_of_the_head(tmp_path, calibration, rule):
+    """Oracle: for each fold a calibrator of the other folds' scores, then one threshold on all."""
+    made = make_run(tmp_path, copies=1, dimension=60, signal=0.6)
+    trained(made, "svm", parameters={"C": 1e-3}, calibration=calibration, threshold_rule=rule)
+    figures = repeat_cv(made, 4, 1, resampling=QUICK).models["svm"]
+    rows = made.manifest().rows
+    truth = np.array([row.label == "bleed" for row in rows])
+    folds = folds_of(rows, 4, 0)
+    with FeatureStore(made.store_path) as store:
+        features = store.embeddings([row.slice_id for row in rows])
+    scores, chance = np.empty(len(rows)), np.empty(len(rows))
+    for k in range(4):
+        head = HeadSpec("svm").build(C=1e-3).fit(features[folds != k], truth[folds != k])
+        scores[folds == k] = head.decision_function(features[folds == k])
+    for k in range(4):
+        others = fit_calibrators(scores[folds != k], truth[folds != k].astype(int), calibration)
+        chance[folds == k] = probabilities(scores[folds == k], others)[:, 1]
+    if rule.startswith("sensitivity"):
+        needed = int(np.ceil(0.9 * truth.sum()))
+        named = chance >= np.sort(chance[truth])[::-1][needed - 1]
+        assert figures["sensitivity"]["mean"] >= 0.9
+    else:
+        named = chance >= float(rule)
+    assert figures["sensitivity"]["mean"] == pytest.approx(recall_score(truth, named), abs=0.05)
+    assert figures["accuracy"]["mean"] == pytest.approx(np.mean(named == truth), abs=0.03)
+    assert figures["mse"]["mean"] == pytest.approx(np.mean((chance - truth) ** 2), abs=5e-3)
 
 
 HEADS_ON_COPIES = {

@@ -12,15 +12,17 @@ import numpy as np
 
 from features.atomic import write_text
 from features.store import FeatureStore
+from models.calibration import cross_calibrated
 from models.cells import usable_cores
 from models.errors import BadSettings, MissingStep
 from models.heads import HeadSpec
 from models.newton_svm import standardised_kernel
 from models.progress import Progress, silent
+from models.thresholds import parse_threshold
 from pipeline.dealing import draw_folds
 from pipeline.evaluation.inflation import Cohort, figures_of_draws, load_cohort, summarise
 from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.refits import Features, answers, fit_splits, store_rows
+from pipeline.evaluation.refits import Features, fit_splits, store_rows
 from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS
 from pipeline.run import HEADS, RunDirectory
@@ -30,9 +32,16 @@ __all__ = ["RepeatedCV", "parse_plan", "repeat_cv"]
 
 log = logging.getLogger("haemo")
 
-_FIGURES = ("roc_auc", "average_precision")
-"""What the scores of a head alone give. A class is predicted by its calibrated probability and threshold,
-which were fitted on the training patients of the run and not on those of the folds."""
+_FIGURES = (
+    "roc_auc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "mcc",
+    "mse",
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,7 @@ class RepeatedCV:
     folds, repeats : int
     patients, slices : int
     models : mapping of str to dict
-        Head to ROC AUC and average precision (metric -> ``mean``, ``low``, ``high`` or ``no_interval``).
-        Figures of predicted classes, such as accuracy, are left out: they depend on probabilities and
-        thresholds that are not fitted here.
+        Head to its figures (metric -> ``mean``, ``low``, ``high`` or ``no_interval``).
     rotated : tuple of str
         The heads that learned from rotated copies too.
     pairs : tuple of dict
@@ -102,7 +109,9 @@ def repeat_cv(
     """Cross-validate every trained head again and again on all labelled slices, and keep compare_cv.json.
 
     Each repeat draws its own folds of whole patients, the same for all heads, and gives every slice one
-    out-of-fold score. Figures are means over repeats; their intervals are by bootstrap over patients, the
+    out-of-fold score. Its probability is fitted, and its threshold chosen, on the out-of-fold scores of the
+    same repeat, by the calibration and the rule of the run, the probability on those of the other folds.
+    Figures are means over repeats; their intervals are by bootstrap over patients, the
     same resample for all repeats and heads. Heads keep the settings that the run chose for them, which the
     training patients of the run's split have had a say in. A head that was trained on rotated copies learns
     from those of the training slices here too; slices that are held out are taken as they are.
@@ -227,11 +236,32 @@ def _out_of_fold(
         ):
             own = held_out[:, repeat] == fold
             scores[own, repeat] = found.reshape(own.sum(), -1)
-    ids = np.array(cohort.slice_ids)
     return [
-        answers(ids, patient, truth, scores[:, repeat, 0] if two else scores[:, repeat], classes)
-        for repeat in range(held_out.shape[1])
+        _predicted(cohort, truth, scores[:, repeat, 0] if two else scores[:, repeat], fold, settings)
+        for repeat, fold in enumerate(held_out.T)
     ]
+
+
+def _predicted(
+    cohort: Cohort, truth: np.ndarray, scores: np.ndarray, fold: np.ndarray, settings: Mapping[str, Any]
+) -> Predictions:
+    """Out-of-fold scores of one repeat with probabilities and classes, as training a head gives them."""
+    names = np.array(cohort.classes)
+    chances = cross_calibrated(scores, truth, fold, settings["calibration"])
+    if len(names) == 2:
+        threshold = parse_threshold(settings["threshold_rule"]).choose(truth == 1, chances[:, 1])
+        chosen = (chances[:, 1] >= threshold).astype(int)
+    else:
+        chosen = chances.argmax(axis=1)
+    return Predictions.of_rows(
+        cohort.rows,
+        part=np.full(len(truth), "cv"),
+        fold=fold,
+        scores=scores,
+        probabilities=chances[:, 1] if len(names) == 2 else chances,
+        predicted=names[chosen],
+        classes=cohort.classes,
+    )
 
 
 def _fits(

@@ -177,7 +177,39 @@ def test_patients_can_be_counted_instead_of_slices(run, capsys):
     assert main(["compare", "--run", str(run.path), "--by", "patient", "--aggregate", "noisy-or"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("test, by patient (noisy-or): 40 patients")
-    assert "undefined: specificity: all slices are of class bleed" in out
+    assert "undefined: specificity, ROC AUC of svm, softmax, mlp: all slices are of class bleed" in out
+
+
+def reasons(run, capsys, *options):
+    assert main(["compare", "--run", str(run), "--resamples", "100", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [line for line in lines if line.startswith(("undefined: ", "no interval: "))]
+
+
+def test_what_is_undefined_or_has_no_interval_is_said_once_with_the_model_and_the_reason(
+    tmp_path, base, capsys
+):
+    never = replace(base, predicted=np.full(len(base), "normal"), probabilities=base.probabilities / 9)
+    always = replace(base, predicted=base.label)
+    for name, p in {"svm": base, "softmax": always, "mlp": never}.items():
+        (tmp_path / name).mkdir()
+        p.write(tmp_path / name / "predictions.csv")
+    same = "every resample gives the same value: too few patients, or no errors, to tell how sure it is"
+    assert reasons(tmp_path, capsys) == [
+        "undefined: PPV of mlp: no slice is predicted as bleed",
+        "undefined: MCC of mlp: all slices are of one class, or all are predicted as one class",
+        f"no interval: balanced accuracy, F1, threat score of softmax, mlp; MCC of softmax: {same}",
+    ]
+    *_, never_said, last = reasons(tmp_path, capsys, "--prevalence", "0.1")
+    assert never_said == "undefined: PPV at 0.1 of mlp: the model never says so"
+    assert "threat score, NPV at 0.1 of softmax, mlp; MCC, PPV at 0.1 of softmax: every" in last
+
+
+def test_the_only_model_is_not_named_beside_a_reason(tmp_path, base, capsys):
+    (tmp_path / "svm").mkdir()
+    replace(base, predicted=base.label).write(tmp_path / "svm" / "predictions.csv")
+    (line,) = reasons(tmp_path, capsys)
+    assert line.startswith("no interval: balanced accuracy, F1, MCC, threat score: every resample")
 
 
 def test_without_a_trained_model_the_next_command_is_named(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """``haemo compare``: every trained model in one table, with differences."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -179,13 +180,45 @@ def _show_models(comparison: Any, level: float) -> None:
             cells = [cell(figures["at_prevalence"], metric) for figures in comparison.models.values()]
             rows.append([f"{metric_title(metric)} at {share:.3g}", *cells])
     table(["", *comparison.models], rows, title)
-    reasons = {
-        f"{metric}: {reason}"
-        for figures in comparison.models.values()
-        for metric, reason in figures["undefined"].items()
-    }
-    for reason in sorted(reasons):
-        click.echo(f"undefined: {reason}")
+    for kind in ("undefined", "no_interval"):
+        for line in _reasons(comparison.models, kind):
+            click.echo(f"{kind.replace('_', ' ')}: {line}")
+
+
+def _reasons(models: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
+    """Why figures of the table are undefined or have no interval, each reason once.
+
+    Parameters
+    ----------
+    models : mapping of str to mapping
+        Figures of each model.
+    kind : {'undefined', 'no_interval'}
+
+    Returns
+    -------
+    list of str
+        As ``NPV, F1 of svm, mlp; MCC of mlp: reason``; with one model it is not named.
+    """
+    from pipeline.evaluation.tallies import METRICS, metric_title
+
+    concerned: dict[tuple[str, str], list[str]] = {}
+    for name, figures in models.items():
+        given = [(metric_title(metric), figures[kind].get(metric)) for metric in METRICS]
+        other = figures.get("at_prevalence")
+        if other:
+            share = f" at {other['prevalence']:.3g}"
+            given += [(metric_title(metric) + share, reason) for metric, reason in other[kind].items()]
+        for title, reason in given:
+            if reason:
+                concerned.setdefault((reason, title), []).append(name)
+    lines: dict[str, dict[str, list[str]]] = {}
+    for (reason, title), names in concerned.items():
+        whose = f" of {', '.join(names)}" if len(models) > 1 else ""
+        lines.setdefault(reason, {}).setdefault(whose, []).append(title)
+    return [
+        "; ".join(f"{', '.join(titles)}{whose}" for whose, titles in groups.items()) + f": {reason}"
+        for reason, groups in lines.items()
+    ]
 
 
 def _show_classes(comparison: Any) -> None:

@@ -41,7 +41,7 @@ _MOST_ROWS = 40
 @click.option(
     "--explain",
     is_flag=True,
-    help="Write overlays and outlines of the slices called positive; with several classes, of those not normal.",
+    help="Write overlays and outlines of slices called positive; of several classes, of those not normal.",
 )
 @click.option(
     "--overlays",

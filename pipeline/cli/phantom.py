@@ -54,7 +54,8 @@ def phantom(
 ) -> None:
     """Write a synthetic head-CT cohort to the folder OUT, with the true mask of every bleed.
 
-    Head, confounders and scanner differ from patient to patient and do not depend on the bleed. Needs the
+    Heads and confounders differ from patient to patient, three scanners share the cohort, and none of it
+    depends on the bleed. Needs the
     demo extra (pip install 'haemo[demo]') for the tissue maps that ship with nilearn.
 
     \b

@@ -379,7 +379,7 @@ def test_the_command_compares_by_study(run, capsys):
     (accuracy,) = [line for line in lines if line[:1] == ["accuracy"]]
     assert accuracy[1] == f"{own['accuracy']:.3f}"
     assert ["MCC", "-", "-"] in lines
-    assert "undefined: mcc: R_K needs one class a study, and a study can have several" in out
+    assert "undefined: MCC of svm, mlp: R_K needs one class a study, and a study can have several" in out
     assert "svm is right more often than mlp (accuracy 0." in out
     assert "note: a study can have several classes at once" in out
     written = json.loads((run.path / "compare.json").read_text())

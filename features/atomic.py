@@ -5,7 +5,7 @@ import io
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["read_text", "replacing", "sync_directory", "write_csv", "write_table", "write_text"]
@@ -27,6 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
     ------
     Path
         The name to write to; the block must have closed it when it ends.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; it names `path`, not the temporary one.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -38,8 +43,13 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(temporary):
+            error.filename = str(path)
+            if error.filename2 is not None:  # that of a rename; set to None it would be printed
+                del error.filename2
         raise
     sync_directory(path.parent)
 

@@ -65,7 +65,7 @@ def make_picture(
     seed : int
         Of what is drawn.
     out : Path, optional
-        Default: RUN/pictures/KIND.png, or KIND-NETWORK.png.
+        In a folder that is there. Default: RUN/pictures/KIND.png, or KIND-NETWORK.png.
 
     Raises
     ------
@@ -106,6 +106,7 @@ def make_picture(
                 figure = feature_maps(folder, _read(row), row.slice_id)
     if out is None:
         out = run.path / "pictures" / (f"{kind}-{network}.png" if network else f"{kind}.png")
+        out.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, out)
     return out
 
@@ -114,7 +115,6 @@ def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, atomically; the same figure gives the same bytes."""
     from features.atomic import replacing
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Software": None})
 

@@ -5,6 +5,12 @@ import pytest
 
 from features.atomic import read_text, replacing, write_table, write_text
 from features.failures import Failure, read_failures, replace_failures
+from models import cache
+
+
+def write_stream(path, text):
+    with cache.replacing(path) as stream:
+        stream.write(text.encode())
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -50,3 +56,23 @@ def test_a_table_reads_back_whatever_its_fields_hold(tmp_path):
     write_table(path, rows)
     read = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     assert [(row["path"], float(row["score"])) for row in read] == [(r["path"], r["score"]) for r in rows]
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "file"])
+def test_what_cannot_be_written_is_named_and_not_its_temporary_name(tmp_path, folder):
+    (tmp_path / "file").touch()
+    path = tmp_path / folder / "table.csv"
+    with pytest.raises(OSError, match="table") as caught:
+        write_text(path, "text")
+    assert str(caught.value.filename) == str(path)
+    assert "tmp'" not in str(caught.value)
+
+
+@pytest.mark.parametrize("put", [write_text, write_stream])
+def test_a_name_that_is_taken_by_a_folder_is_named(tmp_path, put):
+    path = tmp_path / "table.csv"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        put(path, "text")
+    assert str(caught.value) == f"[Errno 21] Is a directory: '{path}'"
+    assert list(tmp_path.iterdir()) == [path]

@@ -42,13 +42,20 @@ def test_the_trunk_is_a_summary_of_finetune_only(capsys):
 
 @pytest.mark.parametrize("kind", ["curves", "kernels", "maps", "samples", "transforms"])
 def test_every_picture_is_a_png_and_the_same_each_time(run, tmp_path, capsys, kind):
-    first, second = tmp_path / "first.png", tmp_path / "deeper" / "second.png"
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
     for path in (first, second):
         assert main(["plot", kind, "--run", str(run), "--out", str(path)]) == 0
     assert f"written to {second}" in capsys.readouterr().out
     picture = np.asarray(Image.open(first).convert("L"))
     assert picture.std() > 10, "something is drawn"
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_folder_that_is_not_there_is_named_before_the_run_is_read(tmp_path, capsys):
+    command = ["plot", "samples", "--run", str(tmp_path / "no run"), "--out", str(tmp_path / "x" / "a.png")]
+    assert main(command) == 2
+    assert f"there is no folder {tmp_path / 'x'}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_go_to_the_run_by_default(run):

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.console import run_option, table
+from pipeline.cli.outputs import NewFile
 
 __all__ = ["plot", "summary"]
 
@@ -55,7 +56,7 @@ def summary(network: str, classes: int, trunk: bool) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn at random.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NewFile(),
     metavar="FILE",
     help="PNG to write.  [default: RUN/pictures/...]",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.outputs import NewFile
 
 if TYPE_CHECKING:
     from pipeline.slice_scores import SliceScores
@@ -33,7 +34,7 @@ _MOST_ROWS = 40
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NewFile(),
     metavar="FILE",
     help="Write all rows to a CSV file.",
 )

@@ -28,9 +28,10 @@ nav a{margin-right:.9rem;white-space:nowrap}
 margin:1rem 0}
 .warn{background:var(--shade);border-left:4px solid var(--leak);padding:.6rem 1rem;margin:.7rem 0}
 .leaky{color:var(--leak);font-weight:700;white-space:nowrap}
-.scroll{overflow-x:auto;margin:.6rem 0}
+.scroll{overflow-x:auto;margin:.6rem 0;container-type:inline-size}
 table{border-collapse:collapse;font-size:.88rem;min-width:50%}
-caption{text-align:left;min-width:min(90vw,34rem);color:var(--soft);padding-bottom:.3rem}
+caption{text-align:left;color:var(--soft);padding-bottom:.3rem;position:sticky;left:0;
+min-width:min(100cqi,34rem);max-width:100cqi}
 th,td{padding:.32rem .7rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line);
 font-variant-numeric:tabular-nums}
 thead th{border-bottom:2px solid var(--line);font-weight:600}

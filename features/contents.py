@@ -11,7 +11,7 @@ from pathlib import Path
 
 from features.atomic import read_text, sync_directory, write_text
 
-__all__ = ["Contents", "KnownFile"]
+__all__ = ["Contents", "KnownFile", "is_gone"]
 
 _HEADER = "slice_id,path,size,mtime_ns,content,check\n"
 # What the CRC-32 of a line with escaped line feeds covers beside its text, which tells it from the others.
@@ -131,6 +131,17 @@ class Contents:
         self._by_slice[known.slice_id] = known
         if known.path:
             self._by_path[known.path] = known
+
+
+def is_gone(path: Path) -> bool:
+    """Whether there is no such file: not one that cannot be reached or read for another reason."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _read(path: Path) -> Iterator[KnownFile]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.contents import Contents, KnownFile
+from features.contents import Contents, KnownFile, is_gone
 from features.decoding import Decoded, Decoder, in_order
 from features.failures import Failure
 from features.fingerprint import Fingerprint
@@ -96,6 +96,9 @@ def extract_features(
 ) -> ExtractionReport:
     """Embed every slice of a manifest that is not embedded yet, and write the feature store.
 
+    A slice whose file is gone fails, and keeps the embedding it has. One whose file is there and cannot be
+    used keeps none: nobody knows what it shows now.
+
     Finished parts are kept at every moment; an interrupted call, repeated, goes on from them and ends with
     the same bytes as an undisturbed one. The caller must hold the run (`features.claim.claim`).
 
@@ -147,7 +150,8 @@ def extract_features(
         order = [known.content for known in files]
         rows = merge(store_path, [*base, *shards.paths], order, not new, notes, progress)
     if rows:
-        forget = [row.slice_id for row in manifest]
+        # Of a file that is gone nothing has changed that is known; any other that failed may be another now.
+        forget = [row.slice_id for row in manifest if row.slice_id not in extraction.gone]
         Contents(contents_path(store_path)).replace(files, forget)
     remove_parts(store_path)
     return ExtractionReport(
@@ -174,6 +178,7 @@ class _Extraction:
         self._part = _Part(extractor.dimension)
         self.files: dict[str, KnownFile] = {}
         self.failures: list[Failure] = []
+        self.gone: set[str] = set()
         self.computed = 0
         self.colour = 0
         self._new: set[str] = set()
@@ -235,6 +240,8 @@ class _Extraction:
         """Note what became of one file, and give the planes that have to be embedded."""
         if isinstance(result, UnreadableSlice):
             self.failures.append(Failure(str(row.path), "features", str(result)))
+            if is_gone(row.path):
+                self.gone.add(row.slice_id)
             return
         known = KnownFile(row.slice_id, str(row.path), result.size, result.mtime_ns, result.content)
         self.files[row.slice_id] = known

@@ -179,6 +179,8 @@ def make_features(
                 )
             raise
         run.replace_failures("features", report.failures)
+        if report.failures and report.cached + report.computed and (remedy := run.remedy(report.failures)):
+            _LOG.warning("%s", remedy)
         if report.colour:
             were = "was a colour picture and was" if report.colour == 1 else "were colour pictures and were"
             _LOG.info("%d of the slices %s converted to gray", report.colour, were)
@@ -290,8 +292,8 @@ def _lasting(settings: ExtractionSettings) -> ExtractionSettings:
 def _nothing_usable(run: RunDirectory, report: ExtractionReport) -> str:
     if not report.failures:
         return f"{run.manifest_path} lists no slices; index a folder that has some"
-    first = report.failures[0]
+    first, remedy = report.failures[0], run.remedy(report.failures)
     return (
         f"none of the {len(report.failures)} slices could be used (see {run.failures_path}); "
-        f"{first.path}: {first.reason}"
+        f"{first.path}: {first.reason}" + (f"\n{remedy}" if remedy else "")
     )

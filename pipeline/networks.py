@@ -174,7 +174,6 @@ def train_network(
         network, origin = _initial(name, len(classes), settings, weights, freeze_below, progress)
         planes = replace(preprocessing or Preprocessing(), size=recipe.plane_size(settings.augment))
         data, failures = _read(run, name, manifest, classes, split, planes, workers, progress)
-        run.replace_failures(name, failures)
         if is_new:
             keep_split(run, split, manifest)
         facts = {
@@ -284,6 +283,13 @@ def _read(
     rows = tuple(split.dealt(manifest.labelled))
     if failures:
         log.warning("%s: %d slices cannot be read; see %s", name, len(failures), run.failures_path)
+    run.replace_failures(name, failures)
+    if not usable.any() and failures:
+        remedy = run.remedy(failures) or "mend the files, or index others"
+        raise TooFewData(
+            f"{name}: none of the {len(failures):,} slices could be read; {failures[0].path}: "
+            f"{failures[0].reason}\n{remedy}"
+        )
     parts, folds = split.parts(rows), split.fold_numbers(rows)
     held_out = parts == "test" if FACTS[split.protocol].chosen_on_test else folds == 0
     data = _Data(

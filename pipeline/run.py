@@ -5,8 +5,9 @@ import json
 import logging
 import os
 import platform
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from features.atomic import write_text
+from features.contents import is_gone
 from features.failures import Failure, replace_failures
 from features.manifest import Manifest
 from models.errors import BadDataset, MissingStep
@@ -41,7 +43,8 @@ class RunDirectory:
         self.path = Path(path)
 
     def __str__(self) -> str:
-        return str(self.path)
+        """The path as a shell takes it, for messages with commands in them; `path` is the path itself."""
+        return shlex.quote(str(self.path))
 
     @property
     def manifest_path(self) -> Path:
@@ -96,9 +99,7 @@ class RunDirectory:
             If the run has not been indexed.
         """
         if not self.manifest_path.exists():
-            raise MissingStep(
-                f"{self.path} has no manifest.csv; make it first: haemo index DATA --run {self.path}"
-            )
+            raise MissingStep(f"{self} has no manifest.csv; make it first: haemo index DATA --run {self}")
         return Manifest.read(self.manifest_path)
 
     def create(self) -> None:
@@ -110,6 +111,14 @@ class RunDirectory:
         if failures or self.failures_path.exists():
             with self._alone():
                 replace_failures(self.failures_path, stage, failures)
+
+    def remedy(self, failures: Sequence[Failure]) -> str:
+        """How many of the files that failed are gone, and what to do then; empty where all are there."""
+        gone = sum(is_gone(Path(failure.path)) for failure in failures)
+        if not gone:
+            return ""
+        are = "1 of the files is" if gone == 1 else f"{gone:,} of the files are"
+        return f"{are} not there any more; if the data has moved: haemo index NEWPLACE --run {self}"
 
     def record(self, step: str, **facts: Any) -> None:
         """Store what `step` did in run.json, in place of what it stored before.

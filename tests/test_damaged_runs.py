@@ -3,7 +3,8 @@
 import pytest
 from runs import make_run
 
-from models.errors import BadDataset, MissingStep
+from features.failures import read_failures
+from models.errors import BadDataset, MissingStep, TooFewData
 from pipeline.cli import main
 from pipeline.modelfolder import ModelFolder
 from pipeline.networks import train_network
@@ -55,6 +56,17 @@ def test_training_again_mends_a_network(run, capsys):
         restored(folder / name, train, capsys)
     train()
     assert "tinyvgg is up to date" in capsys.readouterr().err
+
+
+def test_a_network_says_that_its_slices_are_gone(tmp_path):
+    run = make_run(tmp_path / "a run")
+    (run.path / "slices").rename(tmp_path / "moved")
+    with pytest.raises(
+        TooFewData, match=r"none of the 96 slices could be read; .*\n96 of the files are not"
+    ) as told:
+        train_network(run, "tinyvgg", epochs=1)
+    assert str(told.value).endswith(f"haemo index NEWPLACE --run '{run.path}'")
+    assert len(read_failures(run.failures_path)) == 96
 
 
 def test_a_damaged_file_names_the_command_that_mends_it(tmp_path):

@@ -155,6 +155,37 @@ def test_a_slice_that_can_no_longer_be_read_is_not_given_its_old_embedding(slice
         assert store.has(["001.png", "002.png"]).tolist() == [True, False]
 
 
+def test_a_slice_whose_file_is_gone_keeps_its_embedding(slices, run, tmp_path):
+    extract(slices, run)
+    manifest, before = folder_manifest(slices), stored(run, names_in(slices))
+    slices.rename(tmp_path / "elsewhere")
+    report = extract(manifest, run, unused())
+    assert (report.cached, len(report.failures), report.rows) == (0, 20, 20)
+    with FeatureStore(run / "features.h5") as store:
+        assert store.covers(manifest.rows).all()
+        np.testing.assert_array_equal(store.embeddings([row.slice_id for row in manifest]), before)
+    (tmp_path / "elsewhere").rename(slices)
+    assert extract(manifest, run, unused()).cached == 20
+
+
+def test_of_gone_changed_and_spoilt_files_only_the_gone_keep_theirs(slices, run, tmp_path):
+    extract(slices, run)
+    manifest = folder_manifest(slices)
+    (slices / "002.png").unlink()
+    (slices / "003.png").write_bytes(b"spoilt")
+    other = write_slices(tmp_path / "other", 1, seed=5) / "000.png"
+    shutil.copy(other, slices / "004.png")
+    report = extract(manifest, run)
+    assert [Path(failure.path).name for failure in report.failures] == ["002.png", "003.png"]
+    with FeatureStore(run / "features.h5") as store:
+        assert store.covers(manifest.rows[2:5]).tolist() == [True, False, True]
+    np.testing.assert_array_equal(stored(run, ["004.png"]), embed(Network(), [plane(other)]))
+    # What comes back in the place of a file that was gone is embedded for what it is.
+    shutil.copy(other, slices / "002.png")
+    extract(manifest, run, unused())
+    np.testing.assert_array_equal(stored(run, ["002.png"]), stored(run, ["004.png"]))
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_used(slices, run, monkeypatch):
     def read_and_write(reader, path):
         slice_ = read_slice(path)

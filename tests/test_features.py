@@ -178,6 +178,19 @@ class TestCommand:
             make_features(run, ExtractionSettings())
         assert len(read_failures(run.failures_path)) == 20
 
+    def test_data_that_has_moved_is_told_from_data_that_is_spoilt(self, run, capsys, tmp_path):
+        assert main(["features", "--run", str(run.path)]) == 0
+        gone = tmp_path / "slices" / "004.png"
+        gone.rename(tmp_path / "004.png")
+        assert main(["features", "--run", str(run.path)]) == 3
+        remedy = f"not there any more; if the data has moved: haemo index NEWPLACE --run {run.path}"
+        assert f"warning: 1 of the files is {remedy}" in capsys.readouterr().err
+        (tmp_path / "slices").rename(tmp_path / "moved")
+        assert main(["features", "--run", str(run.path)]) == 1
+        assert capsys.readouterr().err.endswith(f"\n20 of the files are {remedy}\n")
+        with FeatureStore(run.store_path) as store:
+            assert store.covers(run.manifest().rows).all()
+
     def test_an_empty_manifest_is_said_to_be_empty(self, tmp_path, run):
         run.manifest_path.write_text(run.manifest_path.read_text().splitlines()[0] + "\n")
         with pytest.raises(TooFewData, match="lists no slices"):

@@ -1,4 +1,5 @@
 import json
+import shlex
 import threading
 import time
 
@@ -71,3 +72,12 @@ def test_no_failures_leave_no_file(tmp_path):
     run.replace_failures("index", [Failure("a", "index", "empty")])
     run.replace_failures("index", [])
     assert run.failures_path.read_text() == "path,stage,reason\n"
+
+
+def test_a_command_can_be_typed_whatever_the_name_of_the_run(tmp_path):
+    run = RunDirectory(tmp_path / "a b's")
+    with pytest.raises(MissingStep) as told:
+        run.manifest()
+    command = str(told.value).partition("make it first: ")[2]
+    assert shlex.split(command) == ["haemo", "index", "DATA", "--run", str(run.path)]
+    assert str(RunDirectory("runs/plain")) == "runs/plain"

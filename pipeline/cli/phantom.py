@@ -55,8 +55,8 @@ def phantom(
     """Write a synthetic head-CT cohort to the folder OUT, with the true mask of every bleed.
 
     Heads and confounders differ from patient to patient, three scanners share the cohort, and none of it
-    depends on the bleed. Needs the
-    demo extra (pip install 'haemo[demo]') for the tissue maps that ship with nilearn.
+    depends on the bleed. Needs the demo extra (pip install 'haemo[demo]') for the tissue maps that ship with
+    nilearn.
 
     \b
     OUT/labels.csv         path, label, patient, study, position, subtype, seed

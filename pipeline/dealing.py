@@ -7,11 +7,24 @@ import numpy as np
 from features.manifest import ManifestRow
 from models.errors import TooFewData
 
-__all__ = ["deal", "draw_folds", "draw_sides"]
+__all__ = ["LEAST_PATIENTS", "deal", "draw_folds", "draw_sides", "remedy"]
 
 log = logging.getLogger("haemo")
 
+LEAST_PATIENTS = 3
+"""Patients that each class needs: two to train and validate on, one to test."""
+
 _DRAWS = 200
+
+
+def remedy(classes: int) -> str:
+    """What to do about a class with too few patients, where there are so many classes."""
+    if classes < 3:
+        return "add patients and index again"
+    return (
+        "add patients, or leave the slices of this class out of labels.csv or give them another class there, "
+        "and index again"
+    )
 
 
 def draw_sides(
@@ -41,10 +54,10 @@ def draw_sides(
     """
     patients, counts = _count(rows, classes)
     for name, number in zip(classes, (counts > 0).sum(axis=0), strict=True):
-        if number < 3:
+        if number < LEAST_PATIENTS:
             raise TooFewData(
                 f"class {name!r} has too few patients ({number}); training, validating and testing "
-                "on whole patients needs 3 or more of each class"
+                f"on whole patients needs {LEAST_PATIENTS} or more of each class: {remedy(len(classes))}"
             )
     shares = np.array([train_fraction, 1 - train_fraction])
     parts = deal(counts, _strata(counts), shares, np.array([2, 1]), seed)
@@ -54,7 +67,7 @@ def draw_sides(
             lacking = classes[int(np.argmax(patients_of_class < needed))]
             raise TooFewData(
                 f"{len(patients)} patients cannot be divided so that the {name} side has {needed} of class "
-                f"{lacking!r}; add patients"
+                f"{lacking!r}: {remedy(len(classes))}"
             )
     side = {patient: ("train", "test")[part] for patient, part in zip(patients, parts, strict=True)}
     return {row.slice_id: side[row.patient] for row in rows}
@@ -82,7 +95,7 @@ def draw_folds(rows: list[ManifestRow], classes: tuple[str, ...], folds: int, se
     if fewest < 2:
         raise TooFewData(
             f"class {name!r} has too few training patients ({fewest}); cross-validation over "
-            "whole patients needs 2 or more of each class"
+            f"whole patients needs 2 or more of each class: {remedy(len(classes))}"
         )
     if fewest < folds:
         log.warning("%d folds in place of %d: class %r has %d training patients", fewest, folds, name, fewest)

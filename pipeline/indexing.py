@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from features.layouts import Index, index_dataset
+from features.manifest import Manifest
 from models.errors import BadSettings
 from models.progress import Progress, silent
+from pipeline.dealing import LEAST_PATIENTS, remedy
 from pipeline.run import RunDirectory
 
 __all__ = ["index_run"]
@@ -100,3 +102,21 @@ def _warn(index: Index) -> None:
         )
     elif len(patients) == 1:
         _log.warning("all slices are of one patient: they cannot be split into training and test")
+    if len(classes) > 1 and len(patients) > 1:
+        _warn_of_few_patients(index.manifest)
+
+
+def _warn_of_few_patients(manifest: Manifest) -> None:
+    """Name the classes that cannot be split by patient; where sides are published, training alone counts."""
+    rows = manifest.labelled
+    published = {"train", "test"} <= {row.part for row in rows}
+    least, where = (2, "training ") if published else (LEAST_PATIENTS, "")
+    patients = {(row.label, row.patient) for row in rows if not published or row.part == "train"}
+    counts = Counter(label for label, _ in patients)
+    few = [name for name in manifest.classes if counts[name] < least]
+    if few:
+        listed = ", ".join(f"{name!r} ({counts[name]})" for name in few)
+        _log.warning(
+            f"too few {where}patients of class {listed}: nothing can be trained on whole patients until "
+            f"there are {least}; {remedy(len(manifest.classes))}"
+        )

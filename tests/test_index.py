@@ -1,6 +1,7 @@
 """`haemo index`: what it writes, prints and exits with."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,32 @@ def test_what_stands_in_the_way_of_training_is_said(haemo, tmp_path):
     assert "warning: all slices are of one patient" in said
     assert "warning: classes that differ in nothing but case: A, a" in said
     assert "warning: there are 3 classes, so none is the positive one" in said
+
+
+def test_a_class_with_too_few_patients_to_train_on_is_named_with_the_remedy(haemo, tmp_path):
+    enough = class_folders(tmp_path / "enough", patients=6)
+    assert "too few" not in haemo("index", enough, "--run", tmp_path / "run")[2]
+    two = class_folders(tmp_path / "two", patients=4)
+    assert haemo("index", two, "--run", tmp_path / "run")[2].endswith(
+        "warning: too few patients of class 'haemorrhage' (2), 'normal' (2): nothing can be trained on whole "
+        "patients until there are 3; add patients and index again\n"
+    )
+    rare = tmp_path / "enough" / "subdural" / "p100"
+    rare.mkdir(parents=True)
+    Image.fromarray(gray_picture(9)).save(rare / "0.png")
+    said = haemo("index", enough, "--run", tmp_path / "run")[2]
+    assert "too few patients of class 'subdural' (1): nothing can be trained" in said
+    assert "or leave the slices of this class out of labels.csv or give them another class there" in said
+
+
+def test_where_sides_are_published_training_patients_count(haemo, tmp_path):
+    data = class_folders(tmp_path / "data", patients=6, split=True)
+    assert "too few" not in haemo("index", data, "--run", tmp_path / "run")[2]
+    shutil.rmtree(next((data / "train" / "normal").iterdir()))
+    assert haemo("index", data, "--run", tmp_path / "run")[2].endswith(
+        "warning: too few training patients of class 'normal' (1): nothing can be trained on whole patients "
+        "until there are 2; add patients and index again\n"
+    )
 
 
 def test_many_sizes_are_shown_as_a_range(haemo, tmp_path):

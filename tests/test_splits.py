@@ -219,6 +219,16 @@ def test_too_few_slices_patients_or_classes_are_named(run, patients, message):
         load_or_make_split(run, Manifest(rows_of(patients)))
 
 
+def test_too_few_patients_come_with_a_remedy():
+    two = {f"n{i}": {"normal": 1} for i in range(9)} | {"b": {"haemorrhage": 5}}
+    with pytest.raises(TooFewData, match=r"of each class: add patients and index again$"):
+        make_split(Manifest(rows_of(two)), CLASSES)
+    three = {f"{name}{i}": {name: 1} for name in ("normal", "subdural") for i in range(5)}
+    three |= {f"e{i}": {"epidural": 1} for i in range(2)}
+    with pytest.raises(TooFewData, match=r"too few patients \(2\).*: add patients, or leave the"):
+        make_split(Manifest(rows_of(three)), ("epidural", "normal", "subdural"))
+
+
 def test_three_patients_of_each_class_are_enough(run):
     split = load_or_make_split(run, cohort(bleeding=3, normal=3))
     assert split.n_folds == 2

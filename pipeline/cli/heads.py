@@ -211,7 +211,7 @@ def _print(result: "HeadResult", run: Any) -> None:
     show_trained(result.name, result.facts, result.metrics, "out of fold")
     if facts["threshold_rule"].startswith(("youden", "sensitivity")):
         click.echo("the threshold was chosen out of fold: what depends on it leans upwards there")
-    click.echo(f"written to {run.model_path(result.name)}")
+    click.echo(f"{'kept in' if result.up_to_date else 'written to'} {run.model_path(result.name)}")
     others = [name for name in run.trained() if name != result.name]
     following = "compare" if others else "softmax" if result.name == "svm" else "svm"
     click.echo(f"next: haemo {following} --run {run}")

@@ -126,7 +126,7 @@ def _print(run: Any, result: "NetworkResult") -> None:
     show_trained(result.name, result.facts, result.metrics, "validation")
     if result.failures:
         click.echo(f"{len(result.failures)} slices could not be read: {run.failures_path}")
-    click.echo(f"written to {run.model_path(result.name)}")
+    click.echo(f"{'kept in' if result.up_to_date else 'written to'} {run.model_path(result.name)}")
     click.echo(f"next: haemo compare --run {run}")
 
 

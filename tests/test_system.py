@@ -6,6 +6,7 @@ import shutil
 from collections import namedtuple
 
 import pytest
+from cohorts import class_folders
 
 import pipeline.doctor
 from models.errors import DamagedStore, WeightsUnavailable
@@ -108,13 +109,49 @@ def test_an_operating_system_error_names_the_file(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: /data/features.h5: No space left on device\n"
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
-    def interrupt(folder):
-        raise KeyboardInterrupt
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline.doctor, "examine", interrupt)
-    assert main(["doctor"]) == 130
-    assert "goes on from there" in capsys.readouterr().err
+
+GOES_ON = "stopped; what was finished is kept, the same command goes on from there"
+
+
+@pytest.mark.parametrize(
+    ("command", "work", "said"),
+    [
+        (["features"], "pipeline.extraction.make_features", GOES_ON),
+        (["-q", "svm"], "pipeline.classification.train_head", GOES_ON),
+        (["tinyvgg"], "pipeline.networks.train_network", GOES_ON),
+        (["compare"], "pipeline.evaluation.comparison.compare", "stopped"),
+        (["leakage"], "pipeline.evaluation.leakage.measure_leakage", "stopped"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on_where_there_is_something_to_go_on_from(
+    command, work, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(work, interrupt)
+    assert main([*command, "--run", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+def test_ctrl_c_in_any_step_of_the_demo_says_that_the_demo_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("features.phantom.write_cohort", interrupt)
+    assert main(["demo", "--run", str(tmp_path), "--weights", "random"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == GOES_ON
+
+
+def test_what_is_up_to_date_is_not_said_to_be_written(tmp_path, capsys):
+    data, run = class_folders(tmp_path / "data", patients=16, slices=2), str(tmp_path / "run")
+    assert main(["-q", "index", str(data), "--run", run]) == 0
+    assert main(["-q", "features", "--run", run, "--weights", "random", "--layer", "pool5"]) == 0
+    for command in (["svm", "--run", run, "--C", "1e-3"], ["tinyvgg", "--run", run, "--epochs", "1"]):
+        folder = f"{run}/{command[0]}"
+        for verb, other in (("written to", "kept in"), ("kept in", "written to")):
+            capsys.readouterr()
+            assert main(command) == 0
+            said = capsys.readouterr().out.splitlines()
+            assert f"{verb} {folder}" in said
+            assert f"{other} {folder}" not in said
 
 
 @pytest.fixture

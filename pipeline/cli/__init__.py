@@ -36,6 +36,9 @@ COMMANDS = {
     "demo": "system",
 }
 
+# Commands that keep what they finish: typed again, they go on where they were stopped.
+_RESUMABLE = {"features", "svm", "softmax", "mlp", "cnn", "finetune", "lenet", "tinyvgg", "demo"}
+
 
 class _LazyGroup(click.Group):
     """A group that imports a command's module only when that command is wanted."""
@@ -86,7 +89,8 @@ def _run(arguments: list[str] | None) -> int:
     try:
         code = cli.main(args=arguments, prog_name="haemo", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("stopped; what was finished is kept, the same command goes on from there", err=True)
+        kept = "; what was finished is kept, the same command goes on from there"
+        click.echo(f"stopped{kept if _typed(arguments) in _RESUMABLE else ''}", err=True)
         return 130
     except click.ClickException as error:
         error.show()
@@ -99,3 +103,12 @@ def _run(arguments: list[str] | None) -> int:
         click.echo(f"error: {place}{error.strerror or error}", err=True)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _typed(arguments: list[str] | None) -> str | None:
+    """The command that a person typed: of a step of the demo, that is ``demo``."""
+    outer = click.get_current_context(silent=True)
+    if outer is not None:
+        return outer.info_name
+    words = sys.argv[1:] if arguments is None else arguments
+    return next((word for word in words if not word.startswith("-")), None)

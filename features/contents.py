@@ -70,14 +70,30 @@ class Contents:
     ----------
     path : Path
         contents.csv; it need not exist.
+
+    Attributes
+    ----------
+    path : Path
+    unreadable : int
+        Lines that were altered: no process of ours leaves such a line when it is killed.
+    torn : bool
+        Whether the last line is half a line, as a process leaves it that is killed while it writes.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
         self._by_path: dict[str, KnownFile] = {}
         self._by_slice: dict[str, KnownFile] = {}
-        for known in _read(self.path):
-            self._add(known)
+        lines = read_text(self.path).split("\n") if self.path.exists() else [""]
+        found = [_parsed(line) for line in lines]
+        for known in found:
+            if known:
+                self._add(known)
+        self.torn = bool(lines[-1]) and found[-1] is None
+        self.unreadable = sum(
+            known is None and line not in ("", _HEADER.rstrip())
+            for line, known in zip(lines[:-1], found[:-1], strict=True)
+        )
 
     def __iter__(self) -> Iterator[KnownFile]:
         return iter(self._by_slice.values())
@@ -100,9 +116,11 @@ class Contents:
         files = list(files)
         text = "".join(known.line() for known in files)
         new = not self.path.exists()
+        if not new:
+            _drop_torn_end(self.path)
         with self.path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            # A process that was killed may have left half a line; a line of our own must not join it.
-            stream.write(_HEADER if new else "\n")
+            # The last line may be whole and lack its end; a line of our own must not join it.
+            stream.write("\n" if stream.tell() else _HEADER)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -144,18 +162,27 @@ def is_gone(path: Path) -> bool:
     return False
 
 
-def _read(path: Path) -> Iterator[KnownFile]:
-    """Yield the lines that are whole; torn, altered and empty ones are passed over."""
-    if not path.exists():
-        return
-    for line in read_text(path).split("\n"):
-        text, _, check = line.rpartition(",")
-        if check == _check(text + _ESCAPED):
-            text = _many_lines(text)
-        elif check != _check(text):
-            continue
+def _parsed(line: str) -> KnownFile | None:
+    """What a line says, without its end; None where it is torn, altered, empty or the heading."""
+    text, _, check = line.rpartition(",")
+    if check == _check(text + _ESCAPED):
+        text = _many_lines(text)
+    elif check != _check(text):
+        return None
+    try:
         slice_id, file_path, size, mtime_ns, content = next(csv.reader([text]))
-        yield KnownFile(slice_id, file_path, int(size), int(mtime_ns), content)
+        return KnownFile(slice_id, file_path, int(size), int(mtime_ns), content)
+    except (ValueError, csv.Error):
+        return None
+
+
+def _drop_torn_end(path: Path) -> None:
+    """Cut off half a line that a process left which was killed: in the midst of others it would be damage."""
+    with path.open("r+b") as stream:
+        data = stream.read()
+        start = data.rfind(b"\n") + 1
+        if start < len(data) and not _parsed(data[start:].decode(errors="surrogateescape")):
+            stream.truncate(start)
 
 
 def _one_line(text: str) -> str:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +19,16 @@ from models.errors import BadDataset, DamagedStore, MissingStep
 
 __all__ = ["FeatureStore", "contents_path", "create_store", "imported_content", "missing_store"]
 
+_LOG = logging.getLogger("haemo")
+
 
 class FeatureStore:
     """Reader of one feature store, and a context manager.
 
     A slice id leads to its content through ``contents.csv`` beside the store, since several slices may have
-    equal pixels and a slice may change its name. Without that file, the ids written in the store serve.
+    equal pixels and a slice may change its name. Without that file, the ids written in the store serve. Where
+    it is damaged they do not: a slice that it has lost may be one that it has forgotten on purpose, since its
+    file is another one now.
 
     Parameters
     ----------
@@ -34,7 +40,8 @@ class FeatureStore:
     MissingStep
         If there is no such file.
     DamagedStore
-        If it cannot be opened, or comes from a newer haemo.
+        If it cannot be opened, or comes from a newer haemo; where slices are asked for, also if
+        ``contents.csv`` is damaged.
 
     Attributes
     ----------
@@ -89,9 +96,31 @@ class FeatureStore:
     @cached_property
     def _known(self) -> dict[str, KnownFile]:
         beside = contents_path(self.path)
-        if beside.exists():
-            return {known.slice_id: known for known in Contents(beside)}
-        keys = zip(self.keys.slice_ids, self.keys.contents, strict=True)
+        mend = f"haemo features --run {shlex.quote(str(self.path.parent))} (one pass of decoding)"
+        contents = Contents(beside)
+        sound = not contents.unreadable and (len(contents) or not len(self))
+        if beside.exists() and sound:
+            if contents.torn:
+                _LOG.warning("%s ends in half a line; go on with: %s", beside, mend)
+            return {known.slice_id: known for known in contents}
+        keys = list(zip(self.keys.slice_ids, self.keys.contents, strict=True))
+        # Embeddings from elsewhere are of ids alone, whatever became of any file.
+        imported = all(content == imported_content(slice_id) for slice_id, content in keys)
+        if beside.exists() and not imported:
+            problem = (
+                f"has damaged lines ({contents.unreadable:,})" if contents.unreadable else "knows no slice"
+            )
+            raise DamagedStore(
+                f"{beside} {problem}, so that nobody can tell which slices the embeddings are of; "
+                f"mend it: {mend}"
+            )
+        if not imported:
+            _LOG.warning(
+                "%s is not there: slices are known by the ids in the store alone, and nobody can tell "
+                "whether their files are still the same ones; look with: %s",
+                beside,
+                mend,
+            )
         return {slice_id: KnownFile(slice_id, "", -1, -1, content) for slice_id, content in keys}
 
     def _text_column(self, name: str) -> list[str]:
@@ -100,7 +129,7 @@ class FeatureStore:
     def _damaged(self, error: Exception) -> DamagedStore:
         return DamagedStore(
             f"{self.path} is damaged ({error}); "
-            f"see what is left of it with: haemo verify --run {self.path.parent}"
+            f"see what is left of it with: haemo verify --run {shlex.quote(str(self.path.parent))}"
         )
 
     def __enter__(self) -> "FeatureStore":
@@ -222,7 +251,8 @@ class FeatureStore:
             rotated = f", variant {variant}" if variant else ""
             raise MissingStep(
                 f"{self.path} has no embedding of {', '.join(missing[:5])}{more}{rotated}; "
-                f"run: haemo features --run {self.path.parent}" + (" --rotations paper" if variant else "")
+                f"run: haemo features --run {shlex.quote(str(self.path.parent))}"
+                + (" --rotations paper" if variant else "")
             )
         return np.array(rows, dtype=np.intp)
 
@@ -233,7 +263,9 @@ class FeatureStore:
 
 def missing_store(path: Path) -> MissingStep:
     """The error for a store that is not there."""
-    return MissingStep(f"{path} is not there; make it first: haemo features --run {path.parent}")
+    return MissingStep(
+        f"{path} is not there; make it first: haemo features --run {shlex.quote(str(path.parent))}"
+    )
 
 
 def contents_path(store_path: Path) -> Path:

@@ -1,3 +1,4 @@
+import zlib
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -48,6 +49,36 @@ def test_a_torn_line_costs_only_itself(tmp_path):
         again = Contents(contents.path)
         assert again.content_of("s9") == B
         assert len(again) == before + 1
+
+
+def test_half_a_line_is_told_from_damage_and_dropped_by_the_next_process(tmp_path):
+    contents = Contents(tmp_path / "contents.csv")
+    contents.append([KnownFile(f"s{i}", f"/data/{i}.png", i, i, A) for i in range(3)])
+    whole = contents.path.read_bytes()
+    for length in range(len(whole)):
+        contents.path.write_bytes(whole[:length])
+        torn = Contents(contents.path)
+        assert torn.unreadable == 0
+        begun = whole[:length].rpartition(b"\n")[2]
+        ended = whole[length : length + 1] == b"\n" and b"\n" in whole[:length]
+        assert torn.torn == (begun != b"" and not ended)
+        torn.append([KnownFile("s9", "/data/9.png", 9, 9, B)])
+        again = Contents(contents.path)
+        assert (again.unreadable, again.torn) == (0, False)
+    assert contents.path.read_text().startswith("slice_id,")
+
+
+def test_altered_lines_are_counted(tmp_path):
+    contents = Contents(tmp_path / "contents.csv")
+    contents.append([KnownFile(f"s{i}", f"/data/{i}.png", i, i, A) for i in range(3)])
+    text = contents.path.read_text()
+    contents.path.write_text(text.replace("s0", "x0").replace("s2", "x2"))
+    assert (Contents(contents.path).unreadable, len(Contents(contents.path))) == (2, 1)
+    contents.path.write_text(text.replace("\n", "\r\n"))
+    assert (Contents(contents.path).unreadable, len(Contents(contents.path))) == (4, 0)
+    for crafted in (",00000000", f"a,b,{zlib.crc32(b'a,b'):08x}"):
+        contents.path.write_text(f"{crafted}\n{text}")
+        assert Contents(contents.path).unreadable == 1
 
 
 def test_no_altered_byte_is_believed(tmp_path):

@@ -1,6 +1,7 @@
 """Files of a run that were lost or damaged: each is named, and the command that is named mends it."""
 
 import pytest
+from cohorts import class_folders
 from runs import make_run
 
 from features.failures import read_failures
@@ -56,6 +57,29 @@ def test_training_again_mends_a_network(run, capsys):
         restored(folder / name, train, capsys)
     train()
     assert "tinyvgg is up to date" in capsys.readouterr().err
+
+
+def test_features_mends_a_damaged_list_of_files_in_one_pass(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    picture = str(next(class_folders(tmp_path / "data", patients=16, slices=2).rglob("*.png")))
+    main(["-q", "index", str(tmp_path / "data"), "--run", run])
+    main(["-q", "features", "--run", run, "--layer", "pool5", "--weights", "random", "--device", "cpu"])
+    assert main(["-q", "svm", "--run", run, "--C", "1e-3"]) == 0
+    list_of_files = tmp_path / "run" / "contents.csv"
+    whole = list_of_files.read_bytes()
+    for damage in (DAMAGES["empty"], DAMAGES["garbage"], lambda data: data.replace(b".png", b".bmp", 5)):
+        list_of_files.write_bytes(damage(whole))
+        capsys.readouterr()
+        for command in (["svm", "--run", run], ["predict", "--run", run, "--device", "cpu", picture]):
+            assert main(command) == 1
+            said = capsys.readouterr().err
+            assert f"{list_of_files} " in said
+            assert f"mend it: haemo features --run {run} (" in said
+        assert main(["features", "--run", run]) == 0
+        assert capsys.readouterr().out == "32 cached, 0 new, 0 failed\n"
+        assert list_of_files.read_bytes() == whole
+    assert main(["predict", "--run", run, "--device", "cpu", picture]) == 0
+    assert "too few" not in capsys.readouterr().err
 
 
 def test_a_network_says_that_its_slices_are_gone(tmp_path):

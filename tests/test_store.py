@@ -107,6 +107,54 @@ def test_a_store_alone_knows_the_names_it_was_made_with(path, tmp_path):
         np.testing.assert_array_equal(store.embeddings(ids(3)), numbers(3))
 
 
+CONTENTS = [f"{number:064x}" for number in range(3)]
+
+
+def test_a_store_that_lost_its_list_of_files_says_so(path, caplog):
+    create_store(path, ids(3), numbers(3), MADE, contents=CONTENTS)
+    contents_path(path).unlink()
+    with caplog.at_level("WARNING", "haemo"), FeatureStore(path) as store:
+        np.testing.assert_array_equal(store.embeddings(ids(3)), numbers(3))
+    assert "contents.csv is not there" in caplog.text
+    assert f"haemo features --run {path.parent} (one pass of decoding)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda data: b"", "knows no slice"),
+        (lambda data: data[:60], "knows no slice"),
+        (lambda data: bytes(range(256)), r"has damaged lines \(1\)"),
+        (lambda data: data.replace(b"0001.png", b"0002.png"), r"has damaged lines \(1\)"),
+    ],
+)
+def test_a_damaged_list_of_files_is_named_and_nothing_is_guessed(path, damage, problem):
+    create_store(path, ids(3), numbers(3), MADE, contents=CONTENTS)
+    data = contents_path(path).read_bytes()
+    contents_path(path).write_bytes(damage(data))
+    rows = [ManifestRow(name, path, "a", "p", "p") for name in ids(3)]
+    with FeatureStore(path) as store:
+        for ask in (lambda: store.covers(rows), lambda: store.embeddings(ids(1)), lambda: store.has(ids(1))):
+            with pytest.raises(DamagedStore, match=rf"contents\.csv {problem}, .*haemo features --run "):
+                ask()
+
+
+def test_embeddings_from_elsewhere_need_no_list_of_files(path, caplog):
+    create_store(path, ids(3), numbers(3), MADE)
+    contents_path(path).write_bytes(b"")
+    with FeatureStore(path) as store:
+        np.testing.assert_array_equal(store.embeddings(ids(3)), numbers(3))
+    assert caplog.text == ""
+
+
+def test_half_a_line_at_the_end_costs_only_itself(path, caplog):
+    create_store(path, ids(3), numbers(3), MADE, contents=CONTENTS)
+    contents_path(path).write_bytes(contents_path(path).read_bytes()[:-20])
+    with caplog.at_level("WARNING", "haemo"), FeatureStore(path) as store:
+        assert store.has(ids(3)).tolist() == [True, True, False]
+    assert "ends in half a line; go on with: haemo features" in caplog.text
+
+
 def test_float16_is_kept_on_request_and_given_as_float32(path):
     create_store(path, ids(70), numbers(70).astype(np.float16), MADE)
     with FeatureStore(path) as store:

@@ -81,11 +81,17 @@ def score_slices(
     result = _score(model, files, progress)
     result = replace(result, failures=(*failures, *result.failures))
     if not len(result):
-        first = result.failures[0]
-        raise TooFewData(
-            f"none of the {len(result.failures)} files could be scored; {first.path}: {first.reason}"
-        )
+        raise TooFewData(_nothing_scored(result.failures))
     return result
+
+
+def _nothing_scored(failures: Sequence[Failure]) -> str:
+    if not failures:
+        return "there is nothing to score: name files or folders"
+    first = f"{failures[0].path} cannot be scored: {failures[0].reason}"
+    if len(failures) == 1:
+        return first
+    return f"none of the {len(failures)} files and folders can be scored; {first}"
 
 
 def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
@@ -103,13 +109,13 @@ def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
     failures = []
     for path in paths:
         if not path.exists():
-            failures.append(Failure(str(path), _STAGE, "is not there"))
+            failures.append(Failure(str(path), _STAGE, "it is not there"))
         elif path.is_dir():
             found = Folder.scan(path)
             files.update(dict.fromkeys(found.slices))
             failures += [Failure(one.path, _STAGE, one.reason) for one in found.failures]
             if not found.slices and not found.failures:
-                failures.append(Failure(str(path), _STAGE, "has no slices in it"))
+                failures.append(Failure(str(path), _STAGE, "the folder has no slices in it"))
         else:
             files[path.absolute()] = None
     return list(files), failures

@@ -26,7 +26,7 @@ from pipeline.evaluation.inflation import (
     summarise,
 )
 from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.leakage import measure_leakage
+from pipeline.evaluation.leakage import measure_leakage, pairs_found
 from pipeline.evaluation.refits import DEFAULT_C
 from pipeline.predictions import Predictions
 from pipeline.protocols import draw_training
@@ -262,6 +262,21 @@ def test_findings_name_what_stands_on_both_sides(run):
     assert [
         f.verdict.value for f in both_sides(rows, np.where(whole, "train", "test"), [None] * len(rows))
     ] == ["fine"] * 3
+
+
+@pytest.mark.parametrize(
+    ("count", "listed", "strangers", "said"),
+    [
+        (0, 0, 0, "no pair across the split"),
+        (1, 1, 0, "1 pair across the split, of one patient"),
+        (1, 1, 1, "1 pair across the split, of two patients"),
+        (2, 2, 0, "2 pairs across the split; none joins two patients"),
+        (2, 2, 1, "2 pairs across the split; 1 joins two patients"),
+        (70, 50, 12, "70 pairs across the split; of the 50 listed, 12 join two patients"),
+    ],
+)
+def test_pairs_across_the_split_are_counted_in_words(count, listed, strangers, said):
+    assert pairs_found(count, listed, strangers) == said
 
 
 def test_patients_of_several_classes_are_counted(run):

@@ -378,8 +378,15 @@ def test_a_head_that_is_not_trained_names_the_command(run, files):
 
 def test_nothing_that_can_be_scored_is_an_error(run, tmp_path):
     (tmp_path / "a.png").write_text("not a picture")
-    with pytest.raises(TooFewData, match=r"none of the 1 files could be scored; .*a\.png: "):
+    with pytest.raises(TooFewData, match=r"a\.png cannot be scored: not a picture: "):
         predict(run, "svm", [tmp_path / "a.png"], device="cpu")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TooFewData, match=r"empty cannot be scored: the folder has no slices in it$"):
+        predict(run, "svm", [tmp_path / "empty"], device="cpu")
+    with pytest.raises(TooFewData, match=r"none of the 2 files and folders can be scored; .*empty cannot be"):
+        predict(run, "svm", [tmp_path / "a.png", tmp_path / "empty"], device="cpu")
+    with pytest.raises(TooFewData, match="there is nothing to score: name files or folders"):
+        predict(run, "svm", [], device="cpu")
 
 
 class TestCommand:
@@ -390,6 +397,13 @@ class TestCommand:
         assert lines[0] == "haemorrhage from a probability of 0.5"
         assert any(line.startswith(str(files[3])) for line in lines)
         assert lines[-1] == "2 slices scored, 0 failed"
+
+    def test_one_slice_and_one_overlay_are_counted_as_such(self, run, files, tmp_path, capsys):
+        options = ["--device", "cpu", "--threshold", "0.001", "--overlays", str(tmp_path)]
+        assert main(["predict", "--run", str(run), *options, str(files[0])]) == 0
+        *_, overlays, last = capsys.readouterr().out.splitlines()
+        assert overlays == f"1 overlay, outlines in {tmp_path}/regions.geojson"
+        assert last == "1 slice scored, 0 failed"
 
     def test_csv_json_and_exit_code_3(self, run, files, tmp_path, capsys):
         (tmp_path / "bad.png").write_text("not a picture")

@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["crop_option", "print_any_name", "progress", "run_option", "show_log", "table"]
+__all__ = ["counted", "crop_option", "print_any_name", "progress", "run_option", "show_log", "table"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _UNBOUNDED = 1_000_000
@@ -57,6 +57,11 @@ def show_log(level: int) -> None:
     logger.handlers = [_ClickHandler()]
     logger.setLevel(level)
     logger.propagate = False
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things as people write it: ``1 slice``, ``1,204 slices``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def progress(items: Iterable[Any], *, total: int | None = None, label: str = "") -> Iterator[Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.console import counted, progress, run_option, table
 
 if TYPE_CHECKING:
     from pipeline.run import RunDirectory
@@ -121,7 +121,7 @@ def _draw(
     )
     for failure in result.failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
-    click.echo(f"{len(explained)} overlays and regions.geojson -> {folder}")
+    click.echo(f"{counted(len(explained), 'overlay')} and regions.geojson -> {folder}")
     return 3 if result.failures else 0
 
 
@@ -175,7 +175,7 @@ def _score(
         click.echo(f"{failure['path']}: {failure['reason']}", err=True)
     counts = result["slices"]
     click.echo(
-        f"{counts['with_mask']} test slices with a mask, {counts['without_mask']} without -> "
+        f"{counted(counts['with_mask'], 'test slice')} with a mask, {counts['without_mask']} without -> "
         f"{run.path / 'explain' / 'score.json'}"
     )
     return 3 if result["failures"] else 0
@@ -188,6 +188,7 @@ def _print_pointing(result: dict[str, Any]) -> None:
         if group.endswith("_over_1_cm2"):
             continue
         first = next(iter(entries.values()))[group]
+        seen = f"{counted(first['slices'], 'slice')} of {counted(first['patients'], 'patient')}"
         rows = [
             [
                 name,
@@ -201,7 +202,7 @@ def _print_pointing(result: dict[str, Any]) -> None:
         table(
             ("map", "pointing", "within 15 px", "region's peak", "IoU", "Dice", "energy"),
             rows,
-            title=f"{_GROUPS.get(group, group)}: {first['slices']} slices of {first['patients']} patients",
+            title=f"{_GROUPS.get(group, group)}: {seen}",
         )
 
 

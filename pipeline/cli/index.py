@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.console import counted, progress, run_option, table
 
 if TYPE_CHECKING:
     from features.layouts import Index
@@ -73,9 +73,8 @@ def index(
     _print(found)
     if found.failures:
         click.echo(f"failures: {run.failures_path}")
-    click.echo(
-        f"{len(found.manifest):,} slices indexed, {len(found.failures):,} unusable -> {run.manifest_path}"
-    )
+    slices = counted(len(found.manifest), "slice")
+    click.echo(f"{slices} indexed, {len(found.failures):,} unusable -> {run.manifest_path}")
     click.echo(f"next: haemo features --run {run}")
     return 3 if found.failures else 0
 

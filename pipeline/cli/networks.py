@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from models.recipes import AUGMENTATIONS, recipe_for
-from pipeline.cli.console import crop_option, progress, run_option
+from pipeline.cli.console import counted, crop_option, progress, run_option
 from pipeline.cli.figures import show_trained
 from pipeline.cli.protocol import protocol_option
 
@@ -125,7 +125,7 @@ def _print(run: Any, result: "NetworkResult") -> None:
     )
     show_trained(result.name, result.facts, result.metrics, "validation")
     if result.failures:
-        click.echo(f"{len(result.failures)} slices could not be read: {run.failures_path}")
+        click.echo(f"{counted(len(result.failures), 'slice')} could not be read: {run.failures_path}")
     click.echo(f"{'kept in' if result.up_to_date else 'written to'} {run.model_path(result.name)}")
     click.echo(f"next: haemo compare --run {run}")
 

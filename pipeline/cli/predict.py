@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.console import counted, progress, run_option, table
 from pipeline.cli.outputs import NewFile
 
 if TYPE_CHECKING:
@@ -103,9 +103,10 @@ def predict(
     for failure in result.failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
     if pictures:
-        click.echo(f"{len(pictures['overlays'])} overlays, outlines in {pictures['regions']}", err=as_json)
+        drawn = counted(len(pictures["overlays"]), "overlay")
+        click.echo(f"{drawn}, outlines in {pictures['regions']}", err=as_json)
     where = f" -> {out}" if out else ""
-    click.echo(f"{len(result)} slices scored, {len(result.failures)} failed{where}", err=as_json)
+    click.echo(f"{counted(len(result), 'slice')} scored, {len(result.failures)} failed{where}", err=as_json)
     return 3 if result.failures else 0
 
 
@@ -130,9 +131,8 @@ def _print(result: "SliceScores", how: str) -> None:
     _print_studies(result, how)
     reasons = {why: result.outside.count(why) for why in result.outside if why}
     if reasons:
-        click.echo(
-            f"outside what this model knows: {sum(reasons.values())} slices; do not rely on their scores"
-        )
+        flagged = counted(sum(reasons.values()), "slice")
+        click.echo(f"outside what this model knows: {flagged}; do not rely on such scores")
         for why in sorted({reason.split(" (")[0].split(":")[0] for reason in reasons}):
             count = sum(times for reason, times in reasons.items() if reason.startswith(why))
             click.echo(f"  {count} {why}")

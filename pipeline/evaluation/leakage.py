@@ -31,7 +31,7 @@ from pipeline.run import HEADS, RunDirectory
 from pipeline.splitfile import is_of_split, load_or_make_split, made_for
 from pipeline.splits import Split, classes_of
 
-__all__ = ["Leakage", "measure_leakage"]
+__all__ = ["Leakage", "measure_leakage", "pairs_found"]
 
 log = logging.getLogger("haemo")
 
@@ -195,7 +195,7 @@ def _findings(
         Finding(
             "look-alikes across the split",
             Verdict.LEAK if pairs else Verdict.FINE,
-            f"pairs across the split: {count}; of the {len(shown)} listed {strangers} join two patients",
+            pairs_found(count, len(shown), strangers),
             "One scan may stand under two patients' names, or a published picture may have been used twice."
             if pairs
             else "No test slice looks like a training slice, by embedding or by picture hash.",
@@ -215,6 +215,17 @@ def _findings(
         predictions = Predictions.read(run.model_path(trained[0]) / "predictions.csv")
         findings.append(contradicted_labels(predictions, trained[0]))
     return findings
+
+
+def pairs_found(count: int, listed: int, strangers: int) -> str:
+    """How many pairs lie across the split, and how many of those that are listed join two patients."""
+    if count == 0:
+        return "no pair across the split"
+    if count == 1:
+        return f"1 pair across the split, of {'two patients' if strangers else 'one patient'}"
+    of = "" if listed == count else f"of the {listed} listed, "
+    joining = {0: "none joins", 1: "1 joins"}.get(strangers, f"{strangers} join")
+    return f"{count} pairs across the split; {of}{joining} two patients"
 
 
 def _shortcut_findings(shortcuts: list[dict[str, Any]]) -> list[Finding]:

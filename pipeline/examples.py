@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -176,7 +177,7 @@ def load_examples(
     if not rows:
         raise MissingStep(
             f"{store.path} has no features of the labelled slices; "
-            f"run: haemo features --run {store.path.parent}"
+            f"run: haemo features --run {shlex.quote(str(store.path.parent))}"
         )
     if missing:
         log.warning(
@@ -249,7 +250,7 @@ def _variants(store: FeatureStore) -> tuple[int, ...]:
     if store.variants == (0,):
         raise MissingStep(
             f"{store.path} has no rotated variants to train on; "
-            f"run: haemo features --run {store.path.parent} --rotations paper"
+            f"run: haemo features --run {shlex.quote(str(store.path.parent))} --rotations paper"
         )
     return store.variants
 

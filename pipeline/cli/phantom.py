@@ -1,6 +1,7 @@
 """The command that makes the synthetic cohort."""
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -75,4 +76,4 @@ def phantom(
         f"{len(made.rows)} slices of {patients} patients, {made.bleeding} of whom bleed; "
         f"{positive} slices show blood ({found})"
     )
-    click.echo(f"next: haemo index {out} --run runs/phantom")
+    click.echo(f"next: haemo index {shlex.quote(str(out))} --run runs/phantom")

@@ -1,5 +1,6 @@
 """The commands about the machine and the whole: ``haemo doctor`` and ``haemo demo``."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -72,7 +73,7 @@ def demo(run_path: Path, patients: int, seed: int, weights: str) -> int:
         click.echo(f"{error}\nThe demo goes on with the convolutional trunk and layer pool5.", err=True)
         layer = "pool5"
     for step in _steps(run_path, patients, seed, layer, weights):
-        click.echo(click.style(f"\n$ haemo {' '.join(step)}", bold=True))
+        click.echo(click.style(f"\n$ haemo {shlex.join(step)}", bold=True))
         code = main(step)
         if code not in (0, 3):
             return code

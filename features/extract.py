@@ -1,6 +1,7 @@
 """Stage one: slices to embeddings, each computed once, whatever happens in between."""
 
 import os
+import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -17,7 +18,7 @@ from features.fingerprint import Fingerprint
 from features.manifest import Manifest, ManifestRow
 from features.reader import SliceReader
 from features.shards import Shards, merge, remove_parts
-from features.store import FeatureStore, contents_path
+from features.store import FeatureStore, contents_path, empty_store
 from features.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, seal_problem
 from models.errors import BadDataset, DamagedStore, UnreadableSlice
 from models.progress import Progress, silent
@@ -92,6 +93,7 @@ def extract_features(
     dtype: str = "float32",
     workers: int | None = None,
     new: bool = False,
+    anew: str | None = None,
     progress: Progress = silent,
 ) -> ExtractionReport:
     """Embed every slice of a manifest that is not embedded yet, and write the feature store.
@@ -118,6 +120,8 @@ def extract_features(
     new : bool
         Start afresh: rows of the present store are not used. What an interrupted extraction of the same
         fingerprint has finished is.
+    anew : str, optional
+        The command that makes the store anew as it was made, for the error that says that it is needed.
     progress : Progress
 
     Returns
@@ -140,7 +144,7 @@ def extract_features(
     _remove_leftovers(store_path)
     with Shards(store_path, fingerprint, dtype, notes) as shards:
         shards.adopt(discard_others=new)
-        base = _usable_store(store_path, fingerprint, new, bool(shards.paths))
+        base = _usable_store(store_path, fingerprint, new, bool(shards.paths), anew)
         extraction = _Extraction(manifest, extractor, ROTATIONS[rotations], shards)
         extraction.recall([*base, *shards.paths], Contents(contents_path(store_path)))
         workers = workers or _cpus()
@@ -294,15 +298,19 @@ class _Part:
         return RowKeys(*([row[column] for row in self.rows] for column in range(3)))
 
 
-def _usable_store(path: Path, fingerprint: Fingerprint, new: bool, parts: bool) -> list[Path]:
+def _usable_store(
+    path: Path, fingerprint: Fingerprint, new: bool, parts: bool, anew: str | None
+) -> list[Path]:
     """The present store, if its rows may be used: none or one path."""
     if new or not path.exists():
         return []
+    if not path.stat().st_size:
+        raise empty_store(path, anew)
     problem = seal_problem(path)
     if problem:
         raise DamagedStore(
-            f"{path} is damaged: {problem}. Drop the damaged rows with: haemo verify --run {path.parent} "
-            "--repair; then run this again"
+            f"{path} is damaged: {problem}. Drop the damaged rows with: haemo verify --run "
+            f"{shlex.quote(str(path.parent))} --repair; then run this again"
         )
     with FeatureStore(path) as store:
         if parts and store.fingerprint != fingerprint:

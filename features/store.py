@@ -17,7 +17,15 @@ from features.manifest import ManifestRow
 from features.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, open_store_file, write_store_file
 from models.errors import BadDataset, DamagedStore, MissingStep
 
-__all__ = ["FeatureStore", "contents_path", "create_store", "imported_content", "missing_store"]
+__all__ = [
+    "FeatureStore",
+    "anew_command",
+    "contents_path",
+    "create_store",
+    "empty_store",
+    "imported_content",
+    "missing_store",
+]
 
 _LOG = logging.getLogger("haemo")
 
@@ -259,6 +267,16 @@ class FeatureStore:
     def _row(self, slice_id: str, variant: int) -> int | None:
         known = self._known.get(slice_id)
         return None if known is None else self._rows.get((known.content, int(variant)))
+
+
+def anew_command(path: Path) -> str:
+    """What to type to make a store anew, where nobody knows with which options it was made."""
+    return f"haemo features --run {shlex.quote(str(path.parent))} --new"
+
+
+def empty_store(path: Path, anew: str | None) -> DamagedStore:
+    """The error for a store without a byte; `anew` is the command that makes it anew."""
+    return DamagedStore(f"{path} is empty; make the features anew: {anew or anew_command(path)}")
 
 
 def missing_store(path: Path) -> MissingStep:

@@ -41,6 +41,7 @@ CHUNK_ROWS = 64
 _FORMAT = ("v110", "v110")
 _SEAL_BYTES = 512
 _BLOCK_BYTES = 1 << 22
+_EMPTY = "the file is empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,8 @@ def seal_problem(path: Path) -> str | None:
     """What is wrong with the seal; None if not one bit of the file has changed since it was written."""
     with Path(path).open("rb") as stream:
         found = stream.read(_SEAL_BYTES)
+    if not found:
+        return _EMPTY
     if found == _seal(Path(path)):
         return None
     if not found.startswith(b"haemo feature store"):
@@ -287,4 +290,6 @@ def open_store_file(path: Path) -> Any:
     """Open for reading; without a lock: files are replaced, never changed, and a disk may be read-only."""
     import h5py
 
+    if not path.stat().st_size:
+        raise OSError(_EMPTY)
     return h5py.File(path, "r", locking=False, rdcc_nbytes=0)

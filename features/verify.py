@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from features.fingerprint import Fingerprint
-from features.store import missing_store
+from features.store import anew_command, empty_store, missing_store
 from features.storefile import (
     CHUNK_ROWS,
     RowKeys,
@@ -53,13 +53,15 @@ class Verification:
         return self.problem is None and not self.damaged
 
 
-def verify_store(path: Path, progress: Progress = silent) -> Verification:
+def verify_store(path: Path, progress: Progress = silent, anew: str | None = None) -> Verification:
     """Check the seal of the whole file and the checksum of every row. Nothing is changed.
 
     Parameters
     ----------
     path : Path
     progress : Progress
+    anew : str, optional
+        The command that makes the store anew as it was made, for the error that says that it is needed.
 
     Raises
     ------
@@ -68,12 +70,12 @@ def verify_store(path: Path, progress: Progress = silent) -> Verification:
     DamagedStore
         If the tables of the file are damaged, so that no row can be told good.
     """
-    with _Remains(path) as remains:
+    with _Remains(path, anew) as remains:
         damaged = [row.name for row in remains.rows(progress) if row.embedding is None]
         return Verification(len(remains), damaged, seal_problem(path))
 
 
-def repair_store(path: Path, progress: Progress = silent) -> Verification:
+def repair_store(path: Path, progress: Progress = silent, anew: str | None = None) -> Verification:
     """Write the store anew from its good rows, if anything is wrong with it.
 
     The next extraction embeds what was dropped, and the store then has the bytes it had at first.
@@ -82,6 +84,8 @@ def repair_store(path: Path, progress: Progress = silent) -> Verification:
     ----------
     path : Path
     progress : Progress
+    anew : str, optional
+        The command that makes the store anew as it was made, for the error that says that it is needed.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def repair_store(path: Path, progress: Progress = silent) -> Verification:
     DamagedStore
         If no row can be told good; the file is left as it is.
     """
-    with _Remains(path) as remains:
+    with _Remains(path, anew) as remains:
         good = []
         damaged = []
         for row in remains.rows(progress):
@@ -107,7 +111,9 @@ def repair_store(path: Path, progress: Progress = silent) -> Verification:
         if found.sound:
             return found
         if not good:
-            raise DamagedStore(f"{path}: no row fits its checksum; make the features anew with --new")
+            raise DamagedStore(
+                f"{path}: no row fits its checksum; make the features anew: {anew or anew_command(path)}"
+            )
         write_store_file(
             path,
             RowKeys(*(list(column) for column in zip(*good, strict=True))),
@@ -144,10 +150,13 @@ class _Row:
 class _Remains:
     """A store read below HDF5's own checksums, which withhold 64 rows for one wrong bit."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, anew: str | None):
         self._path = Path(path)
+        self._anew = anew or anew_command(self._path)
         if not self._path.exists():
             raise missing_store(self._path)
+        if not self._path.stat().st_size:
+            raise empty_store(self._path, anew)
         try:
             self._file = open_store_file(self._path)
         except OSError as error:
@@ -168,7 +177,7 @@ class _Remains:
     def _lost(self, error: Exception) -> DamagedStore:
         return DamagedStore(
             f"{self._path}: its tables are damaged, so that no row can be told good ({error}); "
-            f"make the features anew: haemo features --run {self._path.parent} --new"
+            f"make the features anew: {self._anew}"
         )
 
     def __enter__(self) -> "_Remains":

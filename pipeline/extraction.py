@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import shlex
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from features.extract import ExtractionReport, embedding_fingerprint, extract_fe
 from features.preprocess import Preprocessing
 from features.shards import parts_of
 from features.store import FeatureStore
-from models.errors import HaemoError, MissingStep, TooFewData
+from models.errors import BadDataset, HaemoError, MissingStep, TooFewData
 from models.progress import Progress, silent
 from pipeline.run import RunDirectory
 from pipeline.splitfile import refuse_features_of_other_patients
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
     from models.alexnet import Extractor
     from models.cnn import CNNExtractor
 
-__all__ = ["ExtractionSettings", "load_stage_one", "make_features", "settings_so_far", "stage_one_of"]
+__all__ = [
+    "ExtractionSettings",
+    "command_anew",
+    "load_stage_one",
+    "make_features",
+    "settings_so_far",
+    "stage_one_of",
+]
 
 _LOG = logging.getLogger("haemo")
 
@@ -170,6 +179,7 @@ def make_features(
                 dtype=settings.dtype,
                 workers=workers,
                 new=new,
+                anew=command_anew(run),
                 progress=progress,
             )
         except OSError as error:
@@ -226,6 +236,22 @@ def settings_so_far(run: RunDirectory) -> dict[str, Any]:
         return {}
     settings = {name: value for name, value in recorded["settings"].items() if name != "device"}
     return {**settings, "rotations": recorded["rotations"]}
+
+
+def command_anew(run: RunDirectory) -> str:
+    """What to type to make the features of a run anew as they were made, by run.json."""
+    command = ["haemo", "features", "--run", str(run.path), "--new"]
+    with suppress(BadDataset):  # a run.json that is damaged says nothing
+        recorded = run.read_record().get("steps", {}).get("features", {})
+        if "imported" in recorded:
+            command += ["--import", recorded["imported"]]
+        made = settings_so_far(run)
+        default = {**asdict(ExtractionSettings()), "rotations": "none"}
+        of_alexnet = {"layer", "window", "crop", "precision", "seed"} if made.get("network") == "cnn" else ()
+        for name, value in made.items():
+            if name not in of_alexnet and value != default.get(name):
+                command += [f"--{name}", str(value)]
+    return shlex.join(command)
 
 
 def stage_one_of(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,13 @@ from models.engine import Engine
 from models.errors import BadDataset, FingerprintMismatch, MissingStep, TooFewData
 from pipeline import extraction as extraction_module
 from pipeline.cli import main
-from pipeline.extraction import ExtractionSettings, load_stage_one, make_features, stage_one_of
+from pipeline.extraction import (
+    ExtractionSettings,
+    command_anew,
+    load_stage_one,
+    make_features,
+    stage_one_of,
+)
 from pipeline.imports import import_features
 from pipeline.run import RunDirectory
 
@@ -191,6 +198,26 @@ class TestCommand:
         with FeatureStore(run.store_path) as store:
             assert store.covers(run.manifest().rows).all()
 
+    @pytest.mark.parametrize("keep", [0, 700])
+    def test_the_way_out_of_a_damaged_store_knows_how_it_was_made(self, run, capsys, keep):
+        options = ["--layer", "pool5", "--weights", "a b.pth", "--seed", "3", "--rotations", "paper"]
+        assert main(["features", "--run", str(run.path), *options]) == 0
+        whole = run.store_path.read_bytes()
+        run.store_path.write_bytes(whole[:keep])
+        for command in ("features", "verify", "verify --repair") if keep else ("features", "verify"):
+            capsys.readouterr()
+            assert main([*command.split(), "--run", str(run.path)]) == 1
+            said = capsys.readouterr().err
+            assert ("features.h5 is empty" in said) == (keep == 0)
+            if keep and command == "features":
+                assert f"haemo verify --run {run} --repair" in said
+                continue
+            typed = shlex.split(said.rpartition("make the features anew: ")[2])
+            assert typed[:5] == ["haemo", "features", "--run", str(run.path), "--new"]
+            assert sorted(typed[5:]) == sorted(options)
+        assert main(typed[1:]) == 0
+        assert run.store_path.read_bytes() == whole
+
     def test_an_empty_manifest_is_said_to_be_empty(self, tmp_path, run):
         run.manifest_path.write_text(run.manifest_path.read_text().splitlines()[0] + "\n")
         with pytest.raises(TooFewData, match="lists no slices"):
@@ -224,6 +251,11 @@ class TestImport:
             stage_one_of(run)
         with pytest.raises(FingerprintMismatch, match="--new"):
             make_features(run, ExtractionSettings())
+
+    def test_the_way_out_of_a_damaged_import_is_to_import_again(self, run, tmp_path):
+        create_store(tmp_path / "made.h5", ["000.png"], np.ones((1, 4), np.float32), Fingerprint({}))
+        import_features(run, tmp_path / "made.h5")
+        assert command_anew(run) == f"haemo features --run {run} --new --import {tmp_path}/made.h5"
 
     def test_an_array_comes_with_its_ids_beside_it(self, run, capsys, tmp_path):
         names = [row.slice_id for row in run.manifest()][:15]

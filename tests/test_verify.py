@@ -137,3 +137,12 @@ def test_the_command_says_what_it_found(path, capsys):
     assert main(["verify", "--run", str(run)]) == 0
     assert main(["verify", "--run", str(run / "nowhere")]) == 1
     assert "haemo features" in capsys.readouterr().err
+
+
+def test_an_empty_file_is_called_empty(path):
+    path.write_bytes(b"")
+    for look in (verify_store, repair_store):
+        with pytest.raises(
+            DamagedStore, match=rf"features\.h5 is empty; .*: haemo features --run {path.parent} --new$"
+        ):
+            look(path)

@@ -178,14 +178,16 @@ def verify(run_path: Path, repair: bool) -> int:
     """Read RUN/features.h5 back and check every bit of it. Exit code 1 if anything is wrong with it."""
     from features.claim import claim
     from features.verify import repair_store, verify_store
+    from pipeline.extraction import command_anew
     from pipeline.run import RunDirectory
 
-    store_path = RunDirectory(run_path).store_path
+    run = RunDirectory(run_path)
+    store_path, anew = run.store_path, command_anew(run)
     if repair and store_path.exists():
         with claim(run_path):
-            found = repair_store(store_path, progress)
+            found = repair_store(store_path, progress, anew)
     else:
-        found = verify_store(store_path, progress)
+        found = verify_store(store_path, progress, anew)
     for name in found.damaged:
         click.echo(f"damaged: {name}")
     if found.sound:
@@ -193,7 +195,7 @@ def verify(run_path: Path, repair: bool) -> int:
         return 0
     click.echo(f"{store_path}: {found.problem}; {len(found.damaged):,} of {found.rows:,} rows are damaged")
     if repair:
-        click.echo(f"They are dropped, the others kept. Make them again: haemo features --run {run_path}")
+        click.echo(f"They are dropped, the others kept. Make them again: haemo features --run {run}")
         return 0
-    click.echo(f"Drop them and keep the others: haemo verify --run {run_path} --repair")
+    click.echo(f"Drop them and keep the others: haemo verify --run {run} --repair")
     return 1

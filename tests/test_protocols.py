@@ -230,7 +230,8 @@ def test_the_lenet_protocol_chooses_on_the_test_slices(tmp_path, capsys, head):
 
 
 @pytest.mark.parametrize("protocol", ["paper", "lenet"])
-def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, protocol):
+def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, monkeypatch, protocol):
+    monkeypatch.setattr("pipeline.evaluation.shortcuts._TREES", 5)
     run = make_run(tmp_path, signal=0.2, dimension=3)
     arguments = ["svm", "--run", str(tmp_path), "--protocol", protocol, "--C", "1e-3,1e-1"]
     assert main(arguments) == 0

@@ -21,6 +21,12 @@ QUICK = Resampling(resamples=100)
 ONE = HeadSettings(grid={"C": [1e-3]})
 
 
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    """The shortcut control is of no interest here."""
+    monkeypatch.setattr("pipeline.evaluation.shortcuts._TREES", 5)
+
+
 @pytest.fixture
 def run(tmp_path):
     """svm of a leaky split, softmax of the honest one that came after it."""

@@ -119,6 +119,13 @@ def test_the_page_is_whole_and_needs_no_network_and_no_script(text):
     assert 'name="viewport"' in text
 
 
+def test_captions_of_wide_tables_stay_on_a_narrow_page(text):
+    """A caption that scrolled with its table would be cut; as wide as the page it stays where it is."""
+    caption = re.search(r"^caption\{([^}]*)\}", text, re.MULTILINE).group(1)
+    assert {"position:sticky", "left:0", "max-width:100cqi"} <= set(re.split(r";\s*", caption))
+    assert "container-type:inline-size" in re.search(r"^\.scroll\{([^}]*)\}", text, re.MULTILINE).group(1)
+
+
 def test_every_figure_has_words_and_lies_beside_the_page(report, text):
     page = Page(text)
     assert page.images

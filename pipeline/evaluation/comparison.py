@@ -252,7 +252,7 @@ def compare_predictions(
     having = [any_tally.class_tables(name)[:, 1].sum(axis=1) for name in any_tally.classes]
     fewest = min(np.count_nonzero(units) for units in having)
     if fewest < _FEW_PATIENTS:
-        count = f"{fewest} patients only" if fewest else "no patients"
+        count = {0: "no patients", 1: "one patient only"}.get(fewest, f"{fewest} patients only")
         notes.append(f"a class has {count}: intervals and the p-value of ROC AUC are rough, rather too sure")
     pairs = [
         pair_of_models(first, second, answers, tallies, models, resampled, resampling.level)

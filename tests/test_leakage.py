@@ -312,7 +312,7 @@ def test_files_that_cannot_be_read_are_named_and_the_exit_code_is_3(tmp_path, ca
     made = make_run(tmp_path, copies=1)
     (tmp_path / "slices" / "p05-1.png").write_bytes(b"not a picture")
     assert main(["leakage", "--run", str(tmp_path), "--repeats", "2", "--resamples", "100"]) == 3
-    assert "1 slices could not be read" in capsys.readouterr().err
+    assert "1 slice could not be read" in capsys.readouterr().err
     assert "p05-1.png,leakage," in made.failures_path.read_text()
 
 

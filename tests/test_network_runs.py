@@ -199,7 +199,7 @@ def test_an_unreadable_slice_is_named_and_the_rest_is_used(run, capsys):
     broken = sorted(row.path for row in run.manifest())[3]
     broken.write_bytes(broken.read_bytes()[:100])
     assert main(["tinyvgg", "--run", str(run), "--epochs", "1"]) == 3
-    assert "1 slices could not be read" in capsys.readouterr().out
+    assert "1 slice could not be read" in capsys.readouterr().out
     assert f"{broken},tinyvgg," in run.failures_path.read_text()
     facts = NetworkFolder(run.model_path("tinyvgg")).facts()
     assert sum(facts["slices"].values()) == len(run.manifest()) - 1

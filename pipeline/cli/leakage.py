@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipeline.cli.compare import resampling_options
-from pipeline.cli.console import progress, run_option, table
+from pipeline.cli.console import counted, progress, run_option, table
 
 __all__ = ["leakage", "learning_curve"]
 
@@ -62,7 +62,8 @@ def leakage(run_path: Path, repeats: int, pixels: bool, resamples: int, seed: in
     _show_findings(result.findings)
     click.echo(f"all of it, with the slices: {run.path / 'leakage.json'}")
     if result.failures:
-        click.echo(f"{len(result.failures)} slices could not be read (see {run.failures_path})", err=True)
+        unread = counted(len(result.failures), "slice")
+        click.echo(f"{unread} could not be read (see {run.failures_path})", err=True)
         return 3
     return 0
 

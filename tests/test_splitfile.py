@@ -114,3 +114,11 @@ def test_a_split_has_a_count_of_its_own_of_how_often_its_test_slices_judged(tmp_
         settings = HeadSettings(grid={"C": [c]})
         counts.append(train_head(run, "svm", settings, seed=seed, new_split=True).facts["test_judgements"])
     assert counts == [1, 2, 1, 3, 2]
+
+
+def test_predictions_that_were_cut_are_not_judged_on_fewer_slices(run):
+    path = run.path / "softmax" / "predictions.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-3]))
+    with pytest.raises(BadDataset, match=rf"of part test; train it again: haemo softmax --run {run}"):
+        compare(run, resampling=QUICK)

@@ -20,7 +20,7 @@ from pipeline.evaluation.set_tallies import tally_of
 from pipeline.evaluation.units import Answers
 from pipeline.predictions import Predictions
 from pipeline.protocols import FACTS
-from pipeline.run import HEADS, NETWORKS, RunDirectory
+from pipeline.run import HEADS, NETWORKS, RunDirectory, read_json
 from pipeline.splitfile import is_of_split, load_split
 from pipeline.splits import Split
 
@@ -130,31 +130,10 @@ def compare(
         raise BadSettings(f"part is {part!r}; predictions have the parts 'test' and 'cv'")
     if by not in ("slice", "study", "patient"):
         raise BadSettings(f"figures are by 'slice', 'study' or 'patient', not by {by!r}")
-    known = (*HEADS, *NETWORKS)
-    trained = run.trained()
-    names = [*(name for name in known if name in trained), *(name for name in trained if name not in known)]
-    if not names:
-        raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
     split = None
     if run.split_path.exists():
         split = load_split(run, run.manifest()) if run.manifest_path.exists() else Split.read(run.split_path)
-    answers = {}
-    strangers = []
-    for name in names:
-        if split and not is_of_split(run.settings(name), split):
-            strangers.append(
-                f"{name} was trained on another split and is left out; train it again: "
-                f"haemo {name} --run {run}"
-            )
-            log.warning(strangers[-1])
-            continue
-        chosen = Predictions.read(run.model_path(name) / "predictions.csv").of_part(part)
-        if not len(chosen):
-            log.warning("%s has no predictions of part %s; it is left out", name, part)
-            continue
-        answers[name] = chosen
-    if not answers:
-        raise MissingStep("; ".join(strangers) or f"no model of {run} has predictions of part {part!r}")
+    answers, strangers = _answers(run, part, split)
     aligned, notes = align(answers)
     notes += strangers
     joined: Mapping[str, Answers] = aligned
@@ -181,6 +160,44 @@ def compare(
     )
     comparison.write(run.path / "compare.json")
     return comparison
+
+
+def _answers(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[str, Predictions], list[str]]:
+    """Predictions of one part by model, ours first, and a note on each model that is of another split."""
+    known, trained = (*HEADS, *NETWORKS), run.trained()
+    names = [*(name for name in known if name in trained), *(name for name in trained if name not in known)]
+    if not names:
+        raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
+    answers: dict[str, Predictions] = {}
+    strangers: list[str] = []
+    for name in names:
+        if split and not is_of_split(run.settings(name), split):
+            strangers.append(
+                f"{name} was trained on another split and is left out; train it again: "
+                f"haemo {name} --run {run}"
+            )
+            log.warning(strangers[-1])
+            continue
+        chosen = Predictions.read(run.model_path(name) / "predictions.csv").of_part(part)
+        _refuse_cut(run, name, part, len(chosen))
+        if len(chosen):
+            answers[name] = chosen
+        else:
+            log.warning("%s has no predictions of part %s; it is left out", name, part)
+    if not answers:
+        raise MissingStep("; ".join(strangers) or f"no model of {run} has predictions of part {part!r}")
+    return answers, strangers
+
+
+def _refuse_cut(run: RunDirectory, name: str, part: str, found: int) -> None:
+    """Insist on as many rows as the model's metrics.json counted; a cut file would be judged on fewer."""
+    path = run.model_path(name) / "metrics.json"
+    known = read_json(path).get(part, {}) if path.exists() else {}
+    if known.get("slices", found) != found:
+        raise BadDataset(
+            f"{run.model_path(name) / 'predictions.csv'} has {found} of {known['slices']} rows of part "
+            f"{part}; train it again: haemo {name} --run {run}"
+        )
 
 
 def align(answers: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], list[str]]:

@@ -103,7 +103,9 @@ def test_an_extraction_killed_at_each_step_on_disk_ends_with_the_same_bytes(tmp_
 
 
 REAL_COMMAND = """
-import sys
+import signal, sys
+# Where these tests are started in the background of a shell, children are told to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from features import extract
 from pipeline.cli import main
 extract._PART_BYTES = 0  # a part is finished after 64 slices

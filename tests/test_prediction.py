@@ -137,7 +137,7 @@ class TestCroppedToTheHead:
         assert main(["compare", "--run", str(cropped)]) == 0
         assert main(["report", "--run", str(cropped)]) == 0
         claims = "".join(path.read_text() for path in cropped.path.rglob("CLAIM.md"))
-        assert "window 80/40 HU, cropped to the head, resized to 227 x 227" in claims
+        assert "window 80/40 HU; pictures: gray levels as they are; cropped to the head, resized to" in claims
 
 
 def write_dicom(path, values, study=None, z_mm=None):

@@ -84,7 +84,8 @@ def claim_checklist(evidence: Evidence) -> str:
     index, fingerprint, made_with = steps.get("index", {}), evidence.fingerprint, evidence.made_with
     preprocessing = made_with.get("preprocessing", {})
     window = (
-        f"window {preprocessing['window_width_hu']:g}/{preprocessing['window_centre_hu']:g} HU, "
+        f"DICOM: window {preprocessing['window_width_hu']:g}/{preprocessing['window_centre_hu']:g} HU; "
+        "pictures: gray levels as they are; "
         f"{'cropped to the head, ' if preprocessing.get('crop') == 'head' else ''}"
         f"resized to {preprocessing['size']} x {preprocessing['size']}"
         if preprocessing

@@ -3,10 +3,11 @@
 import csv
 import io
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from models.temporary import temporary_beside
 
 __all__ = ["read_text", "replacing", "sync_directory", "write_csv", "write_table", "write_text"]
 
@@ -34,8 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
         If the file cannot be written; it names `path`, not the temporary one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
+    with temporary_beside(path) as temporary:
         yield temporary
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
@@ -43,14 +43,6 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
         temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename) == str(temporary):
-            error.filename = str(path)
-            if error.filename2 is not None:  # that of a rename; set to None it would be printed
-                del error.filename2
-        raise
     sync_directory(path.parent)
 
 

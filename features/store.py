@@ -104,7 +104,7 @@ class FeatureStore:
     @cached_property
     def _known(self) -> dict[str, KnownFile]:
         beside = contents_path(self.path)
-        mend = f"haemo features --run {shlex.quote(str(self.path.parent))} (one pass of decoding)"
+        mend = f"{features_command(self.path)} (one pass of decoding)"
         contents = Contents(beside)
         sound = not contents.unreadable and (len(contents) or not len(self))
         if beside.exists() and sound:
@@ -259,8 +259,7 @@ class FeatureStore:
             rotated = f", variant {variant}" if variant else ""
             raise MissingStep(
                 f"{self.path} has no embedding of {', '.join(missing[:5])}{more}{rotated}; "
-                f"run: haemo features --run {shlex.quote(str(self.path.parent))}"
-                + (" --rotations paper" if variant else "")
+                f"run: {features_command(self.path)}" + (" --rotations paper" if variant else "")
             )
         return np.array(rows, dtype=np.intp)
 
@@ -269,9 +268,14 @@ class FeatureStore:
         return None if known is None else self._rows.get((known.content, int(variant)))
 
 
+def features_command(path: Path) -> str:
+    """What to type to make the store at `path`, or to complete it."""
+    return f"haemo features --run {shlex.quote(str(path.parent))}"
+
+
 def anew_command(path: Path) -> str:
     """What to type to make a store anew, where nobody knows with which options it was made."""
-    return f"haemo features --run {shlex.quote(str(path.parent))} --new"
+    return f"{features_command(path)} --new"
 
 
 def empty_store(path: Path, anew: str | None) -> DamagedStore:
@@ -281,9 +285,7 @@ def empty_store(path: Path, anew: str | None) -> DamagedStore:
 
 def missing_store(path: Path) -> MissingStep:
     """The error for a store that is not there."""
-    return MissingStep(
-        f"{path} is not there; make it first: haemo features --run {shlex.quote(str(path.parent))}"
-    )
+    return MissingStep(f"{path} is not there; make it first: {features_command(path)}")
 
 
 def contents_path(store_path: Path) -> Path:

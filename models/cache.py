@@ -1,11 +1,12 @@
 """Where haemo keeps what it fetched or measured on this host, outside any run."""
 
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from models.temporary import temporary_beside
 
 __all__ = ["cache_directory", "replacing"]
 
@@ -32,19 +33,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         If the folder cannot be made or written to; it names `path`, not the temporary file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: it lets nobody but the owner read, and a run directory may be shared.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
+    with temporary_beside(path) as temporary:
         with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename) == str(temporary):
-            error.filename = str(path)
-            if error.filename2 is not None:  # that of a rename; set to None it would be printed
-                del error.filename2
-        raise

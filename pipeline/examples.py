@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from features.manifest import Manifest, ManifestRow, rows_as_bytes
-from features.store import FeatureStore
+from features.store import FeatureStore, features_command
 from models.errors import BadSettings, MissingStep, TooFewData
 from models.rows import Rows
 from pipeline.copies import VARIANTS, SliceCopy
@@ -176,8 +175,7 @@ def load_examples(
     rows = [row for row, there in zip(rows, has, strict=True) if there]
     if not rows:
         raise MissingStep(
-            f"{store.path} has no features of the labelled slices; "
-            f"run: haemo features --run {shlex.quote(str(store.path.parent))}"
+            f"{store.path} has no features of the labelled slices; run: {features_command(store.path)}"
         )
     if missing:
         log.warning(
@@ -250,7 +248,7 @@ def _variants(store: FeatureStore) -> tuple[int, ...]:
     if store.variants == (0,):
         raise MissingStep(
             f"{store.path} has no rotated variants to train on; "
-            f"run: haemo features --run {shlex.quote(str(store.path.parent))} --rotations paper"
+            f"run: {features_command(store.path)} --rotations paper"
         )
     return store.variants
 

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 import logging
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 from features.atomic import sync_directory, write_text
 from models.errors import BadDataset, HaemoError, MissingStep
 from pipeline.predictions import Predictions
+from pipeline.run import train_command
 
 __all__ = ["ModelFolder", "facts_key"]
 
@@ -67,7 +67,7 @@ class ModelFolder(ABC):
     @property
     def command(self) -> str:
         """What to type to train the model, and to train it again."""
-        return f"haemo {self.name} --run {shlex.quote(str(self.path.parent))}"
+        return train_command(self.path)
 
     def is_complete(self, key: str) -> bool:
         """Whether everything is there and can be read, and was made from the facts with this key."""

@@ -271,8 +271,9 @@ def _read(
     workers: int,
     progress: Progress,
 ) -> tuple[_Data, list[Failure]]:
+    labelled = manifest.labelled.rows
     planes, usable, failures = decode_planes(
-        manifest.labelled.rows,
+        labelled,
         preprocessing,
         stage=name,
         scratch=run.path,
@@ -280,7 +281,7 @@ def _read(
         workers=workers,
         progress=progress,
     )
-    rows = tuple(split.dealt(manifest.labelled))
+    rows = tuple(split.dealt(labelled))
     if failures:
         log.warning("%s: %d slices cannot be read; see %s", name, len(failures), run.failures_path)
     run.replace_failures(name, failures)

@@ -1,6 +1,5 @@
 """Trained heads on disk, in skops files: read back without running anything that a file may hold."""
 
-import shlex
 import sys
 import zipfile
 import zlib
@@ -10,6 +9,7 @@ from types import ModuleType
 from features.atomic import replacing
 from models.calibration import CalibratedHead
 from models.errors import BadDataset, MissingStep
+from pipeline.run import train_command
 
 __all__ = ["TRUSTED", "check_head", "load_head", "save_head"]
 
@@ -40,7 +40,7 @@ def load_head(path: Path) -> CalibratedHead:
     """
     path = Path(path)
     if not path.exists():
-        raise MissingStep(f"{path} is not there; train that head first: {_command(path)}")
+        raise MissingStep(f"{path} is not there; train that head first: {train_command(path.parent)}")
     skops_io = _skops_io()
     try:
         foreign = sorted(set(skops_io.get_untrusted_types(file=path)) - set(TRUSTED))
@@ -61,10 +61,12 @@ def load_head(path: Path) -> CalibratedHead:
     ) as error:
         if isinstance(error, BadDataset):
             raise
-        raise BadDataset(f"{path} is damaged ({error}); train it again: {_command(path)}") from error
+        raise BadDataset(
+            f"{path} is damaged ({error}); train it again: {train_command(path.parent)}"
+        ) from error
     if not isinstance(head, CalibratedHead):
         raise BadDataset(
-            f"{path} holds a {type(head).__name__}, not a head; train it again: {_command(path)}"
+            f"{path} holds a {type(head).__name__}, not a head; train it again: {train_command(path.parent)}"
         )
     return head
 
@@ -81,14 +83,11 @@ def check_head(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise BadDataset(f"{path} is damaged ({error}); train it again: {_command(path)}") from error
+        raise BadDataset(
+            f"{path} is damaged ({error}); train it again: {train_command(path.parent)}"
+        ) from error
     if damaged:
-        raise BadDataset(f"{path} is damaged ({damaged}); train it again: {_command(path)}")
-
-
-def _command(path: Path) -> str:
-    """What to type to train the head whose file is at `path`: the folder of a run with the head's name."""
-    return f"haemo {path.parent.name} --run {shlex.quote(str(path.parent.parent))}"
+        raise BadDataset(f"{path} is damaged ({damaged}); train it again: {train_command(path.parent)}")
 
 
 def _skops_io() -> ModuleType:

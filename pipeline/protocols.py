@@ -15,10 +15,17 @@ from models.errors import BadSettings, TooFewData
 from pipeline.copies import VARIANTS, copies_of
 from pipeline.dealing import draw_sides
 from pipeline.run import RunDirectory
-from pipeline.splitfile import load_split, warn_of
+from pipeline.splitfile import keep_split, load_split, warn_of
 from pipeline.splits import DEFAULT_FOLDS, Protocol, Split, classes_of, make_split, manifest_hash
 
-__all__ = ["FACTS", "ProtocolFacts", "draw_training", "make_leaky_split", "split_for_training"]
+__all__ = [
+    "FACTS",
+    "ProtocolFacts",
+    "draw_training",
+    "load_or_make_split",
+    "make_leaky_split",
+    "split_for_training",
+]
 
 
 @dataclass(frozen=True)
@@ -136,9 +143,9 @@ def make_leaky_split(
     facts = FACTS[protocol]
     if not facts.leaky:
         raise BadSettings(f"protocol {protocol.value} is not leaky: it is the default")
-    by_copy = facts.unit == "copy"
-    trains = draw_training(manifest.labelled, classes, protocol, seed, len(VARIANTS) if by_copy else 1)
-    rows = copies_of(manifest.labelled) if by_copy else manifest.labelled.rows
+    by_copy, rows = facts.unit == "copy", manifest.labelled.rows
+    trains = draw_training(rows, classes, protocol, seed, len(VARIANTS) if by_copy else 1)
+    rows = copies_of(rows) if by_copy else rows
     ids = np.array([row.slice_id for row in rows])
     labels = np.array([row.label for row in rows])
     fold = {}
@@ -218,6 +225,27 @@ def split_for_training(
             )
     warn_of(split, manifest)
     return split, is_new
+
+
+def load_or_make_split(run: RunDirectory, manifest: Manifest, **asked: Any) -> Split:
+    """The run's split; drawn by whole patients, and kept, where there is none yet.
+
+    Parameters
+    ----------
+    run, manifest
+        As for `split_for_training`.
+    **asked
+        Its `seed`, `train_fraction`, `folds` and `new`.
+
+    Raises
+    ------
+    BadDataset, BadSettings, TooFewData
+        As `split_for_training`.
+    """
+    split, is_new = split_for_training(run, manifest, **asked)
+    if is_new:
+        keep_split(run, split, manifest)
+    return split
 
 
 def _drawn(run: RunDirectory, manifest: Manifest, protocol: Protocol, asked: dict[str, Any]) -> Split:

@@ -20,7 +20,7 @@ from features.failures import Failure, replace_failures
 from features.manifest import Manifest
 from models.errors import BadDataset, MissingStep
 
-__all__ = ["HEADS", "NETWORKS", "RunDirectory", "read_json", "software_versions"]
+__all__ = ["HEADS", "NETWORKS", "RunDirectory", "read_json", "software_versions", "train_command"]
 
 HEADS = ("svm", "softmax", "mlp")
 NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
@@ -187,6 +187,11 @@ class RunDirectory:
             If the file is not JSON.
         """
         return read_json(self.record_path) if self.record_path.exists() else {}
+
+
+def train_command(folder: Path) -> str:
+    """What to type to train the model of a folder, again or for the first time: RUN/svm by ``haemo svm``."""
+    return f"haemo {folder.name} --run {shlex.quote(str(folder.parent))}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

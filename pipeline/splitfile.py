@@ -7,20 +7,11 @@ from typing import Any
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadDataset, BadSettings, FingerprintMismatch
 from pipeline.run import RunDirectory
-from pipeline.splits import (
-    DEFAULT_FOLDS,
-    DEFAULT_TRAIN_FRACTION,
-    Protocol,
-    Split,
-    classes_of,
-    make_split,
-    manifest_hash,
-)
+from pipeline.splits import Protocol, Split, manifest_hash
 
 __all__ = [
     "is_of_split",
     "keep_split",
-    "load_or_make_split",
     "load_split",
     "made_for",
     "refuse_features_of_other_patients",
@@ -29,51 +20,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("haemo")
-
-
-def load_or_make_split(
-    run: RunDirectory,
-    manifest: Manifest,
-    *,
-    seed: int | None = None,
-    train_fraction: float | None = None,
-    folds: int | None = None,
-    new: bool = False,
-) -> Split:
-    """Give the run's split; draw and keep it where there is none yet.
-
-    Parameters
-    ----------
-    run : RunDirectory
-    manifest : Manifest
-        The run's manifest.
-    seed, train_fraction, folds : optional
-        None takes what the kept split has, or the defaults 0, 0.7 and 5 for a new one.
-    new : bool
-        Draw it anew, in place of the one that is kept.
-
-    Raises
-    ------
-    BadDataset
-        If the kept split was made for other slices, labels or patients.
-    BadSettings
-        If the kept split was made with another seed, share or number of folds than is asked for.
-    TooFewData
-        As `make_split`.
-    """
-    if run.split_path.exists() and not new:
-        split = load_split(run, manifest, seed=seed, train_fraction=train_fraction, folds=folds)
-    else:
-        split = make_split(
-            manifest,
-            classes_of(run, manifest),
-            seed=0 if seed is None else seed,
-            train_fraction=DEFAULT_TRAIN_FRACTION if train_fraction is None else train_fraction,
-            folds=DEFAULT_FOLDS if folds is None else folds,
-        )
-        keep_split(run, split, manifest)
-    warn_of(split, manifest)
-    return split
 
 
 def load_split(

@@ -28,9 +28,9 @@ from pipeline.examples import load_examples
 from pipeline.headfolder import HeadFolder
 from pipeline.journal import SearchJournal
 from pipeline.predictions import Predictions
+from pipeline.protocols import load_or_make_split
 from pipeline.run import RunDirectory
 from pipeline.selection import run_search
-from pipeline.splitfile import load_or_make_split
 
 FAST = HeadSettings(grid={"C": [1e-4, 1e-2]})
 

@@ -21,11 +21,11 @@ from pipeline.evaluation.leakage import measure_leakage
 from pipeline.evaluation.learning_curve import measure_learning_curve
 from pipeline.networks import train_network
 from pipeline.predictions import Predictions
+from pipeline.protocols import load_or_make_split
 from pipeline.report import write_report
 from pipeline.report.answer_figures import curve_band
 from pipeline.report.published import PUBLISHED
 from pipeline.run import NETWORKS, RunDirectory
-from pipeline.splitfile import load_or_make_split
 from pipeline.splits import Split
 
 QUICK = Resampling(resamples=100)

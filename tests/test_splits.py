@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from features.manifest import Manifest, ManifestRow
 from models.errors import BadDataset, BadSettings, TooFewData
 from pipeline.dealing import deal
+from pipeline.protocols import load_or_make_split
 from pipeline.run import RunDirectory
-from pipeline.splitfile import load_or_make_split
 from pipeline.splits import Split, make_split, manifest_hash
 
 CLASSES = ("normal", "haemorrhage")

@@ -27,8 +27,9 @@ from pipeline.evaluation.inflation import Cohort, choose_head, load_cohort, meas
 from pipeline.evaluation.intervals import Resampling
 from pipeline.evaluation.shortcuts import read_facts, shortcut_control
 from pipeline.predictions import Predictions
+from pipeline.protocols import load_or_make_split
 from pipeline.run import HEADS, RunDirectory
-from pipeline.splitfile import is_of_split, load_or_make_split, made_for
+from pipeline.splitfile import is_of_split, made_for
 from pipeline.splits import Split, classes_of
 
 __all__ = ["Leakage", "measure_leakage", "pairs_found"]

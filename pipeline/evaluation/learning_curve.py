@@ -15,9 +15,9 @@ from pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
 from pipeline.evaluation.power_law import PowerLaw, fit_power_law
 from pipeline.evaluation.refits import answers, fit_splits, store_rows
 from pipeline.evaluation.tallies import Tally
-from pipeline.protocols import draw_training
+from pipeline.protocols import draw_training, load_or_make_split
 from pipeline.run import RunDirectory
-from pipeline.splitfile import load_or_make_split, made_for
+from pipeline.splitfile import made_for
 from pipeline.splits import Protocol, classes_of
 
 __all__ = ["LearningCurve", "measure_learning_curve"]

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from features.manifest import Manifest, ManifestRow
-from pipeline.classification import HeadSettings, train_head
-from pipeline.explaining.explanation import explain_slices
-from pipeline.extraction import ExtractionSettings, make_features
-from pipeline.prediction import score_slices
-from pipeline.run import RunDirectory
-from pipeline.trained_model import load_model
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.pipeline.explaining.explanation import explain_slices
+from haemo.pipeline.predicting.prediction import score_slices
+from haemo.pipeline.predicting.trained_model import load_model
+from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.training.head import HeadSettings, train_head
 
 _ROUNDS = 3
 

@@ -143,7 +143,7 @@ def peer_network():
     from torch import nn
     from torchvision.models import alexnet
 
-    from models.weights import random_weights
+    from haemo.models.weights.imagenet import random_weights
 
     network = alexnet(weights=None)
     network.classifier = nn.Sequential(*list(network.classifier)[:6])
@@ -178,11 +178,11 @@ def run_peer(folder: Path, run: Path, rotations: str) -> dict[str, float]:
 
 
 def run_ours(folder: Path, run: Path, rotations: str, precision: str, new: bool = True) -> dict[str, float]:
-    from features.extract import extract_features
-    from features.manifest import Manifest, ManifestRow
-    from features.preprocess import Preprocessing
-    from models.alexnet import load_extractor
-    from models.weights import random_weights
+    from haemo.features.extraction.extract import extract_features
+    from haemo.features.manifest import Manifest, ManifestRow
+    from haemo.features.views.preprocess import Preprocessing
+    from haemo.models.networks.alexnet import load_extractor
+    from haemo.models.weights.imagenet import random_weights
 
     extractor = load_extractor(random_weights(0), precision=precision, device="cpu")
 
@@ -199,8 +199,8 @@ def run_ours(folder: Path, run: Path, rotations: str, precision: str, new: bool 
 
 def run_ready(folder: Path, run: Path, rotations: str, precision: str) -> dict[str, float]:
     """The same engine on planes that lie ready in memory."""
-    from models.alexnet import load_extractor
-    from models.weights import random_weights
+    from haemo.models.networks.alexnet import load_extractor
+    from haemo.models.weights.imagenet import random_weights
 
     del run
     extractor = load_extractor(random_weights(0), precision=precision, device="cpu")
@@ -216,9 +216,9 @@ def run_ready(folder: Path, run: Path, rotations: str, precision: str) -> dict[s
 
 
 def _plane(path: Path) -> object:
-    from features.decoding import Decoder
-    from features.preprocess import Preprocessing
-    from features.slices import read_slice
+    from haemo.features.extraction.decoding import Decoder
+    from haemo.features.reading.formats import read_slice
+    from haemo.features.views.preprocess import Preprocessing
 
     return Decoder(Preprocessing(), lambda content: (0,), read_slice)(path)
 
@@ -227,7 +227,7 @@ def run_decoding(folder: Path, run: Path, ways: str) -> dict[str, float]:
     """Decoding, windowing, resizing and hashing alone, by two threads or two processes."""
     from concurrent.futures import ProcessPoolExecutor
 
-    from features.decoding import in_order
+    from haemo.features.extraction.decoding import in_order
 
     del run
     paths = sorted(folder.iterdir())
@@ -248,9 +248,9 @@ def agreement(folder: Path, run: Path, precision: str) -> dict[str, float]:
     """Cosines of our embeddings with those of scikit-image's resizing and the plain float32 network."""
     import torch
 
-    from features.preprocess import Preprocessing
-    from features.slices import read_slice
-    from features.store import FeatureStore
+    from haemo.features.reading.formats import read_slice
+    from haemo.features.store.store import FeatureStore
+    from haemo.features.views.preprocess import Preprocessing
 
     preprocessing, network = Preprocessing(), peer_network()
     paths = sorted(folder.iterdir())[:32]
@@ -317,7 +317,7 @@ def main(slices: int, many: int, folder: Path | None, measure: str | None) -> No
         options = [{"True": True, "False": False}.get(option, option) for option in options]
         click.echo(json.dumps(MEASUREMENTS[name](*map(Path, paths), *options)))
         return
-    from models.engine import has_bfloat16_hardware
+    from haemo.models.networks.engine import has_bfloat16_hardware
 
     precisions = ["float32", *(["bfloat16"] if has_bfloat16_hardware() else [])]
     with tempfile.TemporaryDirectory() as temporary:

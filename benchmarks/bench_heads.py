@@ -76,9 +76,9 @@ def embeddings(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, n
 
 def embeddings_of_run(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All labelled slices of a run that have features."""
-    from features.store import FeatureStore
-    from pipeline.run import RunDirectory
-    from pipeline.splits import classes_of
+    from haemo.features.store.store import FeatureStore
+    from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.splitting.split import classes_of
 
     run = RunDirectory(path)
     manifest = run.manifest()
@@ -92,7 +92,7 @@ def embeddings_of_run(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def build(head: str):
     """The pipeline that `haemo svm` and `haemo softmax` search, without class weights."""
-    from models.heads import HeadSpec
+    from haemo.models.heads.spec import HeadSpec
 
     names = {"svc": ("svm", "rbf"), "linear": ("svm", None), "softmax": ("softmax", None)}
     return HeadSpec(*names[head], class_weight="none").build()
@@ -107,7 +107,7 @@ def memory_kb(field: str) -> int:
 
 def ours(task: Task, data: tuple, budget: int, answer) -> None:
     """Run the search in this process, which has nothing else in it, and send what it took."""
-    from models.search import SharedSearchCV
+    from haemo.models.search.grid import SharedSearchCV
 
     X, y, folds = data
     search = SharedSearchCV(

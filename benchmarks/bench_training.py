@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from features.manifest import ManifestRow
-from features.preprocess import Preprocessing
-from models.batches import Batches
-from models.engine import resolve_precision
-from models.finetune import load_pretrained
-from models.recipes import build, recipe_for
-from models.training import train
-from models.weights import resolve_weights
-from pipeline.planes import decode_planes
+from haemo.features.manifest import ManifestRow
+from haemo.features.views.preprocess import Preprocessing
+from haemo.models.networks.engine import resolve_precision
+from haemo.models.networks.finetune import load_pretrained
+from haemo.models.training.batches import Batches
+from haemo.models.training.loop import train
+from haemo.models.training.recipes import build, recipe_for
+from haemo.models.weights.imagenet import resolve_weights
+from haemo.pipeline.training.planes import decode_planes
 
 RATE = 0.002
 
@@ -145,7 +145,7 @@ def plain_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int
 
 
 def our_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int, precision: str) -> Curve:
-    """haemo's: slices decoded once, then `models.training.train`."""
+    """haemo's: slices decoded once, then `haemo.models.training.loop.train`."""
     model = network(weights, seed)
     recipe = recipe_for("finetune")
     settings = recipe.settings.with_options(

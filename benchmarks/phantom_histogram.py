@@ -12,8 +12,8 @@ import click
 import numpy as np
 from scipy import ndimage
 
-from features.slices import read_slice
-from models.errors import UnreadableSlice
+from haemo.errors import UnreadableSlice
+from haemo.features.reading.formats import read_slice
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 LEAST_CM2 = 60.0

@@ -20,7 +20,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from features.slices import read_slice
+from haemo.features.reading.formats import read_slice
 
 BONE_HU, SIDE, RESAMPLES = 300, 32, 1000
 

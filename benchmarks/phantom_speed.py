@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.phantom import write_cohort
-from features.phantom.atlas import load_atlas
+from haemo.features.phantom import write_cohort
+from haemo.features.phantom.atlas import load_atlas
 
 PATIENTS = (2, 6)
 

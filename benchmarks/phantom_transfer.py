@@ -15,15 +15,15 @@ import click
 import numpy as np
 from scipy.special import expit
 
-from features.labels import order_classes
-from features.store import FeatureStore
-from pipeline.classification import train_head
-from pipeline.evaluation.intervals import assess
-from pipeline.extraction import ExtractionSettings, make_features
-from pipeline.headfolder import HeadFolder
-from pipeline.indexing import index_run
-from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory
+from haemo.features.labels import order_classes
+from haemo.features.store.store import FeatureStore
+from haemo.pipeline.evaluation.intervals import assess
+from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features
+from haemo.pipeline.preparing.indexing import index_run
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.trained.headfolder import HeadFolder
+from haemo.pipeline.training.head import train_head
 
 HEADS = ("svm", "softmax")
 

@@ -1,1 +1,12 @@
-"""Stage one: files to slices to embeddings to one HDF5 feature store."""
+"""Stage one: files to slices to embeddings in one HDF5 file; and the phantom cohort.
+
+`manifest`, `labels` and `failures` are the nouns that all rooms share. Rooms, each importing only from
+those above it:
+
+- `reading/`: one file to one slice.
+- `views/`: a slice to what a network sees of it.
+- `store/`: embeddings on disk.
+- `extraction/`: slices through the network into the store.
+- `layouts/`: a data folder to a manifest (of the other rooms it knows `reading/` alone).
+- `phantom/`: a synthetic cohort (knows no other room).
+"""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from features.atomic import read_text, write_csv
+from haemo.atomic import read_text, write_csv
 
 __all__ = ["Failure", "read_failures", "replace_failures"]
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from models.errors import BadSettings, TooFewData
+from haemo.errors import BadSettings, TooFewData
 
 __all__ = [
     "BLEED_TYPES",

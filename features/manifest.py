@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.atomic import read_text, write_csv
-from models.errors import BadDataset
+from haemo.atomic import read_text, write_csv
+from haemo.errors import BadDataset
 
 __all__ = ["COLUMNS", "Manifest", "ManifestRow", "rows_as_bytes"]
 

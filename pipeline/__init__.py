@@ -1,1 +1,13 @@
-"""What a person runs: run directory, splits, evaluation, comparison, prediction and the command line."""
+"""What a person runs. Rooms, each importing only from those above it in this list:
+
+- `run/`: the run directory, who works in it, and predictions.csv.
+- `splitting/`: which patients train and which test.
+- `evaluation/`: what predictions are worth (knows no model).
+- `trained/`: what training leaves behind: folders of heads and networks.
+- `preparing/`: a data folder to a manifest, a manifest to a feature store.
+- `training/`: heads and networks trained on a run, and judged at once.
+- `predicting/`: what a trained model says of new slices.
+- `explaining/`: where on a slice the bleed is, by a trained model.
+- `report/`: one page to show to others, and pictures.
+- `cli/`: the command line; nothing imports it. `doctor` looks at the machine for it.
+"""

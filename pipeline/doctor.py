@@ -109,7 +109,7 @@ def _device() -> Iterator[Check]:
 
 
 def _bfloat16() -> Iterator[Check]:
-    from models.engine import has_bfloat16_hardware
+    from haemo.models.networks.engine import has_bfloat16_hardware
 
     if has_bfloat16_hardware():
         yield Check("bfloat16", Status.PASS, "in hardware (AVX-512 BF16 or AMX): --precision auto may use it")
@@ -119,7 +119,7 @@ def _bfloat16() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from models.weights import weights_status
+    from haemo.models.weights.imagenet import weights_status
 
     sources = weights_status()
     for source in sources:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from features.manifest import Manifest, ManifestRow
-from pipeline.classification import HeadSettings, train_head
-from pipeline.extraction import ExtractionSettings, make_features
-from pipeline.run import RunDirectory
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.training.head import HeadSettings, train_head
 
 __all__ = ["picture", "trained_run"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from features.fingerprint import Fingerprint
-from features.manifest import Manifest, ManifestRow
-from features.store import create_store
-from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import create_store
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.predictions import Predictions
 
 __all__ = ["add_model", "make_run"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.predictions import Predictions
+from haemo.pipeline.run.predictions import Predictions
 
 __all__ = ["make_predictions", "make_several"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from features.extract import ExtractionReport, extract_features
-from features.manifest import Manifest, ManifestRow
-from features.preprocess import Preprocessing
+from haemo.features.extraction.extract import ExtractionReport, extract_features
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.views.preprocess import Preprocessing
 
 __all__ = ["SIZE", "Network", "embed", "extract", "folder_manifest", "write_slices"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scored import make_predictions
 
-from models.errors import BadDataset, BadSettings
-from pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate
-from pipeline.evaluation.metrics import evaluate
+from haemo.errors import BadDataset, BadSettings
+from haemo.pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate
+from haemo.pipeline.evaluation.metrics import evaluate
 
 
 def with_studies():

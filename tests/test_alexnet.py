@@ -7,13 +7,19 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models import engine as engines
-from models.alexnet import SIZE, AlexNet, load_extractor
-from models.engine import Engine, choose_engine, has_bfloat16_hardware, resolve_device, resolve_precision
-from models.errors import BadSettings
-from models.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
-from models.pooling import pooled, rectified
-from models.weights import random_weights
+from haemo.errors import BadSettings
+from haemo.models.networks import engine as engines
+from haemo.models.networks.alexnet import SIZE, AlexNet, load_extractor
+from haemo.models.networks.engine import (
+    Engine,
+    choose_engine,
+    has_bfloat16_hardware,
+    resolve_device,
+    resolve_precision,
+)
+from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
+from haemo.models.networks.pooling import pooled, rectified
+from haemo.models.weights.imagenet import random_weights
 
 LAYOUTS = ("channels_last", "contiguous")
 

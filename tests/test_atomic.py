@@ -3,9 +3,9 @@ import io
 
 import pytest
 
-from features.atomic import read_text, replacing, write_table, write_text
-from features.failures import Failure, read_failures, replace_failures
-from models import cache
+from haemo import cache
+from haemo.atomic import read_text, replacing, write_table, write_text
+from haemo.features.failures import Failure, read_failures, replace_failures
 
 
 def write_stream(path, text):

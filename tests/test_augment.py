@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.transform import rotate
 
-from features.augment import PAPER_ANGLES_DEG, rotate_planes
+from haemo.features.views.augment import PAPER_ANGLES_DEG, rotate_planes
 
 
 def random_planes(count, size, seed=0):

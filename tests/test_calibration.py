@@ -9,14 +9,14 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from models.calibration import (
+from haemo.errors import BadSettings
+from haemo.models.heads.calibration import (
     CalibratedHead,
     SigmoidCalibrator,
     cross_calibrated,
     fit_calibrators,
     probabilities,
 )
-from models.errors import BadSettings
 
 
 def clouds(n=150, classes=2, seed=0, spread=1.5):

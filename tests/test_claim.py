@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from features import claim as claim_module
-from features.claim import Holder, claim
-from models.errors import RunLocked
+from haemo.errors import RunLocked
+from haemo.pipeline.run import claim as claim_module
+from haemo.pipeline.run.claim import Holder, claim
 
 
 def hold(folder, ready, release):

@@ -13,24 +13,24 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_predict
 
-from features.claim import claim
-from features.fingerprint import Fingerprint
-from features.manifest import Manifest, ManifestRow
-from features.store import FeatureStore, create_store
-from models.calibration import fit_calibrators, probabilities
-from models.errors import BadSettings, MissingStep, RunLocked, TooFewData
-from models.heads import HEADS, HeadSpec
-from models.scoring import METRICS, score, score_estimator
-from models.thresholds import parse_threshold
-from pipeline.classification import HeadSettings, train_head
-from pipeline.cli import main
-from pipeline.examples import load_examples
-from pipeline.headfolder import HeadFolder
-from pipeline.journal import SearchJournal
-from pipeline.predictions import Predictions
-from pipeline.protocols import load_or_make_split
-from pipeline.run import RunDirectory
-from pipeline.selection import run_search
+from haemo.errors import BadSettings, MissingStep, RunLocked, TooFewData
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore, create_store
+from haemo.models.heads.calibration import fit_calibrators, probabilities
+from haemo.models.heads.spec import HEADS, HeadSpec
+from haemo.models.heads.thresholds import parse_threshold
+from haemo.models.search.scoring import METRICS, score, score_estimator
+from haemo.pipeline.cli import main
+from haemo.pipeline.run.claim import claim
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.protocols import load_or_make_split
+from haemo.pipeline.trained.headfolder import HeadFolder
+from haemo.pipeline.training.examples import load_examples
+from haemo.pipeline.training.head import HeadSettings, train_head
+from haemo.pipeline.training.journal import SearchJournal
+from haemo.pipeline.training.selection import run_search
 
 FAST = HeadSettings(grid={"C": [1e-4, 1e-2]})
 
@@ -407,7 +407,7 @@ class TestFeaturesLargerThanTheBudget:
     @pytest.fixture(autouse=True)
     def small_blocks(self, monkeypatch):
         # Seven rows of 40 numbers: many blocks, and the last one short.
-        monkeypatch.setattr("pipeline.examples._BLOCK_BYTES", 4 * 40 * 7)
+        monkeypatch.setattr("haemo.pipeline.training.examples._BLOCK_BYTES", 4 * 40 * 7)
 
     @staticmethod
     def shuffled(path, **options):
@@ -637,7 +637,7 @@ def test_stage_two_never_loads_torch(run):
         "        if name.split('.')[0] in ('torch', 'torchvision', 'skimage', 'pydicom'):\n"
         "            raise AssertionError(name)\n"
         "sys.meta_path.insert(0, Block())\n"
-        "from pipeline.cli import main\n"
+        "from haemo.pipeline.cli import main\n"
         f"for head, grid in (('svm', 'C=1'), ('softmax', 'C=1'), ('mlp', 'max_epochs=3')):\n"
         f"    assert main([head, '--run', {str(run)!r}, '--grid', grid]) == 0\n"
     )

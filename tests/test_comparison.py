@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from scored import make_predictions, make_several
 
-from models.errors import BadDataset, MissingStep
-from pipeline.cli import main
-from pipeline.evaluation.aggregation import aggregate
-from pipeline.evaluation.comparison import align, compare, compare_predictions
-from pipeline.evaluation.intervals import Resampling, resampled_figures
-from pipeline.evaluation.metrics import METRICS, evaluate
-from pipeline.evaluation.paired import delong, exact_mcnemar
-from pipeline.evaluation.pairs import sentence
-from pipeline.evaluation.tallies import Tally
-from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory
+from haemo.errors import BadDataset, MissingStep
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.aggregation import aggregate
+from haemo.pipeline.evaluation.comparison import align, compare, compare_predictions
+from haemo.pipeline.evaluation.intervals import Resampling, resampled_figures
+from haemo.pipeline.evaluation.metrics import METRICS, evaluate
+from haemo.pipeline.evaluation.paired import delong, exact_mcnemar
+from haemo.pipeline.evaluation.pairs import sentence
+from haemo.pipeline.evaluation.tallies import Tally
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.predictions import Predictions
 
 
 def with_noise(p: Predictions, noise: float, seed: int) -> Predictions:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.cli import console
+from haemo.pipeline.cli import console
 
 FIGURES = ("0.784 (0.698-0.857)", "0.912 (0.871-0.944)", "0.650 (0.512-0.731)", "0.701 (0.598-0.812)")
 MODELS = ("svm", "softmax", "mlp", "finetune")

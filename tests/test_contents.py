@@ -4,7 +4,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.contents import Contents, KnownFile
+from haemo.features.store.contents import Contents, KnownFile
 
 A, B = "a" * 64, "b" * 64
 # What a file name can hold: any character but NUL, and bytes that are not UTF-8. Those that CSV quotes or

@@ -4,13 +4,13 @@ import pytest
 from cohorts import class_folders
 from runs import make_run
 
-from features.failures import read_failures
-from models.errors import BadDataset, MissingStep, TooFewData
-from pipeline.cli import main
-from pipeline.modelfolder import ModelFolder
-from pipeline.networks import train_network
-from pipeline.persistence import load_head
-from pipeline.splits import Split
+from haemo.errors import BadDataset, MissingStep, TooFewData
+from haemo.features.failures import read_failures
+from haemo.pipeline.cli import main
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.trained.modelfolder import ModelFolder
+from haemo.pipeline.trained.persistence import load_head
+from haemo.pipeline.training.network import train_network
 
 DAMAGES = {
     "empty": lambda data: b"",

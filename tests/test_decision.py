@@ -10,10 +10,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
-from models.calibration import CalibratedHead
-from models.decision import decision_function
-from models.errors import BadSettings
-from models.heads import KERNELS, HeadSpec
+from haemo.errors import BadSettings
+from haemo.models.evidence.decision import decision_function
+from haemo.models.heads.calibration import CalibratedHead
+from haemo.models.heads.spec import KERNELS, HeadSpec
 
 DIMENSION = 30
 SPECS = [HeadSpec("svm"), HeadSpec("softmax"), HeadSpec("mlp"), *(HeadSpec("svm", name) for name in KERNELS)]

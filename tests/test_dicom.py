@@ -14,10 +14,11 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_rescale
 
-from features.dicom import AIR_HU, decode_dicom, read_dicom_header
-from features.jpeg import check_lossless_head
-from features.slices import content_hash, read_header, read_slice
-from models.errors import UnreadableSlice
+from haemo.errors import UnreadableSlice
+from haemo.features.reading.dicom import AIR_HU, decode_dicom, read_dicom_header
+from haemo.features.reading.formats import read_header, read_slice
+from haemo.features.reading.jpeg import check_lossless_head
+from haemo.features.reading.slice import content_hash
 
 CT = get_testdata_file("CT_small.dcm")
 

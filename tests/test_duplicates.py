@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from features.manifest import ManifestRow
-from pipeline.evaluation.duplicates import ALIKE_BITS, look_alikes, picture_hash
+from haemo.features.manifest import ManifestRow
+from haemo.pipeline.evaluation.duplicates import ALIKE_BITS, look_alikes, picture_hash
 
 
 def picture(seed: int, size: int = 227) -> np.ndarray:

@@ -8,16 +8,16 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
-from models.alexnet import load_extractor
-from models.calibration import CalibratedHead
-from models.errors import BadSettings
-from models.explain import ExplainedModel, explain_extractor, explain_network, randomised
-from models.heads import HeadSpec
-from models.maps import METHODS, Grid, class_activation_map, grid_of, projection
-from models.recipes import build, recipe_for
-from models.trained import TrainedNetwork
-from models.weights import resolve_weights
-from pipeline.explaining.explanation import likeliest
+from haemo.errors import BadSettings
+from haemo.models.evidence.explain import ExplainedModel, explain_extractor, explain_network, randomised
+from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid_of, projection
+from haemo.models.heads.calibration import CalibratedHead
+from haemo.models.heads.spec import HeadSpec
+from haemo.models.networks.alexnet import load_extractor
+from haemo.models.training.recipes import build, recipe_for
+from haemo.models.training.trained import TrainedNetwork
+from haemo.models.weights.imagenet import resolve_weights
+from haemo.pipeline.explaining.explanation import likeliest
 
 SIZE = 48
 

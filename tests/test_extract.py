@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 from stand_ins import SIZE, Network, embed, extract, folder_manifest, write_slices
 
-from features import extract as extract_module
-from features.augment import rotate_planes
-from features.failures import Failure
-from features.manifest import Manifest, ManifestRow
-from features.preprocess import Preprocessing
-from features.slices import read_slice
-from features.store import FeatureStore
-from features.verify import verify_store
-from models.errors import BadDataset, DamagedStore, FingerprintMismatch
+from haemo.errors import BadDataset, DamagedStore, FingerprintMismatch
+from haemo.features.extraction import extract as extract_module
+from haemo.features.failures import Failure
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.reading.formats import read_slice
+from haemo.features.store.store import FeatureStore
+from haemo.features.store.verify import verify_store
+from haemo.features.views.augment import rotate_planes
+from haemo.features.views.preprocess import Preprocessing
 
 FORBIDDEN = AssertionError("the network was asked for what is there already")
 
@@ -77,7 +77,7 @@ def test_rotations_are_embedded_as_the_obvious_loop_does(slices, run):
 def test_what_is_there_is_neither_decoded_nor_embedded_again(slices, run, monkeypatch):
     extract(slices, run)
     before = (run / "features.h5").stat()
-    monkeypatch.setattr("features.reader.SliceReader.__call__", None)
+    monkeypatch.setattr("haemo.features.reading.reader.SliceReader.__call__", None)
     report = extract(slices, run, unused())
     assert (report.cached, report.computed, report.failures) == (20, 0, [])
     assert (run / "features.h5").stat() == before
@@ -193,7 +193,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(slices, run, monkeypat
             os.utime(path, (1, 1))
         return slice_
 
-    monkeypatch.setattr("features.reader.SliceReader.__call__", read_and_write)
+    monkeypatch.setattr("haemo.features.reading.reader.SliceReader.__call__", read_and_write)
     report = extract(slices, run)
     assert report.failures == [
         Failure(str(slices / "004.png"), "features", "changed while it was being read")
@@ -236,7 +236,7 @@ def test_an_interrupted_extraction_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_more_parts_than_files_may_be_open_are_merged(tmp_path, run, small_parts, monkeypatch):
-    monkeypatch.setattr("features.shards._OPEN_STORES", 2)
+    monkeypatch.setattr("haemo.features.store.shards._OPEN_STORES", 2)
     slices = write_slices(tmp_path / "slices", 60)
     extract(slices, tmp_path / "undisturbed", rotations="paper")
     with pytest.raises(KeyboardInterrupt):
@@ -385,7 +385,7 @@ EXTRACT_ON_A_FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from features import extract as module
+from haemo.features.extraction import extract as module
 from stand_ins import Network, extract
 module._PART_BYTES = 0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -11,24 +11,24 @@ import pytest
 from PIL import Image
 from stand_ins import SIZE, Network, folder_manifest, write_slices
 
-from features.claim import claim
-from features.failures import Failure, read_failures
-from features.fingerprint import Fingerprint
-from features.preprocess import Preprocessing
-from features.store import FeatureStore, create_store
-from models.engine import Engine
-from models.errors import BadDataset, FingerprintMismatch, MissingStep, TooFewData
-from pipeline import extraction as extraction_module
-from pipeline.cli import main
-from pipeline.extraction import (
+from haemo.errors import BadDataset, FingerprintMismatch, MissingStep, TooFewData
+from haemo.features.failures import Failure, read_failures
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore, create_store
+from haemo.features.views.preprocess import Preprocessing
+from haemo.models.networks.engine import Engine
+from haemo.pipeline.cli import main
+from haemo.pipeline.preparing import extraction as extraction_module
+from haemo.pipeline.preparing.extraction import (
     ExtractionSettings,
     command_anew,
     load_stage_one,
     make_features,
     stage_one_of,
 )
-from pipeline.imports import import_features
-from pipeline.run import RunDirectory
+from haemo.pipeline.preparing.imports import import_features
+from haemo.pipeline.run.claim import claim
+from haemo.pipeline.run.directory import RunDirectory
 
 
 class NamedNetwork(Network):
@@ -163,7 +163,7 @@ class TestCommand:
         def refuse(path, *arguments, **options):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-        monkeypatch.setattr("features.claim.os.open", refuse)
+        monkeypatch.setattr("haemo.pipeline.run.claim.os.open", refuse)
         assert main(["features", "--run", str(run)]) == 1
         assert capsys.readouterr().err == f"error: {run}/.features.claim: Read-only file system\n"
 
@@ -171,7 +171,7 @@ class TestCommand:
         def refuse(path, *arguments):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-        monkeypatch.setattr("features.shards.write_store_file", refuse)
+        monkeypatch.setattr("haemo.features.store.shards.write_store_file", refuse)
         assert main(["features", "--run", str(run)]) == 1
         assert capsys.readouterr().err == (
             "warning: the disk is full; make room, and the same command goes on from what was finished\n"
@@ -313,8 +313,8 @@ class TestEngine:
             asked.update(precision=precision, device=device, engine=engine, batch=batch)
             return NamedNetwork()
 
-        monkeypatch.setattr("models.alexnet.load_extractor", load)
-        monkeypatch.setattr("models.weights.resolve_weights", lambda *arguments: None)
+        monkeypatch.setattr("haemo.models.networks.alexnet.load_extractor", load)
+        monkeypatch.setattr("haemo.models.weights.imagenet.resolve_weights", lambda *arguments: None)
         return asked
 
     def test_a_store_is_carried_on_with_its_own_engine(self, asked):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cohorts import class_folders
 
-from features.atomic import read_text
-from pipeline.cli import main
+from haemo.atomic import read_text
+from haemo.pipeline.cli import main
 
 NAMES = {
     "not UTF-8": b"caf\xe9.png",

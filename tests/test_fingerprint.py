@@ -2,8 +2,8 @@ import hashlib
 
 import pytest
 
-from features.fingerprint import Fingerprint
-from models.errors import DamagedStore, FingerprintMismatch
+from haemo.errors import DamagedStore, FingerprintMismatch
+from haemo.features.store.fingerprint import Fingerprint
 
 
 def test_equal_facts_are_one_fingerprint_in_whatever_order():

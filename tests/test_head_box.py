@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from features.head_box import Box, head_box
-from features.slices import Slice
+from haemo.features.reading.slice import Slice
+from haemo.features.views.head_box import Box, head_box
 
 AIR, FAT, BRAIN, BONE, REST = -1000.0, -90.0, 35.0, 1100.0, 300.0
 

@@ -7,9 +7,9 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from models.errors import BadSettings
-from models.heads import KERNELS, HeadSpec, parse_grid
-from models.mlp import EarlyStoppingMLP
+from haemo.errors import BadSettings
+from haemo.models.heads.mlp import EarlyStoppingMLP
+from haemo.models.heads.spec import KERNELS, HeadSpec, parse_grid
 
 SPECS = [
     HeadSpec("svm"),
@@ -130,7 +130,9 @@ class TestEarlyStopping:
     def test_patients_are_held_out_whole(self, monkeypatch):
         X, y, patient = patients()
         seen = []
-        monkeypatch.setattr("models.mlp._log_loss", lambda logits, *_: seen.append(len(logits)) or 0.0)
+        monkeypatch.setattr(
+            "haemo.models.heads.mlp._log_loss", lambda logits, *_: seen.append(len(logits)) or 0.0
+        )
         EarlyStoppingMLP(patience=1).fit(X, y, groups=patient)
         # A fifth of the 10 patients with a bleed and of the 20 without, six slices each.
         assert set(seen) == {6 * (2 + 4)}

@@ -8,11 +8,11 @@ import pytest
 from cohorts import class_folders, dicom_tree, gray_picture, head_ct, write_csv
 from PIL import Image
 
-from features.failures import read_failures
-from features.manifest import Manifest
-from pipeline.cli import main
-from pipeline.indexing import index_run
-from pipeline.run import RunDirectory
+from haemo.features.failures import read_failures
+from haemo.features.manifest import Manifest
+from haemo.pipeline.cli import main
+from haemo.pipeline.preparing.indexing import index_run
+from haemo.pipeline.run.directory import RunDirectory
 
 
 @pytest.fixture

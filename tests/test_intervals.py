@@ -10,9 +10,15 @@ from scored import make_predictions
 from sklearn.metrics import recall_score, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
-from models.errors import BadSettings
-from pipeline.evaluation.intervals import Resampling, assess, percentile_interval, resampled_figures, wilson
-from pipeline.evaluation.tallies import Tally
+from haemo.errors import BadSettings
+from haemo.pipeline.evaluation.intervals import (
+    Resampling,
+    assess,
+    percentile_interval,
+    resampled_figures,
+    wilson,
+)
+from haemo.pipeline.evaluation.tallies import Tally
 
 
 @settings(deadline=None, max_examples=50)
@@ -54,7 +60,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 def test_blocks_of_resamples_do_not_change_the_draws(monkeypatch):
     p = make_predictions()
     whole = resampled_figures(Tally(p), Resampling(resamples=120))[0]["roc_auc"]
-    monkeypatch.setattr("pipeline.evaluation.tallies._BLOCK_ELEMENTS", 500)
+    monkeypatch.setattr("haemo.pipeline.evaluation.tallies._BLOCK_ELEMENTS", 500)
     assert np.array_equal(whole, resampled_figures(Tally(p), Resampling(resamples=120))[0]["roc_auc"])
 
 

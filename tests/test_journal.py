@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from models.cells import Cell
-from pipeline.journal import SearchJournal
+from haemo.models.search.cells import Cell
+from haemo.pipeline.training.journal import SearchJournal
 
 SETTINGS = [{"C": 0.1}, {"C": 1.0, "gamma": 1e-5}]
 CELLS = [Cell(0, 0, 0.1 + 0.2, 1.5, 0.25), Cell(1, 3, math.nan, 0.5, 0.125)]

@@ -6,7 +6,7 @@ from embeddings import cohort
 from sklearn.metrics.pairwise import linear_kernel, polynomial_kernel, rbf_kernel, sigmoid_kernel
 from sklearn.svm import SVC
 
-from models.kernels import (
+from haemo.models.search.kernels import (
     KernelSpec,
     Products,
     fit_on_kernel,

@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 from stand_ins import Network, extract, folder_manifest, write_slices
 
-from features import extract as extract_module
-from features.claim import claim
-from features.verify import verify_store
-from models.errors import MissingStep
+from haemo.errors import MissingStep
+from haemo.features.extraction import extract as extract_module
+from haemo.features.store.verify import verify_store
+from haemo.pipeline.run.claim import claim
 
 # Fresh processes forked from a small server start in a hundredth of a second: many can be killed.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["stand_ins", "features.dicom", "features.raster", "h5py"])
+CONTEXT.set_forkserver_preload(
+    ["stand_ins", "haemo.features.reading.dicom", "haemo.features.reading.raster", "h5py"]
+)
 SLICES = 200
 
 
@@ -106,8 +108,8 @@ REAL_COMMAND = """
 import signal, sys
 # Where these tests are started in the background of a shell, children are told to ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from features import extract
-from pipeline.cli import main
+from haemo.features.extraction import extract
+from haemo.pipeline.cli import main
 extract._PART_BYTES = 0  # a part is finished after 64 slices
 sys.exit(main(sys.argv[1:]))
 """

@@ -2,8 +2,8 @@
 
 import pytest
 
-from features.labels import BLEED_TYPES, is_class_word, meaning_of_flag, order_classes, says_normal
-from models.errors import BadSettings, TooFewData
+from haemo.errors import BadSettings, TooFewData
+from haemo.features.labels import BLEED_TYPES, is_class_word, meaning_of_flag, order_classes, says_normal
 
 
 @pytest.mark.parametrize(

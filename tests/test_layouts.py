@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from features.layouts import LAYOUTS, Index, index_dataset
-from models.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset, BadSettings
+from haemo.features.layouts import LAYOUTS, Index, index_dataset
 
 NO_BLEED = dict.fromkeys(
     ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"), 0

@@ -10,14 +10,14 @@ from runs import CLASSES, add_model, make_run
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from features.fingerprint import Fingerprint
-from features.manifest import Manifest, ManifestRow
-from features.store import FeatureStore, create_store
-from models.errors import MissingStep
-from models.heads import HeadSpec
-from pipeline.cli import main
-from pipeline.evaluation.findings import both_sides, contradicted_labels, mixed_patients
-from pipeline.evaluation.inflation import (
+from haemo.errors import MissingStep
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore, create_store
+from haemo.models.heads.spec import HeadSpec
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.findings import both_sides, contradicted_labels, mixed_patients
+from haemo.pipeline.evaluation.inflation import (
     _test_answers,
     figures_of_draws,
     load_cohort,
@@ -25,13 +25,13 @@ from pipeline.evaluation.inflation import (
     shuffle_by_patient,
     summarise,
 )
-from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.leakage import measure_leakage, pairs_found
-from pipeline.evaluation.refits import DEFAULT_C
-from pipeline.predictions import Predictions
-from pipeline.protocols import draw_training
-from pipeline.run import RunDirectory
-from pipeline.splits import Protocol
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.leakage import measure_leakage, pairs_found
+from haemo.pipeline.evaluation.refits import DEFAULT_C
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.protocols import draw_training
+from haemo.pipeline.splitting.split import Protocol
 
 QUICK = Resampling(resamples=200)
 
@@ -39,7 +39,7 @@ QUICK = Resampling(resamples=200)
 @pytest.fixture(scope="module", autouse=True)
 def few_trees():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.evaluation.shortcuts._TREES", 10)
+        patch.setattr("haemo.pipeline.evaluation.shortcuts._TREES", 10)
         yield
 
 

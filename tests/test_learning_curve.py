@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import CLASSES, make_run
 
-from features.store import FeatureStore
-from models.errors import BadSettings, TooFewData
-from pipeline.cli import main
-from pipeline.evaluation.inflation import load_cohort
-from pipeline.evaluation.learning_curve import _nested, measure_learning_curve
-from pipeline.evaluation.power_law import PowerLaw, fit_power_law
+from haemo.errors import BadSettings, TooFewData
+from haemo.features.store.store import FeatureStore
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.inflation import load_cohort
+from haemo.pipeline.evaluation.learning_curve import _nested, measure_learning_curve
+from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
 
 X = np.array([5, 10, 20, 40, 80])
 

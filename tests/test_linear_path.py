@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from models import linear_path
-from models.errors import NotSolved
-from models.linear_path import PathProblems, solve_paths, solved_in_turn
-from models.path_losses import BinaryLogistic, Multinomial, SquaredHinge
-from models.rows import FoldScaling, Rows, fold_scaling
-from models.scaling import FlooredScaler
+from haemo.errors import NotSolved
+from haemo.models.heads.scaling import FlooredScaler
+from haemo.models.search import linear_path
+from haemo.models.search.linear_path import PathProblems, solve_paths, solved_in_turn
+from haemo.models.search.path_losses import BinaryLogistic, Multinomial, SquaredHinge
+from haemo.models.search.rows import FoldScaling, Rows, fold_scaling
 
 CS = (1e-4, 1e-3, 1e-2, 0.1)
 SCALING = 10.0

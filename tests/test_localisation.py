@@ -12,23 +12,23 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import nn
 
-from models.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
-from models.explain import ExplainedModel
-from pipeline.classification import HeadSettings, train_head
-from pipeline.cli import main
-from pipeline.explaining.localisation import BASELINES, FIGURES, localise, measure_map
-from pipeline.explaining.masks import find_mask, read_mask, subtypes
-from pipeline.explaining.perturbation import perturbation, rank_correlation
-from pipeline.report.background import explanation_section
-from pipeline.splits import Split
-from pipeline.trained_model import load_model
+from haemo.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
+from haemo.models.evidence.explain import ExplainedModel
+from haemo.pipeline.cli import main
+from haemo.pipeline.explaining.localisation import BASELINES, FIGURES, localise, measure_map
+from haemo.pipeline.explaining.masks import find_mask, read_mask, subtypes
+from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
+from haemo.pipeline.predicting.trained_model import load_model
+from haemo.pipeline.report.background import explanation_section
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.training.head import HeadSettings, train_head
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("pipeline.explaining.localisation._MOST_PERTURBED", 1)
+        patch.setattr("haemo.pipeline.explaining.localisation._MOST_PERTURBED", 1)
         yield trained_run(tmp_path_factory.mktemp("run"))
 
 

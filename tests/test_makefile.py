@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import COMMANDS
+from haemo.pipeline.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.manifest import Manifest, ManifestRow, rows_as_bytes
-from models.errors import BadDataset
+from haemo.errors import BadDataset
+from haemo.features.manifest import Manifest, ManifestRow, rows_as_bytes
 
 # What CSV can carry: any text but surrogates and NUL, line ends inside a field included.
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=12)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scored import make_predictions
 from sklearn import metrics as sk
 
-from models.errors import BadDataset, BadSettings
-from pipeline.evaluation.metrics import METRICS, at_prevalence, classification_report, evaluate
-from pipeline.evaluation.tallies import Tally
-from pipeline.predictions import Predictions
+from haemo.errors import BadDataset, BadSettings
+from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence, classification_report, evaluate
+from haemo.pipeline.evaluation.tallies import Tally
+from haemo.pipeline.run.predictions import Predictions
 
 
 def sklearn_figures(p: Predictions, weight=None) -> dict[str, float]:

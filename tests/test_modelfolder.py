@@ -5,7 +5,7 @@ from pathlib import Path
 
 from runs import make_run
 
-from pipeline.classification import HeadSettings, train_head
+from haemo.pipeline.training.head import HeadSettings, train_head
 
 FILES = ("predictions.csv", "settings.json", "model.skops")
 

@@ -15,24 +15,24 @@ import torch
 from cohorts import class_folders, gray_picture
 from PIL import Image
 
-from features.claim import claim
-from features.manifest import Manifest
-from features.preprocess import Preprocessing
-from features.slices import read_slice
-from models import training as training_module
-from models.cnn import load_extractor
-from models.errors import BadSettings, MissingStep, TooFewData, WeightsUnavailable
-from models.recipes import recipe_for
-from pipeline.cli import main
-from pipeline.copies import copies_of
-from pipeline.networkfolder import NetworkFolder
-from pipeline.networks import train_network
-from pipeline.planes import decode_planes
-from pipeline.prediction import predict
-from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory
-from pipeline.splits import Split
-from pipeline.trained_model import load_model
+from haemo.errors import BadSettings, MissingStep, TooFewData, WeightsUnavailable
+from haemo.features.manifest import Manifest
+from haemo.features.reading.formats import read_slice
+from haemo.features.views.preprocess import Preprocessing
+from haemo.models.training import loop as training_module
+from haemo.models.training.cnn_extractor import load_extractor
+from haemo.models.training.recipes import recipe_for
+from haemo.pipeline.cli import main
+from haemo.pipeline.predicting.prediction import predict
+from haemo.pipeline.predicting.trained_model import load_model
+from haemo.pipeline.run.claim import claim
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.copies import copies_of
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.trained.networkfolder import NetworkFolder
+from haemo.pipeline.training.network import train_network
+from haemo.pipeline.training.planes import decode_planes
 
 
 @pytest.fixture(autouse=True)
@@ -170,10 +170,10 @@ def test_a_network_loads_in_a_fresh_process_to_the_same_scores(run):
         "from pathlib import Path\n"
         "import torch\n"
         "torch.set_num_threads(1)\n"
-        "from features.manifest import Manifest\n"
-        "from pipeline.networkfolder import NetworkFolder\n"
-        "from pipeline.planes import decode_planes\n"
-        "from pipeline.predictions import Predictions\n"
+        "from haemo.features.manifest import Manifest\n"
+        "from haemo.pipeline.trained.networkfolder import NetworkFolder\n"
+        "from haemo.pipeline.training.planes import decode_planes\n"
+        "from haemo.pipeline.run.predictions import Predictions\n"
         "run = Path(sys.argv[1])\n"
         "folder = NetworkFolder(run / 'tinyvgg')\n"
         "kept = Predictions.read(run / 'tinyvgg' / 'predictions.csv')\n"
@@ -237,7 +237,7 @@ def test_lenet_trains_on_crops_of_larger_planes(run):
 def test_finetune_starts_from_the_file_it_is_given_and_keeps_what_is_frozen(run, tmp_path, caplog):
     from safetensors.torch import save_file
 
-    from models.weights import random_weights
+    from haemo.models.weights.imagenet import random_weights
 
     state = random_weights(3, "pool5").state_dict
     save_file(state, tmp_path / "trunk.safetensors")

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.errors import BadSettings, WeightsUnavailable
-from models.finetune import AlexNetClassifier, freeze_below, load_pretrained
-from models.layers import layer_table
-from models.lenet import LeNet
-from models.recipes import RECIPES, TrainingSettings, build, recipe_for
-from models.tinyvgg import TinyVGG
-from models.weights import SHAPES, random_weights
+from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.models.networks.finetune import AlexNetClassifier, freeze_below, load_pretrained
+from haemo.models.networks.layers import layer_table
+from haemo.models.networks.lenet import LeNet
+from haemo.models.networks.tinyvgg import TinyVGG
+from haemo.models.training.recipes import RECIPES, TrainingSettings, build, recipe_for
+from haemo.models.weights.imagenet import SHAPES, random_weights
 
 
 def totals(network: nn.Module, channels: int, size: int) -> tuple[int, int]:
@@ -132,7 +132,7 @@ def test_settings_survive_their_description():
 
 
 def test_fine_tuning_normalises_as_stage_one_does():
-    from models.gray import IMAGENET_MEAN, IMAGENET_STD
+    from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD
 
     assert (RECIPES["finetune"].mean, RECIPES["finetune"].std) == (IMAGENET_MEAN, IMAGENET_STD)
 

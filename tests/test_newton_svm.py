@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
-from models import newton_svm
-from models.newton_svm import newton_scores, scores_from_rows, standardised_kernel
-from models.scaling import FlooredScaler
+from haemo.models.heads.scaling import FlooredScaler
+from haemo.models.search import newton_svm
+from haemo.models.search.newton_svm import newton_scores, scores_from_rows, standardised_kernel
 
 
 @pytest.mark.parametrize("c", [1e-5, 1e-3, 0.1, 10.0])

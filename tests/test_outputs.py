@@ -2,7 +2,7 @@
 
 from runs import make_run
 
-from pipeline.cli import main
+from haemo.pipeline.cli import main
 
 
 def test_scores_that_cannot_be_written_are_refused_before_anything_is_loaded(tmp_path, capsys):

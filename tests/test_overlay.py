@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image
 
-from features.preprocess import Preprocessing
-from features.slices import Slice
-from pipeline.explaining.overlay import draw_overlay, write_overlay
-from pipeline.explaining.regions import find_regions
+from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.explaining.overlay import draw_overlay, write_overlay
+from haemo.pipeline.explaining.regions import find_regions
 
 
 def test_for_is_orange_against_is_blue_and_the_outline_stands_on_the_right_half(tmp_path):

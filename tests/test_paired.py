@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from models.errors import BadDataset
-from pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
+from haemo.errors import BadDataset
+from haemo.pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
 
 
 def slow_delong(positive, first, second):

@@ -1,16 +1,17 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 import skops.io
 from sklearn.svm import LinearSVC
 
-from models.calibration import CalibratedHead
-from models.errors import BadDataset, MissingStep
-from models.heads import HEADS, KERNELS, HeadSpec
-from pipeline.persistence import TRUSTED, load_head, save_head
+from haemo.errors import BadDataset, MissingStep
+from haemo.models.heads.calibration import CalibratedHead
+from haemo.models.heads.spec import HEADS, KERNELS, HeadSpec
+from haemo.pipeline.trained.persistence import TRUSTED, load_head, save_head
 
 SPECS = [*map(HeadSpec, HEADS), *(HeadSpec("svm", kernel) for kernel in KERNELS)]
 CLASSES = ("normal", "haemorrhage", "unsure")
@@ -47,7 +48,7 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path):
     script = (
         "import json, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from pipeline.persistence import load_head\n"
+        "from haemo.pipeline.trained.persistence import load_head\n"
         "head, X = load_head(Path('model.skops')), np.load('X.npy')\n"
         "values = [*head.decision_function(X), *head.predict_proba(X)[:, 1]]\n"
         "print(json.dumps([float(value).hex() for value in values]))\n"
@@ -60,7 +61,7 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path):
 
 
 def test_only_types_that_are_ours_are_trusted_beyond_skops_own():
-    assert all(name.startswith("models.") for name in TRUSTED)
+    assert all(name.startswith("haemo.models.") for name in TRUSTED)
     found = set()
     for spec in SPECS:
         for method in ("sigmoid", "isotonic"):
@@ -97,3 +98,20 @@ def test_a_damaged_file_is_named(tmp_path, keep):
 def test_a_head_that_is_not_there_names_the_command(tmp_path):
     with pytest.raises(MissingStep, match="haemo svm --run"):
         load_head(tmp_path / "svm" / "model.skops")
+
+
+def test_a_head_of_before_the_package_haemo_is_read(tmp_path):
+    head, X = trained(HeadSpec("mlp"))
+    save_head(head, tmp_path / "now.skops")
+    names = {"haemo.models.heads.calibration": "models.calibration", "haemo.models.heads.mlp": "models.mlp"}
+    names["haemo.models.heads.scaling"] = "models.scaling"
+    with zipfile.ZipFile(tmp_path / "now.skops") as now, zipfile.ZipFile(tmp_path / "old.skops", "w") as old:
+        for name in now.namelist():
+            content = now.read(name)
+            if name == "schema.json":
+                for today, then in names.items():
+                    assert f'"{today}"'.encode() in content
+                    content = content.replace(f'"{today}"'.encode(), f'"{then}"'.encode())
+            old.writestr(name, content)
+    again = load_head(tmp_path / "old.skops")
+    np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))

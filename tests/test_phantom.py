@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.phantom import generate_patient
-from features.phantom.atlas import load_atlas
-from features.phantom.bleeds import SUBTYPES, Bleed, draw_bleeds
-from features.phantom.blood import Region, place
-from features.phantom.protocol import scanner_of
-from features.phantom.study import LEAST_AREA_MM2, Study
-from models.errors import BadSettings, MissingExtra
+from haemo.errors import BadSettings, MissingExtra
+from haemo.features.phantom import generate_patient
+from haemo.features.phantom.atlas import load_atlas
+from haemo.features.phantom.bleeds import SUBTYPES, Bleed, draw_bleeds
+from haemo.features.phantom.blood import Region, place
+from haemo.features.phantom.protocol import scanner_of
+from haemo.features.phantom.study import LEAST_AREA_MM2, Study
 
 SIZE = 128
 

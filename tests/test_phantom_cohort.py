@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from features.layouts import index_dataset
-from features.phantom import generate_patient, write_cohort
-from models.errors import BadDataset
-from pipeline.cli.phantom import phantom
+from haemo.errors import BadDataset
+from haemo.features.layouts import index_dataset
+from haemo.features.phantom import generate_patient, write_cohort
+from haemo.pipeline.cli.phantom import phantom
 
 SMALL = {"slices": (3, 4), "size": 128, "prevalence": 0.5, "workers": 1}
 

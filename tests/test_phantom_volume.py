@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from features.phantom.volume import SmoothNoise, double, sample
+from haemo.features.phantom.volume import SmoothNoise, double, sample
 
 
 @settings(deadline=None, max_examples=25)

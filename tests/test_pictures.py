@@ -8,13 +8,13 @@ import torch
 from cohorts import class_folders
 from PIL import Image
 
-from models.history import Epoch
-from models.recipes import build, recipe_for
-from models.trained import TrainedNetwork
-from pipeline.cli import main
-from pipeline.networks import train_network
-from pipeline.pictures import learning_curves, save_figure
-from pipeline.run import RunDirectory
+from haemo.models.training.history import Epoch
+from haemo.models.training.recipes import build, recipe_for
+from haemo.models.training.trained import TrainedNetwork
+from haemo.pipeline.cli import main
+from haemo.pipeline.report.pictures import learning_curves, save_figure
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.training.network import train_network
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,14 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from features.slices import Slice, read_slice
-from models.errors import FingerprintMismatch, MissingStep, TooFewData
-from models.explain import explain_extractor
-from pipeline.cli import main
-from pipeline.prediction import find_slices, predict
-from pipeline.predictions import Predictions
-from pipeline.trained_model import load_model
+from haemo.errors import FingerprintMismatch, MissingStep, TooFewData
+from haemo.features.reading.formats import read_slice
+from haemo.features.reading.slice import Slice
+from haemo.models.evidence.explain import explain_extractor
+from haemo.pipeline.cli import main
+from haemo.pipeline.predicting.prediction import find_slices, predict
+from haemo.pipeline.predicting.trained_model import load_model
+from haemo.pipeline.run.predictions import Predictions
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.errors import BadDataset, MissingStep
-from pipeline.predictions import Predictions
+from haemo.errors import BadDataset, MissingStep
+from haemo.pipeline.run.predictions import Predictions
 
 
 def predictions(scores, probabilities, classes):

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.preprocess import Preprocessing, resize_matrix
-from features.slices import Slice
-from models.alexnet import load_extractor
-from models.engine import Engine
-from models.errors import BadSettings
-from models.weights import random_weights
+from haemo.errors import BadSettings
+from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import Preprocessing, resize_matrix
+from haemo.models.networks.alexnet import load_extractor
+from haemo.models.networks.engine import Engine
+from haemo.models.weights.imagenet import random_weights
 
 
 def smooth_slice(shape, seed, is_hu=False):

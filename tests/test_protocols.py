@@ -9,19 +9,19 @@ from runs import make_run
 from skimage.transform import rotate
 from sklearn.metrics import roc_auc_score
 
-from features.augment import rotate_planes
-from features.manifest import Manifest, ManifestRow
-from features.store import FeatureStore
-from models.errors import BadDataset, BadSettings, TooFewData
-from models.heads import HeadSpec
-from pipeline.classification import HeadSettings, train_head
-from pipeline.cli import main
-from pipeline.copies import copies_of
-from pipeline.examples import load_examples
-from pipeline.headfolder import HeadFolder
-from pipeline.predictions import Predictions
-from pipeline.protocols import FACTS, draw_training, make_leaky_split
-from pipeline.splits import Protocol, Split
+from haemo.errors import BadDataset, BadSettings, TooFewData
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.store.store import FeatureStore
+from haemo.features.views.augment import rotate_planes
+from haemo.models.heads.spec import HeadSpec
+from haemo.pipeline.cli import main
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.copies import copies_of
+from haemo.pipeline.splitting.protocols import FACTS, draw_training, make_leaky_split
+from haemo.pipeline.splitting.split import Protocol, Split
+from haemo.pipeline.trained.headfolder import HeadFolder
+from haemo.pipeline.training.examples import load_examples
+from haemo.pipeline.training.head import HeadSettings, train_head
 
 
 def cohort(patients=30, slices=5) -> list[ManifestRow]:
@@ -231,7 +231,7 @@ def test_the_lenet_protocol_chooses_on_the_test_slices(tmp_path, capsys, head):
 
 @pytest.mark.parametrize("protocol", ["paper", "lenet"])
 def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, monkeypatch, protocol):
-    monkeypatch.setattr("pipeline.evaluation.shortcuts._TREES", 5)
+    monkeypatch.setattr("haemo.pipeline.evaluation.shortcuts._TREES", 5)
     run = make_run(tmp_path, signal=0.2, dimension=3)
     arguments = ["svm", "--run", str(tmp_path), "--protocol", protocol, "--C", "1e-3,1e-1"]
     assert main(arguments) == 0

@@ -15,9 +15,10 @@ from cohorts import ct_values, dicom_dataset
 from pydicom.uid import RLELossless
 from stand_ins import write_slices
 
-from features.reader import SliceReader
-from features.slices import Slice, read_slice
-from models.errors import UnreadableSlice
+from haemo.errors import UnreadableSlice
+from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import SliceReader
+from haemo.features.reading.slice import Slice
 
 
 def write_rle(path: Path, seed: int = 0, **tags: object) -> Path:
@@ -85,7 +86,7 @@ READ_AND_WAIT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from features.reader import SliceReader
+from haemo.features.reading.reader import SliceReader
 from test_reader import tell_process
 print(int(SliceReader(1, tell_process)(Path(sys.argv[2])).pixels[0, 0]), flush=True)
 time.sleep(60)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from models.heads import HeadSpec
-from models.rows import Rows
-from pipeline.evaluation import refits
-from pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits
+from haemo.models.heads.spec import HeadSpec
+from haemo.models.search.rows import Rows
+from haemo.pipeline.evaluation import refits
+from haemo.pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits
 
 
 def cohort(seed=0, n=120, d=40, n_classes=2):

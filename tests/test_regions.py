@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.slices import Slice
-from pipeline.explaining.regions import Region, blood_likelihood, find_regions, joined
+from haemo.features.reading.slice import Slice
+from haemo.pipeline.explaining.regions import Region, blood_likelihood, find_regions, joined
 
 SPACING = (0.5, 0.5)
 

@@ -8,15 +8,15 @@ from runs import make_run
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, recall_score, roc_auc_score
 
-from features.store import FeatureStore
-from models.calibration import fit_calibrators, probabilities
-from models.errors import BadSettings, MissingStep
-from models.heads import HeadSpec
-from models.scaling import FlooredScaler
-from pipeline.cli import main
-from pipeline.dealing import draw_folds
-from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.repeated_cv import _pairs, _rotated, parse_plan, repeat_cv
+from haemo.errors import BadSettings, MissingStep
+from haemo.features.store.store import FeatureStore
+from haemo.models.heads.calibration import fit_calibrators, probabilities
+from haemo.models.heads.scaling import FlooredScaler
+from haemo.models.heads.spec import HeadSpec
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.repeated_cv import _pairs, _rotated, parse_plan, repeat_cv
+from haemo.pipeline.splitting.dealing import draw_folds
 
 QUICK = Resampling(resamples=200)
 C = {"svm": 1e-3, "softmax": 1e-2}

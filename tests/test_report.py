@@ -12,21 +12,21 @@ import pytest
 from runs import add_model, make_run
 from scored import make_predictions, make_several
 
-from models.errors import MissingStep
-from pipeline.classification import HeadSettings, train_head
-from pipeline.cli import main
-from pipeline.evaluation.aggregation import Aggregation, aggregate
-from pipeline.evaluation.intervals import Resampling, assess
-from pipeline.evaluation.leakage import measure_leakage
-from pipeline.evaluation.learning_curve import measure_learning_curve
-from pipeline.networks import train_network
-from pipeline.predictions import Predictions
-from pipeline.protocols import load_or_make_split
-from pipeline.report import write_report
-from pipeline.report.answer_figures import curve_band
-from pipeline.report.published import PUBLISHED
-from pipeline.run import NETWORKS, RunDirectory
-from pipeline.splits import Split
+from haemo.errors import MissingStep
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
+from haemo.pipeline.evaluation.intervals import Resampling, assess
+from haemo.pipeline.evaluation.leakage import measure_leakage
+from haemo.pipeline.evaluation.learning_curve import measure_learning_curve
+from haemo.pipeline.report import write_report
+from haemo.pipeline.report.answer_figures import curve_band
+from haemo.pipeline.report.published import PUBLISHED
+from haemo.pipeline.run.directory import NETWORKS, RunDirectory
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.protocols import load_or_make_split
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.training.head import HeadSettings, train_head
+from haemo.pipeline.training.network import train_network
 
 QUICK = Resampling(resamples=100)
 
@@ -91,7 +91,7 @@ def run(tmp_path_factory):
         )
         stream.write("1,0.7,0.5,0.69,0.55,0.001,1\n2,0.5,0.8,0.6,0.7,0.001,1\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.evaluation.shortcuts._TREES", 5)
+        patch.setattr("haemo.pipeline.evaluation.shortcuts._TREES", 5)
         measure_leakage(made, repeats=2, resampling=QUICK)
     measure_learning_curve(made, repeats=3)
     return made

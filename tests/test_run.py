@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from features.failures import Failure
-from models.errors import BadDataset, MissingStep
-from pipeline.run import RunDirectory, software_versions
+from haemo.errors import BadDataset, MissingStep
+from haemo.features.failures import Failure
+from haemo.pipeline.run.directory import RunDirectory, software_versions
 
 
 def test_an_unindexed_run_names_the_command_to_type(tmp_path):

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as arrays
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from models.heads import HeadSpec
-from models.scaling import FlooredScaler, floored
+from haemo.models.heads.scaling import FlooredScaler, floored
+from haemo.models.heads.spec import HeadSpec
 
 
 def rare_units(n=60, common=6, rare=5, seed=0):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from features.fingerprint import Fingerprint
-from features.manifest import Manifest, ManifestRow
-from features.slices import Slice
-from features.store import FeatureStore, create_store
-from pipeline.scope import Scope, implausible
-from pipeline.splits import make_split
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.reading.slice import Slice
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore, create_store
+from haemo.pipeline.splitting.split import make_split
+from haemo.pipeline.trained.scope import Scope, implausible
 
 
 def hu(bone, tissue):

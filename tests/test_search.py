@@ -16,13 +16,13 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from models import newton_search
-from models import search as search_module
-from models.errors import BadSettings, MemoryBudgetExceeded, TooFewData
-from models.mlp import EarlyStoppingMLP
-from models.rows import Rows
-from models.scaling import FlooredScaler
-from models.search import SharedSearchCV
+from haemo.errors import BadSettings, MemoryBudgetExceeded, TooFewData
+from haemo.models.heads.mlp import EarlyStoppingMLP
+from haemo.models.heads.scaling import FlooredScaler
+from haemo.models.search import grid as search_module
+from haemo.models.search import newton_search
+from haemo.models.search.grid import SharedSearchCV
+from haemo.models.search.rows import Rows
 
 KERNEL_GRID = [
     {"head__kernel": ["linear"], "head__C": [1e-3, 0.1]},
@@ -100,7 +100,7 @@ def test_linear_svms_equal_grid_search(most_rows, classes, scoring, class_weight
 def test_units_that_are_nearly_always_zero_are_scaled_as_the_pipeline_does(
     head, most_rows, scaler, monkeypatch
 ):
-    monkeypatch.setattr("models.newton_search._MOST_ROWS", most_rows)
+    monkeypatch.setattr("haemo.models.search.newton_search._MOST_ROWS", most_rows)
     data = cohort(dtype=np.float32)
     data.X[:, ::2] *= np.random.default_rng(0).random(data.X[:, ::2].shape) < 0.03
     found = both(pipeline(head, scaler=scaler), {"head__C": [1e-2, 1.0]}, data, "roc_auc")
@@ -343,7 +343,7 @@ def test_stage_two_needs_no_torch():
         "sys.meta_path.insert(0, NoTorch())\n"
         "import numpy as np\n"
         "from sklearn.svm import SVC, LinearSVC\n"
-        "from models.search import SharedSearchCV\n"
+        "from haemo.models.search.grid import SharedSearchCV\n"
         "X = np.random.default_rng(0).normal(size=(60, 5)); y = (X[:, 0] > 0).astype(int)\n"
         "for head in (SVC(), LinearSVC()):\n"
         "    SharedSearchCV(head, {'C': [0.1, 1.0]}, cv=3).fit(X, y)\n"

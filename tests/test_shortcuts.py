@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from runs import CLASSES, make_run
 
-from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.shortcuts import SHORTCUTS, SliceFacts, read_facts, shortcut_control
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.shortcuts import SHORTCUTS, SliceFacts, read_facts, shortcut_control
 
 QUICK = Resampling(resamples=100)
 
@@ -16,7 +16,7 @@ QUICK = Resampling(resamples=100)
 @pytest.fixture(scope="module", autouse=True)
 def few_trees():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.evaluation.shortcuts._TREES", 10)
+        patch.setattr("haemo.pipeline.evaluation.shortcuts._TREES", 10)
         yield
 
 

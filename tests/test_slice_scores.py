@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.slice_scores import SliceScores
+from haemo.pipeline.predicting.slice_scores import SliceScores
 
 CLASSES = ("epidural", "normal", "subdural")
 STUDIES = ("b", "b", "a", "a", "a", "c")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from features.raster import decode_raster, read_raster_header
-from features.slices import Slice, content_hash, read_header, read_slice
-from models.errors import UnreadableSlice
+from haemo.errors import UnreadableSlice
+from haemo.features.reading.formats import read_header, read_slice
+from haemo.features.reading.raster import decode_raster, read_raster_header
+from haemo.features.reading.slice import Slice, content_hash
 
 GRAY = gray_picture(7, (40, 48))
 
@@ -241,8 +242,8 @@ def test_damaged_files_decode_or_are_refused(kind, seed):
 
 
 def _decode(data: bytes, path: Path) -> Slice:
-    from features.dicom import decode_dicom
-    from features.slices import _is_dicom
+    from haemo.features.reading.dicom import decode_dicom
+    from haemo.features.reading.slice import _is_dicom
 
     return decode_dicom(data) if _is_dicom(data[:132], path) else decode_raster(data)
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 from runs import add_model, make_run
 
-from features.manifest import Manifest
-from models.errors import BadDataset, FingerprintMismatch, MissingStep
-from pipeline.classification import HeadSettings, train_head
-from pipeline.cli import main
-from pipeline.evaluation.comparison import compare
-from pipeline.evaluation.intervals import Resampling
-from pipeline.explaining.localisation import localise
-from pipeline.report.evidence import gather
-from pipeline.splitfile import is_of_split, keep_split, load_split, made_for
-from pipeline.splits import Split, make_split, manifest_hash
+from haemo.errors import BadDataset, FingerprintMismatch, MissingStep
+from haemo.features.manifest import Manifest
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.comparison import compare
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.explaining.localisation import localise
+from haemo.pipeline.report.evidence import gather
+from haemo.pipeline.splitting.split import Split, make_split, manifest_hash
+from haemo.pipeline.splitting.splitfile import is_of_split, keep_split, load_split, made_for
+from haemo.pipeline.training.head import HeadSettings, train_head
 
 QUICK = Resampling(resamples=100)
 ONE = HeadSettings(grid={"C": [1e-3]})
@@ -24,7 +24,7 @@ ONE = HeadSettings(grid={"C": [1e-3]})
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch):
     """The shortcut control is of no interest here."""
-    monkeypatch.setattr("pipeline.evaluation.shortcuts._TREES", 5)
+    monkeypatch.setattr("haemo.pipeline.evaluation.shortcuts._TREES", 5)
 
 
 @pytest.fixture

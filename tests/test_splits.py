@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.manifest import Manifest, ManifestRow
-from models.errors import BadDataset, BadSettings, TooFewData
-from pipeline.dealing import deal
-from pipeline.protocols import load_or_make_split
-from pipeline.run import RunDirectory
-from pipeline.splits import Split, make_split, manifest_hash
+from haemo.errors import BadDataset, BadSettings, TooFewData
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.splitting.dealing import deal
+from haemo.pipeline.splitting.protocols import load_or_make_split
+from haemo.pipeline.splitting.split import Split, make_split, manifest_hash
 
 CLASSES = ("normal", "haemorrhage")
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.contents import Contents
-from features.fingerprint import Fingerprint
-from features.manifest import ManifestRow
-from features.store import FeatureStore, contents_path, create_store
-from models.errors import BadDataset, DamagedStore, MissingStep
+from haemo.errors import BadDataset, DamagedStore, MissingStep
+from haemo.features.manifest import ManifestRow
+from haemo.features.store.contents import Contents
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore, contents_path, create_store
 
 MADE = Fingerprint({"layer": "fc7", "weights": "0"})
 
@@ -199,7 +199,7 @@ def test_an_embedding_that_is_not_finite_is_refused_by_name(path, value):
 
 
 def test_a_number_too_large_for_float16_is_refused_by_name(path):
-    from features.storefile import RowKeys, write_store_file
+    from haemo.features.store.storefile import RowKeys, write_store_file
 
     keys = RowKeys(ids(2), ["1" * 64, "2" * 64], [0, 0])
     with pytest.raises(BadDataset, match=r"scan/0001\.png .* float16"):
@@ -247,7 +247,7 @@ def test_a_damaged_chunk_is_not_handed_out(path):
 
 
 def test_a_layout_from_the_future_is_refused(path, monkeypatch):
-    monkeypatch.setattr("features.storefile.SCHEMA_VERSION", 99)
+    monkeypatch.setattr("haemo.features.store.storefile.SCHEMA_VERSION", 99)
     create_store(path, ids(3), numbers(3), MADE)
     with pytest.raises(DamagedStore, match="layout 99, this haemo reads up to 1; update haemo"):
         FeatureStore(path)
@@ -281,10 +281,10 @@ WRITE_ON_A_FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from features.contents import Contents
-from features.fingerprint import Fingerprint
-from features.manifest import ManifestRow
-from features.store import create_store
+from haemo.features.store.contents import Contents
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.manifest import ManifestRow
+from haemo.features.store.store import create_store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 names, embeddings = [str(n) for n in range(200)], np.ones((200, 64), np.float32)

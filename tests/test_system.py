@@ -8,10 +8,10 @@ from collections import namedtuple
 import pytest
 from cohorts import class_folders
 
-import pipeline.doctor
-from models.errors import DamagedStore, WeightsUnavailable
-from pipeline.cli import COMMANDS, cli, main
-from pipeline.doctor import Check, Status, examine
+import haemo.pipeline.doctor
+from haemo.errors import DamagedStore, WeightsUnavailable
+from haemo.pipeline.cli import COMMANDS, cli, main
+from haemo.pipeline.doctor import Check, Status, examine
 
 
 def by_name(checks):
@@ -64,7 +64,7 @@ def test_a_mismatched_torchvision_fails_with_the_command_that_mends_it(tmp_path,
     ],
 )
 def test_doctor_exits_with_one_only_when_something_fails(checks, code, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda folder: checks)
+    monkeypatch.setattr(haemo.pipeline.doctor, "examine", lambda folder: checks)
     assert main(["doctor"]) == code
     out = capsys.readouterr().out
     for check in checks:
@@ -95,7 +95,7 @@ def test_an_error_is_one_line_and_its_exit_code(monkeypatch, capsys):
     def fail(folder):
         raise DamagedStore("features.h5 is damaged; run: haemo verify")
 
-    monkeypatch.setattr(pipeline.doctor, "examine", fail)
+    monkeypatch.setattr(haemo.pipeline.doctor, "examine", fail)
     assert main(["doctor"]) == 1
     assert capsys.readouterr().err == "error: features.h5 is damaged; run: haemo verify\n"
 
@@ -104,7 +104,7 @@ def test_an_operating_system_error_names_the_file(monkeypatch, capsys):
     def fail(folder):
         raise OSError(28, "No space left on device", "/data/features.h5")
 
-    monkeypatch.setattr(pipeline.doctor, "examine", fail)
+    monkeypatch.setattr(haemo.pipeline.doctor, "examine", fail)
     assert main(["doctor"]) == 1
     assert capsys.readouterr().err == "error: /data/features.h5: No space left on device\n"
 
@@ -119,11 +119,11 @@ GOES_ON = "stopped; what was finished is kept, the same command goes on from the
 @pytest.mark.parametrize(
     ("command", "work", "said"),
     [
-        (["features"], "pipeline.extraction.make_features", GOES_ON),
-        (["-q", "svm"], "pipeline.classification.train_head", GOES_ON),
-        (["tinyvgg"], "pipeline.networks.train_network", GOES_ON),
-        (["compare"], "pipeline.evaluation.comparison.compare", "stopped"),
-        (["leakage"], "pipeline.evaluation.leakage.measure_leakage", "stopped"),
+        (["features"], "haemo.pipeline.preparing.extraction.make_features", GOES_ON),
+        (["-q", "svm"], "haemo.pipeline.training.head.train_head", GOES_ON),
+        (["tinyvgg"], "haemo.pipeline.training.network.train_network", GOES_ON),
+        (["compare"], "haemo.pipeline.evaluation.comparison.compare", "stopped"),
+        (["leakage"], "haemo.pipeline.evaluation.leakage.measure_leakage", "stopped"),
     ],
 )
 def test_ctrl_c_says_how_to_go_on_where_there_is_something_to_go_on_from(
@@ -135,7 +135,7 @@ def test_ctrl_c_says_how_to_go_on_where_there_is_something_to_go_on_from(
 
 
 def test_ctrl_c_in_any_step_of_the_demo_says_that_the_demo_goes_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("features.phantom.write_cohort", interrupt)
+    monkeypatch.setattr("haemo.features.phantom.write_cohort", interrupt)
     assert main(["demo", "--run", str(tmp_path), "--weights", "random"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == GOES_ON
 
@@ -163,7 +163,7 @@ def typed(monkeypatch):
         steps.append(step)
         return codes.get(step[0], 0)
 
-    monkeypatch.setattr("pipeline.cli.main", run)
+    monkeypatch.setattr("haemo.pipeline.cli.main", run)
     return steps, codes
 
 
@@ -188,7 +188,7 @@ def test_without_fc7_the_demo_says_so_and_takes_the_trunk(typed, tmp_path, monke
     def unavailable(source, seed, need):
         raise WeightsUnavailable(f"no weights with {need}")
 
-    monkeypatch.setattr("models.weights.resolve_weights", unavailable)
+    monkeypatch.setattr("haemo.models.weights.imagenet.resolve_weights", unavailable)
     assert run_demo("--run", str(tmp_path)) == 0
     assert "--layer pool5" in " ".join(typed[0][2])
     assert "no weights with fc7" in capsys.readouterr().err

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from models.errors import BadSettings
-from models.thresholds import parse_threshold
+from haemo.errors import BadSettings
+from haemo.models.heads.thresholds import parse_threshold
 
 slices = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.71, 0.9, 1.0])),

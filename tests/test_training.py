@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from models import training as training_module
-from models.batches import EVALUATION_BATCH, ROTATIONS_DEG, Batches, rotate
-from models.checkpoint import Checkpoint, read_network, write_network
-from models.errors import MissingStep, TooFewData, TrainingDiverged, WeightsUnavailable
-from models.history import Epoch, best_epoch
-from models.recipes import Recipe, TrainingSettings, build, recipe_for
-from models.trained import TrainedNetwork
-from models.training import class_weights, train
+from haemo.errors import MissingStep, TooFewData, TrainingDiverged, WeightsUnavailable
+from haemo.models.training import loop as training_module
+from haemo.models.training.batches import EVALUATION_BATCH, ROTATIONS_DEG, Batches, rotate
+from haemo.models.training.checkpoint import Checkpoint, read_network, write_network
+from haemo.models.training.history import Epoch, best_epoch
+from haemo.models.training.loop import class_weights, train
+from haemo.models.training.recipes import Recipe, TrainingSettings, build, recipe_for
+from haemo.models.training.trained import TrainedNetwork
 
 SETTINGS = TrainingSettings(epochs=6, batch_size=8, optimizer="adam", learning_rate=0.01, patience=0)
 SMALL = Recipe("small", "test", 8, 1, (0.0,), (1.0,), 2, SETTINGS)
@@ -240,7 +240,7 @@ def test_the_learning_rate_follows_the_schedule():
 
 
 def test_pretrained_layers_learn_more_slowly_and_frozen_ones_not_at_all():
-    from models.finetune import freeze_below
+    from haemo.models.networks.finetune import freeze_below
 
     network = build("finetune", 2, trunk=True)
     freeze_below(network, "conv5")
@@ -363,7 +363,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_one_before(tmp_path):
     script = (
         "import os, signal, torch, sys\n"
         "from pathlib import Path\n"
-        "from models.checkpoint import Checkpoint\n"
+        "from haemo.models.training.checkpoint import Checkpoint\n"
         "checkpoint = Checkpoint(Path(sys.argv[1]), 'key')\n"
         "checkpoint.save({'epoch': 1})\n"
         "save = torch.save\n"

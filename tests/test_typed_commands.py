@@ -6,11 +6,11 @@ import pytest
 from cohorts import class_folders
 from runs import make_run
 
-from models.errors import HaemoError
-from pipeline.classification import train_head
-from pipeline.cli import main
-from pipeline.pictures import make_picture
-from pipeline.trained_model import load_model
+from haemo.errors import HaemoError
+from haemo.pipeline.cli import main
+from haemo.pipeline.predicting.trained_model import load_model
+from haemo.pipeline.report.pictures import make_picture
+from haemo.pipeline.training.head import train_head
 
 
 def typed(said: str) -> list[str]:

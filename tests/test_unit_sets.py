@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from scored import make_predictions, make_several
 from sklearn import metrics as sk
 
-from models.errors import BadDataset, BadSettings
-from pipeline.cli import main
-from pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate, aggregate_sets
-from pipeline.evaluation.comparison import compare, compare_predictions
-from pipeline.evaluation.intervals import Resampling, assess, resampled_figures, wilson
-from pipeline.evaluation.metrics import METRICS, classification_report, evaluate
-from pipeline.evaluation.paired import exact_mcnemar, patient_sign_test
-from pipeline.evaluation.set_tallies import SetTally, tally_of
-from pipeline.evaluation.tallies import CLASS_METRICS
-from pipeline.evaluation.units import UnitAnswers, background_of
-from pipeline.run import RunDirectory
+from haemo.errors import BadDataset, BadSettings
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate, aggregate_sets
+from haemo.pipeline.evaluation.comparison import compare, compare_predictions
+from haemo.pipeline.evaluation.intervals import Resampling, assess, resampled_figures, wilson
+from haemo.pipeline.evaluation.metrics import METRICS, classification_report, evaluate
+from haemo.pipeline.evaluation.paired import exact_mcnemar, patient_sign_test
+from haemo.pipeline.evaluation.set_tallies import SetTally, tally_of
+from haemo.pipeline.evaluation.tallies import CLASS_METRICS
+from haemo.pipeline.evaluation.units import UnitAnswers, background_of
+from haemo.pipeline.run.directory import RunDirectory
 
 ABSENT = {"mcc", "log_loss", "calibration_error", "confusion"}
 QUICK = Resampling(resamples=100)

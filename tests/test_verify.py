@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from stand_ins import Network, extract, write_slices
 
-from features.fingerprint import Fingerprint
-from features.store import FeatureStore, create_store
-from features.verify import repair_store, verify_store
-from models.errors import DamagedStore, MissingStep
-from pipeline.cli import main
+from haemo.errors import DamagedStore, MissingStep
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore, create_store
+from haemo.features.store.verify import repair_store, verify_store
+from haemo.pipeline.cli import main
 
 ROWS, DIMENSION = 150, 16
 IDS = [f"scan/{number:03}.png" for number in range(ROWS)]

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
-from models import hub
-from models import trunk as trunks
-from models.errors import BadSettings, WeightsUnavailable
-from models.weights import SHAPES, random_weights, resolve_weights, tensor_hash, weights_status
+from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.models.weights import hub
+from haemo.models.weights import trunk as trunks
+from haemo.models.weights.imagenet import SHAPES, random_weights, resolve_weights, tensor_hash, weights_status
 
 
 @pytest.fixture(autouse=True)
@@ -358,6 +358,9 @@ def test_status_lists_the_sources_without_fetching(torchvision_file):
 
 
 def test_status_needs_no_torch():
-    code = "import sys, models.weights; models.weights.weights_status(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from haemo.models.weights.imagenet import weights_status\n"
+        "weights_status(); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

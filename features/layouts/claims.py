@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features.failures import Failure
-from features.slices import SliceHeader, read_header
-from models.errors import BadSettings, UnreadableSlice
-from models.progress import Progress, silent
+from haemo.errors import BadSettings, UnreadableSlice
+from haemo.features.failures import Failure
+from haemo.features.reading.formats import read_header
+from haemo.features.reading.slice import SliceHeader
+from haemo.progress import Progress, silent
 
 __all__ = ["Claim", "Claims", "Headers", "Request"]
 

@@ -3,12 +3,12 @@
 from collections import defaultdict
 from pathlib import Path
 
-from features.failures import Failure
-from features.labels import is_class_word
-from features.layouts.claims import Claim, Claims, Headers, Request
-from features.layouts.folder import Folder
-from features.layouts.label_table import find_label_table, part_of
-from models.errors import BadDataset
+from haemo.errors import BadDataset
+from haemo.features.failures import Failure
+from haemo.features.labels import is_class_word
+from haemo.features.layouts.claims import Claim, Claims, Headers, Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.label_table import find_label_table, part_of
 
 __all__ = ["NAME", "claim", "recognise"]
 

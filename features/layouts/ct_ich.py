@@ -8,12 +8,12 @@ bone window, and N_HGE_Seg.jpg with the outline where there is a bleed. The brai
 from collections import defaultdict
 from pathlib import Path
 
-from features.failures import Failure
-from features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
-from features.layouts.claims import Claim, Claims, Headers, Request
-from features.layouts.folder import Folder
-from features.layouts.table import Table
-from models.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset, BadSettings
+from haemo.features.failures import Failure
+from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.layouts.claims import Claim, Claims, Headers, Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.table import Table
 
 __all__ = ["NAME", "claim", "recognise"]
 

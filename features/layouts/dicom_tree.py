@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from features.failures import Failure
-from features.layouts.claims import Claim, Claims, Headers, Request
-from features.layouts.folder import Folder
-from features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
-from features.layouts.labels_csv import Finder, patients_from
-from features.slices import DicomTags
-from models.errors import BadDataset
+from haemo.errors import BadDataset
+from haemo.features.failures import Failure
+from haemo.features.layouts.claims import Claim, Claims, Headers, Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
+from haemo.features.layouts.labels_csv import Finder, patients_from
+from haemo.features.reading.slice import DicomTags
 
 __all__ = ["NAME", "claim", "recognise"]
 

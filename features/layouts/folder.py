@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from features.failures import Failure
-from models.errors import BadDataset
+from haemo.errors import BadDataset
+from haemo.features.failures import Failure
 
 __all__ = ["DICOM_SUFFIXES", "PICTURE_SUFFIXES", "Folder"]
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from features.layouts import labels_csv
-from features.layouts.claims import Claims, Headers, Request
-from features.layouts.folder import Folder
-from features.layouts.label_table import find_label_table
-from features.layouts.table import bare
+from haemo.features.layouts import labels_csv
+from haemo.features.layouts.claims import Claims, Headers, Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.label_table import find_label_table
+from haemo.features.layouts.table import bare
 
 __all__ = ["NAME", "claim", "recognise"]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from features.failures import Failure
-from features.labels import order_classes
-from features.layouts import class_folders, ct_ich, dicom_tree, head_ct, labels_csv, rsna
-from features.layouts.claims import Claim, Claims, Headers, Request
-from features.layouts.folder import Folder
-from features.manifest import Manifest, ManifestRow
-from features.slices import SliceHeader
-from models.errors import BadDataset, BadSettings
-from models.progress import Progress, silent
+from haemo.errors import BadDataset, BadSettings
+from haemo.features.failures import Failure
+from haemo.features.labels import order_classes
+from haemo.features.layouts import class_folders, ct_ich, dicom_tree, head_ct, labels_csv, rsna
+from haemo.features.layouts.claims import Claim, Claims, Headers, Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.reading.slice import SliceHeader
+from haemo.progress import Progress, silent
 
 __all__ = ["LAYOUTS", "Index", "index_dataset"]
 

@@ -5,11 +5,11 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.labels import NORMAL, meaning_of_flag, names_bleed_type, says_normal
-from features.layouts.claims import Request
-from features.layouts.folder import Folder
-from features.layouts.table import Table, bare
-from models.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset, BadSettings
+from haemo.features.labels import NORMAL, meaning_of_flag, names_bleed_type, says_normal
+from haemo.features.layouts.claims import Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.table import Table, bare
 
 __all__ = ["LabelRow", "LabelTable", "agreed", "find_label_table", "part_of"]
 

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from pathlib import Path
 
-from features.failures import Failure
-from features.layouts.claims import Claim, Claims, Headers, Request
-from features.layouts.folder import Folder
-from features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
-from models.errors import BadDataset
+from haemo.errors import BadDataset
+from haemo.features.failures import Failure
+from haemo.features.layouts.claims import Claim, Claims, Headers, Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
 
 __all__ = ["NAME", "Finder", "claim", "patients_from", "recognise"]
 

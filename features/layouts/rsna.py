@@ -9,13 +9,13 @@ tags.
 import re
 from itertools import islice
 
-from features.failures import Failure
-from features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
-from features.layouts.claims import Claim, Claims, Headers, Request
-from features.layouts.folder import Folder
-from features.layouts.table import Table, bare
-from models.errors import BadDataset, BadSettings
-from models.progress import Progress
+from haemo.errors import BadDataset, BadSettings
+from haemo.features.failures import Failure
+from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.layouts.claims import Claim, Claims, Headers, Request
+from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.table import Table, bare
+from haemo.progress import Progress
 
 __all__ = ["NAME", "claim", "recognise"]
 

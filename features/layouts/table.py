@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import BadDataset
+from haemo.errors import BadDataset
 
 __all__ = ["Table", "bare"]
 

@@ -1,7 +1,13 @@
-"""A synthetic head-CT cohort with real anatomy and exact ground truth, made from a seed."""
+"""A synthetic head-CT cohort with real anatomy and exact ground truth, made from a seed.
 
-from features.phantom.cohort import Cohort, LabelRow, write_cohort
-from features.phantom.patient import PhantomPatient, generate_patient
-from features.phantom.settings import CohortSettings
+`settings` say what a `cohort` is made from, `writing` and `sheet` put it on disk. One `patient` has one
+`study`: an `anatomy` warped from the `atlas`, with the skull `base`, `confounders`, and `bleeds` that
+become `blood`. A `scanner` follows a `protocol`; `rendering` and `drawing` make its planes, on random
+fields of `volume`. From outside: what this package itself names.
+"""
+
+from haemo.features.phantom.cohort import Cohort, LabelRow, write_cohort
+from haemo.features.phantom.patient import PhantomPatient, generate_patient
+from haemo.features.phantom.settings import CohortSettings
 
 __all__ = ["Cohort", "CohortSettings", "LabelRow", "PhantomPatient", "generate_patient", "write_cohort"]

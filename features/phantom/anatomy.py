@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.phantom.atlas import Atlas
-from features.phantom.volume import SmoothNoise
+from haemo.features.phantom.atlas import Atlas
+from haemo.features.phantom.volume import SmoothNoise
 
 __all__ = ["Anatomy", "Head", "ramp"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.phantom.volume import sample
-from models.errors import MissingExtra
+from haemo.errors import MissingExtra
+from haemo.features.phantom.volume import sample
 
 __all__ = ["Atlas", "load_atlas"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from features.phantom.anatomy import Head, ramp
+from haemo.features.phantom.anatomy import Head, ramp
 
 __all__ = ["TOP_MM", "paint_base"]
 

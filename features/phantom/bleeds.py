@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.phantom.atlas import Atlas
+from haemo.features.phantom.atlas import Atlas
 
 __all__ = ["SUBTYPES", "Bleed", "draw_bleeds"]
 

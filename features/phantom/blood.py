@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.phantom.anatomy import CORONAL_Y_MM, LAMBDOID_Y_MM, ramp
-from features.phantom.bleeds import Bleed
-from features.phantom.volume import SmoothNoise
+from haemo.features.phantom.anatomy import CORONAL_Y_MM, LAMBDOID_Y_MM, ramp
+from haemo.features.phantom.bleeds import Bleed
+from haemo.features.phantom.volume import SmoothNoise
 
 __all__ = ["PlacedBleed", "Region", "place"]
 

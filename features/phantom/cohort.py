@@ -13,13 +13,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from features.atomic import write_table, write_text
-from features.phantom.settings import CohortSettings
-from features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_sheet
-from features.phantom.study import PhantomSlice, Study, patient_name
-from features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
-from models.errors import BadDataset
-from models.progress import Progress, silent
+from haemo.atomic import write_table, write_text
+from haemo.errors import BadDataset
+from haemo.features.phantom.settings import CohortSettings
+from haemo.features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_sheet
+from haemo.features.phantom.study import PhantomSlice, Study, patient_name
+from haemo.features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
+from haemo.progress import Progress, silent
 
 __all__ = ["Cohort", "LabelRow", "write_cohort"]
 

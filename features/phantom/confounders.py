@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.phantom.anatomy import Anatomy, ramp
-from features.phantom.volume import SmoothNoise
+from haemo.features.phantom.anatomy import Anatomy, ramp
+from haemo.features.phantom.volume import SmoothNoise
 
 __all__ = ["Confounders", "Lookalikes"]
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.phantom.anatomy import Anatomy, ramp
-from features.phantom.volume import double
+from haemo.features.phantom.anatomy import Anatomy, ramp
+from haemo.features.phantom.volume import double
 
 __all__ = ["SKULL_GAP_MM", "Drawing", "Plane"]
 

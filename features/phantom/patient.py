@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from features.phantom.bleeds import Bleed
-from features.phantom.settings import CohortSettings
-from features.phantom.study import Study
+from haemo.features.phantom.bleeds import Bleed
+from haemo.features.phantom.settings import CohortSettings
+from haemo.features.phantom.study import Study
 
 __all__ = ["PhantomPatient", "generate_patient"]
 

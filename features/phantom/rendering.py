@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from features.phantom.anatomy import Head, ramp
-from features.phantom.base import TOP_MM, paint_base
-from features.phantom.blood import PlacedBleed, Region
-from features.phantom.confounders import Lookalikes
-from features.phantom.drawing import SKULL_GAP_MM, Plane
-from features.phantom.volume import double
+from haemo.features.phantom.anatomy import Head, ramp
+from haemo.features.phantom.base import TOP_MM, paint_base
+from haemo.features.phantom.blood import PlacedBleed, Region
+from haemo.features.phantom.confounders import Lookalikes
+from haemo.features.phantom.drawing import SKULL_GAP_MM, Plane
+from haemo.features.phantom.volume import double
 
 __all__ = ["Renderer"]
 

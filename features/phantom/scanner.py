@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from features.phantom.protocol import Protocol
+from haemo.features.phantom.protocol import Protocol
 
 __all__ = ["Scan", "add_streaks", "add_table", "expose"]
 

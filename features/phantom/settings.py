@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from features.phantom.writing import FORMATS
-from models.errors import BadSettings
+from haemo.errors import BadSettings
+from haemo.features.phantom.writing import FORMATS
 
 __all__ = ["CohortSettings"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.atomic import replacing
+from haemo.atomic import replacing
 
 __all__ = ["MOST_SAMPLES", "Sample", "write_contact_sheet"]
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from features.phantom.anatomy import Anatomy, Head
-from features.phantom.atlas import load_atlas
-from features.phantom.bleeds import Bleed, draw_bleeds
-from features.phantom.blood import place
-from features.phantom.confounders import Confounders, Lookalikes
-from features.phantom.drawing import Drawing
-from features.phantom.protocol import scanner_of
-from features.phantom.rendering import Renderer
-from features.phantom.scanner import Scan, add_streaks, add_table, expose
+from haemo.features.phantom.anatomy import Anatomy, Head
+from haemo.features.phantom.atlas import load_atlas
+from haemo.features.phantom.bleeds import Bleed, draw_bleeds
+from haemo.features.phantom.blood import place
+from haemo.features.phantom.confounders import Confounders, Lookalikes
+from haemo.features.phantom.drawing import Drawing
+from haemo.features.phantom.protocol import scanner_of
+from haemo.features.phantom.rendering import Renderer
+from haemo.features.phantom.scanner import Scan, add_streaks, add_table, expose
 
 __all__ = ["PhantomSlice", "Study", "patient_name"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from features.atomic import replacing
-from features.phantom.scanner import Scan
-from features.phantom.study import PhantomSlice, Study, patient_name
+from haemo.atomic import replacing
+from haemo.features.phantom.scanner import Scan
+from haemo.features.phantom.study import PhantomSlice, Study, patient_name
 
 __all__ = ["FORMATS", "PADDING_HU", "window_gray", "write_mask", "write_slice"]
 

@@ -1,4 +1,9 @@
-"""The command line: parse, call, print. Only this package imports click and rich."""
+"""The command line: parse, call, print. Only this package imports click and rich.
+
+Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `explain`,
+`leakage`, `report`, `phantom`, `pictures`, `system`. They share `console` (printing and common options),
+`figures`, `outputs` and `protocol`. Nothing imports it.
+"""
 
 import importlib
 import logging
@@ -6,7 +11,7 @@ import sys
 
 import click
 
-from models.errors import HaemoError
+from haemo.errors import HaemoError
 
 __all__ = ["COMMANDS", "main"]
 
@@ -51,7 +56,7 @@ class _LazyGroup(click.Group):
         del context
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"pipeline.cli.{COMMANDS[name]}")
+        module = importlib.import_module(f"haemo.pipeline.cli.{COMMANDS[name]}")
         return getattr(module, name.replace("-", "_"))
 
 
@@ -71,7 +76,7 @@ def cli(quiet: bool) -> None:
 
     Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs could not be used (failures.csv).
     """
-    from pipeline.cli.console import print_any_name, show_log
+    from haemo.pipeline.cli.console import print_any_name, show_log
 
     print_any_name()
     show_log(logging.WARNING if quiet else logging.INFO)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from pipeline.cli.console import progress, run_option, table
-from pipeline.cli.figures import cell
+from haemo.pipeline.cli.console import progress, run_option, table
+from haemo.pipeline.cli.figures import cell
 
 __all__ = ["compare", "resampling_options"]
 
@@ -98,9 +98,9 @@ def compare(
     McNemar and DeLong, and the forms of both that keep patients whole, corrected for the number of tests
     (Holm). All of it is written to RUN/compare.json.
     """
-    from pipeline.evaluation.comparison import compare as compare_models
-    from pipeline.evaluation.intervals import Resampling
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.evaluation.comparison import compare as compare_models
+    from haemo.pipeline.evaluation.intervals import Resampling
+    from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
     if plan is not None:
@@ -128,8 +128,8 @@ def compare(
 
 
 def _cross_validate(run: Any, plan: str, resampling: Any) -> None:
-    from pipeline.evaluation.repeated_cv import parse_plan, repeat_cv
-    from pipeline.evaluation.tallies import metric_title
+    from haemo.pipeline.evaluation.repeated_cv import parse_plan, repeat_cv
+    from haemo.pipeline.evaluation.tallies import metric_title
 
     folds, repeats = parse_plan(plan)
     found = repeat_cv(run, folds, repeats, resampling=resampling, progress=progress)
@@ -159,7 +159,7 @@ def _spread(entry: dict[str, Any]) -> str:
 
 
 def _show_models(comparison: Any, level: float) -> None:
-    from pipeline.evaluation.tallies import METRICS, metric_title
+    from haemo.pipeline.evaluation.tallies import METRICS, metric_title
 
     first = next(iter(comparison.models.values()))
     leaky = " LEAKY" if comparison.leaky else ""
@@ -199,7 +199,7 @@ def _reasons(models: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
     list of str
         As ``NPV, F1 of svm, mlp; MCC of mlp: reason``; with one model it is not named.
     """
-    from pipeline.evaluation.tallies import METRICS, metric_title
+    from haemo.pipeline.evaluation.tallies import METRICS, metric_title
 
     concerned: dict[tuple[str, str], list[str]] = {}
     for name, figures in models.items():
@@ -222,7 +222,7 @@ def _reasons(models: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
 
 
 def _show_classes(comparison: Any) -> None:
-    from pipeline.evaluation.metrics import classification_report
+    from haemo.pipeline.evaluation.metrics import classification_report
 
     for name, figures in comparison.models.items():
         click.echo(f"{name}, each class against the rest")

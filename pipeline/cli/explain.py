@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, table
 
 if TYPE_CHECKING:
-    from pipeline.run import RunDirectory
-    from pipeline.trained_model import TrainedModel
+    from haemo.pipeline.predicting.trained_model import TrainedModel
+    from haemo.pipeline.run.directory import RunDirectory
 
 __all__ = ["explain"]
 
-# `models.maps.METHODS`, which cannot be imported before the command is called: it loads torch.
+# `models.evidence.maps.METHODS`, which cannot be imported before the command is called: it loads torch.
 _METHODS = ("contrast", "hirescam", "gradcam", "gradcam++", "occlusion")
 _GROUPS = {"all": "all", "over_1_cm2": "over 1 cm2"}
 _MOST_OVERLAYS = 12
@@ -74,7 +74,7 @@ def explain(
     and energy beside baselines that know nothing; deletion and insertion; and whether maps change with the
     head. Exit code 3 if some files could not be used; they are named.
     """
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
     if score:
@@ -97,9 +97,9 @@ def _draw(
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
-    from pipeline.explaining.explanation import explain_slices
-    from pipeline.prediction import score_slices
-    from pipeline.trained_model import load_model
+    from haemo.pipeline.explaining.explanation import explain_slices
+    from haemo.pipeline.predicting.prediction import score_slices
+    from haemo.pipeline.predicting.trained_model import load_model
 
     model = load_model(run, name, device, progress)
     result = score_slices(model, paths or _likeliest(run, model, slices), None, progress)
@@ -127,10 +127,10 @@ def _draw(
 
 def _likeliest(run: "RunDirectory", model: "TrainedModel", count: int) -> tuple[Path, ...]:
     """Files of the test slices that most probably show what is looked for, see `likeliest`."""
-    from pipeline.explaining.explanation import likeliest
-    from pipeline.predictions import Predictions
-    from pipeline.splitfile import refuse_model_of_other_split
-    from pipeline.splits import Split
+    from haemo.pipeline.explaining.explanation import likeliest
+    from haemo.pipeline.run.predictions import Predictions
+    from haemo.pipeline.splitting.split import Split
+    from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
 
     refuse_model_of_other_split(run.settings(model.name), run, model.name)
     predictions = Predictions.read(run.model_path(model.name) / "predictions.csv").of_part("test")
@@ -150,9 +150,9 @@ def _score(
     seed: int,
     device: str,
 ) -> int:
-    from models.errors import MissingStep
-    from pipeline.explaining.localisation import localise
-    from pipeline.run import HEADS, NETWORKS
+    from haemo.errors import MissingStep
+    from haemo.pipeline.explaining.localisation import localise
+    from haemo.pipeline.run.directory import HEADS, NETWORKS
 
     names = heads or tuple(name for name in (*HEADS, *NETWORKS) if name in run.trained())
     if not names:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.console import crop_option, progress, run_option
+from haemo.pipeline.cli.console import crop_option, progress, run_option
 
 __all__ = ["features", "verify"]
 
@@ -100,14 +100,14 @@ def features(
     the same command goes on from there. Options that are left out are as the present features were made.
     Exit code 3 if some slices could not be used (failures.csv).
     """
-    from pipeline.extraction import ExtractionSettings, make_features, settings_so_far
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
+    from haemo.pipeline.run.directory import RunDirectory
 
     if network == "cnn":
         _refuse_options_of_alexnet()
     run = RunDirectory(run_path)
     if import_path:
-        from pipeline.imports import import_features
+        from haemo.pipeline.preparing.imports import import_features
 
         imported = import_features(run, import_path, new)
         missing = f", {imported.missing:,} slices of the manifest have none" if imported.missing else ""
@@ -176,10 +176,10 @@ def _refuse_options_of_alexnet() -> None:
 )
 def verify(run_path: Path, repair: bool) -> int:
     """Read RUN/features.h5 back and check every bit of it. Exit code 1 if anything is wrong with it."""
-    from features.claim import claim
-    from features.verify import repair_store, verify_store
-    from pipeline.extraction import command_anew
-    from pipeline.run import RunDirectory
+    from haemo.features.store.verify import repair_store, verify_store
+    from haemo.pipeline.preparing.extraction import command_anew
+    from haemo.pipeline.run.claim import claim
+    from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
     store_path, anew = run.store_path, command_anew(run)

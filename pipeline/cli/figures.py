@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.console import table
+from haemo.pipeline.cli.console import table
 
 __all__ = ["cell", "show_trained"]
 
@@ -45,7 +45,7 @@ def show_trained(name: str, facts: Mapping[str, Any], metrics: Mapping[str, Any]
     held_out : str
         What the slices of ``cv`` are called: ``out of fold`` or ``validation``.
     """
-    from pipeline.evaluation.tallies import metric_title
+    from haemo.pipeline.evaluation.tallies import metric_title
 
     test = metrics["test"]
     leaky = "  LEAKY split: too good" if facts["leaky"] else ""

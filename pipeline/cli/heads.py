@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.console import progress, run_option
-from pipeline.cli.figures import show_trained
-from pipeline.cli.protocol import protocol_option
+from haemo.pipeline.cli.console import progress, run_option
+from haemo.pipeline.cli.figures import show_trained
+from haemo.pipeline.cli.protocol import protocol_option
 
 if TYPE_CHECKING:
-    from pipeline.classification import HeadResult
+    from haemo.pipeline.training.head import HeadResult
 
 __all__ = ["mlp", "softmax", "svm"]
 
@@ -167,9 +167,9 @@ def _train(
     memory: float | None,
     device: str,
 ) -> int:
-    from models.heads import HeadSpec, parse_grid
-    from pipeline.classification import HeadSettings, train_head
-    from pipeline.run import RunDirectory
+    from haemo.models.heads.spec import HeadSpec, parse_grid
+    from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.training.head import HeadSettings, train_head
 
     typed = [*grids, *([f"C={c}"] if c else [])]
     run = RunDirectory(run_path)

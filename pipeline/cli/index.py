@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, table
 
 if TYPE_CHECKING:
-    from features.layouts import Index
-    from features.manifest import ManifestRow
+    from haemo.features.layouts import Index
+    from haemo.features.manifest import ManifestRow
 
 __all__ = ["index"]
 
@@ -19,7 +19,7 @@ _SHOWN = 5
 
 def _layouts(context: click.Context, parameter: click.Parameter, value: str) -> str:
     del context, parameter
-    from features.layouts import LAYOUTS
+    from haemo.features.layouts import LAYOUTS
 
     if value not in ("auto", *LAYOUTS):
         raise click.BadParameter(f"{value!r} is not one of auto, {', '.join(LAYOUTS)}")
@@ -56,8 +56,8 @@ def index(
     Reads class folders, a labels.csv, DICOM trees, the 200-image head-CT set, PhysioNet CT-ICH and RSNA 2019.
     Headers are read, pixels are not.
     """
-    from pipeline.indexing import index_run
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.preparing.indexing import index_run
+    from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
     found = index_run(

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from pipeline.cli.compare import resampling_options
-from pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.compare import resampling_options
+from haemo.pipeline.cli.console import counted, progress, run_option, table
 
 __all__ = ["leakage", "learning_curve"]
 
@@ -38,9 +38,9 @@ def leakage(run_path: Path, repeats: int, pixels: bool, resamples: int, seed: in
     label); what the file alone tells; patients, studies, pictures and look-alikes on both sides of the
     split; labels that the model contradicts. All of it is written to RUN/leakage.json.
     """
-    from pipeline.evaluation.intervals import Resampling
-    from pipeline.evaluation.leakage import measure_leakage
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.evaluation.intervals import Resampling
+    from haemo.pipeline.evaluation.leakage import measure_leakage
+    from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
     result = measure_leakage(
@@ -177,8 +177,8 @@ def learning_curve(
     A linear SVM on cached features, nested training sets of whole patients, and the fit
     y = 100 + b1 * x^b2. All of it is written to RUN/learning_curve.json.
     """
-    from pipeline.evaluation.learning_curve import measure_learning_curve
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.evaluation.learning_curve import measure_learning_curve
+    from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
     curve = measure_learning_curve(

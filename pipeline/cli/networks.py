@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.recipes import AUGMENTATIONS, recipe_for
-from pipeline.cli.console import counted, crop_option, progress, run_option
-from pipeline.cli.figures import show_trained
-from pipeline.cli.protocol import protocol_option
+from haemo.models.training.recipes import AUGMENTATIONS, recipe_for
+from haemo.pipeline.cli.console import counted, crop_option, progress, run_option
+from haemo.pipeline.cli.figures import show_trained
+from haemo.pipeline.cli.protocol import protocol_option
 
 if TYPE_CHECKING:
-    from pipeline.networks import NetworkResult
+    from haemo.pipeline.training.network import NetworkResult
 
 __all__ = ["cnn", "finetune", "lenet", "tinyvgg"]
 
@@ -99,9 +99,9 @@ def _train(
     crop: str,
     **options: Any,
 ) -> int:
-    from features.preprocess import Preprocessing
-    from pipeline.networks import train_network
-    from pipeline.run import RunDirectory
+    from haemo.features.views.preprocess import Preprocessing
+    from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.training.network import train_network
 
     run = RunDirectory(run_path)
     result = train_network(

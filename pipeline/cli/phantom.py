@@ -66,8 +66,8 @@ def phantom(
     OUT/cohort.json        every parameter that was drawn
     OUT/contact_sheet.png  some slices to look at
     """
-    from features.phantom import write_cohort
-    from pipeline.cli.console import progress
+    from haemo.features.phantom import write_cohort
+    from haemo.pipeline.cli.console import progress
 
     made = write_cohort(out, patients, seed, file_format, slices, prevalence, size, workers, progress)
     positive = sum(row.label == "haemorrhage" for row in made.rows)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.console import run_option, table
-from pipeline.cli.outputs import NewFile
+from haemo.pipeline.cli.console import run_option, table
+from haemo.pipeline.cli.outputs import NewFile
 
 __all__ = ["plot", "summary"]
 
@@ -19,8 +19,8 @@ def summary(network: str, classes: int, trunk: bool) -> None:
 
     Adding a bias counts as one multiply-add.
     """
-    from models.layers import layer_table
-    from models.recipes import build, recipe_for
+    from haemo.models.networks.layers import layer_table
+    from haemo.models.training.recipes import build, recipe_for
 
     if trunk and network != "finetune":
         raise click.UsageError("--trunk is for finetune")
@@ -72,8 +72,8 @@ def plot(
     samples     some slices of every class
     transforms  a slice before and after the network's preprocessing, and augmented
     """
-    from pipeline.pictures import make_picture
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.report.pictures import make_picture
+    from haemo.pipeline.run.directory import RunDirectory
 
     path = make_picture(RunDirectory(run_path), kind, network=network, slice_id=slice_id, seed=seed, out=out)
     click.echo(f"written to {path}")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.console import counted, progress, run_option, table
-from pipeline.cli.outputs import NewFile
+from haemo.pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.outputs import NewFile
 
 if TYPE_CHECKING:
-    from pipeline.slice_scores import SliceScores
+    from haemo.pipeline.predicting.slice_scores import SliceScores
 
 __all__ = ["predict"]
 
@@ -73,9 +73,9 @@ def predict(
     study can have several at once. Slices unlike those the model was trained on are marked. Not a medical
     device: a score is no diagnosis. Exit code 3 if some files could not be used; they are named.
     """
-    from pipeline.prediction import score_slices
-    from pipeline.run import RunDirectory
-    from pipeline.trained_model import load_model
+    from haemo.pipeline.predicting.prediction import score_slices
+    from haemo.pipeline.predicting.trained_model import load_model
+    from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
     model = load_model(run, head, device, progress)
@@ -84,7 +84,7 @@ def predict(
         result.write_csv(out)
     pictures: dict[str, Any] = {}
     if explain or overlays:
-        from pipeline.explaining.explanation import explain_slices
+        from haemo.pipeline.explaining.explanation import explain_slices
 
         folder = overlays or run.path / "explain" / head
         explained = explain_slices(model, result, folder, progress=progress)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.compare import resampling_options
-from pipeline.cli.console import progress, run_option
+from haemo.pipeline.cli.compare import resampling_options
+from haemo.pipeline.cli.console import progress, run_option
 
 __all__ = ["report"]
 
@@ -31,9 +31,9 @@ def report(
     Also writes every figure as PNG and SVG to RUN/figures/, MODEL_CARD.md and CLAIM.md. Run haemo leakage
     and haemo learning-curve first to have their sections.
     """
-    from pipeline.evaluation.intervals import Resampling
-    from pipeline.report import write_report
-    from pipeline.run import RunDirectory
+    from haemo.pipeline.evaluation.intervals import Resampling
+    from haemo.pipeline.report import write_report
+    from haemo.pipeline.run.directory import RunDirectory
 
     written = write_report(
         RunDirectory(run_path),

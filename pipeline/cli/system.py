@@ -26,7 +26,7 @@ def doctor(run_path: Path) -> int:
     Looks at torch and torchvision, the device, bfloat16 in hardware, the network weights that can be
     reached, the DICOM decoders, memory and disk room. Exit code 1 if anything is FAIL.
     """
-    from pipeline.doctor import Status, examine
+    from haemo.pipeline.doctor import Status, examine
 
     checks = examine(run_path)
     for check in checks:
@@ -62,9 +62,9 @@ def demo(run_path: Path, patients: int, seed: int, weights: str) -> int:
 
     Every step is printed as you would type it. A second run reuses the slices and their features.
     """
-    from models.errors import WeightsUnavailable
-    from models.weights import resolve_weights
-    from pipeline.cli import main
+    from haemo.errors import WeightsUnavailable
+    from haemo.models.weights.imagenet import resolve_weights
+    from haemo.pipeline.cli import main
 
     layer = "fc7"
     try:

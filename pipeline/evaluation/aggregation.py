@@ -6,10 +6,10 @@ from typing import assert_never
 
 import numpy as np
 
-from models.errors import BadSettings
-from pipeline.evaluation.tallies import decisions, positions
-from pipeline.evaluation.units import Answers, UnitAnswers, background_of
-from pipeline.predictions import Predictions
+from haemo.errors import BadSettings
+from haemo.pipeline.evaluation.tallies import decisions, positions
+from haemo.pipeline.evaluation.units import Answers, UnitAnswers, background_of
+from haemo.pipeline.run.predictions import Predictions
 
 __all__ = ["TOP_SLICES", "Aggregation", "aggregate", "aggregate_sets"]
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from features.atomic import write_text
-from models.errors import BadDataset, BadSettings, MissingStep
-from models.progress import Progress, silent
-from pipeline.evaluation.aggregation import Aggregation, aggregate
-from pipeline.evaluation.intervals import Resampled, Resampling, assess, resampled_figures
-from pipeline.evaluation.pairs import correct, pair_of_models, sentence
-from pipeline.evaluation.set_tallies import tally_of
-from pipeline.evaluation.units import Answers
-from pipeline.predictions import Predictions
-from pipeline.protocols import FACTS
-from pipeline.run import HEADS, NETWORKS, RunDirectory, read_json
-from pipeline.splitfile import is_of_split, load_split
-from pipeline.splits import Split
+from haemo.atomic import write_text
+from haemo.errors import BadDataset, BadSettings, MissingStep
+from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
+from haemo.pipeline.evaluation.intervals import Resampled, Resampling, assess, resampled_figures
+from haemo.pipeline.evaluation.pairs import correct, pair_of_models, sentence
+from haemo.pipeline.evaluation.set_tallies import tally_of
+from haemo.pipeline.evaluation.units import Answers
+from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory, read_json
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.protocols import FACTS
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.splitting.splitfile import is_of_split, load_split
+from haemo.progress import Progress, silent
 
 __all__ = ["Comparison", "align", "compare", "compare_predictions"]
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.failures import Failure
-from features.manifest import ManifestRow
-from features.preprocess import Preprocessing
-from features.slices import read_slice
-from models.errors import UnreadableSlice
-from models.progress import Progress, silent
+from haemo.errors import UnreadableSlice
+from haemo.features.failures import Failure
+from haemo.features.manifest import ManifestRow
+from haemo.features.reading.formats import read_slice
+from haemo.features.views.preprocess import Preprocessing
+from haemo.progress import Progress, silent
 
 __all__ = [
     "ALIKE_BITS",

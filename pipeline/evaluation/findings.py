@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from features.manifest import Manifest, ManifestRow
-from pipeline.predictions import Predictions
-from pipeline.splits import Split
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.split import Split
 
 __all__ = [
     "Finding",

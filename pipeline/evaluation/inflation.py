@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from features.manifest import Manifest, ManifestRow
-from features.store import FeatureStore
-from models.errors import MissingStep, TooFewData
-from models.progress import Progress, silent
-from pipeline.evaluation.intervals import Resampling, percentile_interval
-from pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
-from pipeline.evaluation.tallies import Tally
-from pipeline.predictions import Predictions
-from pipeline.protocols import FACTS, draw_training
-from pipeline.splitfile import refuse_features_of_other_patients
-from pipeline.splits import Protocol, Split
+from haemo.errors import MissingStep, TooFewData
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.store.store import FeatureStore
+from haemo.pipeline.evaluation.intervals import Resampling, percentile_interval
+from haemo.pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
+from haemo.pipeline.evaluation.tallies import Tally
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.protocols import FACTS, draw_training
+from haemo.pipeline.splitting.split import Protocol, Split
+from haemo.pipeline.splitting.splitfile import refuse_features_of_other_patients
+from haemo.progress import Progress, silent
 
 __all__ = [
     "Cohort",

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import BadSettings
-from models.progress import Progress, silent
-from pipeline.evaluation.metrics import at_prevalence, evaluate
-from pipeline.evaluation.set_tallies import AnyTally, tally_of
-from pipeline.evaluation.units import Answers
+from haemo.errors import BadSettings
+from haemo.pipeline.evaluation.metrics import at_prevalence, evaluate
+from haemo.pipeline.evaluation.set_tallies import AnyTally, tally_of
+from haemo.pipeline.evaluation.units import Answers
+from haemo.progress import Progress, silent
 
 __all__ = ["Resampling", "assess", "percentile_interval", "resampled_figures", "wilson"]
 

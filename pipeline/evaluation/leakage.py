@@ -5,16 +5,15 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from features.atomic import write_text
-from features.contents import Contents
-from features.failures import Failure
-from features.manifest import Manifest
-from features.preprocess import Preprocessing
-from features.store import FeatureStore, contents_path
-from models.errors import TooFewData
-from models.progress import Progress, silent
-from pipeline.evaluation.duplicates import look_alikes, picture_hashes
-from pipeline.evaluation.findings import (
+from haemo.atomic import write_text
+from haemo.errors import TooFewData
+from haemo.features.failures import Failure
+from haemo.features.manifest import Manifest
+from haemo.features.store.contents import Contents
+from haemo.features.store.store import FeatureStore, contents_path
+from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.evaluation.duplicates import look_alikes, picture_hashes
+from haemo.pipeline.evaluation.findings import (
     Finding,
     Verdict,
     both_sides,
@@ -23,14 +22,15 @@ from pipeline.evaluation.findings import (
     mixed_patients,
     unknown_patients,
 )
-from pipeline.evaluation.inflation import Cohort, choose_head, load_cohort, measure_protocols
-from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.shortcuts import read_facts, shortcut_control
-from pipeline.predictions import Predictions
-from pipeline.protocols import load_or_make_split
-from pipeline.run import HEADS, RunDirectory
-from pipeline.splitfile import is_of_split, made_for
-from pipeline.splits import Split, classes_of
+from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort, measure_protocols
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.shortcuts import read_facts, shortcut_control
+from haemo.pipeline.run.directory import HEADS, RunDirectory
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.protocols import load_or_make_split
+from haemo.pipeline.splitting.split import Split, classes_of
+from haemo.pipeline.splitting.splitfile import is_of_split, made_for
+from haemo.progress import Progress, silent
 
 __all__ = ["Leakage", "measure_leakage", "pairs_found"]
 

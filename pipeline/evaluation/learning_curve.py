@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from features.atomic import write_text
-from features.store import FeatureStore
-from models.errors import BadSettings, TooFewData
-from models.progress import Progress, silent
-from pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
-from pipeline.evaluation.power_law import PowerLaw, fit_power_law
-from pipeline.evaluation.refits import answers, fit_splits, store_rows
-from pipeline.evaluation.tallies import Tally
-from pipeline.protocols import draw_training, load_or_make_split
-from pipeline.run import RunDirectory
-from pipeline.splitfile import made_for
-from pipeline.splits import Protocol, classes_of
+from haemo.atomic import write_text
+from haemo.errors import BadSettings, TooFewData
+from haemo.features.store.store import FeatureStore
+from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
+from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
+from haemo.pipeline.evaluation.refits import answers, fit_splits, store_rows
+from haemo.pipeline.evaluation.tallies import Tally
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.splitting.protocols import draw_training, load_or_make_split
+from haemo.pipeline.splitting.split import Protocol, classes_of
+from haemo.pipeline.splitting.splitfile import made_for
+from haemo.progress import Progress, silent
 
 __all__ = ["LearningCurve", "measure_learning_curve"]
 

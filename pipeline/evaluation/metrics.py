@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import BadSettings
-from pipeline.evaluation.set_tallies import AnyTally, tally_of
-from pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, metric_title
-from pipeline.evaluation.units import Answers
+from haemo.errors import BadSettings
+from haemo.pipeline.evaluation.set_tallies import AnyTally, tally_of
+from haemo.pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, metric_title
+from haemo.pipeline.evaluation.units import Answers
 
 __all__ = ["METRICS", "at_prevalence", "classification_report", "evaluate"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.errors import BadDataset
+from haemo.errors import BadDataset
 
 __all__ = ["AreaDifference", "delong", "exact_mcnemar", "holm", "patient_sign_test"]
 

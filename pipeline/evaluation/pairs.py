@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import BadDataset
-from pipeline.evaluation.intervals import Resampled, percentile_interval
-from pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
-from pipeline.evaluation.set_tallies import AnyTally
-from pipeline.evaluation.tallies import METRICS
-from pipeline.evaluation.units import Answers
+from haemo.errors import BadDataset
+from haemo.pipeline.evaluation.intervals import Resampled, percentile_interval
+from haemo.pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
+from haemo.pipeline.evaluation.set_tallies import AnyTally
+from haemo.pipeline.evaluation.tallies import METRICS
+from haemo.pipeline.evaluation.units import Answers
 
 __all__ = ["correct", "pair_of_models", "sentence"]
 

@@ -1,8 +1,8 @@
 """A linear SVM fitted on many training parts, for questions that need many splits of the same slices.
 
 Nothing is read from pixels again. Up to some thousand slices each split has one kernel matrix, and a fit
-costs milliseconds (`models.newton_svm`); for more, all splits share each pass over the features
-(`models.linear_path`). The number of passes grows with C, so where C is large each split has the kernel
+costs milliseconds (`search.newton_svm`); for more, all splits share each pass over the features
+(`search.linear_path`). The number of passes grows with C, so where C is large each split has the kernel
 matrix of its training part as long as there is room for it. All minimise the objective of the head ``svm``.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from features.store import FeatureStore
-from models.linear_path import PathProblems, solved_in_turn
-from models.newton_svm import newton_scores, scores_from_rows, standardised_kernel
-from models.path_losses import SquaredHinge
-from models.progress import Progress, silent
-from models.rows import Rows, fold_scaling
-from pipeline.predictions import Predictions
+from haemo.features.store.store import FeatureStore
+from haemo.models.search.linear_path import PathProblems, solved_in_turn
+from haemo.models.search.newton_svm import newton_scores, scores_from_rows, standardised_kernel
+from haemo.models.search.path_losses import SquaredHinge
+from haemo.models.search.rows import Rows, fold_scaling
+from haemo.pipeline.run.predictions import Predictions
+from haemo.progress import Progress, silent
 
 __all__ = ["DEFAULT_C", "Features", "answers", "choose_c", "fit_splits", "store_rows"]
 
@@ -27,7 +27,7 @@ Features = np.ndarray | Rows
 DEFAULT_C = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """The grid of `choose_c`: that of the head ``svm`` but for its largest value, which takes longest."""
 
-_INTERCEPT_SCALING = 10.0  # as in models.heads: a nearly free intercept
+_INTERCEPT_SCALING = 10.0  # as in models.heads.spec: a nearly free intercept
 _PROBLEMS_AT_ONCE = 48
 _MOST_ROWS_OF_A_KERNEL = 4000  # 128 MB; from about there on the shared passes are faster
 # Ten splits of 6,622 rows x 9,216 by passes: 7 s of one core at C = 1e-6, 22 s at 1e-4, minutes at 1e-2.

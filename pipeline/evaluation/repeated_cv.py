@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from features.atomic import write_text
-from features.store import FeatureStore
-from models.calibration import cross_calibrated
-from models.cells import usable_cores
-from models.errors import BadSettings, MissingStep
-from models.heads import HeadSpec
-from models.newton_svm import standardised_kernel
-from models.progress import Progress, silent
-from models.thresholds import parse_threshold
-from pipeline.dealing import draw_folds
-from pipeline.evaluation.inflation import Cohort, figures_of_draws, load_cohort, summarise
-from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.refits import Features, fit_splits, store_rows
-from pipeline.predictions import Predictions
-from pipeline.protocols import FACTS
-from pipeline.run import HEADS, RunDirectory
-from pipeline.splits import Protocol, classes_of
+from haemo.atomic import write_text
+from haemo.errors import BadSettings, MissingStep
+from haemo.features.store.store import FeatureStore
+from haemo.models.heads.calibration import cross_calibrated
+from haemo.models.heads.spec import HeadSpec
+from haemo.models.heads.thresholds import parse_threshold
+from haemo.models.search.cells import usable_cores
+from haemo.models.search.newton_svm import standardised_kernel
+from haemo.pipeline.evaluation.inflation import Cohort, figures_of_draws, load_cohort, summarise
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.refits import Features, fit_splits, store_rows
+from haemo.pipeline.run.directory import HEADS, RunDirectory
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.dealing import draw_folds
+from haemo.pipeline.splitting.protocols import FACTS
+from haemo.pipeline.splitting.split import Protocol, classes_of
+from haemo.progress import Progress, silent
 
 __all__ = ["RepeatedCV", "parse_plan", "repeat_cv"]
 

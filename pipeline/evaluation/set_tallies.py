@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.evaluation.tallies import CLASS_METRICS, METRICS, Tally
-from pipeline.evaluation.units import Answers, UnitAnswers
+from haemo.pipeline.evaluation.tallies import CLASS_METRICS, METRICS, Tally
+from haemo.pipeline.evaluation.units import Answers, UnitAnswers
 
 __all__ = ["AnyTally", "SetTally", "tally_of"]
 

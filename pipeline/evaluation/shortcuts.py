@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from features.failures import Failure
-from features.manifest import ManifestRow
-from features.slices import read_slice
-from models.errors import TooFewData, UnreadableSlice
-from models.progress import Progress, silent
-from pipeline.dealing import draw_folds
-from pipeline.evaluation.intervals import Resampling, assess
-from pipeline.predictions import Predictions
+from haemo.errors import TooFewData, UnreadableSlice
+from haemo.features.failures import Failure
+from haemo.features.manifest import ManifestRow
+from haemo.features.reading.formats import read_slice
+from haemo.pipeline.evaluation.intervals import Resampling, assess
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.dealing import draw_folds
+from haemo.progress import Progress, silent
 
 __all__ = ["SHORTCUTS", "SliceFacts", "read_facts", "shortcut_control"]
 

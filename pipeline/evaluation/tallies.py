@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from models.errors import BadDataset, BadSettings
-from pipeline.predictions import Predictions
+from haemo.errors import BadDataset, BadSettings
+from haemo.pipeline.run.predictions import Predictions
 
 __all__ = [
     "CALIBRATION_BINS",

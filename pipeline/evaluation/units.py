@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.labels import says_normal
-from pipeline.predictions import Predictions
+from haemo.features.labels import says_normal
+from haemo.pipeline.run.predictions import Predictions
 
 __all__ = ["Answers", "UnitAnswers", "background_of"]
 

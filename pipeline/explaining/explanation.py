@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from features.atomic import write_text
-from features.slices import Slice, read_slice
-from models.errors import UnreadableSlice
-from models.progress import Progress, silent
-from pipeline.evaluation.units import background_of
-from pipeline.explaining.overlay import draw_overlay, write_overlay
-from pipeline.explaining.regions import Region, blood_likelihood, find_regions
-from pipeline.predictions import Predictions
-from pipeline.slice_scores import SliceScores
-from pipeline.trained_model import TrainedModel
+from haemo.atomic import write_text
+from haemo.errors import UnreadableSlice
+from haemo.features.reading.formats import read_slice
+from haemo.features.reading.slice import Slice
+from haemo.pipeline.evaluation.units import background_of
+from haemo.pipeline.explaining.overlay import draw_overlay, write_overlay
+from haemo.pipeline.explaining.regions import Region, blood_likelihood, find_regions
+from haemo.pipeline.predicting.slice_scores import SliceScores
+from haemo.pipeline.predicting.trained_model import TrainedModel
+from haemo.pipeline.run.predictions import Predictions
+from haemo.progress import Progress, silent
 
 __all__ = ["Explained", "explain_slices", "likeliest"]
 

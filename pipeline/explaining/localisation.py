@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from features.atomic import write_text
-from features.failures import Failure
-from features.manifest import ManifestRow
-from features.slices import Slice, read_slice
-from models.errors import MissingStep, TooFewData, UnreadableSlice
-from models.explain import ExplainedModel, randomised
-from models.progress import Progress, silent
-from pipeline.evaluation.intervals import Resampling, percentile_interval
-from pipeline.explaining.masks import find_mask, read_mask, subtypes
-from pipeline.explaining.perturbation import perturbation, rank_correlation
-from pipeline.explaining.regions import blood_likelihood, find_regions, joined
-from pipeline.run import RunDirectory
-from pipeline.splitfile import made_for, refuse_model_of_other_split
-from pipeline.splits import Split
-from pipeline.trained_model import TrainedModel, load_model
+from haemo.atomic import write_text
+from haemo.errors import MissingStep, TooFewData, UnreadableSlice
+from haemo.features.failures import Failure
+from haemo.features.manifest import ManifestRow
+from haemo.features.reading.formats import read_slice
+from haemo.features.reading.slice import Slice
+from haemo.models.evidence.explain import ExplainedModel, randomised
+from haemo.pipeline.evaluation.intervals import Resampling, percentile_interval
+from haemo.pipeline.explaining.masks import find_mask, read_mask, subtypes
+from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
+from haemo.pipeline.explaining.regions import blood_likelihood, find_regions, joined
+from haemo.pipeline.predicting.trained_model import TrainedModel, load_model
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.splitting.splitfile import made_for, refuse_model_of_other_split
+from haemo.progress import Progress, silent
 
 __all__ = ["BASELINES", "FIGURES", "localise", "measure_map"]
 
@@ -80,7 +81,7 @@ def localise(
     masks : Path, optional
         Folder of masks, see `pipeline.explaining.masks.find_mask`.
     method : str, optional
-        As for `pipeline.trained_model.TrainedModel.explained`.
+        As for `pipeline.predicting.trained_model.TrainedModel.explained`.
     seed : int
         Of random networks and of the bootstrap.
     device : str
@@ -92,7 +93,7 @@ def localise(
     dict
         What was written: ``models`` with ``pointing`` (all, over 1 cm2, by subtype), ``perturbation`` and
         ``sanity`` each; ``baselines``, the random network in the form of the first model; ``method``;
-        ``slices``; ``failures``; ``made_for``, from `pipeline.splitfile.made_for`.
+        ``slices``; ``failures``; ``made_for``, from `pipeline.splitting.splitfile.made_for`.
 
     Raises
     ------

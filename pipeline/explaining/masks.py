@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.atomic import read_text
-from models.errors import UnreadableSlice
+from haemo.atomic import read_text
+from haemo.errors import UnreadableSlice
 
 __all__ = ["find_mask", "read_mask", "subtypes"]
 

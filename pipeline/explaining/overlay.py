@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from features.atomic import replacing
-from features.preprocess import Preprocessing
-from features.slices import Slice
-from pipeline.explaining.regions import Region
+from haemo.atomic import replacing
+from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.explaining.regions import Region
 
 __all__ = ["draw_overlay", "write_overlay"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from models.explain import ExplainedModel
+from haemo.models.evidence.explain import ExplainedModel
 
 __all__ = ["perturbation", "rank_correlation"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from features.slices import Slice
+from haemo.features.reading.slice import Slice
 
 __all__ = ["HOT_SHARE", "Region", "blood_likelihood", "find_regions", "joined"]
 

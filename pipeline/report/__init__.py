@@ -1,12 +1,18 @@
-"""The report of a run: one HTML page, its figures as files, a model card and a CLAIM table."""
+"""The report of a run: one HTML page, its figures as files, a model card and a CLAIM table.
+
+`evidence` is everything it is written from; `sections` and `background` are the page's sections, `page`
+the HTML, `documents` the card and the table, `published` the figures it is set beside. `answer_figures`
+and `study_figures` are drawn with `drawing`; `pictures` are those of ``haemo plot``. From outside:
+`write_report` and `pictures`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.atomic import write_text
-from models.progress import Progress, silent
-from pipeline.evaluation.intervals import Resampling
-from pipeline.run import RunDirectory
+from haemo.atomic import write_text
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.progress import Progress, silent
 
 __all__ = ["Report", "write_report"]
 
@@ -60,9 +66,9 @@ def write_report(
     MissingStep
         If the run has no manifest or no trained model.
     """
-    from pipeline.report import background, documents, sections
-    from pipeline.report.evidence import gather
-    from pipeline.report.page import page, paragraph
+    from haemo.pipeline.report import background, documents, sections
+    from haemo.pipeline.report.evidence import gather
+    from haemo.pipeline.report.page import page, paragraph
 
     resampling = resampling or Resampling()
     evidence = gather(run, anonymous, prevalence, resampling, progress)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.tallies import CALIBRATION_BINS
-from pipeline.pictures import plain_name
-from pipeline.predictions import Predictions
-from pipeline.report.drawing import INK, Drawing, figure_style, finish, model_colours
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.tallies import CALIBRATION_BINS
+from haemo.pipeline.report.drawing import INK, Drawing, figure_style, finish, model_colours
+from haemo.pipeline.report.pictures import plain_name
+from haemo.pipeline.run.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

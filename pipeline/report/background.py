@@ -6,21 +6,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from features.preprocess import Preprocessing
-from pipeline.evaluation.tallies import metric_title
-from pipeline.protocols import FACTS
-from pipeline.report.drawing import Drawing
-from pipeline.report.evidence import Evidence, Names
-from pipeline.report.page import Section, draw, figures, paragraph, table
-from pipeline.report.sections import LEAKY
-from pipeline.report.study_figures import (
+from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.evaluation.tallies import metric_title
+from haemo.pipeline.report.drawing import Drawing
+from haemo.pipeline.report.evidence import Evidence, Names
+from haemo.pipeline.report.page import Section, draw, figures, paragraph, table
+from haemo.pipeline.report.sections import LEAKY
+from haemo.pipeline.report.study_figures import (
     error_montage,
     grid_figure,
     history_figure,
     leakage_figure,
     learning_curve_figure,
 )
-from pipeline.splits import Protocol
+from haemo.pipeline.splitting.protocols import FACTS
+from haemo.pipeline.splitting.split import Protocol
 
 __all__ = [
     "INTENDED_USE",

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.evaluation.tallies import METRICS, metric_title
-from pipeline.report.background import INTENDED_USE, LIMITS
-from pipeline.report.evidence import Evidence
-from pipeline.report.sections import claim
+from haemo.pipeline.evaluation.tallies import METRICS, metric_title
+from haemo.pipeline.report.background import INTENDED_USE, LIMITS
+from haemo.pipeline.report.evidence import Evidence
+from haemo.pipeline.report.sections import claim
 
 __all__ = ["claim_checklist", "model_card"]
 

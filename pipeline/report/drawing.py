@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.atomic import replacing
+from haemo.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from features.manifest import Manifest, ManifestRow
-from models.progress import Progress, silent
-from pipeline.copies import SliceCopy, copies_of
-from pipeline.evaluation.comparison import Comparison, align, compare
-from pipeline.evaluation.intervals import Resampling
-from pipeline.evaluation.metrics import evaluate
-from pipeline.predictions import Predictions
-from pipeline.run import RunDirectory, read_json
-from pipeline.splitfile import made_for
-from pipeline.splits import Split
+from haemo.features.manifest import Manifest, ManifestRow
+from haemo.pipeline.evaluation.comparison import Comparison, align, compare
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.metrics import evaluate
+from haemo.pipeline.run.directory import RunDirectory, read_json
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.copies import SliceCopy, copies_of
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.splitting.splitfile import made_for
+from haemo.progress import Progress, silent
 
 __all__ = ["Evidence", "Names", "gather"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from pipeline.report.drawing import Drawing
+from haemo.pipeline.report.drawing import Drawing
 
 __all__ = ["Section", "draw", "figures", "page", "paragraph", "table"]
 

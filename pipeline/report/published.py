@@ -18,7 +18,7 @@ class PublishedResult:
     mse : str
         Empty where none was given.
     protocol : str
-        Name of the protocol (`pipeline.splits.Protocol`) that it was measured under.
+        Name of the protocol (`pipeline.splitting.split.Protocol`) that it was measured under.
     setting : str
         Data and protocol, in words.
     source : str

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.aggregation import Aggregation, aggregate
-from pipeline.evaluation.intervals import Resampling, assess
-from pipeline.evaluation.metrics import METRICS, at_prevalence
-from pipeline.evaluation.tallies import metric_title
-from pipeline.evaluation.units import background_of
-from pipeline.report.answer_figures import (
+from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
+from haemo.pipeline.evaluation.intervals import Resampling, assess
+from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence
+from haemo.pipeline.evaluation.tallies import metric_title
+from haemo.pipeline.evaluation.units import background_of
+from haemo.pipeline.report.answer_figures import (
     calibration_figure,
     confusion_figure,
     precision_recall_figure,
     roc_figure,
     score_figure,
 )
-from pipeline.report.evidence import Evidence
-from pipeline.report.page import Section, draw, figures, paragraph, table
-from pipeline.report.published import PUBLISHED
+from haemo.pipeline.report.evidence import Evidence
+from haemo.pipeline.report.page import Section, draw, figures, paragraph, table
+from haemo.pipeline.report.published import PUBLISHED
 
 __all__ = [
     "cell",

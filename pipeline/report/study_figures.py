@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from features.atomic import replacing
-from features.manifest import ManifestRow
-from features.preprocess import Preprocessing
-from features.slices import read_slice
-from models.errors import UnreadableSlice
-from pipeline.copies import SliceCopy
-from pipeline.evaluation.power_law import PowerLaw
-from pipeline.predictions import Predictions
-from pipeline.report.drawing import COLOURS, INK, Drawing, figure_style, finish
-from pipeline.report.evidence import Names
+from haemo.atomic import replacing
+from haemo.errors import UnreadableSlice
+from haemo.features.manifest import ManifestRow
+from haemo.features.reading.formats import read_slice
+from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.evaluation.power_law import PowerLaw
+from haemo.pipeline.report.drawing import COLOURS, INK, Drawing, figure_style, finish
+from haemo.pipeline.report.evidence import Names
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.copies import SliceCopy
 
 __all__ = [
     "error_montage",

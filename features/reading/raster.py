@@ -1,0 +1,161 @@
+"""Pictures as they are shown on a screen: PNG, JPEG, TIFF and BMP, in any colour mode, as gray 0..255."""
+
+import importlib
+import struct
+import zlib
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from haemo.errors import UnreadableSlice
+from haemo.features.reading.slice import Slice, SliceHeader, check_size, damaged
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+__all__ = ["decode_raster", "read_raster_header"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# First bytes -> Pillow's reader. The reader is called by itself, not through Image.open: that would try
+# formats nobody asked for, and warn on standard error of sizes that are refused here anyway.
+_READERS = {
+    _PNG: ("PIL.PngImagePlugin", "PngImageFile"),
+    b"\xff\xd8\xff": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    b"II*\x00": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    b"MM\x00*": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    b"II+\x00": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    b"MM\x00+": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    b"BM": ("PIL.BmpImagePlugin", "BmpImageFile"),
+}
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_GRAY = ("1", "L")
+_COLOUR = ("P", "RGB", "RGBX", "CMYK", "YCbCr")
+
+
+def decode_raster(data: bytes) -> Slice:
+    """Decode one picture.
+
+    Gray is taken as it is: 1-bit as 0 and 255, 16-bit divided by 257, so that its full range becomes 0..255
+    (16-bit colour and gray with alpha come from Pillow with their upper 8 bits). Colour becomes luma (ITU-R
+    BT.601, 8-bit); a colour file whose channels agree is gray in disguise and keeps its values. Transparent
+    pixels are laid over black, the colour of air. Colour profiles and EXIF rotation are not applied.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+
+    Returns
+    -------
+    Slice
+        With gray levels in 0..255.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it is no such file, is damaged or cut short, holds several pictures, or a kind of pixel that has
+        no defined gray level (32-bit integer or float, signed 16-bit, Lab).
+    """
+    if data.startswith(_PNG):
+        _check_png(data)
+    image = _open(BytesIO(data))
+    mode = f"{image.format} {image.mode}"
+    try:
+        image.load()
+        gray, is_colour = _as_gray(image)
+    except UnreadableSlice:
+        raise
+    except Exception as error:
+        raise damaged(error) from error
+    return Slice(gray, is_hu=False, mode=mode, is_colour=is_colour)
+
+
+def read_raster_header(stream: BinaryIO) -> SliceHeader:
+    """Read size and mode of a picture without decoding it.
+
+    Raises
+    ------
+    UnreadableSlice
+        As in `decode_raster`, as far as the header shows it.
+    """
+    image = _open(stream)
+    return SliceHeader((image.height, image.width), f"{image.format} {image.mode}")
+
+
+def _open(stream: BinaryIO) -> "ImageFile":
+    start = stream.read(16)
+    stream.seek(0)
+    reader = next((names for magic, names in _READERS.items() if start.startswith(magic)), None)
+    if reader is None:
+        kind = "text" if _is_text(start) else "neither PNG, JPEG, TIFF, BMP nor DICOM"
+        raise UnreadableSlice(f"not a picture: the content is {kind}")
+    try:
+        module, name = reader
+        image = getattr(importlib.import_module(module), name)(stream)
+        frames = getattr(image, "n_frames", 1)
+    # Pillow's parsers raise whatever a broken byte leads to, from struct.error to KeyError; each of them
+    # means the same here: the file is damaged.
+    except Exception as error:
+        raise damaged(error) from error
+    check_size(image.height, image.width)
+    if frames > 1:
+        raise UnreadableSlice(f"holds {frames} pictures; save each slice as a file of its own")
+    if image.mode not in (*_SIXTEEN_BIT, *_GRAY, *_COLOUR, "LA", "RGBA", "PA"):
+        raise UnreadableSlice(
+            f"{image.format} pixels of mode {image.mode} have no defined gray level; "
+            "save as 8-bit or unsigned 16-bit, or as DICOM"
+        )
+    return image
+
+
+def _as_gray(image: "ImageFile") -> tuple[np.ndarray, bool]:
+    """Gray levels as float32, and whether colour was lost on the way."""
+    if image.mode in _SIXTEEN_BIT:
+        gray = np.asarray(image).astype(np.float32)
+        gray /= np.float32(257)
+        return gray, False
+    if image.has_transparency_data:
+        image = _over_black(image)
+    if image.mode in _GRAY:
+        return np.asarray(image.convert("L")).astype(np.float32), False
+    colours = image if image.mode == "RGB" else image.convert("RGB")
+    channels = colours.split()
+    red, green, blue = (channel.tobytes() for channel in channels)
+    is_colour = not red == green == blue
+    return np.asarray(colours.convert("L") if is_colour else channels[0]).astype(np.float32), is_colour
+
+
+def _over_black(image: "ImageFile") -> "ImageFile":
+    from PIL import Image
+
+    is_gray = image.mode in ("1", "L", "LA")
+    image = image.convert("LA" if is_gray else "RGBA")
+    shown = image.convert("L" if is_gray else "RGB")
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return shown
+    return Image.composite(shown, Image.new(shown.mode, shown.size), alpha)
+
+
+def _check_png(data: bytes) -> None:
+    """Verify the checksum of every chunk: Pillow skips those of the pixels, and decodes a flipped bit."""
+    place = len(_PNG)
+    while place + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        end = place + 8 + length
+        if end + 4 > len(data):
+            raise UnreadableSlice("the file is cut short")
+        if struct.unpack_from(">I", data, end)[0] != zlib.crc32(memoryview(data)[place + 4 : end]):
+            raise UnreadableSlice("the file is damaged: a PNG checksum does not match")
+        if data[place + 4 : place + 8] == b"IEND":
+            return
+        place = end + 4
+    raise UnreadableSlice("the file is cut short")
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        return all(character.isprintable() or character.isspace() for character in start.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False

@@ -1,0 +1,138 @@
+"""One slice as decoded: pixels as they were measured or displayed, with what its file says about them."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from haemo.errors import UnreadableSlice
+
+__all__ = [
+    "MAX_PIXELS",
+    "DicomTags",
+    "Slice",
+    "SliceHeader",
+    "check_size",
+    "content_hash",
+    "damaged",
+]
+
+# A CT slice has 512 x 512 pixels, seldom 1024 x 1024. Anything past 8192 x 8192 is a decompression bomb or
+# a whole-slide scan, and would fill the memory of a small machine.
+MAX_PIXELS = 8192 * 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One axial slice as decoded from its file.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (height, width), float32
+        Hounsfield units if `is_hu`, else gray levels in 0..255. Always finite.
+    is_hu : bool
+        Whether the pixels are Hounsfield units (DICOM) and still have to be windowed.
+    spacing_mm : tuple of float or None
+        Row and column spacing in mm, where the file says.
+    mode : str
+        What the file held: ``PNG RGB``, ``TIFF I;16``, ``DICOM int16``, ``DICOM int16 JPEG 2000 ...``.
+    is_colour : bool
+        Whether the file was a colour image whose channels differ, converted to luma.
+    """
+
+    pixels: np.ndarray
+    is_hu: bool
+    spacing_mm: tuple[float, float] | None = None
+    mode: str = ""
+    is_colour: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DicomTags:
+    """Who and where a DICOM slice is; empty text where the file does not say.
+
+    Attributes
+    ----------
+    sop_instance_uid, patient, study, series : str
+    z_mm : float or None
+        Place along the normal of the slice, from Image Position and Orientation (Patient).
+    slice_location_mm : float or None
+    instance_number : float or None
+    """
+
+    sop_instance_uid: str = ""
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+    z_mm: float | None = None
+    slice_location_mm: float | None = None
+    instance_number: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceHeader:
+    """What can be told of a slice without decoding its pixels.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Height and width in pixels.
+    mode : str
+        As in `Slice`.
+    tags : DicomTags or None
+        None where the file is not DICOM.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    tags: DicomTags | None = None
+
+
+def content_hash(slice_: Slice) -> str:
+    """Hash what was decoded: equal pixels give equal hashes, whatever the file's name, format or date.
+
+    The bytes are those of the smallest of uint8, int16 and float32 that holds every pixel exactly, so that
+    the hash depends on pixel values alone and is cheap for the usual integer-valued slices.
+
+    Parameters
+    ----------
+    slice_ : Slice
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits: sha256 over shape, `is_hu` and pixels.
+    """
+    pixels = np.ascontiguousarray(slice_.pixels, dtype=np.float32)
+    compact = _compact(pixels)
+    height, width = pixels.shape
+    unit = "HU" if slice_.is_hu else "gray"
+    digest = hashlib.sha256(f"{height}x{width} {unit} {compact.dtype.name}\n".encode())
+    digest.update(compact.astype(compact.dtype.newbyteorder("<"), copy=False).data)
+    return digest.hexdigest()
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse an empty picture, and one so large that decoding it could fill the memory."""
+    if height < 1 or width < 1:
+        raise UnreadableSlice(f"the picture is empty ({height} x {width} pixels)")
+    if height * width > MAX_PIXELS:
+        raise UnreadableSlice(
+            f"{height} x {width} pixels are too many for one slice (limit {math.isqrt(MAX_PIXELS)} squared)"
+        )
+
+
+def damaged(error: Exception) -> UnreadableSlice:
+    """The refusal of a file that its decoder gave up on, with what the decoder said in one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return UnreadableSlice(f"the file is damaged or cut short ({said})")
+
+
+def _compact(pixels: np.ndarray) -> np.ndarray:
+    if pixels.size and pixels.min() >= -32768 and pixels.max() <= 32767:
+        integers = pixels.astype(np.int16)
+        if np.array_equal(integers, pixels):
+            in_byte = integers.min() >= 0 and integers.max() <= 255
+            return integers.astype(np.uint8) if in_byte else integers
+    return pixels

@@ -1,0 +1,314 @@
+"""Where on a slice the evidence for a class lies: maps from the last convolution through any head."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from haemo.errors import BadSettings
+from haemo.models.evidence.decision import DecisionFunction, decision_function
+from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid_of, projection
+from haemo.models.training.trained import TrainedNetwork
+
+__all__ = ["ExplainedModel", "explain_extractor", "explain_network", "randomised"]
+
+_BATCH = 16
+_OCCLUDER_PIXELS = 32
+_OCCLUDER_STEP = 16
+
+
+class ExplainedModel:
+    """A network cut in two after its last convolution, and what turns the upper part's output into scores.
+
+    It computes in float32 with the weights of the model it explains (the head in float64). Scores differ from
+    those of a bfloat16 network by its rounding.
+
+    Parameters
+    ----------
+    below : sequence of Module
+        From normalised planes to the rectified maps of the last convolution.
+    above : Module
+        From those maps to scores: (n,) for two classes, of the positive one, else (n, classes).
+    size : int
+        Side of a plane.
+    mean, std : sequence of float, one a channel
+        A plane enters as (gray / 255 - mean) / std in each channel.
+    classes : tuple of str
+    margin : int
+        Pixels that are cut off on each side before the network: one trained on random crops of larger planes
+        is evaluated on their middle.
+
+    Attributes
+    ----------
+    references : ndarray of shape (n, size, size), uint8, or None
+        Planes of training slices that the method ``contrast`` sets a slice against; whoever has them gives
+        them.
+    """
+
+    def __init__(
+        self,
+        below: Sequence[nn.Module],
+        above: nn.Module,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        classes: tuple[str, ...],
+        margin: int = 0,
+    ):
+        self.below = nn.Sequential(*below).eval().requires_grad_(False)
+        self.above = above.eval().requires_grad_(False)
+        self.size = size
+        self.classes = classes
+        self.margin = margin
+        grid = grid_of(below)
+        self.grid = Grid(grid.start + margin, grid.step)
+        self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
+        self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
+        self.references: np.ndarray | None = None
+        self._average: torch.Tensor | None = None
+
+    def scores(self, planes: np.ndarray) -> np.ndarray:
+        """Scores of planes (n, size, size), uint8: float64, of shape (n,) or (n, classes)."""
+        with torch.no_grad():
+            parts = [self.above(self._activations(part)) for part in self._batches(planes)]
+        return torch.cat(parts).double().numpy()
+
+    def scores_for(self, planes: np.ndarray, target: str) -> np.ndarray:
+        """Scores of one class (n,), float64; of two classes that of the first is the other's negative."""
+        return self._of_target(torch.from_numpy(self.scores(planes)), target).numpy()
+
+    def maps(
+        self, planes: np.ndarray, method: str = "hirescam", target: str | Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Signed evidence for a class, by place.
+
+        Parameters
+        ----------
+        planes : ndarray of shape (n, size, size), uint8
+        method : str
+            One of `models.evidence.maps.METHODS`.
+        target : str, or sequence of n str, optional
+            The class, or that of each plane; None takes the last one, which is the positive one of two.
+
+        Returns
+        -------
+        ndarray of shape (n, height, width), float32
+            In units of the score. For ``occlusion`` of the size of the planes, else of the last convolution;
+            `on_slice` puts either on a slice.
+
+        Raises
+        ------
+        BadSettings
+            If there is no such method or class, or ``contrast`` has no `references`.
+        """
+        if method not in METHODS:
+            raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
+        if method == "contrast" and self.references is None:
+            raise BadSettings("the method contrast needs training slices; take another, such as hirescam")
+        target = self.classes[-1] if target is None else target
+        if not isinstance(target, str):
+            return self._maps_of_each(planes, method, np.array(target))
+        if target not in self.classes:
+            raise BadSettings(f"class {target!r} is not one of {', '.join(self.classes)}")
+        if method == "occlusion":
+            return np.stack([self._occluded(plane, target) for plane in planes])
+        average = self._average_of_references() if method == "contrast" else None
+        parts = [
+            class_activation_map(method, *self._gradients(part, target), average).numpy()
+            for part in self._batches(planes)
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+    def _maps_of_each(self, planes: np.ndarray, method: str, targets: np.ndarray) -> np.ndarray:
+        order, parts = [], []
+        for name in np.unique(targets):
+            order.append(np.flatnonzero(targets == name))
+            parts.append(self.maps(planes[order[-1]], method, str(name)))
+        return np.concatenate(parts)[np.argsort(np.concatenate(order))]
+
+    def on_slice(self, evidence: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Interpolate one map for the `height` by `width` pixels that were resized to the plane; float32.
+
+        A value of a convolution's map is put where the middle of what it looked at lies.
+        """
+        grid = grid_of(()) if evidence.shape == (self.size, self.size) else self.grid
+        rows = projection(grid, evidence.shape[0], self.size, height)
+        columns = projection(grid, evidence.shape[1], self.size, width)
+        return rows @ evidence @ columns.T
+
+    def _batches(self, planes: np.ndarray) -> list[np.ndarray]:
+        return [planes[start : start + _BATCH] for start in range(0, len(planes), _BATCH)]
+
+    def _activations(self, planes: np.ndarray) -> torch.Tensor:
+        inside = slice(self.margin, self.size - self.margin)
+        gray = torch.from_numpy(np.ascontiguousarray(planes[:, inside, inside])).float().unsqueeze(1) / 255
+        return self.below((gray - self._mean) / self._std)
+
+    def _average_of_references(self) -> torch.Tensor:
+        """Mean activations of the last convolution over the references, computed once."""
+        if self._average is None:
+            with torch.no_grad():
+                sums = sum(self._activations(part).sum(dim=0) for part in self._batches(self.references))
+            self._average = sums / len(self.references)
+        return self._average
+
+    def _gradients(self, planes: np.ndarray, target: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations of the last convolution, and the gradients of the target's score by them."""
+        with torch.no_grad():
+            activations = self._activations(planes)
+        activations.requires_grad_()
+        score = self._of_target(self.above(activations), target)
+        (gradients,) = torch.autograd.grad(score.sum(), activations)
+        return activations.detach(), gradients
+
+    def _of_target(self, scores: torch.Tensor, target: str) -> torch.Tensor:
+        place = self.classes.index(target)
+        if scores.ndim == 1:
+            return scores if place == 1 else -scores
+        return scores[:, place]
+
+    def _occluded(self, plane: np.ndarray, target: str) -> np.ndarray:
+        """How far the score falls when a patch is painted over, averaged over the patches on each pixel.
+
+        The paint is the slice's median gray level between black and white: soft tissue.
+        """
+        tissue = plane[(plane > 0) & (plane < 255)]
+        paint = np.uint8(np.median(tissue)) if len(tissue) else np.uint8(0)
+        starts = list(range(0, self.size - _OCCLUDER_PIXELS, _OCCLUDER_STEP))
+        starts.append(self.size - _OCCLUDER_PIXELS)
+        places = [
+            (slice(top, top + _OCCLUDER_PIXELS), slice(left, left + _OCCLUDER_PIXELS))
+            for top in starts
+            for left in starts
+        ]
+        painted = np.repeat(plane[None], len(places) + 1, axis=0)
+        for number, place in enumerate(places):
+            painted[number][place] = paint
+        scores = self.scores_for(painted, target)
+        fallen, times = np.zeros(plane.shape), np.zeros(plane.shape)
+        for place, score in zip(places, scores[:-1], strict=True):
+            fallen[place] += scores[-1] - score
+            times[place] += 1
+        return (fallen / times).astype(np.float32)
+
+
+class _Above(nn.Module):
+    """Layers above the last convolution, then a head on what they give out."""
+
+    def __init__(self, layers: Sequence[nn.Module], head: DecisionFunction):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.head = head
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(maps).flatten(1))
+
+
+class _LogOdds(nn.Module):
+    """Layers above the last convolution of an end-to-end network; of two logits their difference."""
+
+    def __init__(self, layers: Sequence[nn.Module]):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        logits = self.layers(maps)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
+def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
+    """Prepare a head on an extractor's embeddings for explanation.
+
+    Parameters
+    ----------
+    extractor : Extractor or CNNExtractor
+    head : CalibratedHead
+        Trained on its embeddings.
+
+    Raises
+    ------
+    BadSettings
+        If the head has no form in torch (`models.evidence.decision`).
+    """
+    from haemo.models.networks.alexnet import SIZE, AlexNet
+    from haemo.models.training.cnn_extractor import CNNExtractor
+
+    decision = decision_function(head)
+    classes = tuple(str(name) for name in head.classes_)
+    if isinstance(extractor, CNNExtractor):
+        network = _own_copy(extractor.trained)
+        below, pools = _cut(network.features)
+        return _of_trained(
+            extractor.trained, below, _Above([*pools, *network.classifier[:4]], decision), classes
+        )
+    with torch.device("meta"):  # no random weights are drawn only to be replaced
+        network = AlexNet(extractor.layer)
+    state = extractor.weights.state_dict
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
+    below, pools = _cut(network.features)
+    above = _Above([*pools, nn.Flatten(), *network.classifier], decision)
+    facts = extractor.describe()
+    return ExplainedModel(below, above, SIZE, facts["mean"], facts["std"], classes)
+
+
+def explain_network(trained: TrainedNetwork) -> ExplainedModel:
+    """Prepare an end-to-end network for explanation."""
+    network = _own_copy(trained)
+    below, pools = _cut(network.features)
+    return _of_trained(trained, below, _LogOdds([*pools, *network.classifier]), trained.classes)
+
+
+def _own_copy(trained: TrainedNetwork) -> nn.Module:
+    """The network on the CPU, for gradients; the original stays on its device and as it is."""
+    return copy.deepcopy(trained.network).cpu()
+
+
+def _of_trained(
+    trained: TrainedNetwork, below: list[nn.Module], above: nn.Module, classes: tuple[str, ...]
+) -> ExplainedModel:
+    recipe, size = trained.recipe, trained.plane_size
+    margin = (size - recipe.input_size) // 2
+    return ExplainedModel(below, above, size, recipe.mean, recipe.std, classes, margin)
+
+
+def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> ExplainedModel:
+    """The same model with random numbers in place of what it has learned: maps of it mean nothing.
+
+    Layers get the weights of a network before training (He et al. 2015), a classical head a random direction
+    among the embeddings.
+
+    Parameters
+    ----------
+    model : ExplainedModel
+        It is left as it is.
+    seed : int
+    head_only : bool
+        Keep the network, and draw the classical head or the last layer alone anew.
+    """
+    drawn = copy.copy(model)
+    drawn._average = None
+    drawn.below, drawn.above = copy.deepcopy(model.below), copy.deepcopy(model.above)
+    layers = [one for one in drawn.above.modules() if isinstance(one, nn.Linear)]
+    if isinstance(drawn.above, _Above):
+        drawn.above.head = drawn.above.head.randomised(seed)
+        changed = [] if head_only else layers
+    else:
+        changed = layers[-1:] if head_only else layers
+    if not head_only:
+        changed = [*(one for one in drawn.below if isinstance(one, nn.Conv2d)), *changed]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in changed:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return drawn
+
+
+def _cut(features: nn.Sequential) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Layers up to the last convolution and its ReLU, and those after."""
+    layers = list(features)
+    last = max(place for place, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
+    return layers[: last + 2], layers[last + 2 :]

@@ -1,0 +1,313 @@
+"""AlexNet as a frozen feature extractor: gray planes in, one embedding per slice out."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from haemo.errors import BadSettings
+from haemo.models.networks.engine import Engine, choose_engine, resolve_device, resolve_precision
+from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
+from haemo.models.networks.pooling import pooled, rectified
+from haemo.models.weights.imagenet import LAYERS, Weights
+
+__all__ = ["SIZE", "AlexNet", "Extractor", "GrayAlexNet", "load_extractor"]
+
+SIZE = 227  # pixels; the pooled map of conv5 is then exactly 6 x 6
+
+_BATCH = {"cpu": 64, "cuda": 256}
+_MEASURED_SLICES = 16
+
+
+class AlexNet(nn.Module):
+    """torchvision's AlexNet cut after one layer, under the same tensor names: the reference form.
+
+    Parameters
+    ----------
+    layer : {'pool5', 'fc6', 'fc7'}
+        fc6 and fc7 are taken after their ReLU.
+    """
+
+    def __init__(self, layer: str = "fc7"):
+        super().__init__()
+        self.layer = layer
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, stride=4, padding=2),  # (64, 56, 56)
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),  # (64, 27, 27)
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),  # (192, 13, 13)
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),  # (256, 6, 6)
+        )
+        dense = [
+            nn.Dropout(),
+            nn.Linear(9216, 4096),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+        ]
+        self.classifier = nn.Sequential(*dense[: {"pool5": 0, "fc6": 3, "fc7": 6}[layer]])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed normalised RGB images of shape (batch, 3, 227, 227)."""
+        return self.classifier(self.features(images).flatten(1))
+
+
+class GrayAlexNet(nn.Module):
+    """`AlexNet` rewritten for uint8 gray planes; equal to it up to rounding.
+
+    The normalisation and the replication of gray to three channels are folded into conv1, and pooling comes
+    before ReLU (`models.networks.pooling`).
+
+    Parameters
+    ----------
+    weights : Weights
+    layer : {'pool5', 'fc6', 'fc7'}
+    engine : Engine
+    """
+
+    def __init__(self, weights: Weights, layer: str, engine: Engine):
+        super().__init__()
+        state = weights.state_dict
+        self.conv1 = GrayConv(
+            state["features.0.weight"], state["features.0.bias"], SIZE, engine.dtype, engine.memory_format
+        )
+        self.convolutions = nn.ModuleList(
+            _convolution(state, f"features.{place}", engine) for place in (3, 6, 8, 10)
+        )
+        dense = {"pool5": (), "fc6": (1,), "fc7": (1, 4)}[layer]
+        self.dense = nn.ModuleList(_linear(state, f"classifier.{place}", engine) for place in dense)
+        self.requires_grad_(False).eval().to(engine.device)
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """Embed uint8 planes of shape (batch, 227, 227); float32, (batch, dimension)."""
+        conv2, conv3, conv4, conv5 = self.convolutions
+        maps = pooled(self.conv1(planes))
+        maps = pooled(conv2(maps))
+        maps = rectified(conv3(maps))
+        maps = rectified(conv4(maps))
+        embedding = pooled(conv5(maps)).flatten(1)
+        for layer in self.dense:
+            embedding = rectified(layer(embedding))
+        return embedding.float()
+
+
+class Extractor:
+    """Gray planes to embeddings, in batches of one fixed size.
+
+    Results of float32 convolutions and products depend on the size of the batch, not on the place in it. So
+    short batches are filled up with black planes, and a slice's embedding has the same bits whatever is
+    computed beside it.
+
+    Parameters
+    ----------
+    weights : Weights
+    layer : {'pool5', 'fc6', 'fc7'}
+    engine : Engine
+    batch : int
+        Slices per pass.
+
+    Attributes
+    ----------
+    dimension : int
+        Numbers per slice.
+    """
+
+    def __init__(self, weights: Weights, layer: str, engine: Engine, batch: int):
+        self.weights = weights
+        self.layer = layer
+        self.engine = engine
+        self.batch = batch
+        self.dimension = LAYERS[layer]
+        self._network = GrayAlexNet(weights, layer, engine)
+
+    def describe(self) -> dict[str, Any]:
+        """Give the facts that an embedding depends on, for the fingerprint.
+
+        Device, layout and batch size are not among them: they change results by rounding alone.
+        """
+        return {
+            "network": "alexnet",
+            "layer": self.layer,
+            "weights": self.weights.sha256,
+            "precision": self.engine.precision,
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+        }
+
+    def __call__(self, planes: np.ndarray) -> np.ndarray:
+        """Embed planes.
+
+        Parameters
+        ----------
+        planes : ndarray of shape (n, 227, 227), uint8
+
+        Returns
+        -------
+        ndarray of shape (n, dimension), float32
+        """
+        starts = range(0, len(planes), self.batch)
+        parts = list(self.stream(planes[start : start + self.batch] for start in starts))
+        return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
+
+    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Embed batches of at most `batch` planes each, in their order.
+
+        On a CPU each batch is computed by one thread, and as many batches at once as torch has threads: so
+        no core waits for another, least of all where slices are decoded beside it, and results do not depend
+        on the number of cores. On CUDA the next batch is taken and sent while the one before it is computed.
+        """
+        return self._stream_cuda(batches) if self.engine.device == "cuda" else self._stream_cpu(batches)
+
+    def _stream_cpu(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        workers = torch.get_num_threads()
+        pool = ThreadPoolExecutor(workers, "haemo-network", initializer=torch.set_num_threads, initargs=(1,))
+        waiting: deque[Future[np.ndarray]] = deque()
+        try:
+            for planes in batches:
+                waiting.append(pool.submit(self._embed, planes))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(workers)  # what a thread sets is also what threads made later begin with
+
+    def _embed(self, planes: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(self._filled(planes)))[: len(planes)].numpy()
+
+    def _filled(self, planes: np.ndarray) -> np.ndarray:
+        if planes.dtype != np.uint8 or planes.shape[1:] != (SIZE, SIZE) or len(planes) > self.batch:
+            raise BadSettings(
+                f"planes are {planes.dtype} of shape {planes.shape}; "
+                f"the network takes uint8, at most {self.batch} of {SIZE} x {SIZE}"
+            )
+        if len(planes) == self.batch:
+            return np.ascontiguousarray(planes)
+        filled = np.zeros((self.batch, SIZE, SIZE), dtype=np.uint8)
+        filled[: len(planes)] = planes
+        return filled
+
+    def _stream_cuda(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        pending = None
+        copies = torch.cuda.Stream()
+        for planes in batches:
+            sent = torch.from_numpy(self._filled(planes)).pin_memory()
+            with torch.cuda.stream(copies):
+                on_device = sent.to("cuda", non_blocking=True)
+            torch.cuda.current_stream().wait_stream(copies)
+            on_device.record_stream(torch.cuda.current_stream())
+            with (
+                torch.inference_mode(),
+                torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+            ):
+                computed = self._network(on_device)
+            received = torch.empty(computed.shape, dtype=torch.float32, pin_memory=True)
+            received.copy_(computed, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+            if pending is not None:
+                yield _wait(*pending)
+            pending = (received, len(planes), done, sent)
+        if pending is not None:
+            yield _wait(*pending)
+
+
+def load_extractor(
+    weights: Weights,
+    layer: str = "fc7",
+    precision: str = "auto",
+    device: str = "auto",
+    *,
+    engine: Engine | None = None,
+    batch: int | None = None,
+) -> Extractor:
+    """Make AlexNet ready to embed gray planes.
+
+    Parameters
+    ----------
+    weights : Weights
+        As `models.weights.imagenet.resolve_weights` gives them, reaching at least `layer`.
+    layer : {'pool5', 'fc6', 'fc7'}
+        9216, 4096 or 4096 numbers per slice, after ReLU.
+    precision : {'auto', 'float32', 'bfloat16', 'float16'}
+        ``auto`` takes bfloat16 where the hardware has it. On head-CT slices that moves pool5 by about 1 % of
+        its length (cosine above 0.9998), as much as in the network that is not rewritten.
+    device : {'auto', 'cpu', 'cuda'}
+    engine : Engine, optional
+        To carry on with what a store was begun with; `precision` and `device` are then not looked at.
+    batch : int, optional
+        Slices per pass: 64 on a CPU, 256 on CUDA.
+
+    Raises
+    ------
+    BadSettings
+        If an option is unknown or cannot be had on this host, or `weights` do not reach `layer`.
+    """
+    if batch is not None and batch < 1:
+        raise BadSettings(f"batch {batch}: a pass takes at least one slice")
+    if layer not in LAYERS:
+        raise BadSettings(f"layer {layer!r} is not one of {', '.join(LAYERS)}")
+    if list(LAYERS).index(weights.layer) < list(LAYERS).index(layer):
+        raise BadSettings(f"the weights were resolved up to {weights.layer} and do not reach {layer}")
+    if engine is None:
+        device = resolve_device(device)
+        engine = choose_engine(device, resolve_precision(precision, device), _Stopwatch(weights))
+    else:
+        resolve_device(engine.device)
+    return Extractor(weights, layer, engine, batch or _BATCH[engine.device])
+
+
+class _Stopwatch:
+    """Times the convolutional trunk on one small batch, keeping the extractor of each engine it has seen."""
+
+    def __init__(self, weights: Weights):
+        self._weights = weights
+        self._extractors: dict[Engine, Extractor] = {}
+        self._planes = np.zeros((_MEASURED_SLICES, SIZE, SIZE), dtype=np.uint8)
+
+    def __call__(self, engine: Engine) -> float:
+        if engine not in self._extractors:
+            self._extractors[engine] = Extractor(self._weights, "pool5", engine, _MEASURED_SLICES)
+        start = time.perf_counter()
+        self._extractors[engine](self._planes)
+        return time.perf_counter() - start
+
+
+def _convolution(state: dict[str, torch.Tensor], name: str, engine: Engine) -> nn.Conv2d:
+    weight = state[f"{name}.weight"]
+    outputs, inputs, size, _ = weight.shape
+    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, device="meta")
+    layer.weight = nn.Parameter(weight.to(engine.dtype, memory_format=engine.memory_format))
+    layer.bias = nn.Parameter(state[f"{name}.bias"].to(engine.dtype))
+    return layer
+
+
+def _linear(state: dict[str, torch.Tensor], name: str, engine: Engine) -> nn.Linear:
+    weight = state[f"{name}.weight"]
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight = nn.Parameter(weight.to(engine.dtype))
+    layer.bias = nn.Parameter(state[f"{name}.bias"].to(engine.dtype))
+    return layer
+
+
+def _wait(received: torch.Tensor, count: int, done: torch.cuda.Event, sent: torch.Tensor) -> np.ndarray:
+    """Wait for one batch; `sent` is held until then, since the device may still be reading it."""
+    done.synchronize()
+    del sent
+    return received[:count].numpy()

@@ -1,0 +1,7 @@
+"""Networks trained end to end.
+
+`recipes` says what each network is fed and how it is trained, `batches` feeds it, `loop` trains
+(`train`), `history` keeps how that went, `checkpoint` is the file of weights, `trained` a network ready
+for use (`TrainedNetwork`), and `cnn_extractor` the scratch CNN in AlexNet's place in stage one.
+Everything here may be imported from outside.
+"""

@@ -1,0 +1,208 @@
+"""A trained head or network of a run, ready to score new slices and to be explained."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from haemo.errors import BadSettings, MissingStep, UnreadableSlice
+from haemo.features.reading.formats import read_slice
+from haemo.features.reading.slice import Slice
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore
+from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
+from haemo.pipeline.trained.headfolder import HeadFolder
+from haemo.pipeline.trained.scope import Scope, evenly
+from haemo.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from haemo.features.views.preprocess import Preprocessing
+    from haemo.models.evidence.explain import ExplainedModel
+
+__all__ = ["TrainedModel", "load_model"]
+
+log = logging.getLogger("haemo")
+
+_MOST_REFERENCES = 128
+_FEWEST_REFERENCES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What it takes to score a slice.
+
+    Attributes
+    ----------
+    name : str
+    head : CalibratedHead or LogitHead
+        Embeddings or logits to scores, probabilities and classes.
+    extractor : Extractor, CNNExtractor or TrainedNetwork
+        Planes to embeddings; an end-to-end network's logits stand in for them.
+    preprocessing : Preprocessing
+    stored_as : str
+        Type that the head's features were cached in: new ones are rounded alike.
+    scope : Scope or None
+        What the training slices were like; None where there were too few of them to tell, and for a network
+        of a version of haemo that did not keep it.
+    training_paths : callable
+        Gives the paths of some of the slices it was trained on, evenly drawn; they may have gone since.
+    """
+
+    name: str
+    head: Any
+    extractor: Any
+    preprocessing: "Preprocessing"
+    stored_as: str = "float32"
+    scope: Scope | None = None
+    training_paths: Callable[[], Sequence[Path]] = tuple
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; of two the second is the positive one."""
+        return tuple(str(name) for name in self.head.classes_)
+
+    def score(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, list[str]]]:
+        """Scores of batches of planes, and for each slice why it is outside the scope, or an empty text."""
+        for inputs, embeddings in self._embedded(batches):
+            scores = self.head.decision_function(inputs)
+            if self.scope is None:
+                yield scores, [""] * len(scores)
+            else:
+                yield scores, [self.scope.reason(one) for one in self.scope.distances(embeddings)]
+
+    def _embedded(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What the head makes scores of, and what the scope knows slices by."""
+        from haemo.models.training.trained import TrainedNetwork
+
+        if isinstance(self.extractor, TrainedNetwork):
+            yield from map(self.extractor.logits_and_activations, batches)
+        else:
+            for raw in self.extractor.stream(batches):
+                embeddings = raw.astype(self.stored_as).astype(np.float32)
+                yield embeddings, embeddings
+
+    def on_slice(self, network: "ExplainedModel", evidence: np.ndarray, image: Slice) -> np.ndarray:
+        """Put one map of `network` where it lies on the slice; 0 on what was cropped and never seen.
+
+        Returns
+        -------
+        ndarray of the slice's shape, float32
+        """
+        box = self.preprocessing.box(image)
+        return box.paste(network.on_slice(evidence, box.height, box.width), image.pixels.shape)
+
+    def explained(self, method: str | None = None) -> tuple["ExplainedModel", str]:
+        """The model cut at its last convolution, for maps of evidence, and by which method to draw them.
+
+        Parameters
+        ----------
+        method : str, optional
+            One of `evidence.maps.METHODS`; by default ``contrast``, or ``hirescam`` where too few of the
+            training slices can still be read.
+
+        Raises
+        ------
+        MissingStep
+            If ``contrast`` is asked for and too few training slices can be read.
+        """
+        from haemo.models.evidence.explain import explain_extractor, explain_network
+        from haemo.models.training.trained import TrainedNetwork
+
+        if isinstance(self.extractor, TrainedNetwork):
+            network = explain_network(self.extractor)
+        else:
+            network = explain_extractor(self.extractor, self.head)
+        if method not in (None, "contrast"):
+            return network, method
+        planes = self._training_planes()
+        if len(planes) >= _FEWEST_REFERENCES:
+            network.references = np.stack(planes)
+            return network, "contrast"
+        gone = (
+            f"only {len(planes)} of the training slices of {self.name} can be read, too few to set a slice "
+            f"against their average"
+        )
+        if method == "contrast":
+            raise MissingStep(f"{gone}; put them back where manifest.csv says, or take --method hirescam")
+        log.warning("%s: maps are drawn by hirescam", gone)
+        return network, "hirescam"
+
+    def _training_planes(self) -> list[np.ndarray]:
+        planes = []
+        for path in self.training_paths():
+            try:
+                planes.append(self.preprocessing.plane(read_slice(path)))
+            except UnreadableSlice as error:
+                log.debug("%s: %s", path, error)
+        return planes
+
+
+def load_model(
+    run: RunDirectory, name: str, device: str = "auto", progress: Progress = silent
+) -> TrainedModel:
+    """Load a head with stage one as it was for its features, or a network.
+
+    Raises
+    ------
+    BadSettings
+        If there is no head or network of that name.
+    MissingStep
+        If it has not been trained.
+    FingerprintMismatch
+        If the head was trained on other features or another split than the run has now, or the weights of
+        the network are not the ones that the features were made with.
+    """
+    if name in NETWORKS:
+        return _network(run, name, device)
+    if name in HEADS:
+        return _head(run, name, device, progress)
+    raise BadSettings(f"there is no model {name!r}; there are {', '.join((*HEADS, *NETWORKS))}")
+
+
+def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> TrainedModel:
+    from haemo.pipeline.preparing.extraction import stage_one_of
+
+    folder = HeadFolder(run.model_path(name))
+    facts, head = folder.facts(), folder.head()
+    refuse_model_of_other_split(facts, run, name)
+    with FeatureStore(run.store_path) as store:
+        fingerprint = store.fingerprint
+        Fingerprint(facts["fingerprint"]).require(
+            fingerprint,
+            str(folder.path),
+            f"Train it on the features there are now: haemo {name} --run {run}",
+        )
+        scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
+    extractor, preprocessing = stage_one_of(run, device, progress)
+    stored_as = fingerprint.facts["stored_as"]
+    paths = partial(_training_paths, run)
+    return TrainedModel(name, head, extractor, preprocessing, stored_as, scope, paths)
+
+
+def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
+    from haemo.models.networks.engine import resolve_device
+    from haemo.pipeline.trained.networkfolder import NetworkFolder
+
+    folder = NetworkFolder(run.model_path(name))
+    preprocessing = folder.preprocessing()
+    network = folder.network(resolve_device(device))
+    paths = partial(_training_paths, run)
+    return TrainedModel(
+        name, network.head(), network, preprocessing, scope=folder.scope(), training_paths=paths
+    )
+
+
+def _training_paths(run: RunDirectory) -> list[Path]:
+    """Some training slices; none where the folder of a network, which is all it needs, stands alone."""
+    if not (run.manifest_path.exists() and run.split_path.exists()):
+        return []
+    rows = sorted(run.manifest().labelled, key=lambda row: row.slice_id)
+    parts = Split.read(run.split_path).parts(rows)
+    train = [row.path for row, part in zip(rows, parts, strict=True) if part == "train"]
+    return [train[place] for place in evenly(len(train), _MOST_REFERENCES)]

@@ -1,0 +1,325 @@
+"""Stage one of a run: from its manifest to its feature store."""
+
+import errno
+import logging
+import shlex
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from haemo.errors import BadDataset, HaemoError, MissingStep, TooFewData
+from haemo.features.extraction.extract import ExtractionReport, embedding_fingerprint, extract_features
+from haemo.features.store.shards import parts_of
+from haemo.features.store.store import FeatureStore
+from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.run.claim import claim
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.splitting.splitfile import refuse_features_of_other_patients
+from haemo.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from haemo.models.networks.alexnet import Extractor
+    from haemo.models.training.cnn_extractor import CNNExtractor
+
+__all__ = [
+    "ExtractionSettings",
+    "command_anew",
+    "load_stage_one",
+    "make_features",
+    "settings_so_far",
+    "stage_one_of",
+]
+
+_LOG = logging.getLogger("haemo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionSettings:
+    """How embeddings are made.
+
+    Attributes
+    ----------
+    network : {'alexnet', 'cnn'}
+        AlexNet as it was trained on ImageNet, or the scratch CNN as `haemo cnn` trained it.
+    layer : {'fc7', 'fc6', 'pool5'}
+        Of AlexNet; the scratch CNN gives its hidden layer.
+    weights : str
+        ``auto``, ``trunk``, ``random`` or a file; for the scratch CNN its folder in a run.
+    seed : int
+        Of random weights.
+    precision : {'auto', 'float32', 'bfloat16', 'float16'}
+    device : {'auto', 'cpu', 'cuda'}
+    window : str
+        ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
+    crop : {'none', 'head'}
+        The whole slice, or the box of the head in it.
+    dtype : {'float32', 'float16'}
+        How embeddings are kept.
+    """
+
+    network: str = "alexnet"
+    layer: str = "fc7"
+    weights: str = "auto"
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    window: str = "brain"
+    crop: str = "none"
+    dtype: str = "float32"
+
+
+def load_stage_one(
+    settings: ExtractionSettings,
+    notes: dict[str, str] | None = None,
+    batch: int | None = None,
+    progress: Progress = silent,
+) -> tuple["Extractor", Preprocessing]:
+    """Make the network and the preprocessing, and say out loud which device, weights and precision are used.
+
+    Parameters
+    ----------
+    settings : ExtractionSettings
+    notes : dict of str to str, optional
+        Of the store that is carried on: the same engine and batch give the same bits.
+    batch : int, optional
+        Slices per pass of the network.
+    progress : Progress
+    """
+    from haemo.models.networks.alexnet import load_extractor
+    from haemo.models.networks.engine import Engine, resolve_device, resolve_precision
+    from haemo.models.weights.imagenet import resolve_weights
+
+    if settings.network == "cnn":
+        return _load_cnn(settings)
+    preprocessing = Preprocessing.for_window(settings.window, settings.crop)
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    engine = None
+    if notes and "engine" in notes:
+        noted = Engine.parse(notes["engine"])
+        if (noted.device, noted.precision) == (device, precision):
+            engine, batch = noted, batch or int(notes["batch"])
+    weights = resolve_weights(settings.weights, settings.seed, settings.layer, progress)
+    extractor = load_extractor(weights, settings.layer, precision, device, engine=engine, batch=batch)
+    _LOG.info(
+        "network: AlexNet to %s (%d numbers a slice) on %s",
+        settings.layer,
+        extractor.dimension,
+        extractor.engine,
+    )
+    return extractor, preprocessing
+
+
+def _load_cnn(settings: ExtractionSettings) -> tuple["CNNExtractor", Preprocessing]:
+    """The scratch CNN, with the window, crop, size and precision that it was trained or is evaluated with."""
+    from haemo.models.training.cnn_extractor import load_extractor
+    from haemo.pipeline.trained.networkfolder import NetworkFolder
+
+    folder = NetworkFolder(Path(settings.weights))
+    preprocessing = folder.preprocessing()
+    extractor = load_extractor(folder.path, settings.device)
+    _LOG.info(
+        "network: %s (%d numbers a slice) on %s",
+        extractor.weights.origin,
+        extractor.dimension,
+        extractor.engine,
+    )
+    return extractor, preprocessing
+
+
+def make_features(
+    run: RunDirectory,
+    settings: ExtractionSettings,
+    *,
+    rotations: str = "none",
+    batch: int | None = None,
+    workers: int | None = None,
+    new: bool = False,
+    progress: Progress = silent,
+) -> ExtractionReport:
+    """Embed the slices of a run that are not embedded yet, and write features.h5, failures.csv and run.json.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    settings : ExtractionSettings
+    rotations : {'none', 'paper'}
+    batch, workers, new
+        As for `load_stage_one` and `extract_features`.
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If the run has not been indexed.
+    RunLocked
+        If another process is making features for this run.
+    TooFewData
+        If not one slice could be used.
+    FingerprintMismatch
+        If the network was trained on another split than the run's.
+    HaemoError, OSError
+        As `extract_features` raises them.
+    """
+    manifest = run.manifest()
+    start = time.monotonic()
+    with claim(run.path):
+        extractor, preprocessing = load_stage_one(settings, _notes(run, new), batch, progress)
+        _refuse_other_split(run, extractor)
+        try:
+            report = extract_features(
+                manifest,
+                run.store_path,
+                extractor,
+                preprocessing,
+                rotations=rotations,
+                dtype=settings.dtype,
+                workers=workers,
+                new=new,
+                anew=command_anew(run),
+                progress=progress,
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                _LOG.warning(
+                    "the disk is full; make room, and the same command goes on from what was finished"
+                )
+            raise
+        run.replace_failures("features", report.failures)
+        if report.failures and report.cached + report.computed and (remedy := run.remedy(report.failures)):
+            _LOG.warning("%s", remedy)
+        if report.colour:
+            were = "was a colour picture and was" if report.colour == 1 else "were colour pictures and were"
+            _LOG.info("%d of the slices %s converted to gray", report.colour, were)
+        if report.shared:
+            has = (
+                "has the pixels of another one and shares its"
+                if report.shared == 1
+                else "have the pixels of others and share their"
+            )
+            _LOG.info("%d of the slices %s embedding", report.shared, has)
+        if not report.cached + report.computed:
+            raise TooFewData(_nothing_usable(run, report))
+        run.record(
+            "features",
+            settings=asdict(_lasting(settings)),
+            rotations=rotations,
+            weights=extractor.weights.origin,
+            device=extractor.engine.device,
+            engine=str(extractor.engine),
+            batch=extractor.batch,
+            slices={
+                "cached": report.cached,
+                "shared": report.shared,
+                "computed": report.computed,
+                "colour": report.colour,
+                "failed": len(report.failures),
+            },
+            embeddings=report.rows,
+            fingerprint=report.fingerprint.facts,
+            fingerprint_sha256=report.fingerprint.hash,
+            seconds=round(time.monotonic() - start, 3),
+        )
+    return report
+
+
+def settings_so_far(run: RunDirectory) -> dict[str, Any]:
+    """The settings, rotations too, that the present features of a run were made with; empty without any.
+
+    The device is not among them: it may be another machine by now.
+    """
+    recorded = run.read_record().get("steps", {}).get("features", {})
+    if not run.store_path.exists() or "settings" not in recorded:
+        return {}
+    settings = {name: value for name, value in recorded["settings"].items() if name != "device"}
+    return {**settings, "rotations": recorded["rotations"]}
+
+
+def command_anew(run: RunDirectory) -> str:
+    """What to type to make the features of a run anew as they were made, by run.json."""
+    command = ["haemo", "features", "--run", str(run.path), "--new"]
+    with suppress(BadDataset):  # a run.json that is damaged says nothing
+        recorded = run.read_record().get("steps", {}).get("features", {})
+        if "imported" in recorded:
+            command += ["--import", recorded["imported"]]
+        made = settings_so_far(run)
+        default = {**asdict(ExtractionSettings()), "rotations": "none"}
+        of_alexnet = {"layer", "window", "crop", "precision", "seed"} if made.get("network") == "cnn" else ()
+        for name, value in made.items():
+            if name not in of_alexnet and value != default.get(name):
+                command += [f"--{name}", str(value)]
+    return shlex.join(command)
+
+
+def stage_one_of(
+    run: RunDirectory, device: str = "auto", progress: Progress = silent
+) -> tuple["Extractor", Preprocessing]:
+    """Make again the network and preprocessing that a run's features came from, to embed new slices alike.
+
+    Raises
+    ------
+    MissingStep
+        If the run has no features, or they were imported.
+    FingerprintMismatch
+        If the weights at hand are not the ones the features were made with.
+    """
+    with FeatureStore(run.store_path) as store:
+        fingerprint, notes, dtype = store.fingerprint, store.notes, store.dtype
+    recorded: dict[str, Any] = run.read_record().get("steps", {}).get("features", {}).get("settings", {})
+    if not recorded:
+        raise MissingStep(
+            f"{run.record_path} does not say how the features of {run} were made, as with imported ones; "
+            f"new slices can only be embedded in a run made by: haemo features --run {run}"
+        )
+    settings = replace(
+        ExtractionSettings(**recorded), device=device, precision=fingerprint.facts["precision"]
+    )
+    extractor, preprocessing = load_stage_one(settings, notes, progress=progress)
+    fingerprint.require(
+        embedding_fingerprint(extractor, preprocessing, dtype),
+        str(run.store_path),
+        "New slices cannot be scored with other features; bring back the weights the run was made with",
+    )
+    return extractor, preprocessing
+
+
+def _notes(run: RunDirectory, new: bool) -> dict[str, str]:
+    """Notes of what will be carried on: the store or, where it is begun only, its first part."""
+    for path in [*([] if new else [run.store_path]), *parts_of(run.store_path)]:
+        try:
+            with FeatureStore(path) as store:
+                return store.notes
+        except HaemoError:
+            continue  # not there, or damaged: the extraction deals with it
+    return {}
+
+
+def _refuse_other_split(run: RunDirectory, extractor: "Extractor | CNNExtractor") -> None:
+    facts = extractor.describe()
+    if "split" in facts:
+        if not run.split_path.exists():
+            raise MissingStep(
+                f"{run.split_path} is not there, so nobody knows which patients {extractor.weights.origin} "
+                f"has seen; train the network in this run: haemo cnn --run {run}"
+            )
+        refuse_features_of_other_patients(facts, Split.read(run.split_path), extractor.weights.origin)
+
+
+def _lasting(settings: ExtractionSettings) -> ExtractionSettings:
+    """Settings that mean the same from every working directory."""
+    path = Path(settings.weights)
+    is_path = path.is_file() or settings.network == "cnn"
+    return replace(settings, weights=str(path.resolve())) if is_path else settings
+
+
+def _nothing_usable(run: RunDirectory, report: ExtractionReport) -> str:
+    if not report.failures:
+        return f"{run.manifest_path} lists no slices; index a folder that has some"
+    first, remedy = report.failures[0], run.remedy(report.failures)
+    return (
+        f"none of the {len(report.failures)} slices could be used (see {run.failures_path}); "
+        f"{first.path}: {first.reason}" + (f"\n{remedy}" if remedy else "")
+    )

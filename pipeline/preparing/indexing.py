@@ -1,0 +1,122 @@
+"""The first step of a run: index a data folder, and keep the manifest and what could not be used."""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from haemo.errors import BadSettings
+from haemo.features.layouts import Index, index_dataset
+from haemo.features.manifest import Manifest
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
+from haemo.progress import Progress, silent
+
+__all__ = ["index_run"]
+
+_log = logging.getLogger("haemo")
+
+
+def index_run(
+    data: Path,
+    run: RunDirectory,
+    layout: str = "auto",
+    *,
+    positive: str | None = None,
+    labels: Path | None = None,
+    label: str | None = None,
+    patient_column: str | None = None,
+    progress: Progress = silent,
+) -> Index:
+    """Index `data` into `run`: manifest.csv, failures.csv, and the step ``index`` of run.json.
+
+    Parameters
+    ----------
+    data : Path
+        The data folder.
+    run : RunDirectory
+    layout, labels, label, patient_column, progress
+        As in `features.layouts.index_dataset`.
+    positive : str, optional
+        Name of the positive class; without it the layout or the class names decide.
+
+    Returns
+    -------
+    Index
+
+    Raises
+    ------
+    BadDataset
+        If the folder cannot be indexed.
+    BadSettings
+        If `positive` is no class, or an option does not fit the data.
+    """
+    started = time.monotonic()
+    index = index_dataset(
+        data, layout, labels=labels, label=label, patient_column=patient_column, progress=progress
+    )
+    classes = index.manifest.classes
+    if positive is not None and positive not in classes:
+        found = ", ".join(classes) or "none: the slices have no labels"
+        raise BadSettings(f"the positive class {positive!r} is none of the classes ({found})")
+    index = replace(index, positive=positive or index.positive)
+    _warn(index)
+    run.create()
+    index.manifest.write(run.manifest_path)
+    run.replace_failures("index", list(index.failures))
+    run.record(
+        "index",
+        data=str(Path(data).absolute()),
+        layout=index.layout,
+        classes=list(index.classes),
+        positive=index.classes[1] if len(classes) == 2 else None,
+        patients_from=index.patients_from or None,
+        slices=len(index.manifest),
+        slices_of_class=dict(sorted(Counter(row.label for row in index.manifest).items())),
+        patients=len({row.patient for row in index.manifest}),
+        failed=len(index.failures),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return index
+
+
+def _warn(index: Index) -> None:
+    """Say what will stand in the way of training on this data, or make its figures worth less."""
+    classes = index.manifest.classes
+    if not classes:
+        _log.warning("no slice has a label: features and predictions can be made, heads cannot be trained")
+    elif len(classes) == 1:
+        _log.warning(f"all labels are {classes[0]!r}: heads cannot be trained on one class")
+    folded = Counter(name.casefold() for name in classes)
+    twins = [name for name in classes if folded[name.casefold()] > 1]
+    if twins:
+        _log.warning(f"classes that differ in nothing but case: {', '.join(twins)}")
+    if index.positive is not None and len(classes) > 2:
+        _log.warning(f"there are {len(classes)} classes, so none is the positive one")
+    patients = {row.patient for row in index.manifest}
+    if not index.manifest.patients_known:
+        _log.warning(
+            "no patient ids: each slice stands as its own patient. Slices of one scan may then be on both "
+            "sides of the split, and every figure will look better than it is"
+        )
+    elif len(patients) == 1:
+        _log.warning("all slices are of one patient: they cannot be split into training and test")
+    if len(classes) > 1 and len(patients) > 1:
+        _warn_of_few_patients(index.manifest)
+
+
+def _warn_of_few_patients(manifest: Manifest) -> None:
+    """Name the classes that cannot be split by patient; where sides are published, training alone counts."""
+    rows = manifest.labelled
+    published = {"train", "test"} <= {row.part for row in rows}
+    least, where = (2, "training ") if published else (LEAST_PATIENTS, "")
+    patients = {(row.label, row.patient) for row in rows if not published or row.part == "train"}
+    counts = Counter(label for label, _ in patients)
+    few = [name for name in manifest.classes if counts[name] < least]
+    if few:
+        listed = ", ".join(f"{name!r} ({counts[name]})" for name in few)
+        _log.warning(
+            f"too few {where}patients of class {listed}: nothing can be trained on whole patients until "
+            f"there are {least}; {remedy(len(manifest.classes))}"
+        )

@@ -1,0 +1,222 @@
+"""The run directory: one folder with fixed names that holds everything a run made, and where it came from."""
+
+import fcntl
+import json
+import logging
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from haemo.atomic import write_text
+from haemo.errors import BadDataset, MissingStep
+from haemo.features.failures import Failure, replace_failures
+from haemo.features.manifest import Manifest
+from haemo.features.store.contents import is_gone
+
+__all__ = ["HEADS", "NETWORKS", "RunDirectory", "read_json", "software_versions", "train_command"]
+
+HEADS = ("svm", "softmax", "mlp")
+NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
+
+log = logging.getLogger("haemo")
+
+_PACKAGES = ("haemo", "torch", "torchvision", "scikit-learn", "numpy", "h5py", "scikit-image", "pydicom")
+
+
+class RunDirectory:
+    """Paths and provenance of one run.
+
+    Parameters
+    ----------
+    path : Path
+        The run directory. It is made by the first step that writes to it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        """The path as a shell takes it, for messages with commands in them; `path` is the path itself."""
+        return shlex.quote(str(self.path))
+
+    @property
+    def manifest_path(self) -> Path:
+        """manifest.csv, written by ``haemo index``."""
+        return self.path / "manifest.csv"
+
+    @property
+    def failures_path(self) -> Path:
+        """failures.csv: inputs that could not be used."""
+        return self.path / "failures.csv"
+
+    @property
+    def store_path(self) -> Path:
+        """features.h5, written by ``haemo features``."""
+        return self.path / "features.h5"
+
+    @property
+    def split_path(self) -> Path:
+        """split.json, written by the first step that trains."""
+        return self.path / "split.json"
+
+    @property
+    def record_path(self) -> Path:
+        """run.json: versions, seeds, device, timings, commands, fingerprints."""
+        return self.path / "run.json"
+
+    def model_path(self, name: str) -> Path:
+        """Folder of one trained head or network, by its name."""
+        return self.path / name
+
+    def trained(self) -> list[str]:
+        """Names of the heads and networks that have predictions, in alphabetical order."""
+        return sorted(path.parent.name for path in self.path.glob("*/predictions.csv"))
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """What a trained model was made with, by its settings.json; empty where another program made it.
+
+        Raises
+        ------
+        BadDataset
+            If the file is not JSON.
+        """
+        path = self.model_path(name) / "settings.json"
+        return read_json(path) if path.exists() else {}
+
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises
+        ------
+        MissingStep
+            If the run has not been indexed.
+        """
+        if not self.manifest_path.exists():
+            raise MissingStep(f"{self} has no manifest.csv; make it first: haemo index DATA --run {self}")
+        return Manifest.read(self.manifest_path)
+
+    def create(self) -> None:
+        """Make the folder, and its parents, where they are not there yet."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def replace_failures(self, stage: str, failures: list[Failure]) -> None:
+        """Write what `stage` could not use to failures.csv, in place of what it reported before."""
+        if failures or self.failures_path.exists():
+            with self._alone():
+                replace_failures(self.failures_path, stage, failures)
+
+    def remedy(self, failures: Sequence[Failure]) -> str:
+        """How many of the files that failed are gone, and what to do then; empty where all are there."""
+        gone = sum(is_gone(Path(failure.path)) for failure in failures)
+        if not gone:
+            return ""
+        are = "1 of the files is" if gone == 1 else f"{gone:,} of the files are"
+        return f"{are} not there any more; if the data has moved: haemo index NEWPLACE --run {self}"
+
+    def record(self, step: str, **facts: Any) -> None:
+        """Store what `step` did in run.json, in place of what it stored before.
+
+        Parameters
+        ----------
+        step : str
+            Name of the step, e.g. ``features``.
+        **facts
+            Whatever JSON can hold: settings, seed, device, seconds, counts, fingerprint.
+        """
+        with self._alone():
+            record = self.read_record()
+            record["haemo"] = software_versions()
+            record.setdefault("steps", {})[step] = {
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "command": sys.argv,
+                **facts,
+            }
+            write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for our turn: two models of one run may be done at the same moment."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a disk that knows no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def count_judgement(self, model: str, split: str) -> int:
+        """Count that a model is judged on the test slices of the split with this hash once more.
+
+        Each split has its own count in run.json, which drawing another one in between does not reset.
+
+        Returns
+        -------
+        int
+            How often it has been judged there, now included.
+        """
+        with self._alone():
+            record = self.read_record()
+            counts = record.setdefault("test_judgements", {}).setdefault(model, {})
+            # Runs of before kept the count of the last split only, with the step.
+            before = record.get("steps", {}).get(model, {})
+            known = before.get("test_judgements", 0) if before.get("split") == split else 0
+            times = counts[split] = counts.get(split, known) + 1
+            write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+        if times > 1:
+            log.info(
+                "%s: these test slices now judge setting number %d; choose settings by the cross-validation "
+                "figure, or the test figure will flatter",
+                model,
+                times,
+            )
+        return times
+
+    def read_record(self) -> dict[str, Any]:
+        """Read run.json; an empty dictionary where there is none yet.
+
+        Raises
+        ------
+        BadDataset
+            If the file is not JSON.
+        """
+        return read_json(self.record_path) if self.record_path.exists() else {}
+
+
+def train_command(folder: Path) -> str:
+    """What to type to train the model of a folder, again or for the first time: RUN/svm by ``haemo svm``."""
+    return f"haemo {folder.name} --run {shlex.quote(str(folder.parent))}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that a step wrote.
+
+    Raises
+    ------
+    BadDataset
+        If the file is not JSON, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise BadDataset(f"{path} is not JSON ({error}); delete it and run that step again") from error
+    return values
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python, the platform and the packages that results depend on, without importing them."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

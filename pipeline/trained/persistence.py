@@ -1,0 +1,139 @@
+"""Trained heads on disk, in skops files: read back without running anything that a file may hold."""
+
+import io
+import json
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from haemo.atomic import replacing
+from haemo.errors import BadDataset, MissingStep
+from haemo.models.heads.calibration import CalibratedHead
+from haemo.pipeline.run.directory import train_command
+
+__all__ = ["TRUSTED", "check_head", "load_head", "save_head"]
+
+TRUSTED = (
+    "haemo.models.heads.calibration.CalibratedHead",
+    "haemo.models.heads.calibration.SigmoidCalibrator",
+    "haemo.models.heads.mlp.EarlyStoppingMLP",
+    "haemo.models.heads.scaling.FlooredScaler",
+)
+"""Types of our own that a head file may hold, beside those of numpy and scikit-learn that skops trusts."""
+
+# Where those types were imported from before there was a package haemo: heads of that time are still read.
+_MOVED = {
+    "models.calibration": "haemo.models.heads.calibration",
+    "models.mlp": "haemo.models.heads.mlp",
+    "models.scaling": "haemo.models.heads.scaling",
+}
+_SCHEMA = "schema.json"
+
+
+def save_head(head: CalibratedHead, path: Path) -> None:
+    """Write a fitted head, atomically."""
+    with replacing(path) as temporary:
+        _skops_io().dump(head, temporary)
+
+
+def load_head(path: Path) -> CalibratedHead:
+    """Read a head that `save_head` wrote.
+
+    Raises
+    ------
+    MissingStep
+        If there is no such file.
+    BadDataset
+        If the file is damaged, or holds a type that is not trusted; nothing of it is run then.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingStep(f"{path} is not there; train that head first: {train_command(path.parent)}")
+    skops_io = _skops_io()
+    try:
+        data = _with_names_of_today(path.read_bytes())
+        foreign = sorted(set(skops_io.get_untrusted_types(data=data)) - set(TRUSTED))
+        if foreign:
+            raise BadDataset(
+                f"{path} holds types that no head of haemo has: {', '.join(foreign)}. It was not loaded; do "
+                "not use this file"
+            )
+        head = skops_io.loads(data, trusted=list(TRUSTED))
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        NotImplementedError,
+    ) as error:
+        if isinstance(error, BadDataset):
+            raise
+        raise BadDataset(
+            f"{path} is damaged ({error}); train it again: {train_command(path.parent)}"
+        ) from error
+    if not isinstance(head, CalibratedHead):
+        raise BadDataset(
+            f"{path} holds a {type(head).__name__}, not a head; train it again: {train_command(path.parent)}"
+        )
+    return head
+
+
+def check_head(path: Path) -> None:
+    """Check every byte of a head's file by its checksums, without importing what would load it.
+
+    Raises
+    ------
+    BadDataset
+        If the file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+        raise BadDataset(
+            f"{path} is damaged ({error}); train it again: {train_command(path.parent)}"
+        ) from error
+    if damaged:
+        raise BadDataset(f"{path} is damaged ({damaged}); train it again: {train_command(path.parent)}")
+
+
+def _with_names_of_today(data: bytes) -> bytes:
+    """A head's file as it is, or with the modules of `_MOVED` under the names that they have now."""
+
+    def moved(node: dict[str, Any]) -> dict[str, Any]:
+        module = node.get("__module__")
+        return {**node, "__module__": _MOVED[module]} if module in _MOVED else node
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        schema = archive.read(_SCHEMA).decode()
+        renamed = json.dumps(json.loads(schema, object_hook=moved))
+        if renamed == json.dumps(json.loads(schema)):
+            return data
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as copy:
+            for name in archive.namelist():
+                copy.writestr(name, renamed if name == _SCHEMA else archive.read(name))
+    return stream.getvalue()
+
+
+def _skops_io() -> ModuleType:
+    """Import skops.io, but not PyTorch.
+
+    skops lists the estimators of scikit-learn by importing every one of its modules, and one of those imports
+    torch where it is installed: seconds, for a stage that has no use for it. With its name blocked that
+    module is passed over, as it is where torch is not installed.
+    """
+    blocked = "torch" not in sys.modules
+    if blocked:
+        sys.modules["torch"] = None
+    try:
+        import skops.io
+    finally:
+        if blocked:
+            del sys.modules["torch"]
+    return skops.io

@@ -1,0 +1,347 @@
+"""Stage two: search, fit, calibrate and test one head on cached embeddings."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from haemo.errors import BadSettings, MemoryBudgetExceeded
+from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import FeatureStore
+from haemo.models.heads.spec import Grid, HeadSpec
+from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
+from haemo.models.search.cells import available_memory
+from haemo.models.search.rows import Rows
+from haemo.pipeline.evaluation.intervals import assess
+from haemo.pipeline.run.claim import claim
+from haemo.pipeline.run.directory import RunDirectory, software_versions
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.protocols import FACTS, split_for_training
+from haemo.pipeline.splitting.split import Split, classes_of
+from haemo.pipeline.splitting.splitfile import keep_split
+from haemo.pipeline.trained.headfolder import HeadFolder
+from haemo.pipeline.trained.modelfolder import facts_key
+from haemo.pipeline.training.examples import Examples, load_examples
+from haemo.pipeline.training.selection import SearchResult, run_search, run_search_on_test
+from haemo.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from haemo.models.heads.calibration import CalibratedHead
+
+__all__ = ["HeadResult", "HeadSettings", "train_head"]
+
+log = logging.getLogger("haemo")
+
+_VERSIONS_THAT_MATTER = ("haemo", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """Everything that decides what a head becomes, beside the data and the split.
+
+    Attributes
+    ----------
+    grid : dict of str to list, optional
+        Values to search for each parameter; None takes the head's own grid.
+    kernel, class_weight
+        As `models.heads.spec.HeadSpec`.
+    metric : str
+        What the search maximises, one of `models.search.scoring.METRICS`.
+    calibration : str
+        ``sigmoid``, ``isotonic`` or, where scores are log odds already, ``none``.
+    threshold : float in 0..1, or str
+        Probability from which the positive class is predicted, or a rule by which it is chosen on
+        out-of-fold probabilities: ``youden`` or ``sensitivity=0.95``, see `models.heads.thresholds`.
+    rotations : bool
+        Train on the rotated variants of the training slices too.
+    normalise, pca, nystroem
+        As `models.heads.spec.HeadSpec`.
+    """
+
+    grid: Grid | None = None
+    kernel: str | None = None
+    class_weight: str = "balanced"
+    metric: str = "roc_auc"
+    calibration: str = "sigmoid"
+    threshold: float | str = 0.5
+    rotations: bool = False
+    normalise: bool = False
+    pca: int | None = None
+    nystroem: int | None = None
+
+    @property
+    def rule(self) -> ThresholdRule:
+        """How the threshold is found.
+
+        Raises
+        ------
+        BadSettings
+            If there is no such rule.
+        """
+        return parse_threshold(str(self.threshold))
+
+    def spec(self, name: str, seed: int = 0) -> HeadSpec:
+        """The head of this name with these settings."""
+        return HeadSpec(name, self.kernel, self.class_weight, seed, self.normalise, self.pca, self.nystroem)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadResult:
+    """What training a head came to.
+
+    Attributes
+    ----------
+    name : str
+    facts : dict
+        What settings.json holds: settings, best parameters, the search's metric, split, fingerprint.
+    metrics : dict
+        ``cv`` and ``test``, each from `pipeline.evaluation.intervals.assess`.
+    predictions : Predictions
+    up_to_date : bool
+        Whether all of it was there already, made with the same settings from the same data.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    metrics: dict[str, Any]
+    predictions: Predictions
+    up_to_date: bool
+
+
+def train_head(
+    run: RunDirectory,
+    name: str,
+    settings: HeadSettings | None = None,
+    *,
+    seed: int | None = None,
+    train_fraction: float | None = None,
+    folds: int | None = None,
+    protocol: str | None = None,
+    new_split: bool = False,
+    jobs: int | None = None,
+    memory: int | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> HeadResult:
+    """Train one head on the run's features, predict its test slices once, and keep all of it in the run.
+
+    Parameters are chosen by cross-validation over whole patients. The head is then fitted on all training
+    slices, and its probabilities on the scores that training slices got out of fold. Under the protocol
+    ``lenet`` parameters are chosen on the test slices, as they were where it comes from. If the same was done
+    before, with the same settings on the same data, nothing is done again.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    name : str
+        ``svm``, ``softmax`` or ``mlp``.
+    settings : HeadSettings, optional
+    seed, train_fraction, folds, protocol, new_split
+        As `splitting.protocols.split_for_training`; the head's own randomness takes the split's seed.
+    jobs : int, optional
+        Fits at a time, in threads; None is one a core.
+    memory : int, optional
+        Budget in bytes for kernel matrices; None is half of the free memory. Linear heads read features that
+        take more in blocks from the store.
+    device : str
+        ``cpu``, or ``cuda`` for the products and the block solver.
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If the run has no manifest or no features.
+    MemoryBudgetExceeded
+        If features or kernel matrices take more than the budget and the head needs them in memory.
+    RunLocked
+        If another process is training this head in this run.
+    TooFewData, BadSettings, BadDataset
+        If the data or the settings do not allow it; the message says what to do.
+    """
+    began = time.monotonic()
+    settings = settings or HeadSettings()
+    budget = available_memory() if memory is None else memory
+    spec, rule = settings.spec(name), settings.rule
+    if settings.calibration == "none" and not spec.gives_log_odds:
+        raise BadSettings(
+            f"scores of the head {name} are no log odds; calibrate them with 'sigmoid' or 'isotonic'"
+        )
+    manifest = run.manifest()
+    with claim(run.path, name):
+        classes = classes_of(run, manifest)
+        with FeatureStore(run.store_path) as store:
+            split, is_new = split_for_training(
+                run,
+                manifest,
+                protocol,
+                seed=seed,
+                train_fraction=train_fraction,
+                folds=folds,
+                new=new_split,
+            )
+            examples = load_examples(
+                store,
+                manifest,
+                split,
+                classes,
+                rotations=settings.rotations,
+                memory=None if FACTS[split.protocol].chosen_on_test else budget,
+            )
+            if rule.name != "fixed" and len(classes) > 2:
+                raise BadSettings(
+                    f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5"
+                )
+            if is_new:
+                keep_split(run, split, manifest)
+            spec = settings.spec(name, split.seed)
+            facts = _facts(spec, settings, split, store.fingerprint, examples)
+            folder = HeadFolder(run.model_path(name))
+            if folder.is_complete(facts["key"]):
+                log.info("%s is up to date: same settings, same data", folder.path)
+                return HeadResult(
+                    name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True
+                )
+            _refuse_more_than_memory(spec, examples, budget)
+            _refuse_more_components_than_rows(spec, examples)
+            log.info(
+                "%s: %d training %s of %d patients (%s), %d test %s of %d patients",
+                name,
+                examples.n_train,
+                split.things,
+                len({row.patient for row in examples.train_rows}),
+                ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
+                len(examples.test_rows),
+                split.things,
+                len({row.patient for row in examples.test_rows}),
+            )
+            on_test = FACTS[split.protocol].chosen_on_test
+            found = (run_search_on_test if on_test else run_search)(
+                spec,
+                examples,
+                settings.grid or spec.default_grid,
+                settings.metric,
+                jobs=jobs,
+                memory=memory,
+                device=device,
+                journal_path=folder.journal_path,
+                progress=progress,
+            )
+            head, predictions = _calibrate_and_predict(found, settings, examples)
+            metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
+            facts |= {
+                "parameters": found.parameters,
+                "search": {key: found.best[key] for key in ("mean", "sd")},
+                "chosen_on_test": on_test,
+                "threshold": head.threshold,
+                "threshold_rule": str(rule),
+                "test_judgements": run.count_judgement(name, split.hash),
+                "seconds": round(time.monotonic() - began, 2),
+            }
+            folder.write(head, facts, found.table, metrics, predictions)
+            run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
+            return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+
+
+def _refuse_more_than_memory(spec: HeadSpec, examples: Examples, budget: int) -> None:
+    """Say that features are read in blocks, and which head can do without that they lie in memory."""
+    if not examples.streamed:
+        return
+    found = f"{examples.size}, more than the {budget / 2**30:.3g} GiB of --memory"
+    if not spec.reads_blocks:
+        raise MemoryBudgetExceeded(
+            f"{found}, and this head needs them in memory; raise --memory, or train the linear SVM (haemo "
+            "svm) or the softmax regression (haemo softmax) without --kernel, --nystroem and --pca, which "
+            "read the features in blocks"
+        )
+    log.info("%s: read in blocks", found)
+
+
+def _refuse_more_components_than_rows(spec: HeadSpec, examples: Examples) -> None:
+    most = min(examples.X.shape[1], *(len(fit) for fit, _ in examples.fold_pairs))
+    if spec.pca is not None and spec.pca > most:
+        raise BadSettings(
+            f"--pca {spec.pca} is too many: the training slices of the smallest fold and the features allow "
+            f"{most} components"
+        )
+
+
+def _calibrate_and_predict(
+    found: SearchResult, settings: HeadSettings, examples: Examples
+) -> "tuple[CalibratedHead, Predictions]":
+    from sklearn.base import clone
+
+    from haemo.models.heads.calibration import CalibratedHead, cross_calibrated
+
+    y, fold = examples.y[: examples.n_train], examples.fold[: examples.n_train]
+    names = np.array(examples.classes)
+    head = CalibratedHead(
+        clone(found.estimator),
+        classes=examples.classes,
+        method=settings.calibration,
+    ).fit_calibration(found.estimator, found.scores, names[y])
+    held_out = cross_calibrated(found.scores, y, fold, settings.calibration)
+    if len(names) == 2:
+        head.threshold = settings.rule.choose(y == 1, held_out[:, 1])
+    if any(getattr(calibrator, "slope_", 1.0) <= 0 for calibrator in head.calibrators_):
+        log.warning(
+            "out-of-fold scores do not rise from one class to the other: the head is no better than chance"
+        )
+    test_scores = _scores(head, examples.X_test)
+    chances = np.concatenate([held_out, head.probabilities(test_scores)])
+    rows = [*examples.train_rows, *examples.test_rows]
+    is_test = np.arange(len(rows)) >= examples.n_train
+    return head, Predictions.of_rows(
+        rows,
+        part=np.where(is_test, "test", "cv"),
+        fold=np.concatenate([fold, np.full(len(test_scores), -1)]),
+        scores=np.concatenate([found.scores, test_scores]),
+        probabilities=chances[:, 1] if len(names) == 2 else chances,
+        predicted=names[head.choose(chances)],
+        classes=examples.classes,
+    )
+
+
+def _scores(head: "CalibratedHead", features: np.ndarray | Rows) -> np.ndarray:
+    if not isinstance(features, Rows):
+        return head.decision_function(features)
+    scores: np.ndarray | None = None
+    for where, block in features.blocks():
+        found = head.decision_function(block)
+        scores = np.empty((features.shape[0], *found.shape[1:])) if scores is None else scores
+        scores[where] = found
+    return scores
+
+
+def _facts(
+    spec: HeadSpec, settings: HeadSettings, split: Split, fingerprint: Fingerprint, examples: Examples
+) -> dict[str, Any]:
+    """All that decides what the head becomes, and a key that stands for it."""
+    versions = software_versions()
+    facts = {
+        **asdict(settings),
+        "threshold": str(settings.rule),
+        "head": spec.name,
+        "seed": spec.seed,
+        "grid": settings.grid or spec.default_grid,
+        "classes": list(examples.classes),
+        "split": split.hash,
+        "protocol": split.protocol,
+        "leaky": split.leaky,
+        "fingerprint": fingerprint.facts,
+        "dimension": examples.X.shape[1],
+        "data": examples.hash,
+        "slices": {
+            "train": examples.n_train,
+            "test": len(examples.test_rows),
+            "missing": len(examples.missing),
+        },
+        "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
+    }
+    return {**facts, "key": facts_key(facts)}
+
+
+def _counts(examples: Examples) -> dict[str, int]:
+    counts = np.bincount(examples.y[: examples.n_train], minlength=len(examples.classes))
+    return dict(zip(examples.classes, counts.tolist(), strict=True))

@@ -243,7 +243,7 @@ def test_damaged_files_decode_or_are_refused(kind, seed):
 
 def _decode(data: bytes, path: Path) -> Slice:
     from haemo.features.reading.dicom import decode_dicom
-    from haemo.features.reading.slice import _is_dicom
+    from haemo.features.reading.formats import _is_dicom
 
     return decode_dicom(data) if _is_dicom(data[:132], path) else decode_raster(data)
 

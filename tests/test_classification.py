@@ -25,12 +25,14 @@ from haemo.pipeline.cli import main
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
-from haemo.pipeline.splitting.protocols import load_or_make_split
+from haemo.pipeline.splitting.cohort import Cohort
+from haemo.pipeline.splitting.protocols import SplitRequest, load_or_make_split
 from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.training.examples import load_examples
 from haemo.pipeline.training.head import HeadSettings, train_head
 from haemo.pipeline.training.journal import SearchJournal
-from haemo.pipeline.training.selection import run_search
+from haemo.pipeline.training.resources import Resources
+from haemo.pipeline.training.selection import Search
 
 FAST = HeadSettings(grid={"C": [1e-4, 1e-2]})
 
@@ -78,10 +80,9 @@ def run(tmp_path):
 
 
 def examples_of(run, **options):
-    manifest = run.manifest()
-    split = load_or_make_split(run, manifest, folds=3)
+    cohort = Cohort.of(run, SplitRequest(folds=3))
     with FeatureStore(run.store_path) as store:
-        return load_examples(store, manifest, split, ("normal", "haemorrhage"), **options)
+        return load_examples(store, cohort, **options)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -121,7 +122,7 @@ def test_a_trained_head_leaves_everything_that_evaluation_and_prediction_need(ru
 def test_the_search_is_that_of_scikit_learn(run, spec):
     examples = examples_of(run)
     grid = {"C": [1e-4, 1e-2, 1.0]} | ({"gamma": [1e-3, 1e-2]} if spec.kernel else {})
-    found = run_search(spec, examples, grid, "roc_auc", jobs=2)
+    found = Search(spec, grid, "roc_auc", Resources(jobs=2)).over_folds(examples)
     folds, X = PredefinedSplit(examples.fold), examples.X.astype(float)
     exact = spec.build()
     if not spec.kernel:
@@ -152,7 +153,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_the_same(tmp_path, monkeypatc
         else {"C": [1e-4, 1e-3, 1e-2]}
     )
     settings = HeadSettings(grid=values)
-    whole = train_head(make_run(tmp_path / "whole"), name, settings, jobs=1)
+    whole = train_head(make_run(tmp_path / "whole"), name, settings, resources=Resources(jobs=1))
 
     class Killed(BaseException):
         pass
@@ -169,10 +170,10 @@ def test_a_search_that_was_killed_goes_on_and_ends_the_same(tmp_path, monkeypatc
     run = make_run(tmp_path / "killed")
     monkeypatch.setattr(SearchJournal, "add", add_four)
     with pytest.raises(Killed):
-        train_head(run, name, settings, jobs=1)
+        train_head(run, name, settings, resources=Resources(jobs=1))
     assert len((run.model_path(name) / "cells.csv").read_text().splitlines()) == 1 + 4
     monkeypatch.setattr(SearchJournal, "add", add)
-    resumed = train_head(run, name, settings, jobs=1)
+    resumed = train_head(run, name, settings, resources=Resources(jobs=1))
     assert "4 cells of an unfinished search are kept" in caplog.text
     assert not (run.model_path(name) / "cells.csv").exists()
     assert resumed.facts["parameters"] == whole.facts["parameters"]
@@ -259,7 +260,7 @@ def test_a_folder_that_a_crash_left_half_written_is_trained_again(run):
 
 def test_the_same_seed_gives_the_same_figures_and_other_embeddings_do_not(tmp_path):
     results = [
-        train_head(make_run(tmp_path / name, effect=effect), "softmax", FAST, jobs=jobs)
+        train_head(make_run(tmp_path / name, effect=effect), "softmax", FAST, resources=Resources(jobs=jobs))
         for name, effect, jobs in (("a", 1.0, 1), ("b", 1.0, 2), ("c", 0.9, 1))
     ]
     written = [(tmp_path / name / "softmax" / "predictions.csv").read_bytes() for name in "abc"]
@@ -272,7 +273,10 @@ def test_the_same_seed_gives_the_same_figures_and_other_embeddings_do_not(tmp_pa
 def test_jobs_change_nothing(run, name):
     examples = examples_of(run)
     grid = {"C": [0.01, 0.1, 1.0]}
-    one, *others = (run_search(HeadSpec(name), examples, grid, "roc_auc", jobs=jobs) for jobs in (1, 4, 4))
+    one, *others = (
+        Search(HeadSpec(name), grid, "roc_auc", Resources(jobs=jobs)).over_folds(examples)
+        for jobs in (1, 4, 4)
+    )
     for other in others:
         np.testing.assert_array_equal(one.scores, other.scores)
         np.testing.assert_array_equal(one.estimator[-1].coef_, other.estimator[-1].coef_)
@@ -305,7 +309,7 @@ def test_rotations_train_and_never_validate_or_test(tmp_path):
         np.testing.assert_array_equal(validation, plain_validation)
         assert not set(augmented.patient[train]) & set(augmented.patient[validation])
         assert len(train) == 7 * (len(plain.X) - len(validation))
-    result = train_head(run, "svm", HeadSettings(grid=FAST.grid, rotations=True), folds=3)
+    result = train_head(run, "svm", HeadSettings(grid=FAST.grid, rotations=True), split=SplitRequest(folds=3))
     assert len(result.predictions) == 72
     with pytest.raises(MissingStep, match="--rotations paper"):
         train_head(make_run(tmp_path / "none"), "svm", HeadSettings(rotations=True))
@@ -316,7 +320,10 @@ def test_three_classes_give_a_score_and_a_probability_each(tmp_path):
     for name, kernel in (("svm", None), ("svm", "rbf"), ("softmax", None)):
         grid = {"C": [1e-2, 1.0]}
         result = train_head(
-            run, name, HeadSettings(grid=grid, kernel=kernel, calibration="isotonic"), folds=3
+            run,
+            name,
+            HeadSettings(grid=grid, kernel=kernel, calibration="isotonic"),
+            split=SplitRequest(folds=3),
         )
         assert result.predictions.classes == ("epidural", "none", "subdural")
         assert result.predictions.probabilities.shape == (96, 3)
@@ -365,7 +372,7 @@ def test_a_threshold_is_chosen_out_of_fold_and_stored_with_the_model(run, rule):
 def test_a_threshold_rule_is_for_two_classes(tmp_path):
     run = make_run(tmp_path / "run", patients=24, labels=("none", "epidural", "subdural"))
     with pytest.raises(BadSettings, match="two classes, and there are 3"):
-        train_head(run, "svm", HeadSettings(threshold="youden"), folds=3)
+        train_head(run, "svm", HeadSettings(threshold="youden"), split=SplitRequest(folds=3))
 
 
 @pytest.mark.parametrize(
@@ -438,8 +445,8 @@ class TestFeaturesLargerThanTheBudget:
                 self.shuffled(tmp_path / where, patients=24, labels=labels, variants=3),
                 name,
                 settings,
-                folds=3,
-                memory=memory,
+                split=SplitRequest(folds=3),
+                resources=Resources(memory=memory),
             )
             for where, memory in (("whole", None), ("blocks", self.BUDGET))
         )
@@ -474,12 +481,12 @@ class TestFeaturesLargerThanTheBudget:
             return read_rows(self, rows)
 
         monkeypatch.setattr(FeatureStore, "read_rows", counting)
-        train_head(make_run(tmp_path / "run"), "softmax", FAST, memory=self.BUDGET)
+        train_head(make_run(tmp_path / "run"), "softmax", FAST, resources=Resources(memory=self.BUDGET))
         assert max(asked) == 7
 
     def test_what_was_trained_in_memory_is_up_to_date_in_blocks(self, run):
         train_head(run, "svm", FAST)
-        assert train_head(run, "svm", FAST, memory=self.BUDGET).up_to_date
+        assert train_head(run, "svm", FAST, resources=Resources(memory=self.BUDGET)).up_to_date
 
     @pytest.mark.parametrize("options", [["svm", "--kernel", "rbf"], ["softmax", "--pca", "3"], ["mlp"]])
     def test_heads_that_need_them_in_memory_refuse(self, run, capsys, options):
@@ -494,7 +501,7 @@ class TestFeaturesLargerThanTheBudget:
         ids = [row.slice_id for row in run.manifest()]
         create_store(run.store_path, ids, np.ones((72, 40)), Fingerprint({"network": "made up"}))
         with pytest.raises(TooFewData, match="the same features"):
-            train_head(run, "svm", FAST, memory=self.BUDGET)
+            train_head(run, "svm", FAST, resources=Resources(memory=self.BUDGET))
 
 
 def test_a_head_no_better_than_chance_is_said(tmp_path, caplog):

@@ -29,9 +29,10 @@ from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.copies import copies_of
+from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.trained.networkfolder import NetworkFolder
-from haemo.pipeline.training.network import train_network
+from haemo.pipeline.training.network import NetworkRequest, train_network
 from haemo.pipeline.training.planes import decode_planes
 
 
@@ -127,7 +128,10 @@ def test_how_often_the_test_slices_were_judged_is_kept(run, caplog):
         assert facts["test_judgements"] == expected
     assert "tinyvgg: these test slices now judge setting number 3" in caplog.text
     assert run.read_record()["steps"]["tinyvgg"]["test_judgements"] == 3
-    assert train_network(run, "tinyvgg", epochs=1, seed=7, new_split=True).facts["test_judgements"] == 1
+    assert (
+        train_network(run, "tinyvgg", epochs=1, seed=7, split=SplitRequest(new=True)).facts["test_judgements"]
+        == 1
+    )
 
 
 def test_one_network_is_trained_by_one_process_at_a_time(run, capsys):
@@ -225,7 +229,7 @@ def test_a_run_that_is_not_indexed_names_the_command(tmp_path):
 
 def test_pretrained_weights_are_for_finetune_only(run):
     with pytest.raises(BadSettings, match="cnn starts from random weights"):
-        train_network(run, "cnn", weights="trunk")
+        train_network(run, "cnn", NetworkRequest(weights="trunk"))
 
 
 def test_lenet_trains_on_crops_of_larger_planes(run):
@@ -242,9 +246,8 @@ def test_finetune_starts_from_the_file_it_is_given_and_keeps_what_is_frozen(run,
     state = random_weights(3, "pool5").state_dict
     save_file(state, tmp_path / "trunk.safetensors")
     with caplog.at_level("WARNING", "haemo"):
-        train_network(
-            run, "finetune", weights=str(tmp_path / "trunk.safetensors"), freeze_below="conv5", epochs=1
-        )
+        request = NetworkRequest(weights=str(tmp_path / "trunk.safetensors"), freeze_below="conv5")
+        train_network(run, "finetune", request, epochs=1)
     assert "only the convolutional trunk" in caplog.text
     network = NetworkFolder(run.model_path("finetune")).network().network
     assert torch.equal(network.features.conv4.weight, state["features.8.weight"])
@@ -521,7 +524,7 @@ def test_features_of_a_cnn_that_saw_another_split_are_refused(run, capsys):
     train_network(run, "cnn", epochs=1)
     command = ["features", "--run", str(run), "--network", "cnn", "--weights", str(run.model_path("cnn"))]
     assert main(command) == 0
-    train_network(run, "tinyvgg", epochs=1, new_split=True, seed=7)
+    train_network(run, "tinyvgg", epochs=1, seed=7, split=SplitRequest(new=True))
     capsys.readouterr()
     assert main(["svm", "--run", str(run)]) == 1
     assert "has seen the training patients of one split" in capsys.readouterr().err

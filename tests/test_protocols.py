@@ -16,8 +16,9 @@ from haemo.features.views.augment import rotate_planes
 from haemo.models.heads.spec import HeadSpec
 from haemo.pipeline.cli import main
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.copies import copies_of
-from haemo.pipeline.splitting.protocols import FACTS, draw_training, make_leaky_split
+from haemo.pipeline.splitting.protocols import FACTS, SplitRequest, draw_training, make_leaky_split
 from haemo.pipeline.splitting.split import Protocol, Split
 from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.training.examples import load_examples
@@ -187,7 +188,7 @@ def test_the_paper_protocol_flatters(tmp_path):
     """Rotated copies on both sides give a ROC AUC that whole patients do not."""
     honest = train_head(make_run(tmp_path / "honest", signal=0.3), "svm", HeadSettings(grid={"C": [1e-3]}))
     run = make_run(tmp_path / "paper", signal=0.3)
-    leaky = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}), protocol="paper")
+    leaky = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}), split=SplitRequest(protocol="paper"))
     assert leaky.facts["leaky"]
     assert leaky.metrics["test"]["roc_auc"] > honest.metrics["test"]["roc_auc"] + 0.1
 
@@ -212,9 +213,8 @@ def test_the_lenet_protocol_chooses_on_the_test_slices(tmp_path, capsys, head):
     assert main(arguments) == 0
     assert "on the test slices: LEAKY" in capsys.readouterr().out
     facts = HeadFolder(tmp_path / head).facts()
-    split, manifest = Split.read(run.split_path), run.manifest()
     with FeatureStore(run.store_path) as store:
-        examples = load_examples(store, manifest, split, CLASSES)
+        examples = load_examples(store, Cohort.of(run))
     y_test = [CLASSES.index(row.label) for row in examples.test_rows]
     found = {}
     for c in grid["C"]:
@@ -273,12 +273,12 @@ def test_a_head_trained_under_a_leaky_protocol_is_marked_wherever_it_is_shown(tm
 def test_a_run_keeps_its_protocol_until_it_is_split_anew(tmp_path):
     run = make_run(tmp_path, copies=1)
     settings = HeadSettings(grid={"C": [1e-3]})
-    train_head(run, "svm", settings, protocol="slice")
+    train_head(run, "svm", settings, split=SplitRequest(protocol="slice"))
     assert train_head(run, "softmax", settings).facts["protocol"] == "slice"
     for other in ("lenet", "patient"):
         with pytest.raises(BadSettings, match=f"has protocol slice, not {other}"):
-            train_head(run, "svm", settings, protocol=other)
-    train_head(run, "svm", settings, protocol="lenet", new_split=True)
+            train_head(run, "svm", settings, split=SplitRequest(protocol=other))
+    train_head(run, "svm", settings, split=SplitRequest(protocol="lenet", new=True))
     assert Split.read(run.split_path).protocol is Protocol.LENET
 
 
@@ -303,10 +303,9 @@ def test_every_head_takes_rotations_under_the_lenet_protocol(tmp_path):
     """MLP is given the patient of each row, among them the test slices that settings are chosen on."""
     run = make_run(tmp_path)
     settings = HeadSettings(grid={"alpha": [1e-3, 1e-1]}, rotations=True)
-    result = train_head(run, "mlp", settings, protocol="lenet")
-    split = Split.read(run.split_path)
+    result = train_head(run, "mlp", settings, split=SplitRequest(protocol="lenet"))
     with FeatureStore(run.store_path) as store:
-        examples = load_examples(store, run.manifest(), split, CLASSES, rotations=True)
+        examples = load_examples(store, Cohort.of(run), rotations=True)
     judged = examples.judged_on_test()
     count = 7 * examples.n_train + len(examples.X_test)
     assert len(judged.patient) == len(judged.y) == len(judged.X) == count

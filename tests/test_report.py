@@ -26,7 +26,7 @@ from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import load_or_make_split
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.training.head import HeadSettings, train_head
-from haemo.pipeline.training.network import train_network
+from haemo.pipeline.training.network import NetworkRequest, train_network
 
 QUICK = Resampling(resamples=100)
 
@@ -295,7 +295,7 @@ def test_the_card_of_a_network_says_what_the_network_was_made_with(tmp_path):
     """Not what a head beside it was: its features, window and weights are others."""
     run = make_run(tmp_path, patients=30, copies=1, signal=0.0)
     train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}))
-    train_network(run, "tinyvgg", epochs=1, device="cpu")
+    train_network(run, "tinyvgg", NetworkRequest(device="cpu"), epochs=1)
     chance = Predictions.read(run.path / "tinyvgg" / "predictions.csv")
     right = np.where(chance.label == "bleed", 0.9, 0.1)
     replace(chance, scores=right, probabilities=right).write(run.path / "tinyvgg" / "predictions.csv")

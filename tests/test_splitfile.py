@@ -13,6 +13,7 @@ from haemo.pipeline.evaluation.comparison import compare
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.explaining.localisation import localise
 from haemo.pipeline.report.evidence import gather
+from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.splitting.split import Split, make_split, manifest_hash
 from haemo.pipeline.splitting.splitfile import is_of_split, keep_split, load_split, made_for
 from haemo.pipeline.training.head import HeadSettings, train_head
@@ -31,8 +32,8 @@ def few_trees(monkeypatch):
 def run(tmp_path):
     """svm of a leaky split, softmax of the honest one that came after it."""
     made = make_run(tmp_path / "run", copies=1, signal=0.4)
-    train_head(made, "svm", ONE, protocol="slice")
-    train_head(made, "softmax", ONE, new_split=True)
+    train_head(made, "svm", ONE, split=SplitRequest(protocol="slice"))
+    train_head(made, "softmax", ONE, split=SplitRequest(new=True))
     return made
 
 
@@ -93,7 +94,7 @@ def test_what_was_measured_for_other_labels_is_not_reported(run, caplog, command
 
 def test_leakage_of_another_split_is_not_reported(run):
     assert main(["leakage", "--run", str(run), "--repeats", "2", "--resamples", "100"]) == 0
-    train_head(run, "svm", ONE, new_split=True, protocol="slice")
+    train_head(run, "svm", ONE, split=SplitRequest(new=True, protocol="slice"))
     assert gather(run, False, None, QUICK).leakage is None
 
 
@@ -112,7 +113,9 @@ def test_a_split_has_a_count_of_its_own_of_how_often_its_test_slices_judged(tmp_
     counts = []
     for seed, c in ((0, 1e-3), (0, 1e-2), (1, 1e-3), (0, 1e-1), (1, 1e-2)):
         settings = HeadSettings(grid={"C": [c]})
-        counts.append(train_head(run, "svm", settings, seed=seed, new_split=True).facts["test_judgements"])
+        counts.append(
+            train_head(run, "svm", settings, split=SplitRequest(seed=seed, new=True)).facts["test_judgements"]
+        )
     assert counts == [1, 2, 1, 3, 2]
 
 

@@ -8,7 +8,7 @@ import click
 
 from haemo.pipeline.cli.console import progress, run_option
 from haemo.pipeline.cli.figures import show_trained
-from haemo.pipeline.cli.protocol import protocol_option
+from haemo.pipeline.cli.protocol import protocol_option, split_request
 
 if TYPE_CHECKING:
     from haemo.pipeline.training.head import HeadResult
@@ -34,77 +34,83 @@ _ABOUT = {
 }
 
 
+_SETTINGS = (
+    run_option,
+    click.option(
+        "--grid",
+        "grids",
+        multiple=True,
+        metavar="NAME=V,V",
+        help="Values to search for one parameter, e.g. C=1e-6,1e-5. May be given again.",
+    ),
+    click.option(
+        "--metric",
+        type=click.Choice(["roc_auc", "average_precision", "balanced_accuracy", "accuracy", "f1", "mcc"]),
+        default="roc_auc",
+        show_default=True,
+        help="What the search maximises. Several classes: the mean of each against the others.",
+    ),
+    click.option(
+        "--class-weight",
+        type=click.Choice(["balanced", "none"]),
+        default="balanced",
+        show_default=True,
+        help="Weigh slices inversely to the frequency of their class.",
+    ),
+    click.option(
+        "--calibration",
+        type=click.Choice(["sigmoid", "isotonic", "none"]),
+        default="sigmoid",
+        show_default=True,
+        help="How out-of-fold scores become probabilities (none: softmax and mlp only).",
+    ),
+    click.option(
+        "--threshold",
+        default="0.5",
+        show_default=True,
+        metavar="NUMBER|youden|sensitivity=S",
+        help="Probability from which the positive class is predicted, or how it is chosen out of fold.",
+    ),
+    click.option("--normalise", is_flag=True, help="Scale each embedding to length 1 first."),
+    click.option(
+        "--pca", type=click.IntRange(1), metavar="N", help="Keep N principal components of the features."
+    ),
+    click.option("--augment", is_flag=True, help="Train on the rotated variants of training slices too."),
+)
+
+_SPLIT = (
+    click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]"),
+    click.option(
+        "--train-fraction",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of the slices for training in a new split.  [default: 0.7]",
+    ),
+    click.option("--seed", type=int, help="Seed of a new split and of the head.  [default: 0]"),
+    protocol_option,
+    click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then."),
+)
+
+_RESOURCES = (
+    click.option("--jobs", type=click.IntRange(1), help="Fits at a time, in threads.  [default: one a core]"),
+    click.option(
+        "--memory",
+        type=click.FloatRange(0, min_open=True),
+        metavar="GIB",
+        help="Budget for features and kernel matrices. Linear heads read larger features in blocks; "
+        "others stop and say so.  [default: half of the free memory]",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["cpu", "cuda"]),
+        default="cpu",
+        show_default=True,
+        help="Where matrix products are made.",
+    ),
+)
+
+
 def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = (
-        run_option,
-        click.option(
-            "--grid",
-            "grids",
-            multiple=True,
-            metavar="NAME=V,V",
-            help="Values to search for one parameter, e.g. C=1e-6,1e-5. May be given again.",
-        ),
-        click.option(
-            "--metric",
-            type=click.Choice(["roc_auc", "average_precision", "balanced_accuracy", "accuracy", "f1", "mcc"]),
-            default="roc_auc",
-            show_default=True,
-            help="What the search maximises. Several classes: the mean of each against the others.",
-        ),
-        click.option(
-            "--class-weight",
-            type=click.Choice(["balanced", "none"]),
-            default="balanced",
-            show_default=True,
-            help="Weigh slices inversely to the frequency of their class.",
-        ),
-        click.option(
-            "--calibration",
-            type=click.Choice(["sigmoid", "isotonic", "none"]),
-            default="sigmoid",
-            show_default=True,
-            help="How out-of-fold scores become probabilities (none: softmax and mlp only).",
-        ),
-        click.option(
-            "--threshold",
-            default="0.5",
-            show_default=True,
-            metavar="NUMBER|youden|sensitivity=S",
-            help="Probability from which the positive class is predicted, or how it is chosen out of fold.",
-        ),
-        click.option("--normalise", is_flag=True, help="Scale each embedding to length 1 first."),
-        click.option(
-            "--pca", type=click.IntRange(1), metavar="N", help="Keep N principal components of the features."
-        ),
-        click.option("--augment", is_flag=True, help="Train on the rotated variants of training slices too."),
-        click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]"),
-        click.option(
-            "--train-fraction",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help="Share of the slices for training in a new split.  [default: 0.7]",
-        ),
-        click.option("--seed", type=int, help="Seed of a new split and of the head.  [default: 0]"),
-        protocol_option,
-        click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then."),
-        click.option(
-            "--jobs", type=click.IntRange(1), help="Fits at a time, in threads.  [default: one a core]"
-        ),
-        click.option(
-            "--memory",
-            type=click.FloatRange(0, min_open=True),
-            metavar="GIB",
-            help="Budget for features and kernel matrices. Linear heads read larger features in blocks; "
-            "others stop and say so.  [default: half of the free memory]",
-        ),
-        click.option(
-            "--device",
-            type=click.Choice(["cpu", "cuda"]),
-            default="cpu",
-            show_default=True,
-            help="Where matrix products are made.",
-        ),
-    )
-    for option in reversed(options):
+    for option in reversed((*_SETTINGS, *_SPLIT, *_RESOURCES)):
         command = option(command)
     return command
 
@@ -123,81 +129,44 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Approximate the kernel by N features, for more slices than memory holds a kernel matrix of.",
 )
 @_shared_options
-def svm(kernel: str | None, c: str | None, nystroem: int | None, **options: Any) -> int:
+def svm(**options: Any) -> int:
     """Train the head ``svm``."""
-    return _train("svm", kernel, c, nystroem, **options)
+    return _train("svm", **options)
 
 
 @click.command(help=_ABOUT["softmax"])
 @click.option("--C", "c", metavar="V,V", help="Short for --grid C=V,V.")
 @_shared_options
-def softmax(c: str | None, **options: Any) -> int:
+def softmax(**options: Any) -> int:
     """Train the head ``softmax``."""
-    return _train("softmax", None, c, **options)
+    return _train("softmax", **options)
 
 
 @click.command(help=_ABOUT["mlp"])
 @_shared_options
 def mlp(**options: Any) -> int:
     """Train the head ``mlp``."""
-    return _train("mlp", None, None, **options)
+    return _train("mlp", **options)
 
 
-def _train(
-    name: str,
-    kernel: str | None,
-    c: str | None,
-    nystroem: int | None = None,
-    *,
-    run_path: Path,
-    grids: tuple[str, ...],
-    metric: str,
-    class_weight: str,
-    calibration: str,
-    threshold: str,
-    normalise: bool,
-    pca: int | None,
-    augment: bool,
-    folds: int | None,
-    train_fraction: float | None,
-    seed: int | None,
-    new_split: bool,
-    protocol: str | None,
-    jobs: int | None,
-    memory: float | None,
-    device: str,
-) -> int:
+def _train(name: str, run_path: Path, grids: tuple[str, ...], c: str | None = None, **options: Any) -> int:
     from haemo.models.heads.spec import HeadSpec, parse_grid
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.training.head import HeadSettings, train_head
+    from haemo.pipeline.training.resources import Resources
 
-    typed = [*grids, *([f"C={c}"] if c else [])]
-    run = RunDirectory(run_path)
-    result = train_head(
-        run,
-        name,
-        HeadSettings(
-            grid=parse_grid(typed, HeadSpec(name, kernel)),
-            kernel=kernel,
-            class_weight=class_weight,
-            metric=metric,
-            calibration=calibration,
-            threshold=threshold,
-            rotations=augment,
-            normalise=normalise,
-            pca=pca,
-            nystroem=nystroem,
-        ),
-        seed=seed,
-        train_fraction=train_fraction,
-        folds=folds,
-        protocol=protocol,
-        new_split=new_split,
-        jobs=jobs,
+    split = split_request(options, "seed", "folds")
+    memory = options.pop("memory")
+    resources = Resources(
+        jobs=options.pop("jobs"),
         memory=None if memory is None else int(memory * 2**30),
-        device=device,
-        progress=progress,
+        device=options.pop("device"),
     )
+    typed = [*grids, *([f"C={c}"] if c else [])]
+    grid = parse_grid(typed, HeadSpec(name, options.get("kernel")))
+    settings = HeadSettings(grid=grid, rotations=options.pop("augment"), **options)
+    run = RunDirectory(run_path)
+    result = train_head(run, name, settings, split=split, resources=resources, progress=progress)
     _print(result, run)
     return 3 if result.facts["slices"]["missing"] else 0
 

@@ -9,7 +9,7 @@ import click
 from haemo.models.training.recipes import AUGMENTATIONS, recipe_for
 from haemo.pipeline.cli.console import counted, crop_option, progress, run_option
 from haemo.pipeline.cli.figures import show_trained
-from haemo.pipeline.cli.protocol import protocol_option
+from haemo.pipeline.cli.protocol import protocol_option, split_request
 
 if TYPE_CHECKING:
     from haemo.pipeline.training.network import NetworkResult
@@ -92,25 +92,21 @@ def _network_options(name: str) -> Callable[[Callable[..., int]], Callable[..., 
     return decorate
 
 
-def _train(
-    name: str,
-    run_path: Path,
-    window: str,
-    crop: str,
-    **options: Any,
-) -> int:
+def _train(name: str, run_path: Path, window: str, crop: str, **options: Any) -> int:
     from haemo.features.views.preprocess import Preprocessing
     from haemo.pipeline.run.directory import RunDirectory
-    from haemo.pipeline.training.network import train_network
+    from haemo.pipeline.training.network import NetworkRequest, train_network
 
-    run = RunDirectory(run_path)
-    result = train_network(
-        run,
-        name,
+    split = split_request(options)
+    start = {field: options.pop(field) for field in ("weights", "freeze_below") if field in options}
+    request = NetworkRequest(
         preprocessing=Preprocessing.for_window(window, crop),
-        progress=progress,
-        **options,
+        device=options.pop("device"),
+        workers=options.pop("workers"),
+        **start,
     )
+    run = RunDirectory(run_path)
+    result = train_network(run, name, request, split=split, progress=progress, **options)
     _print(run, result)
     return 3 if result.failures else 0
 

@@ -98,9 +98,13 @@ class RunDirectory:
         MissingStep
             If the run has not been indexed.
         """
+        self.require_manifest()
+        return Manifest.read(self.manifest_path)
+
+    def require_manifest(self) -> None:
+        """Say that the run has not been indexed, before anything is written to it; errors as `manifest`."""
         if not self.manifest_path.exists():
             raise MissingStep(f"{self} has no manifest.csv; make it first: haemo index DATA --run {self}")
-        return Manifest.read(self.manifest_path)
 
     def create(self) -> None:
         """Make the folder, and its parents, where they are not there yet."""

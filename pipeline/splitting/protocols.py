@@ -28,6 +28,7 @@ from haemo.pipeline.splitting.splitfile import keep_split, load_split, warn_of
 __all__ = [
     "FACTS",
     "ProtocolFacts",
+    "SplitRequest",
     "draw_training",
     "load_or_make_split",
     "make_leaky_split",
@@ -177,16 +178,29 @@ def make_leaky_split(
     )
 
 
-def split_for_training(
-    run: RunDirectory,
-    manifest: Manifest,
-    protocol: Protocol | str | None = None,
-    *,
-    seed: int | None = None,
-    train_fraction: float | None = None,
-    folds: int | None = None,
-    new: bool = False,
-) -> tuple[Split, bool]:
+@dataclass(frozen=True)
+class SplitRequest:
+    """What is asked of a run's split.
+
+    Attributes
+    ----------
+    protocol : Protocol or str, optional
+        None takes that of the kept split, or ``patient`` for a new one.
+    seed, train_fraction, folds : optional
+        None takes what the kept split has, or the defaults for a new one: 0, 0.7 (or the share of the
+        protocol) and 5.
+    new : bool
+        Draw anew, whatever the run keeps.
+    """
+
+    protocol: Protocol | str | None = None
+    seed: int | None = None
+    train_fraction: float | None = None
+    folds: int | None = None
+    new: bool = False
+
+
+def split_for_training(run: RunDirectory, manifest: Manifest, wanted: SplitRequest) -> tuple[Split, bool]:
     """The split that a run keeps, or one that is drawn by a protocol and not kept yet.
 
     Parameters
@@ -194,13 +208,7 @@ def split_for_training(
     run : RunDirectory
     manifest : Manifest
         The run's manifest.
-    protocol : Protocol, optional
-        None takes that of the kept split, or ``patient`` for a new one.
-    seed, train_fraction, folds : optional
-        None takes what the kept split has, or the defaults for a new one: 0, 0.7 (or the share of the
-        protocol) and 5.
-    new : bool
-        Draw anew, whatever the run keeps.
+    wanted : SplitRequest
 
     Returns
     -------
@@ -218,9 +226,9 @@ def split_for_training(
     TooFewData
         As `pipeline.splitting.split.make_split`.
     """
-    protocol = None if protocol is None else Protocol(protocol)
-    asked = {"seed": seed, "train_fraction": train_fraction, "folds": folds}
-    is_new = new or not run.split_path.exists()
+    protocol = None if wanted.protocol is None else Protocol(wanted.protocol)
+    asked = {"seed": wanted.seed, "train_fraction": wanted.train_fraction, "folds": wanted.folds}
+    is_new = wanted.new or not run.split_path.exists()
     if is_new:
         split = _drawn(run, manifest, protocol or Protocol.PATIENT, asked)
     else:
@@ -242,14 +250,14 @@ def load_or_make_split(run: RunDirectory, manifest: Manifest, **asked: Any) -> S
     run, manifest
         As for `split_for_training`.
     **asked
-        Its `seed`, `train_fraction`, `folds` and `new`.
+        Attributes of `SplitRequest`.
 
     Raises
     ------
     BadDataset, BadSettings, TooFewData
         As `split_for_training`.
     """
-    split, is_new = split_for_training(run, manifest, **asked)
+    split, is_new = split_for_training(run, manifest, SplitRequest(**asked))
     if is_new:
         keep_split(run, split, manifest)
     return split

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from haemo.errors import BadSettings, MissingStep, TooFewData
-from haemo.features.manifest import Manifest, ManifestRow, rows_as_bytes
+from haemo.features.manifest import ManifestRow, rows_as_bytes
 from haemo.features.store.store import FeatureStore, features_command
 from haemo.models.search.rows import Rows
+from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.copies import VARIANTS, SliceCopy
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import refuse_features_of_other_patients
@@ -118,22 +119,14 @@ class Examples:
 
 
 def load_examples(
-    store: FeatureStore,
-    manifest: Manifest,
-    split: Split,
-    classes: tuple[str, ...],
-    *,
-    rotations: bool = False,
-    memory: int | None = None,
+    store: FeatureStore, cohort: Cohort, *, rotations: bool = False, memory: int | None = None
 ) -> Examples:
     """Read what a head needs from the feature store.
 
     Parameters
     ----------
     store : FeatureStore
-    manifest : Manifest
-    split : Split
-    classes : tuple of str
+    cohort : Cohort
     rotations : bool
         Also take the rotated variants of the training slices. Test slices and slices that validate are
         taken as they are. Not with a split that deals rotated copies: there they are slices like others.
@@ -152,6 +145,43 @@ def load_examples(
     BadSettings
         If rotations are asked for with a split that deals them.
     """
+    split = cohort.split
+    _refuse_or_warn_of_learned_features(store, split)
+    by_copy = split.unit == "copy"
+    if by_copy and rotations:
+        raise BadSettings(
+            f"protocol {split.protocol.value} has dealt the rotated copies to both sides already; leave "
+            "--augment out"
+        )
+    variants = _variants(store) if by_copy or rotations else (0,)
+    learned = (0,) if by_copy else variants
+    rows, missing = _rows_with_features(store, cohort)
+    parts = split.parts(rows)
+    train = [row for row, part in zip(rows, parts, strict=True) if part == "train"]
+    test = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
+    y, fold = cohort.targets(train), split.fold_numbers(train)
+    _refuse_too_few(y, fold, test, cohort.classes)
+    places = np.concatenate([_places(store, train, variant) for variant in learned])
+    places_test = _places(store, test)
+    if not _differ(_stream(store, places[: len(train)])):
+        raise TooFewData(
+            f"all {len(train)} training slices have the same features; there is nothing to learn"
+        )
+    size = 4 * (len(places) + len(places_test)) * store.dimension
+    read = FeatureStore.read_rows if memory is None or size <= memory else _stream
+    return Examples(
+        classes=cohort.classes,
+        train_rows=tuple(train),
+        test_rows=tuple(test),
+        X=read(store, places),
+        y=np.tile(y, len(learned)),
+        fold=np.tile(fold, len(learned)),
+        X_test=read(store, places_test),
+        missing=missing,
+    )
+
+
+def _refuse_or_warn_of_learned_features(store: FeatureStore, split: Split) -> None:
     facts = store.fingerprint.facts
     refuse_features_of_other_patients(facts, split, str(store.path))
     if "split" in facts:
@@ -160,16 +190,14 @@ def load_examples(
             "figures, and the probabilities and thresholds that are fitted on them, are too good; judge by "
             "the test slices"
         )
-    by_copy = split.unit == "copy"
-    if by_copy and rotations:
-        raise BadSettings(
-            f"protocol {split.protocol.value} has dealt the rotated copies to both sides already; leave "
-            "--augment out"
-        )
-    variants = _variants(store) if by_copy or rotations else (0,)
-    dealt, learned = (VARIANTS, (0,)) if by_copy else ((0,), variants)
-    originals = sorted(manifest.labelled, key=lambda row: row.slice_id)
+
+
+def _rows_with_features(store: FeatureStore, cohort: Cohort) -> tuple[list[ManifestRow], tuple[str, ...]]:
+    """What the split deals and the store has, in the order of the ids, and the ids of what it has not."""
+    split = cohort.split
+    originals = sorted(cohort.manifest.labelled, key=lambda row: row.slice_id)
     rows = split.dealt(originals)
+    dealt = VARIANTS if split.unit == "copy" else (0,)
     has = np.concatenate([store.covers(originals, variant) for variant in dealt])
     missing = tuple(row.slice_id for row, there in zip(rows, has, strict=True) if not there)
     rows = [row for row, there in zip(rows, has, strict=True) if there]
@@ -186,30 +214,7 @@ def load_examples(
             split.things,
             ", ".join(missing[:3]),
         )
-    parts = split.parts(rows)
-    train = [row for row, part in zip(rows, parts, strict=True) if part == "train"]
-    test = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
-    y = np.array([classes.index(row.label) for row in train], dtype=int)
-    fold = split.fold_numbers(train)
-    _refuse_too_few(y, fold, test, classes)
-    places = np.concatenate([_places(store, train, variant) for variant in learned])
-    places_test = _places(store, test)
-    if not _differ(_stream(store, places[: len(train)])):
-        raise TooFewData(
-            f"all {len(train)} training slices have the same features; there is nothing to learn"
-        )
-    size = 4 * (len(places) + len(places_test)) * store.dimension
-    read = FeatureStore.read_rows if memory is None or size <= memory else _stream
-    return Examples(
-        classes=classes,
-        train_rows=tuple(train),
-        test_rows=tuple(test),
-        X=read(store, places),
-        y=np.tile(y, len(learned)),
-        fold=np.tile(fold, len(learned)),
-        X_test=read(store, places_test),
-        missing=missing,
-    )
+    return rows, missing
 
 
 def _stream(store: FeatureStore, places: np.ndarray) -> Rows:

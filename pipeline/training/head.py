@@ -12,19 +12,18 @@ from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore
 from haemo.models.heads.spec import Grid, HeadSpec
 from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
-from haemo.models.search.cells import available_memory
 from haemo.models.search.rows import Rows
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory, software_versions
 from haemo.pipeline.run.predictions import Predictions
-from haemo.pipeline.splitting.protocols import FACTS, split_for_training
-from haemo.pipeline.splitting.split import Split, classes_of
-from haemo.pipeline.splitting.splitfile import keep_split
+from haemo.pipeline.splitting.cohort import Cohort
+from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.trained.modelfolder import facts_key
 from haemo.pipeline.training.examples import Examples, load_examples
-from haemo.pipeline.training.selection import SearchResult, run_search, run_search_on_test
+from haemo.pipeline.training.resources import Resources
+from haemo.pipeline.training.selection import Search, SearchResult
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -115,14 +114,8 @@ def train_head(
     name: str,
     settings: HeadSettings | None = None,
     *,
-    seed: int | None = None,
-    train_fraction: float | None = None,
-    folds: int | None = None,
-    protocol: str | None = None,
-    new_split: bool = False,
-    jobs: int | None = None,
-    memory: int | None = None,
-    device: str = "cpu",
+    split: SplitRequest | None = None,
+    resources: Resources | None = None,
     progress: Progress = silent,
 ) -> HeadResult:
     """Train one head on the run's features, predict its test slices once, and keep all of it in the run.
@@ -138,15 +131,10 @@ def train_head(
     name : str
         ``svm``, ``softmax`` or ``mlp``.
     settings : HeadSettings, optional
-    seed, train_fraction, folds, protocol, new_split
-        As `splitting.protocols.split_for_training`; the head's own randomness takes the split's seed.
-    jobs : int, optional
-        Fits at a time, in threads; None is one a core.
-    memory : int, optional
-        Budget in bytes for kernel matrices; None is half of the free memory. Linear heads read features that
-        take more in blocks from the store.
-    device : str
-        ``cpu``, or ``cuda`` for the products and the block solver.
+    split : SplitRequest, optional
+        The head's own randomness takes the split's seed.
+    resources : Resources, optional
+        Linear heads read features that take more than its memory in blocks from the store.
     progress : Progress
 
     Raises
@@ -161,87 +149,89 @@ def train_head(
         If the data or the settings do not allow it; the message says what to do.
     """
     began = time.monotonic()
-    settings = settings or HeadSettings()
-    budget = available_memory() if memory is None else memory
-    spec, rule = settings.spec(name), settings.rule
-    if settings.calibration == "none" and not spec.gives_log_odds:
-        raise BadSettings(
-            f"scores of the head {name} are no log odds; calibrate them with 'sigmoid' or 'isotonic'"
-        )
-    manifest = run.manifest()
+    settings, resources = settings or HeadSettings(), resources or Resources()
+    _refuse_uncalibrated(settings.spec(name), settings)
+    run.require_manifest()
     with claim(run.path, name):
-        classes = classes_of(run, manifest)
+        cohort = Cohort.of(run, split)
         with FeatureStore(run.store_path) as store:
-            split, is_new = split_for_training(
-                run,
-                manifest,
-                protocol,
-                seed=seed,
-                train_fraction=train_fraction,
-                folds=folds,
-                new=new_split,
-            )
-            examples = load_examples(
-                store,
-                manifest,
-                split,
-                classes,
-                rotations=settings.rotations,
-                memory=None if FACTS[split.protocol].chosen_on_test else budget,
-            )
-            if rule.name != "fixed" and len(classes) > 2:
-                raise BadSettings(
-                    f"a threshold is for two classes, and there are {len(classes)}; leave it at 0.5"
-                )
-            if is_new:
-                keep_split(run, split, manifest)
-            spec = settings.spec(name, split.seed)
-            facts = _facts(spec, settings, split, store.fingerprint, examples)
+            examples = _examples_of(store, cohort, settings, resources)
+            cohort.keep()
+            spec = settings.spec(name, cohort.split.seed)
+            facts = _facts(spec, settings, cohort, store.fingerprint, examples)
             folder = HeadFolder(run.model_path(name))
             if folder.is_complete(facts["key"]):
                 log.info("%s is up to date: same settings, same data", folder.path)
                 return HeadResult(
                     name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True
                 )
-            _refuse_more_than_memory(spec, examples, budget)
+            _refuse_more_than_memory(spec, examples, resources.budget)
             _refuse_more_components_than_rows(spec, examples)
-            log.info(
-                "%s: %d training %s of %d patients (%s), %d test %s of %d patients",
-                name,
-                examples.n_train,
-                split.things,
-                len({row.patient for row in examples.train_rows}),
-                ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
-                len(examples.test_rows),
-                split.things,
-                len({row.patient for row in examples.test_rows}),
-            )
-            on_test = FACTS[split.protocol].chosen_on_test
-            found = (run_search_on_test if on_test else run_search)(
-                spec,
-                examples,
-                settings.grid or spec.default_grid,
-                settings.metric,
-                jobs=jobs,
-                memory=memory,
-                device=device,
-                journal_path=folder.journal_path,
-                progress=progress,
-            )
+            _log_sides(name, cohort, examples)
+            found = _search(folder, spec, settings, cohort, examples, resources, progress)
             head, predictions = _calibrate_and_predict(found, settings, examples)
             metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
             facts |= {
                 "parameters": found.parameters,
                 "search": {key: found.best[key] for key in ("mean", "sd")},
-                "chosen_on_test": on_test,
+                "chosen_on_test": cohort.protocol.chosen_on_test,
                 "threshold": head.threshold,
-                "threshold_rule": str(rule),
-                "test_judgements": run.count_judgement(name, split.hash),
+                "threshold_rule": str(settings.rule),
+                "test_judgements": run.count_judgement(name, cohort.split.hash),
                 "seconds": round(time.monotonic() - began, 2),
             }
             folder.write(head, facts, found.table, metrics, predictions)
             run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
             return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+
+
+def _refuse_uncalibrated(spec: HeadSpec, settings: HeadSettings) -> None:
+    if settings.calibration == "none" and not spec.gives_log_odds:
+        raise BadSettings(
+            f"scores of the head {spec.name} are no log odds; calibrate them with 'sigmoid' or 'isotonic'"
+        )
+
+
+def _examples_of(
+    store: FeatureStore, cohort: Cohort, settings: HeadSettings, resources: Resources
+) -> Examples:
+    in_memory = cohort.protocol.chosen_on_test
+    examples = load_examples(
+        store, cohort, rotations=settings.rotations, memory=None if in_memory else resources.budget
+    )
+    if settings.rule.name != "fixed" and len(cohort.classes) > 2:
+        raise BadSettings(
+            f"a threshold is for two classes, and there are {len(cohort.classes)}; leave it at 0.5"
+        )
+    return examples
+
+
+def _log_sides(name: str, cohort: Cohort, examples: Examples) -> None:
+    log.info(
+        "%s: %d training %s of %d patients (%s), %d test %s of %d patients",
+        name,
+        examples.n_train,
+        cohort.split.things,
+        len({row.patient for row in examples.train_rows}),
+        ", ".join(f"{count} {one}" for one, count in _counts(examples).items()),
+        len(examples.test_rows),
+        cohort.split.things,
+        len({row.patient for row in examples.test_rows}),
+    )
+
+
+def _search(
+    folder: HeadFolder,
+    spec: HeadSpec,
+    settings: HeadSettings,
+    cohort: Cohort,
+    examples: Examples,
+    resources: Resources,
+    progress: Progress,
+) -> SearchResult:
+    search = Search(spec, settings.grid or spec.default_grid, settings.metric, resources)
+    run = search.on_test if cohort.protocol.chosen_on_test else search.over_folds
+    return run(examples, folder.journal_path, progress=progress)
 
 
 def _refuse_more_than_memory(spec: HeadSpec, examples: Examples, budget: int) -> None:
@@ -315,10 +305,10 @@ def _scores(head: "CalibratedHead", features: np.ndarray | Rows) -> np.ndarray:
 
 
 def _facts(
-    spec: HeadSpec, settings: HeadSettings, split: Split, fingerprint: Fingerprint, examples: Examples
+    spec: HeadSpec, settings: HeadSettings, cohort: Cohort, fingerprint: Fingerprint, examples: Examples
 ) -> dict[str, Any]:
     """All that decides what the head becomes, and a key that stands for it."""
-    versions = software_versions()
+    versions, split = software_versions(), cohort.split
     facts = {
         **asdict(settings),
         "threshold": str(settings.rule),

@@ -10,16 +10,16 @@ import numpy as np
 
 from haemo.errors import BadSettings, TooFewData, WeightsUnavailable
 from haemo.features.failures import Failure
-from haemo.features.manifest import Manifest, ManifestRow, rows_as_bytes
+from haemo.features.manifest import ManifestRow, rows_as_bytes
 from haemo.models.training.history import Epoch, best_epoch
 from haemo.models.training.recipes import TrainingSettings, build, recipe_for
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory, software_versions
 from haemo.pipeline.run.predictions import Predictions
-from haemo.pipeline.splitting.protocols import FACTS, split_for_training
-from haemo.pipeline.splitting.split import Split, classes_of
-from haemo.pipeline.splitting.splitfile import keep_split
+from haemo.pipeline.splitting.cohort import Cohort
+from haemo.pipeline.splitting.protocols import SplitRequest
+from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.trained.modelfolder import facts_key
 from haemo.pipeline.trained.networkfolder import NetworkFolder
 from haemo.pipeline.trained.scope import Scope
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from haemo.models.training.trained import TrainedNetwork
     from haemo.models.weights.imagenet import Weights
 
-__all__ = ["NetworkResult", "train_network"]
+__all__ = ["NetworkRequest", "NetworkResult", "train_network"]
 
 log = logging.getLogger("haemo")
 
@@ -92,18 +92,38 @@ class _Data:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class NetworkRequest:
+    """What a network is trained with, beside the settings of its training.
+
+    Attributes
+    ----------
+    preprocessing : Preprocessing, optional
+        The window and the crop; its size gives way to that of the network. Default: the brain window on
+        whole slices.
+    weights : str
+        For ``finetune``: as in `models.weights.imagenet.resolve_weights`.
+    freeze_below : str
+        For ``finetune``: the layers below this one stay as they are; empty trains all.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    workers : int
+        Threads that decode.
+    """
+
+    preprocessing: "Preprocessing | None" = None
+    weights: str = "auto"
+    freeze_below: str = ""
+    device: str = "auto"
+    workers: int = 2
+
+
 def train_network(
     run: RunDirectory,
     name: str,
+    request: NetworkRequest | None = None,
     *,
-    preprocessing: "Preprocessing | None" = None,
-    weights: str = "auto",
-    freeze_below: str = "",
-    device: str = "auto",
-    workers: int = 2,
-    train_fraction: float | None = None,
-    protocol: str | None = None,
-    new_split: bool = False,
+    split: SplitRequest | None = None,
     progress: Progress = silent,
     **options: Any,
 ) -> NetworkResult:
@@ -119,19 +139,9 @@ def train_network(
     run : RunDirectory
     name : str
         ``cnn``, ``finetune``, ``lenet`` or ``tinyvgg``.
-    preprocessing : Preprocessing, optional
-        The window and the crop; its size gives way to that of the network. Default: the brain
-        window on whole slices.
-    weights : str
-        For ``finetune``: as in `models.weights.imagenet.resolve_weights`.
-    freeze_below : str
-        For ``finetune``: the layers below this one stay as they are; empty trains all.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    workers : int
-        Threads that decode.
-    train_fraction, protocol, new_split
-        As in `pipeline.splitting.protocols.split_for_training`.
+    request : NetworkRequest, optional
+    split : SplitRequest, optional
+        A new split takes the seed of the training where it asks for none.
     progress : Progress
     **options
         Fields of `TrainingSettings`; None leaves the network's own default.
@@ -149,42 +159,32 @@ def train_network(
     BadSettings, WeightsUnavailable
         If a setting is not allowed, or pretrained weights cannot be had.
     """
-    from haemo.features.views.preprocess import Preprocessing
     from haemo.models.training.trained import TrainedNetwork
 
     began = time.monotonic()
-    recipe = recipe_for(name)
+    recipe, request, split = recipe_for(name), request or NetworkRequest(), split or SplitRequest()
     settings = recipe.settings.with_options(**options)
-    if name != "finetune" and (freeze_below or weights != "auto"):
+    if name != "finetune" and (request.freeze_below or request.weights != "auto"):
         raise BadSettings(f"{name} starts from random weights; pretrained ones are for finetune")
-    manifest = run.manifest()
+    run.require_manifest()
     with claim(run.path, name):
-        classes = classes_of(run, manifest)
         # A split that is there keeps its seed: a network may be trained with several on one split.
-        draws = new_split or not run.split_path.exists()
-        seed = settings.seed if draws else None
-        split, is_new = split_for_training(
-            run, manifest, protocol, seed=seed, train_fraction=train_fraction, new=new_split
-        )
-        if split.unit == "copy":
-            kept = tuple(drawn for drawn in settings.augment if drawn != "rotate")
-            settings = settings.with_options(augment=kept)
-        device, precision = _engine(device, settings.precision)
-        settings = settings.with_options(precision=precision)
-        network, origin = _initial(name, len(classes), settings, weights, freeze_below, progress)
-        planes = replace(preprocessing or Preprocessing(), size=recipe.plane_size(settings.augment))
-        data, failures = _read(run, name, manifest, classes, split, planes, workers, progress)
-        if is_new:
-            keep_split(run, split, manifest)
+        if split.seed is None and (split.new or not run.split_path.exists()):
+            split = replace(split, seed=settings.seed)
+        cohort = Cohort.of(run, split)
+        device, settings = _settled(settings, cohort.split, request.device)
+        network, origin = _initial(name, len(cohort.classes), settings, request, progress)
+        data, failures, planes = _read(name, cohort, request, recipe.plane_size(settings.augment), progress)
+        cohort.keep()
         facts = {
             "network": name,
-            "classes": list(classes),
+            "classes": list(cohort.classes),
             "trunk": getattr(network, "trunk", False),
-            "freeze_below": freeze_below,
+            "freeze_below": request.freeze_below,
             "weights": origin,
             "preprocessing": planes.describe(),
             "settings": settings.describe(),
-            **_provenance(split, data),
+            **_provenance(cohort.split, data),
         }
         facts["key"] = facts_key({**facts, "device": device})
         folder = NetworkFolder(run.model_path(name))
@@ -193,7 +193,7 @@ def train_network(
             return NetworkResult(
                 name, folder.facts(), folder.metrics(), folder.predictions(), folder.history(), failures, True
             )
-        trained = TrainedNetwork(network, recipe, classes, facts, device)
+        trained = TrainedNetwork(network, recipe, cohort.classes, facts, device)
         history = _train(folder, trained, data, settings, progress)
         predictions, scope = _predict(trained, data, progress)
         metrics = {part: assess(predictions.of_part(part)) for part in np.unique(predictions.part).tolist()}
@@ -202,7 +202,7 @@ def train_network(
             "device": device,
             "epochs": len(history),
             "best_epoch": best_epoch(history).epoch,
-            "test_judgements": run.count_judgement(name, split.hash),
+            "test_judgements": run.count_judgement(name, cohort.split.hash),
             "seconds": round(time.monotonic() - began, 1),
         }
         folder.write(trained, facts, history, metrics, predictions, scope)
@@ -224,7 +224,7 @@ def _provenance(split: Split, data: _Data) -> dict[str, Any]:
 
 
 def _initial(
-    name: str, classes: int, settings: TrainingSettings, weights: str, freeze_below: str, progress: Progress
+    name: str, classes: int, settings: TrainingSettings, request: NetworkRequest, progress: Progress
 ) -> "tuple[nn.Module, dict[str, str]]":
     """The network before training, and where its weights are from."""
     if name != "finetune":
@@ -235,12 +235,12 @@ def _initial(
     from haemo.models.networks.finetune import freeze_below as freeze
     from haemo.models.networks.finetune import load_pretrained
 
-    found = _pretrained(weights, settings.seed, progress)
+    found = _pretrained(request.weights, settings.seed, progress)
     trunk = found.layer == "pool5"
     network = build(name, classes, seed=settings.seed, trunk=trunk)
     load_pretrained(network, found.state_dict)
-    if freeze_below:
-        freeze(network, freeze_below)
+    if request.freeze_below:
+        freeze(network, request.freeze_below)
     return network, {"origin": found.origin, "sha256": found.sha256}
 
 
@@ -262,26 +262,22 @@ def _pretrained(source: str, seed: int, progress: Progress) -> "Weights":
 
 
 def _read(
-    run: RunDirectory,
-    name: str,
-    manifest: Manifest,
-    classes: tuple[str, ...],
-    split: Split,
-    preprocessing: "Preprocessing",
-    workers: int,
-    progress: Progress,
-) -> tuple[_Data, list[Failure]]:
-    labelled = manifest.labelled.rows
+    name: str, cohort: Cohort, request: NetworkRequest, size: int, progress: Progress
+) -> "tuple[_Data, list[Failure], Preprocessing]":
+    """The slices of a cohort as planes of `size`, what could not be read, and how the planes were made."""
+    from haemo.features.views.preprocess import Preprocessing
+
+    run, split = cohort.run, cohort.split
+    preprocessing = replace(request.preprocessing or Preprocessing(), size=size)
     planes, usable, failures = decode_planes(
-        labelled,
+        cohort.manifest.labelled.rows,
         preprocessing,
         stage=name,
         scratch=run.path,
         rotations=split.unit == "copy",
-        workers=workers,
+        workers=request.workers,
         progress=progress,
     )
-    rows = tuple(split.dealt(labelled))
     if failures:
         log.warning("%s: %d slices cannot be read; see %s", name, len(failures), run.failures_path)
     run.replace_failures(name, failures)
@@ -291,23 +287,28 @@ def _read(
             f"{name}: none of the {len(failures):,} slices could be read; {failures[0].path}: "
             f"{failures[0].reason}\n{remedy}"
         )
+    rows = tuple(split.dealt(cohort.manifest.labelled.rows))
     parts, folds = split.parts(rows), split.fold_numbers(rows)
-    held_out = parts == "test" if FACTS[split.protocol].chosen_on_test else folds == 0
+    held_out = parts == "test" if cohort.protocol.chosen_on_test else folds == 0
     data = _Data(
         things=split.things,
         rows=rows,
         planes=planes,
-        targets=np.array([classes.index(row.label) for row in rows]),
+        targets=cohort.targets(rows),
         fit=np.flatnonzero(usable & (parts == "train") & ~held_out),
         validation=np.flatnonzero(usable & held_out),
         test=np.flatnonzero(usable & (parts == "test")),
     )
+    _refuse_too_few(name, data, cohort.classes)
+    return data, failures, preprocessing
+
+
+def _refuse_too_few(name: str, data: _Data, classes: tuple[str, ...]) -> None:
     for part, what in (("fit", "to learn from"), ("validation", "to validate on"), ("test", "to test on")):
         counts = np.bincount(data.targets[getattr(data, part)], minlength=len(classes))
         if not counts.any() or (part == "fit" and not counts.all()):
             lacking = classes[int(np.argmin(counts))] if counts.any() else "readable"
             raise TooFewData(f"{name}: there is no {lacking} slice {what}; index more patients")
-    return data, failures
 
 
 def _train(
@@ -347,14 +348,18 @@ def _train(
     )
 
 
-def _engine(device: str, precision: str) -> tuple[str, str]:
-    """Device and precision of the training."""
+def _settled(settings: TrainingSettings, split: Split, device: str) -> tuple[str, TrainingSettings]:
+    """The device, and the settings with what the split and the device decide."""
     from haemo.models.networks.engine import resolve_device, resolve_precision
 
+    if split.unit == "copy":
+        kept = tuple(drawn for drawn in settings.augment if drawn != "rotate")
+        settings = settings.with_options(augment=kept)
     device = resolve_device(device)
-    precision = resolve_precision(precision, device)
+    precision = resolve_precision(settings.precision, device)
     # Gradients in float16 would need their loss scaled; a GPU without bfloat16 trains in float32.
-    return device, "float32" if precision == "float16" else precision
+    precision = "float32" if precision == "float16" else precision
+    return device, settings.with_options(precision=precision)
 
 
 def _predict(trained: "TrainedNetwork", data: _Data, progress: Progress) -> tuple[Predictions, Scope]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,13 @@ from haemo.models.heads.spec import Grid, HeadSpec
 from haemo.pipeline.run.directory import software_versions
 from haemo.pipeline.training.examples import Examples
 from haemo.pipeline.training.journal import SearchJournal
+from haemo.pipeline.training.resources import Resources
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.models.search.grid import SharedSearchCV
 
-__all__ = ["SearchResult", "run_search", "run_search_on_test"]
+__all__ = ["Search", "SearchResult"]
 
 log = logging.getLogger("haemo")
 
@@ -57,119 +58,115 @@ class SearchResult:
         return next(row for row in self.table if row["rank"] == 1)
 
 
-def run_search(
-    spec: HeadSpec,
-    examples: Examples,
-    grid: Grid,
-    metric: str,
-    *,
-    jobs: int | None = None,
-    memory: int | None = None,
-    device: str = "cpu",
-    journal_path: Path | None = None,
-    refit: bool = True,
-    progress: Progress = silent,
-) -> SearchResult:
-    """Try every setting of a grid in cross-validation over whole patients, and fit the best one.
+@dataclass(frozen=True)
+class Search:
+    """A search for the best setting of a head: that of the highest mean of a metric over folds.
 
-    The best has the highest mean of the metric over folds; of equals the first in the grid's order.
+    Of equals the first in the grid's order is best.
 
-    Parameters
+    Attributes
     ----------
-    spec, examples, grid, metric
-    jobs : int, optional
-        Fits at a time; None is one a core.
-    memory : int, optional
-        Budget in bytes for kernel matrices; None is half of the free memory.
-    device : str
-        ``cpu``, or a torch device for the products and the block solver.
-    journal_path : Path, optional
-        Where cells are kept while the search runs; those that a killed search left there are not worked on
-        again. The file is gone when the search has finished.
-    refit : bool
-        Whether to fit the best setting on all training rows.
-    progress : Progress
-
-    Raises
-    ------
-    TooFewData
-        If the metric is undefined on every fold.
-    MemoryBudgetExceeded
-        If kernel matrices do not fit into the budget.
+    spec : HeadSpec
+    grid : dict of str to list
+    metric : str
+        One of `models.search.scoring.METRICS`.
+    resources : Resources
     """
-    from sklearn.model_selection import ParameterGrid
 
-    from haemo.models.search.grid import SharedSearchCV
-    from haemo.models.search.scoring import score_estimator
+    spec: HeadSpec
+    grid: Grid
+    metric: str
+    resources: Resources = field(default_factory=Resources)
 
-    settings = list(ParameterGrid(grid))
-    with _journal(journal_path, spec, examples, metric) as journal:
-        finished = journal.cells(settings) if journal else []
-        if finished:
-            log.info("%s: %d cells of an unfinished search are kept", spec.name, len(finished))
-        search = SharedSearchCV(
-            spec.build(),
-            [{spec.path_of(name): [value] for name, value in one.items()} for one in settings],
-            scoring=partial(score_estimator, metric),
-            cv=examples.fold_pairs,
-            refit=refit,
-            n_jobs=jobs,
-            memory=memory,
-            device=device,
-            finished=finished,
-            on_cell=(lambda cell: journal.add(settings[cell.candidate], cell)) if journal else None,
-            progress=progress,
-        ).fit(examples.X, examples.y, groups=examples.patient)
-        if journal:
-            journal.remove()
-    return SearchResult(
-        estimator=search.best_estimator_ if refit else None,
-        parameters=settings[search.best_index_],
-        table=_table(search, settings),
-        scores=search.oof_scores_[: examples.n_train],
-        resumed=len(finished),
-    )
+    def over_folds(
+        self,
+        examples: Examples,
+        journal_path: Path | None = None,
+        *,
+        refit: bool = True,
+        progress: Progress = silent,
+    ) -> SearchResult:
+        """Try every setting in cross-validation over whole patients, and fit the best one.
 
+        Parameters
+        ----------
+        examples : Examples
+        journal_path : Path, optional
+            Where cells are kept while the search runs; those that a killed search left there are not worked
+            on again. The file is gone when the search has finished.
+        refit : bool
+            Whether to fit the best setting on all training rows.
+        progress : Progress
 
-def run_search_on_test(
-    spec: HeadSpec,
-    examples: Examples,
-    grid: Grid,
-    metric: str,
-    *,
-    journal_path: Path | None = None,
-    **options: Any,
-) -> SearchResult:
-    """Choose by the test slices, as a published protocol did; the rest as `run_search`.
+        Raises
+        ------
+        TooFewData
+            If the metric is undefined on every fold.
+        MemoryBudgetExceeded
+            If kernel matrices do not fit into the budget.
+        """
+        from sklearn.model_selection import ParameterGrid
 
-    The table holds the metric on the test slices. Out-of-fold scores are of the best setting in
-    cross-validation, so that probabilities are fitted as elsewhere.
-    """
-    judged = run_search(spec, examples.judged_on_test(), grid, metric, refit=False, **options)
-    best = {name: [value] for name, value in judged.parameters.items()}
-    found = run_search(spec, examples, best, metric, journal_path=journal_path, **options)
-    return replace(found, table=judged.table)
+        from haemo.models.search.grid import SharedSearchCV
+        from haemo.models.search.scoring import score_estimator
 
+        settings = list(ParameterGrid(self.grid))
+        with self._journal(journal_path, examples) as journal:
+            finished = journal.cells(settings) if journal else []
+            if finished:
+                log.info("%s: %d cells of an unfinished search are kept", self.spec.name, len(finished))
+            search = SharedSearchCV(
+                self.spec.build(),
+                [{self.spec.path_of(name): [value] for name, value in one.items()} for one in settings],
+                scoring=partial(score_estimator, self.metric),
+                cv=examples.fold_pairs,
+                refit=refit,
+                n_jobs=self.resources.jobs,
+                memory=self.resources.memory,
+                device=self.resources.device,
+                finished=finished,
+                on_cell=(lambda cell: journal.add(settings[cell.candidate], cell)) if journal else None,
+                progress=progress,
+            ).fit(examples.X, examples.y, groups=examples.patient)
+            if journal:
+                journal.remove()
+        return SearchResult(
+            estimator=search.best_estimator_ if refit else None,
+            parameters=settings[search.best_index_],
+            table=_table(search, settings),
+            scores=search.oof_scores_[: examples.n_train],
+            resumed=len(finished),
+        )
 
-@contextmanager
-def _journal(
-    path: Path | None, spec: HeadSpec, examples: Examples, metric: str
-) -> Iterator[SearchJournal | None]:
-    if path is None:
-        yield None
-        return
-    versions = software_versions()
-    facts = {
-        **asdict(spec),
-        "metric": metric,
-        "data": examples.hash,
-        "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
-    }
-    journal = SearchJournal(path, facts)
-    try:
-        yield journal
-    finally:
-        journal.close()
+    def on_test(
+        self, examples: Examples, journal_path: Path | None = None, *, progress: Progress = silent
+    ) -> SearchResult:
+        """Choose by the test slices, as a published protocol did; the rest as `over_folds`.
+
+        The table holds the metric on the test slices. Out-of-fold scores are of the best setting in
+        cross-validation, so that probabilities are fitted as elsewhere.
+        """
+        judged = self.over_folds(examples.judged_on_test(), refit=False, progress=progress)
+        best = replace(self, grid={name: [value] for name, value in judged.parameters.items()})
+        return replace(best.over_folds(examples, journal_path, progress=progress), table=judged.table)
+
+    @contextmanager
+    def _journal(self, path: Path | None, examples: Examples) -> Iterator[SearchJournal | None]:
+        if path is None:
+            yield None
+            return
+        versions = software_versions()
+        facts = {
+            **asdict(self.spec),
+            "metric": self.metric,
+            "data": examples.hash,
+            "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
+        }
+        journal = SearchJournal(path, facts)
+        try:
+            yield journal
+        finally:
+            journal.close()
 
 
 def _table(search: "SharedSearchCV", settings: list[dict[str, Any]]) -> list[dict[str, Any]]:

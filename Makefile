@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format clean demo doctor index features svm softmax mlp cnn finetune lenet \
+.PHONY: help setup test lint format build clean demo doctor index features svm softmax mlp cnn finetune lenet \
 	tinyvgg compare predict explain leakage learning-curve report verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom
 
@@ -109,6 +109,10 @@ lint: $(INSTALLED) ## Check style and formatting
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+build: $(INSTALLED) ## sdist and wheel, into dist/
+	rm -rf dist *.egg-info
+	$(BIN)/python -m build --no-isolation
 
 bench-features: $(INSTALLED) ## Stage one against a straightforward peer
 	$(BIN)/python benchmarks/bench_features.py $(ARGS)

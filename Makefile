@@ -9,7 +9,7 @@ VENV   ?= .venv
 RUN    ?= runs/first
 DATA   ?=
 ARGS   ?=
-EXTRAS := dicom,demo,dev
+EXTRAS := dicom,demo,dev,docs
 
 BIN       := $(VENV)/bin
 HAEMO     := $(BIN)/haemo
@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format build clean demo doctor index features svm softmax mlp cnn finetune lenet \
+.PHONY: help setup test lint format build docs links clean demo doctor index features svm softmax mlp cnn finetune lenet \
 	tinyvgg compare predict explain leakage learning-curve report verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom
 
@@ -113,6 +113,15 @@ format: $(INSTALLED) ## Format the code
 build: $(INSTALLED) ## sdist and wheel, into dist/
 	rm -rf dist *.egg-info
 	$(BIN)/python -m build --no-isolation
+
+docs: $(INSTALLED) links ## The documentation as a site, into build/site/index.html
+	$(BIN)/python -m mkdocs build --quiet --strict
+
+# The folders in the places they are imported from, for tools that read files and no setup.cfg.
+links:
+	@mkdir -p build/typing/haemo
+	@cd build/typing/haemo && ln -sfn ../../../haemo/* ../../../features ../../../models ../../../pipeline . \
+		&& find -L . -type l -delete  # what is gone
 
 bench-features: $(INSTALLED) ## Stage one against a straightforward peer
 	$(BIN)/python benchmarks/bench_features.py $(ARGS)

@@ -120,9 +120,7 @@ def test_the_sdist_holds_the_checkout(archives):
     with tarfile.open(archives[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     belongs = {path for name in (*PACKAGE_DIR.values(), *FOLDERS) for path in files_below(ROOT / name)}
-    belongs |= {
-        ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile")
-    }
+    belongs |= {*ROOT.glob("*.md"), *(ROOT / name for name in ("LICENSE", "Makefile", "mkdocs.yml"))}
     assert {path.relative_to(ROOT).as_posix() for path in belongs} <= names
 
 

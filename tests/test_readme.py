@@ -9,7 +9,7 @@ import pytest
 from haemo.pipeline.cli import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def shell_lines(page):
@@ -52,7 +52,26 @@ def test_the_readme_shows_the_main_job():
         assert any(line.startswith(start) for line in lines), start
 
 
-def test_links_between_documents_lead_somewhere():
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def prose(page):
+    """A page without its indented and fenced blocks."""
+    return re.sub(r"^(?:    .*|```[\s\S]*?^```)$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def anchors(page):
+    """Names of the headings of a page, as they stand behind # in a link."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_documents_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", prose(page)):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_that_documents_name_exist(page):
+    for name in re.findall(r"`([\w/]+/\w+\.py)`", prose(page)):
+        assert (ROOT / name).exists(), name

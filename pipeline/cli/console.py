@@ -13,7 +13,16 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["counted", "crop_option", "print_any_name", "progress", "run_option", "show_log", "table"]
+__all__ = [
+    "counted",
+    "crop_option",
+    "print_any_name",
+    "progress",
+    "run_option",
+    "show_log",
+    "table",
+    "trained_models",
+]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _UNBOUNDED = 1_000_000
@@ -34,6 +43,15 @@ crop_option = click.option(
     show_default=True,
     help="head: cut every slice to the box of the head before it is resized.",
 )
+
+
+def trained_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the models of the run, for the shell to complete; none before ``--run`` is given."""
+    del parameter
+    from haemo.pipeline.run.directory import RunDirectory
+
+    run = context.params.get("run_path")
+    return [name for name in RunDirectory(run).trained() if name.startswith(incomplete)] if run else []
 
 
 class _ClickHandler(logging.Handler):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models
 
 if TYPE_CHECKING:
     from haemo.pipeline.predicting.trained_model import TrainedModel
@@ -26,6 +26,7 @@ _MOST_OVERLAYS = 12
     "heads",
     multiple=True,
     metavar="NAME",
+    shell_complete=trained_models,
     help="Which head or network; may be given again with --score.  [default: svm; with --score all]",
 )
 @click.option("--method", type=click.Choice(_METHODS), default=None, show_default="contrast")

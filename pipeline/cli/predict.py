@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models
 from haemo.pipeline.cli.outputs import NewFile
 
 if TYPE_CHECKING:
@@ -19,7 +19,14 @@ _MOST_ROWS = 40
 
 @click.command()
 @run_option
-@click.option("--head", default="svm", show_default=True, metavar="NAME", help="Which head or network.")
+@click.option(
+    "--head",
+    default="svm",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=trained_models,
+    help="Which head or network.",
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

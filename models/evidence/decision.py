@@ -98,6 +98,9 @@ def _written(step: Any) -> nn.Module:
 
 
 class _Affine(nn.Module):
+    mean: torch.Tensor
+    factor: torch.Tensor
+
     def __init__(self, mean: np.ndarray, factor: np.ndarray):
         super().__init__()
         self.register_buffer("mean", _tensor(mean))
@@ -114,6 +117,9 @@ class _UnitLength(nn.Module):
 
 
 class _Linear(nn.Module):
+    weights: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(self, weights: np.ndarray, bias: np.ndarray):
         super().__init__()
         self.register_buffer("weights", _tensor(weights))
@@ -125,6 +131,9 @@ class _Linear(nn.Module):
 
 class _Kernel(nn.Module):
     """Kernel values of rows with fixed points."""
+
+    points: torch.Tensor
+    squares: torch.Tensor
 
     def __init__(self, kernel: str, points: np.ndarray, gamma: float | None, degree: float, coef0: float):
         super().__init__()

@@ -11,6 +11,7 @@ from torch import nn
 from haemo.errors import BadSettings
 from haemo.models.evidence.decision import DecisionFunction, decision_function
 from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid_of, projection
+from haemo.models.networks.end_to_end import EndToEndNetwork
 from haemo.models.training.trained import TrainedNetwork
 
 __all__ = ["ExplainedModel", "explain_extractor", "explain_network", "randomised"]
@@ -106,7 +107,8 @@ class ExplainedModel:
         """
         if method not in METHODS:
             raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
-        if method == "contrast" and self.references is None:
+        references = self.references if method == "contrast" else None
+        if method == "contrast" and references is None:
             raise BadSettings("the method contrast needs training slices; take another, such as hirescam")
         target = self.classes[-1] if target is None else target
         if not isinstance(target, str):
@@ -115,7 +117,7 @@ class ExplainedModel:
             raise BadSettings(f"class {target!r} is not one of {', '.join(self.classes)}")
         if method == "occlusion":
             return np.stack([self._occluded(plane, target) for plane in planes])
-        average = self._average_of_references() if method == "contrast" else None
+        average = None if references is None else self._average_over(references)
         parts = [
             class_activation_map(method, *self._gradients(part, target), average).numpy()
             for part in self._batches(planes)
@@ -147,12 +149,12 @@ class ExplainedModel:
         gray = torch.from_numpy(np.ascontiguousarray(planes[:, inside, inside])).float().unsqueeze(1) / 255
         return self.below((gray - self._mean) / self._std)
 
-    def _average_of_references(self) -> torch.Tensor:
+    def _average_over(self, references: np.ndarray) -> torch.Tensor:
         """Mean activations of the last convolution over the references, computed once."""
         if self._average is None:
             with torch.no_grad():
-                sums = sum(self._activations(part).sum(dim=0) for part in self._batches(self.references))
-            self._average = sums / len(self.references)
+                sums = (self._activations(part).sum(dim=0) for part in self._batches(references))
+                self._average = sum(sums, start=torch.zeros(())) / len(references)
         return self._average
 
     def _gradients(self, planes: np.ndarray, target: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -261,7 +263,7 @@ def explain_network(trained: TrainedNetwork) -> ExplainedModel:
     return _of_trained(trained, below, _LogOdds([*pools, *network.classifier]), trained.classes)
 
 
-def _own_copy(trained: TrainedNetwork) -> nn.Module:
+def _own_copy(trained: TrainedNetwork) -> EndToEndNetwork:
     """The network on the CPU, for gradients; the original stays on its device and as it is."""
     return copy.deepcopy(trained.network).cpu()
 

@@ -44,6 +44,8 @@ def class_activation_map(
     """
     match method:
         case "contrast":
+            if average is None:
+                raise BadSettings("the method contrast needs the average over training slices")
             return ((activations - average) * gradients).sum(dim=1)
         case "hirescam":
             return (activations * gradients).sum(dim=1)
@@ -89,7 +91,7 @@ def grid_of(layers: Iterable[nn.Module]) -> Grid:
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
             size, stride, padding = (
-                value if isinstance(value, int) else value[0]
+                int(value if isinstance(value, int) else value[0])
                 for value in (layer.kernel_size, layer.stride, layer.padding)
             )
             start += ((size - 1) / 2 - padding) * step

@@ -5,16 +5,18 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from haemo.models.networks.end_to_end import EndToEndNetwork
+
 __all__ = ["ScratchCNN"]
 
 
-class ScratchCNN(nn.Module):
+class ScratchCNN(EndToEndNetwork):
     """Four convolutions, three overlapping max-pools, one hidden layer with dropout.
 
     The paper shows its layer table only as a figure, so this is a choice: AlexNet's way down (11x11 with
     stride 4, then 5x5, then 3x3; overlapping 3x3 pools; ReLU; dropout before the linear layers) at about a
     quarter of its multiply-adds, without what came later (batch normalisation, residuals). Weights start as
-    in He et al. 2015, biases at zero. docs/networks.md has the table.
+    in He et al. 2015, biases at zero. docs/networks.md has the table. Values of slices are in -1..1.
 
     Parameters
     ----------
@@ -52,13 +54,9 @@ class ScratchCNN(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.get_parameter("bias"))
         # Small last weights: the first loss is that of even odds, whatever the scale of the hidden layer.
-        nn.init.normal_(self.classifier.fc6.weight, std=0.01)
-
-    def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        """Logits (b, classes) of slices (b, 3, 227, 227) with values in -1..1."""
-        return self.classifier(self.features(slices))
+        nn.init.normal_(self.classifier.get_parameter("fc6.weight"), std=0.01)
 
     def embed(self, slices: torch.Tensor) -> torch.Tensor:
         """Output of the hidden layer (b, 512) after its ReLU, for ``haemo features --network cnn``."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.models.networks.end_to_end import EndToEndNetwork
 
 __all__ = ["LAYERS", "AlexNetClassifier", "freeze_below", "load_pretrained"]
 
@@ -23,8 +24,8 @@ _TORCHVISION = {
 }
 
 
-class AlexNetClassifier(nn.Module):
-    """torchvision's AlexNet for a few classes.
+class AlexNetClassifier(EndToEndNetwork):
+    """torchvision's AlexNet for a few classes; slices are 227x227x3, normalised as for ImageNet.
 
     With ImageNet weights for the whole network, only the last layer (fc8) is new. Where nothing but the
     convolutional trunk conv1..conv5 is to be had, fc6 and fc7 give way to one new hidden layer of 256
@@ -83,10 +84,6 @@ class AlexNetClassifier(nn.Module):
     def layer(self, name: str) -> nn.Module:
         """The layer called `name`, e.g. ``conv3``."""
         return (self.features if name.startswith("conv") else self.classifier).get_submodule(name)
-
-    def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        """Logits (b, classes) of slices (b, 3, 227, 227), normalised as for ImageNet."""
-        return self.classifier(self.features(slices))
 
 
 def load_pretrained(network: AlexNetClassifier, state: Mapping[str, torch.Tensor]) -> None:

@@ -44,6 +44,13 @@ class GrayConv(nn.Module):
         The normalisation, per channel of RGB values in 0..1.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor
+    top: torch.Tensor
+    bottom: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+
     def __init__(
         self,
         weight: torch.Tensor,

@@ -5,10 +5,12 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from haemo.models.networks.end_to_end import EndToEndNetwork
+
 __all__ = ["LeNet"]
 
 
-class LeNet(nn.Module):
+class LeNet(EndToEndNetwork):
     """Two 5x5 convolutions and a hidden layer of 500; nearly all of its weights stand in that layer.
 
     The post does not say how many channels its input had. Slices are gray, and a network on three equal
@@ -48,8 +50,8 @@ class LeNet(nn.Module):
         # The same network a quarter faster: a maximum and a ReLU may change places, and the ReLU then has a
         # quarter as much to do. To round 22.5 million weights to bfloat16 for every batch costs more than
         # their products do in float32.
-        layers = self.features
-        maps = layers.relu1(layers.pool1(layers.conv1(slices)))
-        maps = layers.relu2(layers.pool2(layers.conv2(maps)))
+        conv1, relu1, pool1, conv2, relu2, pool2 = self.features
+        maps = relu1(pool1(conv1(slices)))
+        maps = relu2(pool2(conv2(maps)))
         with torch.autocast(slices.device.type, enabled=False):
             return self.classifier(maps.float())

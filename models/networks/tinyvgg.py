@@ -2,14 +2,17 @@
 
 from collections import OrderedDict
 
-import torch
 from torch import nn
+
+from haemo.models.networks.end_to_end import EndToEndNetwork
 
 __all__ = ["TinyVGG"]
 
 
-class TinyVGG(nn.Module):
+class TinyVGG(EndToEndNetwork):
     """The small network of the undergraduate thesis: 8,132 parameters, 6.74 M multiply-adds.
+
+    Values of slices are in 0..1.
 
     Parameters
     ----------
@@ -34,7 +37,3 @@ class TinyVGG(nn.Module):
             )
         )
         self.classifier = nn.Sequential(OrderedDict(flatten=nn.Flatten(), fc5=nn.Linear(2560, classes)))
-
-    def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        """Logits (b, classes) of slices (b, 3, 64, 64) with values in 0..1."""
-        return self.classifier(self.features(slices))

@@ -113,7 +113,8 @@ def read_trunk(archive: Path) -> "dict[str, torch.Tensor]":
             f"{DOWNLOAD_COMMAND}"
         )
     with tarfile.open(archive) as members:
-        content = members.extractfile(MEMBER).read()
+        stream = members.extractfile(MEMBER)
+        content = stream.read() if stream else b""
     if hashlib.sha256(content).hexdigest() != MEMBER_SHA256:
         raise WeightsUnavailable(f"{archive}: {MEMBER} is not the file that is expected there")
     try:

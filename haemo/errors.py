@@ -3,6 +3,7 @@
 __all__ = [
     "BadDataset",
     "BadSettings",
+    "BrokenExtension",
     "DamagedStore",
     "FingerprintMismatch",
     "HaemoError",
@@ -42,6 +43,10 @@ class BadSettings(HaemoError, ValueError):
     """An option has a value that is not allowed or does not fit the others."""
 
     exit_code = 2
+
+
+class BrokenExtension(HaemoError, ImportError):
+    """A plug-in cannot be used; the message names its distribution and the reason."""
 
 
 class MissingStep(HaemoError, FileNotFoundError):

@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format build docs links clean demo doctor index features svm softmax mlp cnn finetune lenet \
+.PHONY: help setup test lint format build docs links clean demo doctor index features svm softmax mlp train cnn finetune lenet \
 	tinyvgg compare predict explain leakage learning-curve report verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom
 
@@ -57,7 +57,7 @@ features: $(INSTALLED) $(RUN)/manifest.csv ## Stage one: RUN/features.h5
 	$(HAEMO) features --run "$(RUN)" $(ARGS)
 	@touch $(RUN)/features.h5
 
-svm softmax mlp: $(INSTALLED) $(RUN)/features.h5
+svm softmax mlp train: $(INSTALLED) $(RUN)/features.h5
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
 
 cnn finetune lenet tinyvgg: $(INSTALLED) $(RUN)/manifest.csv
@@ -85,6 +85,7 @@ $(RUN)/features.h5: $(RUN)/manifest.csv | $(INSTALLED)
 svm: ## Stage two: support vector machine
 softmax: ## Stage two: multinomial logistic regression
 mlp: ## Stage two: multi-layer perceptron
+train: ## Stage two: any classifier; ARGS="--estimator CLASS --name NAME"
 cnn: ## End to end: convolutional network from scratch
 finetune: ## End to end: fine-tuned AlexNet
 lenet: ## End to end: LeNet

@@ -18,12 +18,12 @@ from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore, create_store
 from haemo.models.heads.calibration import fit_calibrators, probabilities
-from haemo.models.heads.spec import HEADS, HeadSpec
+from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
 from haemo.models.search.scoring import METRICS, score, score_estimator
 from haemo.pipeline.cli import main
 from haemo.pipeline.run.claim import claim
-from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.directory import HEADS, RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest, load_or_make_split

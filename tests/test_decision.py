@@ -13,6 +13,7 @@ from sklearn.svm import SVC
 from haemo.errors import BadSettings
 from haemo.models.evidence.decision import decision_function
 from haemo.models.heads.calibration import CalibratedHead
+from haemo.models.heads.log_odds import LogOdds
 from haemo.models.heads.spec import KERNELS, HeadSpec
 
 DIMENSION = 30
@@ -80,6 +81,15 @@ def test_gradients_are_those_of_differences(spec, n_classes):
     function = decision_function(estimator)
     rows = torch.from_numpy(X[:3].astype(np.float64)).requires_grad_()
     assert torch.autograd.gradcheck(function, (rows,), eps=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_another_classifier_is_called_and_has_no_gradients(n_classes):
+    X, y = data(n_classes)
+    head = make_pipeline(StandardScaler(), LogOdds(KNeighborsClassifier())).fit(X, y)
+    agrees(head, X)
+    assert not decision_function(head).has_gradients
+    assert decision_function(make_pipeline(StandardScaler(), SVC()).fit(X, y)).has_gradients
 
 
 def test_a_head_without_gradients_is_named():

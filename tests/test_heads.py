@@ -72,7 +72,7 @@ def test_class_weights_move_scores_towards_the_rare_class():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "forest"}, "head 'forest' is not one of svm, softmax, mlp"),
+        ({"name": "forest"}, "no head 'forest'. There are: svm, softmax, mlp"),
         ({"name": "svm", "kernel": "cosine"}, "kernel 'cosine' is not one of linear"),
         ({"name": "softmax", "kernel": "rbf"}, "a kernel is for the head svm"),
         ({"name": "svm", "class_weight": "3"}, "class weight '3'"),

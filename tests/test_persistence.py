@@ -10,7 +10,8 @@ from sklearn.svm import LinearSVC
 
 from haemo.errors import BadDataset, MissingStep
 from haemo.models.heads.calibration import CalibratedHead
-from haemo.models.heads.spec import HEADS, KERNELS, HeadSpec
+from haemo.models.heads.spec import KERNELS, HeadSpec
+from haemo.pipeline.run.directory import HEADS
 from haemo.pipeline.trained.persistence import TRUSTED, load_head, save_head
 
 SPECS = [*map(HeadSpec, HEADS), *(HeadSpec("svm", kernel) for kernel in KERNELS)]
@@ -63,7 +64,7 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path):
 def test_only_types_that_are_ours_are_trusted_beyond_skops_own():
     assert all(name.startswith("haemo.models.") for name in TRUSTED)
     found = set()
-    for spec in SPECS:
+    for spec in (*SPECS, HeadSpec("bayes", estimator="sklearn.naive_bayes.GaussianNB")):
         for method in ("sigmoid", "isotonic"):
             found |= set(skops.io.get_untrusted_types(data=skops.io.dumps(trained(spec, method)[0])))
     assert found == set(TRUSTED)

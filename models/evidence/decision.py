@@ -13,6 +13,8 @@ __all__ = ["DecisionFunction", "decision_function"]
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
+_CLASSIFIERS = ("LinearSVC", "LogisticRegression", "ScoredLogistic", "EarlyStoppingMLP", "SVC")
+
 
 class DecisionFunction(nn.Module):
     """The decision function of a fitted head, in float64; equal to scikit-learn's up to its rounding.
@@ -34,6 +36,11 @@ class DecisionFunction(nn.Module):
         self.outputs = outputs
         self.requires_grad_(False)
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether every step is written in torch, so that scores have gradients."""
+        return not any(isinstance(step, _Called) for step in self.steps)
+
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Scores of embeddings (n, d): (n,) for two classes, of the positive one, else (n, n_classes)."""
         scores = self.steps(embeddings.double())
@@ -53,17 +60,20 @@ def decision_function(head: Any) -> DecisionFunction:
     head : CalibratedHead, Pipeline or classifier
         A CalibratedHead stands for its estimator: probabilities are no part of the score. A pipeline may
         hold FlooredScaler or StandardScaler, Normalizer (L2), PCA and Nystroem before one of LinearSVC,
-        LogisticRegression, SVC and EarlyStoppingMLP; kernels may be linear, rbf, poly or sigmoid.
+        LogisticRegression, SVC and EarlyStoppingMLP; kernels may be linear, rbf, poly or sigmoid. Any other
+        classifier is called as it is: its scores have no gradients.
 
     Raises
     ------
     BadSettings
-        If a step is none of these; it is named.
+        If another step is none of these, or the classifier has no decision scores; it is named.
     """
     estimator = getattr(head, "estimator_", head)
     chain = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
     classes = len(chain[-1].classes_)
-    steps = [_written(step) for step in chain]
+    *before, last = chain
+    is_called = type(last).__name__ not in _CLASSIFIERS and hasattr(last, "decision_function")
+    steps = [*map(_written, before), _Called(last) if is_called else _written(last)]
     return DecisionFunction(steps, chain[0].n_features_in_, 1 if classes == 2 else classes)
 
 
@@ -95,6 +105,18 @@ def _written(step: Any) -> nn.Module:
             raise BadSettings(
                 f"a head with the step {name} cannot be explained by gradients; occlusion needs none"
             )
+
+
+class _Called(nn.Module):
+    """A fitted classifier that is not written in torch: scores without gradients."""
+
+    def __init__(self, classifier: Any):
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        scores = self.classifier.decision_function(rows.numpy())
+        return torch.from_numpy(scores.reshape(len(rows), -1))
 
 
 class _Affine(nn.Module):

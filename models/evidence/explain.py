@@ -41,6 +41,9 @@ class ExplainedModel:
     margin : int
         Pixels that are cut off on each side before the network: one trained on random crops of larger planes
         is evaluated on their middle.
+    has_gradients : bool
+        Whether scores can be followed back to places by gradients; where they cannot, only ``occlusion``
+        draws maps.
 
     Attributes
     ----------
@@ -58,6 +61,7 @@ class ExplainedModel:
         std: Sequence[float],
         classes: tuple[str, ...],
         margin: int = 0,
+        has_gradients: bool = True,
     ):
         self.below = nn.Sequential(*below).eval().requires_grad_(False)
         self.above = above.eval().requires_grad_(False)
@@ -69,6 +73,7 @@ class ExplainedModel:
         self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
         self.references: np.ndarray | None = None
+        self.has_gradients = has_gradients
         self._average: torch.Tensor | None = None
 
     def scores(self, planes: np.ndarray) -> np.ndarray:
@@ -107,6 +112,10 @@ class ExplainedModel:
         """
         if method not in METHODS:
             raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
+        if method != "occlusion" and not self.has_gradients:
+            raise BadSettings(
+                f"the method {method} follows gradients, and this head has none; take --method occlusion"
+            )
         references = self.references if method == "contrast" else None
         if method == "contrast" and references is None:
             raise BadSettings("the method contrast needs training slices; take another, such as hirescam")
@@ -243,9 +252,8 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     if isinstance(extractor, CNNExtractor):
         network = _own_copy(extractor.trained)
         below, pools = _cut(network.features)
-        return _of_trained(
-            extractor.trained, below, _Above([*pools, *network.classifier[:4]], decision), classes
-        )
+        above = _Above([*pools, *network.classifier[:4]], decision)
+        return _of_trained(extractor.trained, below, above, classes, decision.has_gradients)
     with torch.device("meta"):  # no random weights are drawn only to be replaced
         network = AlexNet(extractor.layer)
     state = extractor.weights.state_dict
@@ -253,7 +261,8 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     below, pools = _cut(network.features)
     above = _Above([*pools, nn.Flatten(), *network.classifier], decision)
     facts = extractor.describe()
-    return ExplainedModel(below, above, SIZE, facts["mean"], facts["std"], classes)
+    mean, std = facts["mean"], facts["std"]
+    return ExplainedModel(below, above, SIZE, mean, std, classes, has_gradients=decision.has_gradients)
 
 
 def explain_network(trained: TrainedNetwork) -> ExplainedModel:
@@ -269,11 +278,15 @@ def _own_copy(trained: TrainedNetwork) -> EndToEndNetwork:
 
 
 def _of_trained(
-    trained: TrainedNetwork, below: list[nn.Module], above: nn.Module, classes: tuple[str, ...]
+    trained: TrainedNetwork,
+    below: list[nn.Module],
+    above: nn.Module,
+    classes: tuple[str, ...],
+    has_gradients: bool = True,
 ) -> ExplainedModel:
     recipe, size = trained.recipe, trained.plane_size
     margin = (size - recipe.input_size) // 2
-    return ExplainedModel(below, above, size, recipe.mean, recipe.std, classes, margin)
+    return ExplainedModel(below, above, size, recipe.mean, recipe.std, classes, margin, has_gradients)
 
 
 def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> ExplainedModel:

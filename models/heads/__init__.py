@@ -1,6 +1,7 @@
 """The classical classifiers on embeddings.
 
-`spec` names them and their default grids (`HeadSpec`); `mlp` and `scaling` are estimators of our own,
+`kinds` is the table of them and of what plug-ins add (`HEAD_KINDS`), `spec` one of them with its options
+(`HeadSpec`); `mlp`, `scaling` and `log_odds` are estimators of our own,
 `calibration` turns scores into probabilities (`CalibratedHead`), `thresholds` chooses the operating
 point. Everything here may be imported from outside.
 """

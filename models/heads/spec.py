@@ -6,41 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import BadSettings
+from haemo.extensions import did_you_mean
+from haemo.models.heads.kinds import HEAD_KINDS, KERNEL_SVMS, Grid, HeadKind, foreign_kind
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-__all__ = ["CLASS_WEIGHTS", "HEADS", "KERNELS", "Grid", "HeadSpec", "parse_grid"]
+__all__ = ["CLASS_WEIGHTS", "KERNELS", "HeadSpec", "parse_grid"]
 
-HEADS = ("svm", "softmax", "mlp")
-KERNELS = ("linear", "rbf", "poly", "sigmoid")
+KERNELS = tuple(KERNEL_SVMS)
 CLASS_WEIGHTS = ("balanced", "none")
 
-Grid = dict[str, list[float | int]]
-
-# LinearSVC penalises its intercept as if it were one more weight of a constant feature of this size. At 1 the
-# intercept of standardised 4096-d features is held near 0, which cost 3 points of AUC; from 10 on it is free.
-_INTERCEPT_SCALING = 10.0
-_LINEAR_ITERATIONS = 20_000
-_SOFTMAX_ITERATIONS = 2_000
-
-# Standardised embeddings have thousands of features, so a unit of C weighs much. On training patients of 200
-# public slices and of four phantom cohorts of 60 to 100 patients (pool5) the best C of the linear SVM lay
-# between 1e-4 and 0.1, that of softmax regression at 0.01 or 0.1; from 1e-2 on AUC moved by less than 0.01.
-# The RBF kernel mostly wanted a width of 1e-5, a tenth of 1 / n_features, with C of 10 to 1000; there it is
-# nearly a linear SVM, and 1e-6 won nothing.
-_GRIDS: dict[tuple[str, str | None], Grid] = {
-    ("svm", None): {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1]},
-    ("svm", "linear"): {"C": [1e-5, 1e-4, 1e-3, 1e-2]},
-    ("svm", "rbf"): {"C": [0.1, 1.0, 10.0, 100.0, 1000.0], "gamma": [1e-5, 1e-4, 1e-3]},
-    ("svm", "poly"): {"C": [1e-2, 0.1, 1.0, 10.0], "gamma": [1e-5, 1e-4], "degree": [2, 3]},
-    ("svm", "sigmoid"): {"C": [0.1, 1.0, 10.0], "gamma": [1e-6, 1e-5, 1e-4]},
-    ("softmax", None): {"C": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1]},
-    ("mlp", None): {"hidden": [32], "alpha": [1e-3, 1.0, 10.0]},
-}
-
 _WHOLE = {"degree", "hidden", "batch_size", "max_epochs", "patience"}
-_MLP_PARAMETERS = ("hidden", "alpha", "learning_rate", "batch_size", "max_epochs", "patience")
 
 
 @dataclass(frozen=True)
@@ -50,7 +27,7 @@ class HeadSpec:
     Attributes
     ----------
     name : str
-        ``svm``, ``softmax`` or ``mlp``.
+        One of `models.heads.kinds.HEAD_KINDS`; with an `estimator` any name.
     kernel : str or None
         For ``svm``: None is the linear SVM with squared hinge loss (LinearSVC); ``linear``, ``rbf``,
         ``poly`` and ``sigmoid`` are kernel machines with hinge loss (SVC).
@@ -64,6 +41,8 @@ class HeadSpec:
     nystroem : int or None
         For a kernel other than ``linear``: approximate it by this many features (Nystroem) and fit the
         linear SVM on them, for more slices than a kernel matrix holds.
+    estimator : str or None
+        The class of any classifier, as ``sklearn.ensemble.RandomForestClassifier``.
 
     Raises
     ------
@@ -78,10 +57,12 @@ class HeadSpec:
     normalise: bool = False
     pca: int | None = None
     nystroem: int | None = None
+    estimator: str | None = None
 
     def __post_init__(self):
+        if self.estimator is None:
+            HEAD_KINDS.get(self.name)
         for what, value, known in (
-            ("head", self.name, HEADS),
             ("class weight", self.class_weight, CLASS_WEIGHTS),
             ("kernel", self.kernel, (None, *KERNELS)),
         ):
@@ -89,7 +70,7 @@ class HeadSpec:
                 raise BadSettings(
                     f"{what} {value!r} is not one of {', '.join(name for name in known if name)}"
                 )
-        if self.kernel and self.name != "svm":
+        if self.kernel and (self.name != "svm" or self.estimator):
             raise BadSettings(f"a kernel is for the head svm, not for {self.name}")
         if self.nystroem and self.kernel in (None, "linear"):
             raise BadSettings(
@@ -100,38 +81,37 @@ class HeadSpec:
                 raise BadSettings(f"{what} is {count}; it must be 1 or more")
 
     @property
+    def kind(self) -> HeadKind:
+        """What is searched and fitted, but for a kernel that is approximated (`nystroem`)."""
+        if self.estimator:
+            return foreign_kind(self.estimator)
+        return KERNEL_SVMS[self.kernel] if self.kernel else HEAD_KINDS.get(self.name)
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters that a grid may search."""
-        if self.name == "mlp":
-            return _MLP_PARAMETERS
-        match self.kernel:
-            case "rbf":
-                return ("C", "gamma")
-            case "poly":
-                return ("C", "gamma", "degree", "coef0")
-            case "sigmoid":
-                return ("C", "gamma", "coef0")
-            case _:
-                return ("C",)
+        return self.kind.parameters
 
     @property
     def default_grid(self) -> Grid:
         """The values that are searched unless others are given."""
-        return {name: list(values) for name, values in _GRIDS[self.name, self.kernel].items()}
+        return {name: list(values) for name, values in self.kind.grid.items()}
 
     @property
     def reads_blocks(self) -> bool:
         """Whether it can be trained on features that are read in blocks, larger than memory."""
-        return self.name != "mlp" and self.kernel is None and self.pca is None
+        return self.kind.reads_blocks and self.pca is None
 
     @property
     def gives_log_odds(self) -> bool:
         """Whether the decision scores are log odds, so that probabilities may go without calibration."""
-        return self.name in ("softmax", "mlp")
+        return self.kind.log_odds
 
     def path_of(self, parameter: str) -> str:
         """What the pipeline of `build` calls a parameter, e.g. ``head__C``."""
-        return f"kernel__{parameter}" if self.nystroem and parameter != "C" else f"head__{parameter}"
+        if self.nystroem:
+            return f"kernel__{parameter}" if parameter != "C" else f"head__{parameter}"
+        return f"head__{self.kind.prefix}{parameter}"
 
     def build(self, **parameters: float | int) -> "Pipeline":
         """An unfitted pipeline of FlooredScaler (step ``scale``) and classifier (step ``head``).
@@ -172,30 +152,8 @@ class HeadSpec:
 
     def _classifier(self) -> Any:
         class_weight = None if self.class_weight == "none" else self.class_weight
-        match self.name:
-            case "softmax":
-                from sklearn.linear_model import LogisticRegression
-
-                return LogisticRegression(class_weight=class_weight, max_iter=_SOFTMAX_ITERATIONS)
-            case "mlp":
-                from haemo.models.heads.mlp import EarlyStoppingMLP
-
-                return EarlyStoppingMLP(class_weight=class_weight, random_state=self.seed)
-            case _ if self.kernel is None or self.nystroem:
-                from sklearn.svm import LinearSVC
-
-                return LinearSVC(
-                    class_weight=class_weight,
-                    intercept_scaling=_INTERCEPT_SCALING,
-                    max_iter=_LINEAR_ITERATIONS,
-                    random_state=self.seed,
-                )
-            case _:
-                from sklearn.svm import SVC
-
-                # coef0 = 0 would make an even polynomial blind to the sign of its input.
-                coef0 = {"coef0": 1.0} if self.kernel == "poly" else {}
-                return SVC(kernel=self.kernel, class_weight=class_weight, **coef0)
+        kind = HEAD_KINDS.get(self.name) if self.nystroem else self.kind
+        return kind.classifier(class_weight, self.seed)
 
 
 def parse_grid(texts: Sequence[str], spec: HeadSpec) -> Grid:
@@ -215,6 +173,7 @@ def parse_grid(texts: Sequence[str], spec: HeadSpec) -> Grid:
     ------
     BadSettings
         If a name is not a parameter of the head, or a value is not a number above 0 (`coef0` may be any).
+        Heads whose parameters are not listed take numbers, ``none``, ``true``, ``false`` and words.
     """
     grid = spec.default_grid
     for text in texts:
@@ -223,11 +182,27 @@ def parse_grid(texts: Sequence[str], spec: HeadSpec) -> Grid:
         if name not in spec.parameters:
             kernel = f" with kernel {spec.kernel}" if spec.kernel else ""
             raise BadSettings(
-                f"{spec.name}{kernel} has no parameter {name!r} to search; "
-                f"there are {', '.join(spec.parameters)}"
+                f"{spec.name}{kernel} has no parameter {name!r} to search; there are "
+                f"{', '.join(spec.parameters)}.{did_you_mean(name, spec.parameters)}"
             )
-        grid[name] = [_number(name, value) for value in values.split(",")]
+        if spec.kind.searched is None:
+            grid[name] = [_value(value.strip()) for value in values.split(",")]
+        else:
+            grid[name] = [_number(name, value) for value in values.split(",")]
     return grid
+
+
+def _value(text: str) -> Any:
+    """A number, none, true or false, or else the text itself: what estimators of others take."""
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _number(name: str, text: str) -> float | int:

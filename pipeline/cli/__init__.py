@@ -23,6 +23,7 @@ COMMANDS = {
     "svm": "heads",
     "softmax": "heads",
     "mlp": "heads",
+    "train": "heads",
     "cnn": "networks",
     "finetune": "networks",
     "lenet": "networks",
@@ -42,7 +43,7 @@ COMMANDS = {
 }
 
 # Commands that keep what they finish: typed again, they go on where they were stopped.
-_RESUMABLE = {"features", "svm", "softmax", "mlp", "cnn", "finetune", "lenet", "tinyvgg", "demo"}
+_RESUMABLE = {"features", "svm", "softmax", "mlp", "train", "cnn", "finetune", "lenet", "tinyvgg", "demo"}
 
 
 class _LazyGroup(click.Group):

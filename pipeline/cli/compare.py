@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from haemo.pipeline.cli.console import progress, run_option, table
+from haemo.pipeline.cli.console import progress, run_option, table, trust_option
 from haemo.pipeline.cli.figures import cell
 
 __all__ = ["compare", "resampling_options"]
@@ -37,6 +37,7 @@ def resampling_options(command: Any) -> Any:
 
 @click.command()
 @run_option
+@trust_option
 @click.option(
     "--part",
     type=click.Choice(["test", "cv"]),
@@ -81,6 +82,7 @@ def resampling_options(command: Any) -> Any:
 @resampling_options
 def compare(
     run_path: Path,
+    trust: tuple[str, ...],
     part: str,
     by: str,
     how: str,
@@ -102,7 +104,7 @@ def compare(
     from haemo.pipeline.evaluation.intervals import Resampling
     from haemo.pipeline.run.directory import RunDirectory
 
-    run = RunDirectory(run_path)
+    run = RunDirectory(run_path, trust)
     if plan is not None:
         if per_class:
             raise click.UsageError("--per-class is not for --cv, which keeps figures over all classes only")

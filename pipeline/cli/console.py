@@ -22,10 +22,18 @@ __all__ = [
     "show_log",
     "table",
     "trained_models",
+    "trust_option",
 ]
 
 _SECONDS_BETWEEN_LINES = 10.0
 _UNBOUNDED = 1_000_000
+
+trust_option = click.option(
+    "--trust",
+    multiple=True,
+    metavar="CLASS",
+    help="Admit a head that was trained on this estimator, as package.module.Class. May be given again.",
+)
 
 run_option = click.option(
     "--run",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models
+from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models, trust_option
 
 if TYPE_CHECKING:
     from haemo.pipeline.predicting.trained_model import TrainedModel
@@ -21,6 +21,7 @@ _MOST_OVERLAYS = 12
 
 @click.command()
 @run_option
+@trust_option
 @click.option(
     "--head",
     "heads",
@@ -55,6 +56,7 @@ _MOST_OVERLAYS = 12
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, exists=True))
 def explain(
     run_path: Path,
+    trust: tuple[str, ...],
     heads: tuple[str, ...],
     method: str | None,
     slices: int,
@@ -77,7 +79,7 @@ def explain(
     """
     from haemo.pipeline.run.directory import RunDirectory
 
-    run = RunDirectory(run_path)
+    run = RunDirectory(run_path, trust)
     if score:
         if paths:
             raise click.UsageError("--score measures test slices of RUN; give it no PATH")
@@ -153,9 +155,8 @@ def _score(
 ) -> int:
     from haemo.errors import MissingStep
     from haemo.pipeline.explaining.localisation import localise
-    from haemo.pipeline.run.directory import HEADS, NETWORKS
 
-    names = heads or tuple(name for name in (*HEADS, *NETWORKS) if name in run.trained())
+    names = heads or tuple(run.models())
     if not names:
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
     result = localise(run, names, masks=masks, method=method, seed=seed, device=device, progress=progress)

@@ -13,7 +13,7 @@ from haemo.pipeline.cli.protocol import protocol_option, split_request
 if TYPE_CHECKING:
     from haemo.pipeline.training.head import HeadResult
 
-__all__ = ["mlp", "softmax", "svm"]
+__all__ = ["mlp", "softmax", "svm", "train"]
 
 _ABOUT = {
     "svm": """Train a support vector machine on the features of a run.
@@ -149,6 +149,33 @@ def mlp(**options: Any) -> int:
     return _train("mlp", **options)
 
 
+@click.command()
+@click.option(
+    "--head", metavar="NAME", help="A head by name: built in, or of an installed plug-in (docs/extending.md)."
+)
+@click.option(
+    "--estimator",
+    metavar="CLASS",
+    help="Any classifier of scikit-learn's kind, as sklearn.ensemble.RandomForestClassifier.",
+)
+@click.option("--name", metavar="NAME", help="What the head of --estimator is called in the run.")
+@_shared_options
+def train(head: str | None, estimator: str | None, name: str | None, **options: Any) -> int:
+    """Train any classifier on the features of a run, as svm is trained.
+
+    The same split, folds of whole patients, calibration and threshold; what --grid names is searched. It
+    stands in compare, report and predict under its name. Writes RUN/NAME/.
+
+    \b
+    haemo train --estimator sklearn.ensemble.RandomForestClassifier --name forest --grid n_estimators=200,500
+    """
+    if (head is None) == (estimator is None):
+        raise click.UsageError("name one: --head NAME, or --estimator CLASS with --name NAME")
+    if (estimator is None) != (name is None):
+        raise click.UsageError("--name goes with --estimator: what that head is called in the run")
+    return _train(head or name, estimator=estimator, **options)
+
+
 def _train(name: str, run_path: Path, grids: tuple[str, ...], c: str | None = None, **options: Any) -> int:
     from haemo.models.heads.spec import HeadSpec, parse_grid
     from haemo.pipeline.run.directory import RunDirectory
@@ -163,7 +190,8 @@ def _train(name: str, run_path: Path, grids: tuple[str, ...], c: str | None = No
         device=options.pop("device"),
     )
     typed = [*grids, *([f"C={c}"] if c else [])]
-    grid = parse_grid(typed, HeadSpec(name, options.get("kernel")))
+    spec = HeadSpec(name, options.get("kernel"), estimator=options.get("estimator"))
+    grid = parse_grid(typed, spec)
     settings = HeadSettings(grid=grid, rotations=options.pop("augment"), **options)
     run = RunDirectory(run_path)
     result = train_head(run, name, settings, split=split, resources=resources, progress=progress)
@@ -173,10 +201,13 @@ def _train(name: str, run_path: Path, grids: tuple[str, ...], c: str | None = No
 
 def _print(result: "HeadResult", run: Any) -> None:
     facts = result.facts
-    parameters = ", ".join(f"{name} = {value:g}" for name, value in facts["parameters"].items())
+    parameters = ", ".join(
+        f"{name} = {value:g}" if isinstance(value, int | float) else f"{name} = {value}"
+        for name, value in facts["parameters"].items()
+    )
     mean, sd = facts["search"]["mean"], facts["search"]["sd"]
     judged = "on the test slices: LEAKY" if facts.get("chosen_on_test") else f"sd {sd:.3f} over folds"
-    click.echo(f"{result.name}: {parameters} ({facts['metric']} {mean:.3f}, {judged})")
+    click.echo(f"{result.name}: {parameters or 'as it is'} ({facts['metric']} {mean:.3f}, {judged})")
     show_trained(result.name, result.facts, result.metrics, "out of fold")
     if facts["threshold_rule"].startswith(("youden", "sensitivity")):
         click.echo("the threshold was chosen out of fold: what depends on it leans upwards there")

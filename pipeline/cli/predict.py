@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models
+from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models, trust_option
 from haemo.pipeline.cli.outputs import NewFile
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _MOST_ROWS = 40
 
 @click.command()
 @run_option
+@trust_option
 @click.option(
     "--head",
     default="svm",
@@ -63,6 +64,7 @@ _MOST_ROWS = 40
 )
 def predict(
     run_path: Path,
+    trust: tuple[str, ...],
     head: str,
     threshold: float | None,
     aggregate: str,
@@ -84,7 +86,7 @@ def predict(
     from haemo.pipeline.predicting.trained_model import load_model
     from haemo.pipeline.run.directory import RunDirectory
 
-    run = RunDirectory(run_path)
+    run = RunDirectory(run_path, trust)
     model = load_model(run, head, device, progress)
     result = score_slices(model, paths, threshold, progress)
     if out:

@@ -17,7 +17,7 @@ from haemo.pipeline.evaluation.intervals import Resampled, Resampling, assess, r
 from haemo.pipeline.evaluation.pairs import correct, pair_of_models, sentence
 from haemo.pipeline.evaluation.set_tallies import tally_of
 from haemo.pipeline.evaluation.units import Answers
-from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory, read_json
+from haemo.pipeline.run.directory import RunDirectory, read_json, train_command
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import FACTS
 from haemo.pipeline.splitting.split import Split
@@ -164,8 +164,7 @@ def compare(
 
 def _answers(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[str, Predictions], list[str]]:
     """Predictions of one part by model, ours first, and a note on each model that is of another split."""
-    known, trained = (*HEADS, *NETWORKS), run.trained()
-    names = [*(name for name in known if name in trained), *(name for name in trained if name not in known)]
+    names = run.models()
     if not names:
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
     answers: dict[str, Predictions] = {}
@@ -174,7 +173,7 @@ def _answers(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[st
         if split and not is_of_split(run.settings(name), split):
             strangers.append(
                 f"{name} was trained on another split and is left out; train it again: "
-                f"haemo {name} --run {run}"
+                f"{train_command(run.model_path(name))}"
             )
             log.warning(strangers[-1])
             continue
@@ -196,7 +195,7 @@ def _refuse_cut(run: RunDirectory, name: str, part: str, found: int) -> None:
     if known.get("slices", found) != found:
         raise BadDataset(
             f"{run.model_path(name) / 'predictions.csv'} has {found} of {known['slices']} rows of part "
-            f"{part}; train it again: haemo {name} --run {run}"
+            f"{part}; train it again: {train_command(run.model_path(name))}"
         )
 
 

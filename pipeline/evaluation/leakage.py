@@ -25,7 +25,7 @@ from haemo.pipeline.evaluation.findings import (
 from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort, measure_protocols
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.shortcuts import read_facts, shortcut_control
-from haemo.pipeline.run.directory import HEADS, RunDirectory
+from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import load_or_make_split
 from haemo.pipeline.splitting.split import Split, classes_of
@@ -207,11 +207,7 @@ def _findings(
         ),
         mixed_patients(rows),
     ]
-    trained = [
-        name
-        for name in dict.fromkeys((*HEADS, *run.trained()))
-        if name in run.trained() and is_of_split(run.settings(name), split)
-    ]
+    trained = [name for name in run.models() if is_of_split(run.settings(name), split)]
     if trained:
         predictions = Predictions.read(run.model_path(trained[0]) / "predictions.csv")
         findings.append(contradicted_labels(predictions, trained[0]))

@@ -21,7 +21,7 @@ from haemo.models.search.newton_svm import standardised_kernel
 from haemo.pipeline.evaluation.inflation import Cohort, figures_of_draws, load_cohort, summarise
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.refits import Features, fit_splits, store_rows
-from haemo.pipeline.run.directory import HEADS, RunDirectory
+from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.dealing import draw_folds
 from haemo.pipeline.splitting.protocols import FACTS
@@ -136,12 +136,15 @@ def repeat_cv(
         If a class has too few patients for two folds.
     """
     resampling = resampling or Resampling()
-    names = [name for name in HEADS if (run.model_path(name) / "settings.json").exists()]
+    names = run.heads()
     if not names:
         raise MissingStep(f"{run} has no trained head; train one first: haemo svm --run {run}")
     manifest = run.manifest()
     classes = classes_of(run, manifest)
     trained = {name: _settings(run.model_path(name)) for name in names}
+    for settings in trained.values():
+        if settings.get("estimator"):
+            run.refuse_untrusted(settings["estimator"])
     rotated = tuple(name for name in names if _learns_from_copies(trained[name]))
     with FeatureStore(run.store_path) as store:
         cohort = load_cohort(manifest, classes, store)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from haemo.errors import BadSettings, MissingStep, UnreadableSlice
+from haemo.errors import MissingStep, UnreadableSlice
+from haemo.extensions import unknown
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore
-from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory
+from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory, train_command
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
 from haemo.pipeline.trained.headfolder import HeadFolder
@@ -104,7 +105,7 @@ class TrainedModel:
         ----------
         method : str, optional
             One of `evidence.maps.METHODS`; by default ``contrast``, or ``hirescam`` where too few of the
-            training slices can still be read.
+            training slices can still be read, or ``occlusion`` for a head without gradients.
 
         Raises
         ------
@@ -118,7 +119,9 @@ class TrainedModel:
             network = explain_network(self.extractor)
         else:
             network = explain_extractor(self.extractor, self.head)
-        if method not in (None, "contrast"):
+        if method is None and not network.has_gradients:
+            return network, "occlusion"
+        if method not in (None, "contrast") or not network.has_gradients:
             return network, method
         planes = self._training_planes()
         if len(planes) >= _FEWEST_REFERENCES:
@@ -160,23 +163,23 @@ def load_model(
     """
     if name in NETWORKS:
         return _network(run, name, device)
-    if name in HEADS:
+    if name in HEADS or HeadFolder(run.model_path(name)).model_path.exists():
         return _head(run, name, device, progress)
-    raise BadSettings(f"there is no model {name!r}; there are {', '.join((*HEADS, *NETWORKS))}")
+    raise unknown("model", name, dict.fromkeys((*run.models(), *HEADS, *NETWORKS)))
 
 
 def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> TrainedModel:
     from haemo.pipeline.preparing.extraction import stage_one_of
 
     folder = HeadFolder(run.model_path(name))
-    facts, head = folder.facts(), folder.head()
+    facts, head = folder.facts(), folder.head(run.trusted)
     refuse_model_of_other_split(facts, run, name)
     with FeatureStore(run.store_path) as store:
         fingerprint = store.fingerprint
         Fingerprint(facts["fingerprint"]).require(
             fingerprint,
             str(folder.path),
-            f"Train it on the features there are now: haemo {name} --run {run}",
+            f"Train it on the features there are now: {train_command(run.model_path(name))}",
         )
         scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
     extractor, preprocessing = stage_one_of(run, device, progress)

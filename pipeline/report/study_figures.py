@@ -54,7 +54,7 @@ def grid_figure(name: str, path: Path, metric: str, chosen_by: str, folder: Path
     with figure_style():
         figure = Figure(figsize=(4, 2.8))
         axes = figure.subplots()
-        if len(varied) == 1:
+        if len(varied) == 1 and all(_by_number(row[varied[0]])[0] == 0 for row in rows):
             own = sorted(rows, key=lambda row: float(row[varied[0]]))
             x = [float(row[varied[0]]) for row in own]
             mean = np.array([float(row["mean"]) for row in own])
@@ -62,9 +62,8 @@ def grid_figure(name: str, path: Path, metric: str, chosen_by: str, folder: Path
             axes.errorbar(x, mean, spread, marker="o", markersize=4, capsize=3, color=COLOURS[0])
             axes.set(xscale="log", xlabel=varied[0], ylabel=f"{metric}, mean and sd over folds")
         else:
-            across, down = varied[:2]
-            columns = sorted({row[across] for row in rows}, key=float)
-            lines = sorted({row[down] for row in rows}, key=float)
+            across, down = (*varied, varied[0])[:2]
+            columns, lines = (sorted({row[key] for row in rows}, key=_by_number) for key in (across, down))
             table = np.full((len(lines), len(columns)), np.nan)
             for row in rows:
                 cell = lines.index(row[down]), columns.index(row[across])
@@ -86,6 +85,14 @@ def grid_figure(name: str, path: Path, metric: str, chosen_by: str, folder: Path
             f"{name}: the grid that was searched ({metric}, by {chosen_by}).",
             f"{metric} of {len(rows)} settings of {name}; the best, {words}, has {float(best['mean']):.3f}.",
         )
+
+
+def _by_number(text: str) -> tuple[int, float, str]:
+    """Key that puts numbers first, in their order; then words and none, which parameters may also be."""
+    try:
+        return 0, float(text), ""
+    except ValueError:
+        return 1, 0.0, text
 
 
 def history_figure(name: str, path: Path, folder: Path) -> Drawing:

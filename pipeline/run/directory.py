@@ -37,10 +37,14 @@ class RunDirectory:
     ----------
     path : Path
         The run directory. It is made by the first step that writes to it.
+    trusted : sequence of str
+        Estimators of others, as ``package.module.Class``, that heads of this run may be made of: what the
+        person who opens it admits, beside those of scikit-learn.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, trusted: Sequence[str] = ()):
         self.path = Path(path)
+        self.trusted = tuple(trusted)
 
     def __str__(self) -> str:
         """The path as a shell takes it, for messages with commands in them; `path` is the path itself."""
@@ -78,6 +82,29 @@ class RunDirectory:
     def trained(self) -> list[str]:
         """Names of the heads and networks that have predictions, in alphabetical order."""
         return sorted(path.parent.name for path in self.path.glob("*/predictions.csv"))
+
+    def models(self) -> list[str]:
+        """Names as of `trained`, those that are built in first, in the order in which they are listed."""
+        found = self.trained()
+        known = (*HEADS, *NETWORKS)
+        return [name for name in known if name in found] + [name for name in found if name not in known]
+
+    def heads(self) -> list[str]:
+        """Names of the classical heads that were trained here, those that are built in first."""
+        others = [name for name in self.models() if name not in (*HEADS, *NETWORKS)]
+        return [name for name in (*HEADS, *others) if (self.model_path(name) / "settings.json").exists()]
+
+    def refuse_untrusted(self, estimator: str) -> None:
+        """Refuse to import what a file names, unless scikit-learn has it or the person admitted it.
+
+        Raises
+        ------
+        BadDataset
+        """
+        if not estimator.startswith("sklearn.") and estimator not in self.trusted:
+            raise BadDataset(
+                f"{self} has a head made of {estimator}; if you trained it yourself: --trust {estimator}"
+            )
 
     def settings(self, name: str) -> dict[str, Any]:
         """What a trained model was made with, by its settings.json; empty where another program made it.
@@ -195,7 +222,15 @@ class RunDirectory:
 
 def train_command(folder: Path) -> str:
     """What to type to train the model of a folder, again or for the first time: RUN/svm by ``haemo svm``."""
-    return f"haemo {folder.name} --run {shlex.quote(str(folder.parent))}"
+    return f"haemo {_training_of(folder)} --run {shlex.quote(str(folder.parent))}"
+
+
+def _training_of(folder: Path) -> str:
+    name, settings = folder.name, folder / "settings.json"
+    if name in (*HEADS, *NETWORKS):
+        return name
+    estimator = read_json(settings).get("estimator") if settings.exists() else None
+    return f"train --estimator {estimator} --name {name}" if estimator else f"train --head {name}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

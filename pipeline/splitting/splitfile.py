@@ -6,7 +6,7 @@ from typing import Any
 
 from haemo.errors import BadDataset, BadSettings, FingerprintMismatch
 from haemo.features.manifest import Manifest, ManifestRow
-from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.directory import RunDirectory, train_command
 from haemo.pipeline.splitting.split import Protocol, Split, manifest_hash
 
 __all__ = [
@@ -100,7 +100,7 @@ def refuse_model_of_other_split(facts: Mapping[str, Any], run: RunDirectory, nam
     if run.split_path.exists() and not is_of_split(facts, Split.read(run.split_path)):
         raise FingerprintMismatch(
             f"{run.model_path(name)} was trained on another split than {run.split_path}; train it again: "
-            f"haemo {name} --run {run}"
+            f"{train_command(run.model_path(name))}"
         )
 
 

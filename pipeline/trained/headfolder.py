@@ -1,6 +1,6 @@
 """The folder of one trained head: model, settings, grid, metrics and predictions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +50,8 @@ class HeadFolder(ModelFolder):
 
         return {**super()._readers(), self.model_path: partial(check_head, self.model_path)}
 
-    def head(self) -> "CalibratedHead":
-        """The fitted head; errors as `pipeline.trained.persistence.load_head`."""
+    def head(self, trusted: Sequence[str] = ()) -> "CalibratedHead":
+        """The fitted head; `trusted` and errors as for `pipeline.trained.persistence.load_head`."""
         from haemo.pipeline.trained.persistence import load_head
 
-        return load_head(self.model_path)
+        return load_head(self.model_path, trusted)

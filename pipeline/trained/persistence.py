@@ -5,6 +5,7 @@ import json
 import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,10 +20,27 @@ __all__ = ["TRUSTED", "check_head", "load_head", "save_head"]
 TRUSTED = (
     "haemo.models.heads.calibration.CalibratedHead",
     "haemo.models.heads.calibration.SigmoidCalibrator",
+    "haemo.models.heads.log_odds.LogOdds",
     "haemo.models.heads.mlp.EarlyStoppingMLP",
     "haemo.models.heads.scaling.FlooredScaler",
 )
 """Types of our own that a head file may hold, beside those of numpy and scikit-learn that skops trusts."""
+
+# What scikit-learn's classifiers are made of: skops trusts the classifiers, and not these.
+_PARTS = (
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+)
 
 # Where those types were imported from before there was a package haemo: heads of that time are still read.
 _MOVED = {
@@ -39,8 +57,15 @@ def save_head(head: CalibratedHead, path: Path) -> None:
         _skops_io().dump(head, temporary)
 
 
-def load_head(path: Path) -> CalibratedHead:
+def load_head(path: Path, trusted: Sequence[str] = ()) -> CalibratedHead:
     """Read a head that `save_head` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    trusted : sequence of str
+        Types that the file may hold too, as ``package.module.Class``: named by the person who asks, never by
+        the file.
 
     Raises
     ------
@@ -55,13 +80,15 @@ def load_head(path: Path) -> CalibratedHead:
     skops_io = _skops_io()
     try:
         data = _with_names_of_today(path.read_bytes())
-        foreign = sorted(set(skops_io.get_untrusted_types(data=data)) - set(TRUSTED))
+        admitted = {*TRUSTED, *_PARTS, *trusted}
+        foreign = sorted(set(skops_io.get_untrusted_types(data=data)) - admitted)
         if foreign:
             raise BadDataset(
-                f"{path} holds types that no head of haemo has: {', '.join(foreign)}. It was not loaded; do "
-                "not use this file"
+                f"{path} holds types that no head of haemo has: {', '.join(foreign)}. It was not loaded. If "
+                "you trained it yourself on such an estimator, admit them: "
+                f"{' '.join(f'--trust {name}' for name in foreign)}; else do not use this file"
             )
-        head = skops_io.loads(data, trusted=list(TRUSTED))
+        head = skops_io.loads(data, trusted=sorted(admitted))
     except (
         zipfile.BadZipFile,
         KeyError,

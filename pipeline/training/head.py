@@ -1,6 +1,7 @@
 """Stage two: search, fit, calibrate and test one head on cached embeddings."""
 
 import logging
+import re
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,13 @@ import numpy as np
 from haemo.errors import BadSettings, MemoryBudgetExceeded
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore
-from haemo.models.heads.spec import Grid, HeadSpec
+from haemo.models.heads.kinds import HEAD_KINDS, Grid
+from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
 from haemo.models.search.rows import Rows
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
-from haemo.pipeline.run.directory import RunDirectory, software_versions
+from haemo.pipeline.run.directory import NETWORKS, RunDirectory, software_versions
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest
@@ -34,6 +36,8 @@ __all__ = ["HeadResult", "HeadSettings", "train_head"]
 log = logging.getLogger("haemo")
 
 _VERSIONS_THAT_MATTER = ("haemo", "scikit-learn", "numpy")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_FOLDERS = ("explain", "leakage", "masks")  # what else a run directory has, or may have, under a name
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class HeadSettings:
         out-of-fold probabilities: ``youden`` or ``sensitivity=0.95``, see `models.heads.thresholds`.
     rotations : bool
         Train on the rotated variants of the training slices too.
-    normalise, pca, nystroem
+    normalise, pca, nystroem, estimator
         As `models.heads.spec.HeadSpec`.
     """
 
@@ -69,6 +73,7 @@ class HeadSettings:
     normalise: bool = False
     pca: int | None = None
     nystroem: int | None = None
+    estimator: str | None = None
 
     @property
     def rule(self) -> ThresholdRule:
@@ -83,7 +88,16 @@ class HeadSettings:
 
     def spec(self, name: str, seed: int = 0) -> HeadSpec:
         """The head of this name with these settings."""
-        return HeadSpec(name, self.kernel, self.class_weight, seed, self.normalise, self.pca, self.nystroem)
+        return HeadSpec(
+            name,
+            self.kernel,
+            self.class_weight,
+            seed,
+            self.normalise,
+            self.pca,
+            self.nystroem,
+            self.estimator,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +143,7 @@ def train_head(
     ----------
     run : RunDirectory
     name : str
-        ``svm``, ``softmax`` or ``mlp``.
+        One of `models.heads.kinds.HEAD_KINDS`; if the settings have an estimator, any other name.
     settings : HeadSettings, optional
     split : SplitRequest, optional
         The head's own randomness takes the split's seed.
@@ -150,6 +164,7 @@ def train_head(
     """
     began = time.monotonic()
     settings, resources = settings or HeadSettings(), resources or Resources()
+    _refuse_name(name, settings)
     _refuse_uncalibrated(settings.spec(name), settings)
     run.require_manifest()
     with claim(run.path, name):
@@ -167,7 +182,7 @@ def train_head(
                 )
             _refuse_more_than_memory(spec, examples, resources.budget)
             _refuse_more_components_than_rows(spec, examples)
-            _log_sides(name, cohort, examples)
+            _log_sides(spec, cohort, examples)
             found = _search(folder, spec, settings, cohort, examples, resources, progress)
             head, predictions = _calibrate_and_predict(found, settings, examples)
             metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
@@ -183,6 +198,18 @@ def train_head(
             folder.write(head, facts, found.table, metrics, predictions)
             run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
             return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+
+
+def _refuse_name(name: str, settings: HeadSettings) -> None:
+    """Refuse a name that is no plain folder, or says another model than it is."""
+    if settings.estimator is None:
+        return
+    taken = (*HEAD_KINDS.names(), *NETWORKS, *_FOLDERS)
+    if name in taken or not _NAME.fullmatch(name):
+        raise BadSettings(
+            f"a head of {settings.estimator} cannot be called {name!r}: give --name letters, digits, - and "
+            f"_, and none of {', '.join(taken)}"
+        )
 
 
 def _refuse_uncalibrated(spec: HeadSpec, settings: HeadSettings) -> None:
@@ -206,10 +233,12 @@ def _examples_of(
     return examples
 
 
-def _log_sides(name: str, cohort: Cohort, examples: Examples) -> None:
+def _log_sides(spec: HeadSpec, cohort: Cohort, examples: Examples) -> None:
+    if spec.class_weight == "balanced" and not spec.kind.takes_class_weight:
+        log.warning("%s takes no class weight: slices of every class weigh alike", spec.kind.estimator)
     log.info(
         "%s: %d training %s of %d patients (%s), %d test %s of %d patients",
-        name,
+        spec.name,
         examples.n_train,
         cohort.split.things,
         len({row.patient for row in examples.train_rows}),
@@ -329,6 +358,8 @@ def _facts(
         },
         "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
     }
+    if settings.estimator is None:
+        del facts["estimator"]  # runs of before there were others are up to date
     return {**facts, "key": facts_key(facts)}
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from haemo.models.heads.spec import Grid, HeadSpec
+from haemo.models.heads.kinds import Grid
+from haemo.models.heads.spec import HeadSpec
 from haemo.pipeline.run.directory import software_versions
 from haemo.pipeline.training.examples import Examples
 from haemo.pipeline.training.journal import SearchJournal
@@ -162,6 +163,8 @@ class Search:
             "data": examples.hash,
             "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
         }
+        if self.spec.estimator is None:
+            del facts["estimator"]  # searches that were stopped before there were others go on
         journal = SearchJournal(path, facts)
         try:
             yield journal

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from haemo.features.phantom import write_cohort
+from haemo.features.phantom import CohortSettings, write_cohort
 from haemo.features.phantom.atlas import load_atlas
 
 PATIENTS = (2, 6)
@@ -24,7 +24,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed, patients in enumerate(PATIENTS):
             start = time.process_time()
-            made = write_cohort(Path(folder, str(seed)), patients, seed, slices=(20, 24), workers=1)
+            settings = CohortSettings(patients, seed, slices=(20, 24))
+            made = write_cohort(Path(folder, str(seed)), settings, workers=1)
             per_slice.append((time.process_time() - start) / len(made.rows))
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             milliseconds = 1e3 * per_slice[-1]

@@ -12,15 +12,19 @@ from PIL import Image
 
 from haemo.errors import BadDataset
 from haemo.features.layouts import index_dataset
-from haemo.features.phantom import generate_patient, write_cohort
+from haemo.features.phantom import CohortSettings, generate_patient, write_cohort
 from haemo.pipeline.cli.phantom import phantom
 
-SMALL = {"slices": (3, 4), "size": 128, "prevalence": 0.5, "workers": 1}
+SMALL = {"slices": (3, 4), "size": 128, "prevalence": 0.5}
+
+
+def small_cohort(out, workers=1, **settings):
+    return write_cohort(out, CohortSettings(**settings), workers=workers)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("phantom") / "dicom", patients=4, seed=7, **SMALL)
+    return small_cohort(tmp_path_factory.mktemp("phantom") / "dicom", patients=4, seed=7, **SMALL)
 
 
 def _rows(folder):
@@ -84,7 +88,7 @@ def test_index_reads_it(cohort):
 
 
 def test_workers_make_the_same_bytes_and_patients_do_not_depend_on_their_number(cohort, tmp_path):
-    write_cohort(tmp_path / "two", patients=2, seed=7, **{**SMALL, "workers": 2})
+    small_cohort(tmp_path / "two", patients=2, seed=7, workers=2, **SMALL)
     four, two = _bytes(cohort.path), _bytes(tmp_path / "two")
     shared = {name for name in two if name.parts[0] in ("P0001", "P0002") or name.parts[0] == "masks"}
     assert len(shared) >= 12
@@ -92,7 +96,7 @@ def test_workers_make_the_same_bytes_and_patients_do_not_depend_on_their_number(
 
 
 def test_png_holds_what_the_window_shows(tmp_path):
-    made = write_cohort(tmp_path / "png", patients=1, seed=7, format="png", **SMALL)
+    made = small_cohort(tmp_path / "png", patients=1, seed=7, format="png", **SMALL)
     patient = generate_patient(7, 1, slices=(3, 4), prevalence=0.5, size=128)
     centre, width = patient.parameters["scan"]["window"]
     for row, hu in zip(made.rows, patient.hu, strict=True):
@@ -121,19 +125,19 @@ def test_a_contact_sheet_is_there(cohort):
 
 def test_a_finished_cohort_is_left_alone_and_another_refused(cohort):
     before = _bytes(cohort.path)
-    again = write_cohort(cohort.path, patients=4, seed=7, **SMALL)
+    again = small_cohort(cohort.path, patients=4, seed=7, **SMALL)
     assert again.rows == cohort.rows
     assert _bytes(cohort.path) == before
     with pytest.raises(BadDataset, match="not empty"):
-        write_cohort(cohort.path, patients=5, seed=7, **SMALL)
+        small_cohort(cohort.path, patients=5, seed=7, **SMALL)
 
 
 def test_a_stopped_cohort_is_made_again(tmp_path):
-    made = write_cohort(tmp_path / "x", patients=1, seed=7, **SMALL)
+    made = small_cohort(tmp_path / "x", patients=1, seed=7, **SMALL)
     complete = _bytes(made.path)
     (made.path / "labels.csv").unlink()
     (made.path / "P0001" / "002.dcm").unlink()
-    assert write_cohort(made.path, patients=1, seed=7, **SMALL).rows == made.rows
+    assert small_cohort(made.path, patients=1, seed=7, **SMALL).rows == made.rows
     assert _bytes(made.path) == complete
 
 

@@ -63,12 +63,8 @@ class Cohort:
 
 def write_cohort(
     out: Path,
-    patients: int = 60,
-    seed: int = 0,
-    format: str = "dicom",
-    slices: tuple[int, int] = (20, 36),
-    prevalence: float = 0.4,
-    size: int = 512,
+    settings: CohortSettings | None = None,
+    *,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Cohort:
@@ -81,30 +77,26 @@ def write_cohort(
     ----------
     out : Path
         A new or empty folder, or one where the same command was stopped.
-    patients, seed, format, slices, prevalence, size
-        As for `CohortSettings`.
+    settings : CohortSettings, optional
     workers : int, optional
         Processes; all cores by default.
     progress : Progress
 
     Raises
     ------
-    BadSettings
-        If a setting is not allowed.
     BadDataset
         If `out` holds something else already. A finished cohort of the same settings is left as it is.
     MissingExtra
         If nilearn is not installed.
     """
-    settings = CohortSettings(patients, seed, format, slices, prevalence, size)
-    out = Path(out)
+    out, settings = Path(out), settings or CohortSettings()
     if _is_finished(out, settings):
         logger.info("%s holds this cohort already; nothing to do", out)
         return _read(out)
     out.mkdir(parents=True, exist_ok=True)
     _write_record(out, settings, [])
     jobs = _in_order(settings, out, workers or os.cpu_count() or 1)
-    results = list(progress(jobs, total=patients, label="phantom patients"))
+    results = list(progress(jobs, total=settings.patients, label="phantom patients"))
     rows = tuple(row for result in results for row in result.rows)
     write_contact_sheet(
         out / "contact_sheet.png", [sample for result in results for sample in result.samples]

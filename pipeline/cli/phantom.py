@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,7 +32,6 @@ class _Range(click.ParamType):
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option(
     "--format",
-    "file_format",
     type=click.Choice(["dicom", "png"]),
     default="dicom",
     show_default=True,
@@ -43,16 +43,7 @@ class _Range(click.ParamType):
 @click.option("--prevalence", type=float, default=0.4, show_default=True, help="Share of patients who bleed.")
 @click.option("--size", type=int, default=512, show_default=True, help="Rows and columns of a slice.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: all cores]")
-def phantom(
-    out: Path,
-    patients: int,
-    seed: int,
-    file_format: str,
-    slices: tuple[int, int],
-    prevalence: float,
-    size: int,
-    workers: int | None,
-) -> None:
+def phantom(out: Path, workers: int | None, **settings: Any) -> None:
     """Write a synthetic head-CT cohort to the folder OUT, with the true mask of every bleed.
 
     Heads and confounders differ from patient to patient, three scanners share the cohort, and none of it
@@ -66,14 +57,14 @@ def phantom(
     OUT/cohort.json        every parameter that was drawn
     OUT/contact_sheet.png  some slices to look at
     """
-    from haemo.features.phantom import write_cohort
+    from haemo.features.phantom import CohortSettings, write_cohort
     from haemo.pipeline.cli.console import progress
 
-    made = write_cohort(out, patients, seed, file_format, slices, prevalence, size, workers, progress)
+    made = write_cohort(out, CohortSettings(**settings), workers=workers, progress=progress)
     positive = sum(row.label == "haemorrhage" for row in made.rows)
     found = ", ".join(f"{count} {name}" for name, count in made.subtypes.items()) or "none"
     click.echo(
-        f"{len(made.rows)} slices of {patients} patients, {made.bleeding} of whom bleed; "
+        f"{len(made.rows)} slices of {settings['patients']} patients, {made.bleeding} of whom bleed; "
         f"{positive} slices show blood ({found})"
     )
     click.echo(f"next: haemo index {shlex.quote(str(out))} --run runs/phantom")

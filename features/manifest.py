@@ -78,6 +78,12 @@ class Manifest:
     def __iter__(self) -> Iterator[ManifestRow]:
         return iter(self.rows)
 
+    def __repr__(self) -> str:
+        counts = Counter(row.label or "no label" for row in self.rows)
+        labels = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        patients = len({row.patient for row in self.rows})
+        return f"Manifest({len(self)} slices of {patients} patients: {labels})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Manifest) and self.rows == other.rows
 

@@ -27,9 +27,9 @@ class Decoded:
     Attributes
     ----------
     size : int
-        Of the file, in bytes.
+        Of the file, in bytes; -1 where there is no file.
     mtime_ns : int
-        When it was last changed.
+        When it was last changed; -1 where there is no file.
     content : str
         sha256 of the decoded pixels.
     variants : tuple of int
@@ -81,6 +81,10 @@ class Decoder:
         slice_ = self._read(path)
         if _stamp(path) != before:
             raise UnreadableSlice("changed while it was being read")
+        return self.of_slice(slice_, *before)
+
+    def of_slice(self, slice_: Slice, size: int = -1, mtime_ns: int = -1) -> Decoded:
+        """Make the planes of a slice that is decoded; size and time are those of its file, if it has one."""
         content = content_hash(slice_)
         variants = self._missing(content)
         planes = self._preprocessing.plane(slice_)[np.newaxis] if variants else np.empty((0, 0, 0), np.uint8)
@@ -88,7 +92,7 @@ class Decoder:
             from haemo.features.views.augment import rotate_planes
 
             planes = rotate_planes(planes)[0, list(variants)]
-        return Decoded(*before, content, variants, planes, slice_.is_colour)
+        return Decoded(size, mtime_ns, content, variants, planes, slice_.is_colour)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

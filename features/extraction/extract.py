@@ -3,11 +3,11 @@
 import os
 import shlex
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -27,13 +27,36 @@ if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
     from haemo.models.networks.alexnet import Extractor
 
-__all__ = ["ROTATIONS", "ExtractionReport", "embedding_fingerprint", "extract_features"]
+__all__ = [
+    "ROTATIONS",
+    "Extraction",
+    "ExtractionReport",
+    "embedding_fingerprint",
+    "extract_features",
+    "usable_cpus",
+]
 
 # Name of a set of rotations -> the variants of a slice that are embedded.
 ROTATIONS = {"none": (0,), "paper": tuple(range(7))}
 
 # A part is finished when it holds this much: some seconds of work on a slow machine.
 _PART_BYTES = 16 << 20
+
+
+Decode = Callable[[Path], Decoded | UnreadableSlice]
+"""Makes the planes of a slice, as `Decoder` does; may be called from several threads."""
+
+
+class PartsSink(Protocol):
+    """Takes finished embeddings, part by part, as `Shards` does."""
+
+    def put(self, keys: RowKeys, embeddings: np.ndarray, files: Sequence[KnownFile]) -> None:
+        """Take one part, which may be without a row; nobody changes the embeddings afterwards."""
+        ...
+
+    def settle(self) -> None:
+        """Return when every part is where it belongs."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +168,9 @@ def extract_features(
     with Shards(store_path, fingerprint, dtype, notes) as shards:
         shards.adopt(discard_others=new)
         base = _usable_store(store_path, fingerprint, new, bool(shards.paths), anew)
-        extraction = _Extraction(manifest, extractor, ROTATIONS[rotations], shards)
+        extraction = Extraction(manifest, extractor, ROTATIONS[rotations], shards)
         extraction.recall([*base, *shards.paths], Contents(contents_path(store_path)))
-        workers = workers or _cpus()
+        workers = workers or usable_cpus()
         with SliceReader(workers) as read:
             extraction.compute(Decoder(preprocessing, extraction.missing, read), workers, progress)
         files = extraction.files_in_order()
@@ -169,14 +192,36 @@ def extract_features(
     )
 
 
-class _Extraction:
-    """Which embeddings are there, which are wanted, and the way from one to the other."""
+class Extraction:
+    """Which embeddings are there, which are wanted, and the way from one to the other.
 
-    def __init__(self, manifest: Manifest, extractor: "Extractor", variants: tuple[int, ...], shards: Shards):
+    Parameters
+    ----------
+    manifest : Manifest
+    extractor : Extractor
+    variants : tuple of int
+        Of each slice.
+    parts : PartsSink
+        Takes what is finished.
+
+    Attributes
+    ----------
+    files : dict of str to KnownFile
+        The slices that could be used, by slice id.
+    failures : list of Failure
+    gone : set of str
+        Ids of those slices that failed because there is no such file any more.
+    computed, colour : int
+        As in `ExtractionReport`.
+    """
+
+    def __init__(
+        self, manifest: Manifest, extractor: "Extractor", variants: tuple[int, ...], parts: PartsSink
+    ):
         self._manifest = manifest
         self._extractor = extractor
         self._variants = variants
-        self._shards = shards
+        self._parts = parts
         self._held: set[tuple[str, int]] = set()
         self._in_network: deque[tuple[str, str, int]] = deque()
         self._part = _Part(extractor.dimension)
@@ -208,7 +253,7 @@ class _Extraction:
                     row.slice_id, path, status.st_size, status.st_mtime_ns, content
                 )
 
-    def compute(self, decoder: Decoder, workers: int, progress: Progress) -> None:
+    def compute(self, decoder: Decode, workers: int, progress: Progress) -> None:
         """Decode and embed all that is not done; whatever stops this, finished embeddings are kept."""
         try:
             with (
@@ -219,13 +264,13 @@ class _Extraction:
                     self._take(embeddings)
         finally:
             self._hand_over()
-            self._shards.settle()
+            self._parts.settle()
 
     def files_in_order(self) -> list[KnownFile]:
         """The usable slices, in the order of the manifest."""
         return [self.files[row.slice_id] for row in self._manifest if row.slice_id in self.files]
 
-    def _batches(self, decoder: Decoder, workers: int, progress: Progress) -> Iterator[np.ndarray]:
+    def _batches(self, decoder: Decode, workers: int, progress: Progress) -> Iterator[np.ndarray]:
         """Planes in full batches, filled across slices, patients and variants."""
         rows = [row for row in self._manifest if row.slice_id not in self.files]
         size = self._extractor.batch
@@ -276,7 +321,7 @@ class _Extraction:
 
     def _hand_over(self) -> None:
         part, self._part = self._part, _Part(self._extractor.dimension)
-        self._shards.put(part.keys(), part.embeddings[: len(part.rows)], part.files)
+        self._parts.put(part.keys(), part.embeddings[: len(part.rows)], part.files)
 
 
 class _Part:
@@ -328,6 +373,6 @@ def _remove_leftovers(store_path: Path) -> None:
             leftover.unlink()
 
 
-def _cpus() -> int:
+def usable_cpus() -> int:
     """CPUs this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -59,6 +59,10 @@ class Index:
     others: tuple[Path, ...] = ()
     positive: str | None = None
 
+    def __repr__(self) -> str:
+        patients = f"patients from {self.patients_from}" if self.patients_from else "patients unknown"
+        return f"Index({self.layout}, {self.manifest!r}, {patients}, {len(self.failures)} unusable)"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of score columns: of two, the second is the positive one."""

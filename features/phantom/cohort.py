@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -56,7 +56,7 @@ class Cohort:
     """
 
     path: Path
-    rows: tuple[LabelRow, ...]
+    rows: tuple[LabelRow, ...] = field(repr=False)
     bleeding: int
     subtypes: dict[str, int]
 

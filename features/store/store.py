@@ -169,9 +169,9 @@ class FeatureStore:
         """Variants that occur, ascending: (0,) without rotations, (0, 1, .. 6) with those of the paper."""
         return tuple(sorted(set(self.keys.variants)))
 
-    def holds(self, content: str, variant: int = 0) -> bool:
-        """Whether the embedding of these pixels is there."""
-        return (content, variant) in self._rows
+    def row_of(self, content: str, variant: int = 0) -> int | None:
+        """Position of the row that embeds these pixels, for `read_rows`; None where there is none."""
+        return self._rows.get((content, variant))
 
     def has(self, slice_ids: Sequence[str], variant: int = 0) -> np.ndarray:
         """Which slices have an embedding.
@@ -271,7 +271,7 @@ class FeatureStore:
 
     def _row(self, slice_id: str, variant: int) -> int | None:
         known = self._known.get(slice_id)
-        return None if known is None else self._rows.get((known.content, int(variant)))
+        return None if known is None else self.row_of(known.content, int(variant))
 
 
 def features_command(path: Path) -> str:

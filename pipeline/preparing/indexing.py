@@ -13,7 +13,7 @@ from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
 from haemo.progress import Progress, silent
 
-__all__ = ["index_run"]
+__all__ = ["index_folder", "index_run"]
 
 _log = logging.getLogger("haemo")
 
@@ -53,6 +53,45 @@ def index_run(
         If `positive` is no class, or an option does not fit the data.
     """
     started = time.monotonic()
+    index = index_folder(
+        data,
+        layout,
+        positive=positive,
+        labels=labels,
+        label=label,
+        patient_column=patient_column,
+        progress=progress,
+    )
+    run.create()
+    index.manifest.write(run.manifest_path)
+    run.replace_failures("index", list(index.failures))
+    run.record(
+        "index",
+        data=str(Path(data).absolute()),
+        layout=index.layout,
+        classes=list(index.classes),
+        positive=index.classes[1] if len(index.classes) == 2 else None,
+        patients_from=index.patients_from or None,
+        slices=len(index.manifest),
+        slices_of_class=dict(sorted(Counter(row.label for row in index.manifest).items())),
+        patients=len({row.patient for row in index.manifest}),
+        failed=len(index.failures),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return index
+
+
+def index_folder(
+    data: Path,
+    layout: str = "auto",
+    *,
+    positive: str | None = None,
+    labels: Path | None = None,
+    label: str | None = None,
+    patient_column: str | None = None,
+    progress: Progress = silent,
+) -> Index:
+    """Index `data` and write nothing; parameters, result and errors as `index_run`."""
     index = index_dataset(
         data, layout, labels=labels, label=label, patient_column=patient_column, progress=progress
     )
@@ -62,22 +101,6 @@ def index_run(
         raise BadSettings(f"the positive class {positive!r} is none of the classes ({found})")
     index = replace(index, positive=positive or index.positive)
     _warn(index)
-    run.create()
-    index.manifest.write(run.manifest_path)
-    run.replace_failures("index", list(index.failures))
-    run.record(
-        "index",
-        data=str(Path(data).absolute()),
-        layout=index.layout,
-        classes=list(index.classes),
-        positive=index.classes[1] if len(classes) == 2 else None,
-        patients_from=index.patients_from or None,
-        slices=len(index.manifest),
-        slices_of_class=dict(sorted(Counter(row.label for row in index.manifest).items())),
-        patients=len({row.patient for row in index.manifest}),
-        failed=len(index.failures),
-        seconds=round(time.monotonic() - started, 3),
-    )
     return index
 
 

@@ -9,5 +9,6 @@
 - `predicting/`: what a trained model says of new slices.
 - `explaining/`: where on a slice the bleed is, by a trained model.
 - `report/`: one page to show to others, and pictures.
+- `api/`: what a notebook needs, under the public names of `haemo`; nothing else imports it.
 - `cli/`: the command line; nothing imports it. `doctor` looks at the machine for it.
 """

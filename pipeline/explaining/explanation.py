@@ -46,6 +46,12 @@ class Explained:
     regions: list[Region]
     picture: Path
 
+    def __repr__(self) -> str:
+        return f"Explained({self.path.name}, {self.target}, regions: {len(self.regions)}, {self.picture})"
+
+    def _repr_png_(self) -> bytes:
+        return self.picture.read_bytes()
+
 
 def explain_slices(
     model: TrainedModel,

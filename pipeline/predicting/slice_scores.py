@@ -60,6 +60,14 @@ class SliceScores:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {(self.predicted == name).sum()}" for name in self.classes)
+        outside = sum(bool(why) for why in self.outside)
+        return (
+            f"SliceScores(slices: {len(self)}, studies: {len(set(self.studies))}; predicted {counts}; "
+            f"outside what the model knows: {outside}, unusable: {len(self.failures)})"
+        )
+
     @property
     def positive(self) -> str | None:
         """The positive class of two, None where there are more."""

@@ -1,0 +1,160 @@
+"""AlexNet's embeddings of slices, as ``haemo features`` makes them, from Python."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from haemo.errors import BadSettings, RunLocked
+from haemo.features.extraction.embedding import embed_slices
+from haemo.features.store.store import FeatureStore
+from haemo.pipeline.api.slices import as_slices
+from haemo.pipeline.preparing.extraction import ExtractionSettings, load_stage_one
+from haemo.pipeline.run.claim import claim
+from haemo.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from haemo.features.views.preprocess import Preprocessing
+    from haemo.models.networks.alexnet import Extractor
+
+__all__ = ["embed", "extract"]
+
+log = logging.getLogger("haemo")
+
+_Key = tuple[Any, ...]
+# The network that was used last: reading its weights takes a second, and a search asks for it once a fold.
+_last: dict[_Key, "tuple[Extractor, Preprocessing]"] = {}
+
+
+def extract(
+    slices: Any,
+    layer: str = "fc7",
+    *,
+    crop: str = "none",
+    window: str = "brain",
+    weights: str = "auto",
+    seed: int = 0,
+    precision: str = "auto",
+    device: str = "auto",
+    units: str | None = None,
+    store: str | Path | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Embed slices with AlexNet as it was trained on ImageNet.
+
+    Parameters
+    ----------
+    slices : sequence of path, Slice or ndarray (height, width); or ndarray (n, height, width)
+        A manifest serves too. Arrays of uint8 are gray levels; of others `units` says what they are.
+    layer : {'fc7', 'fc6', 'pool5'}
+        4096, 4096 or 9216 numbers a slice.
+    crop : {'none', 'head'}
+        The whole slice, or the box of the head in it.
+    window : str
+        Of slices in HU: ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
+    weights : str
+        ``auto``, ``trunk`` (pool5 only), ``random`` (a control) or a file.
+    seed : int
+        Of random weights.
+    precision : {'auto', 'float32', 'bfloat16', 'float16'}
+    device : {'auto', 'cpu', 'cuda'}
+    units : {'hu', 'gray'}, optional
+        What the numbers of arrays are.
+    store : str or Path, optional
+        Feature store (.h5) that remembers: what it holds is not computed again, and what is new is added.
+        Slices are known by their pixels. It may be a run's features.h5.
+    workers : int, optional
+        Threads that decode; by default one a CPU.
+    progress : Progress
+        Shows how far the slices have come; silent by default.
+
+    Returns
+    -------
+    ndarray of shape (n, d), float32
+        In the order of `slices`; bit for bit what ``haemo features`` keeps for them with these settings.
+
+    Raises
+    ------
+    UnreadableSlice
+        If slices cannot be used; they are named.
+    BadSettings, WeightsUnavailable
+        If a setting is not allowed, or the weights cannot be had.
+    FingerprintMismatch
+        If the store was made with other settings.
+    """
+    settings = ExtractionSettings(
+        layer=layer,
+        weights=str(weights),
+        seed=seed,
+        precision=precision,
+        device=device,
+        window=window,
+        crop=crop,
+    )
+    return embed(settings, as_slices(slices, units), store, workers, progress)
+
+
+def embed(
+    settings: ExtractionSettings,
+    slices: list,
+    store: str | Path | None,
+    workers: int | None,
+    progress: Progress,
+) -> np.ndarray:
+    """Embed what `as_slices` gave; parameters and errors as `extract`."""
+    path = None if store is None else _store_path(store)
+    extractor, preprocessing = _stage_one(settings, path, progress)
+    with _held(path) as keep:
+        return embed_slices(
+            slices, extractor, preprocessing, path, keep=keep, workers=workers, progress=progress
+        )
+
+
+def _store_path(store: str | Path) -> Path:
+    path = Path(store)
+    if path.is_dir() or path.suffix not in (".h5", ".hdf5"):
+        raise BadSettings(f"the store {path} is no .h5 file; name one, as {path / 'features.h5'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _stage_one(
+    settings: ExtractionSettings, store: Path | None, progress: Progress
+) -> "tuple[Extractor, Preprocessing]":
+    """Network and preprocessing; a store is carried on with the engine and batch that it was begun with."""
+    notes: dict[str, str] = {}
+    if store is not None and store.exists():
+        with FeatureStore(store) as held:
+            notes = held.notes
+    weights = Path(settings.weights)
+    stamp = weights.stat().st_mtime_ns if weights.is_file() else None
+    key = (settings, notes.get("engine"), notes.get("batch"), stamp)
+    found = _last.get(key)
+    if found is None:
+        found = load_stage_one(settings, notes, progress=progress)
+        _last.clear()
+        _last[key] = found
+    return found
+
+
+@contextmanager
+def _held(store: Path | None) -> Iterator[bool]:
+    """Hold the folder of a store; False where it cannot be held: then it is read, and nothing is kept."""
+    if store is None:
+        yield False
+        return
+    holding = claim(store.parent)
+    try:
+        holding.__enter__()
+    except (RunLocked, PermissionError) as error:
+        log.warning("embeddings that are new are not kept in %s: %s", store, error)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        holding.__exit__(None, None, None)

@@ -466,6 +466,10 @@ class TestEvaluate:
         assert at_zero["specificity"].value == (~called)[y == 0].mean()
         assert "brier" not in at_zero
 
+    def test_the_threshold_itself_is_positive(self):
+        figures = haemo.evaluate([0, 0, 1, 1], [0.0, 1.0, 2.0, 3.0], list("abcd"), threshold=2, resamples=100)
+        assert (figures["sensitivity"].value, figures["specificity"].value) == (1, 1)
+
     def test_a_prevalence_moves_ppv_alone(self):
         made, y = self.made_up()
         given = {"probability": made.probabilities, "groups": made.patient, "resamples": 100}

@@ -105,6 +105,7 @@ def test_features_draw_the_split_that_training_then_keeps(data, tmp_path, run):
     other.index(data)
     other.extract(**CONTROL)
     train = other.features()
+    assert (other.path / "split.json").read_bytes() == (run.path / "split.json").read_bytes()
     assert other.train("svm", grid=GRID).test == run.train("svm", grid=GRID).test
     np.testing.assert_array_equal(train.slice_ids, run.features().slice_ids)
 
@@ -124,6 +125,15 @@ def test_a_network_trains_too(run):
     assert trained.parameters == {"epoch": 1}
     assert trained.test.patients == len(set(run.features("test").groups))
     assert run.train("tinyvgg", epochs=1, device="cpu", precision="float32", crop="head").up_to_date
+
+
+def test_options_reach_the_split_and_the_machine(run):
+    assert run.train("svm", grid=GRID, jobs=1, memory=2**30).up_to_date
+    for name in ("svm", "tinyvgg"):
+        with pytest.raises(BadSettings, match=r"has train fraction 0\.7, not 0\.5"):
+            run.train(name, train_fraction=0.5)
+    with pytest.raises(BadSettings, match="has seed 0, not 3"):
+        run.train("svm", seed=3)
 
 
 @pytest.fixture

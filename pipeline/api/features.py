@@ -8,8 +8,7 @@ import numpy as np
 from haemo.errors import BadSettings
 from haemo.features.store.store import FeatureStore
 from haemo.pipeline.run.directory import RunDirectory
-from haemo.pipeline.splitting.protocols import load_or_make_split
-from haemo.pipeline.splitting.split import classes_of
+from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.training.examples import Examples, load_examples
 
 __all__ = ["Features", "features_of", "load_sides"]
@@ -57,24 +56,25 @@ class Features:
         )
 
 
-def load_sides(run: RunDirectory) -> Examples:
-    """Both sides of a run's split, in memory; a split is drawn, and kept, where there is none yet."""
-    manifest = run.manifest()
-    classes = classes_of(run, manifest)
-    with FeatureStore(run.store_path) as store:
-        return load_examples(store, manifest, load_or_make_split(run, manifest), classes)
+def load_sides(cohort: Cohort) -> Examples:
+    """Both sides of a run's split, in memory; a split that was drawn is kept, since it is now used."""
+    with FeatureStore(cohort.run.store_path) as store:
+        examples = load_examples(store, cohort)
+    cohort.keep()
+    return examples
 
 
 def features_of(run: RunDirectory, part: str) -> Features:
     """One side; parameters and errors as `haemo.Run.features`."""
     if part not in ("train", "test"):
         raise BadSettings(f"part is {part!r}; a run has the parts 'train' and 'test'")
-    sides = load_sides(run)
+    cohort = Cohort.of(run)
+    sides = load_sides(cohort)
     train = part == "train"
     rows = sides.train_rows if train else sides.test_rows
     return Features(
         X=sides.X if train else sides.X_test,
-        y=np.array([sides.classes.index(row.label) for row in rows], dtype=int),
+        y=cohort.targets(rows),
         groups=np.array([row.patient for row in rows]),
         slice_ids=np.array([row.slice_id for row in rows]),
         folds=sides.fold if train else np.full(len(rows), -1),

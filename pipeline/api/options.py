@@ -1,11 +1,25 @@
-"""Options that are passed on by name: a slip is refused with the names there are."""
+"""Options that are passed on by name: each goes where it belongs; a slip is refused with those there are."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from haemo.errors import BadSettings
 
-__all__ = ["refuse_unknown"]
+__all__ = ["made_of", "names_of", "refuse_unknown"]
+
+Settings = TypeVar("Settings")
+
+
+def names_of(kind: type) -> set[str]:
+    """Names of the fields of a dataclass."""
+    return {field.name for field in fields(kind)}
+
+
+def made_of(kind: type[Settings], options: Mapping[str, Any], *but: str, **others: Any) -> Settings:
+    """A dataclass with the options that are its fields, but for some, and with others."""
+    own = names_of(kind) - set(but)
+    return kind(**{name: value for name, value in options.items() if name in own}, **others)
 
 
 def refuse_unknown(options: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from haemo.errors import BadDataset, BadSettings
 from haemo.pipeline.api.features import load_sides
 from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory
 from haemo.pipeline.run.predictions import Predictions
-from haemo.pipeline.splitting.split import Split
+from haemo.pipeline.splitting.cohort import Cohort
 
 __all__ = ["add_model"]
 
@@ -26,7 +26,8 @@ def add_model(run: RunDirectory, name: str, probability: Any, out_of_fold: Any, 
         )
     if folder.exists() and not (folder / "predictions.csv").exists():
         raise BadSettings(f"{folder} is there and is no model; take another name")
-    sides = load_sides(run)
+    cohort = Cohort.of(run)
+    sides = load_sides(cohort)
     n_train, n_test = len(sides.train_rows), len(sides.test_rows)
     rows, fold = sides.test_rows, np.full(n_test, -1)
     chances = _probabilities("test", probability, n_test, len(sides.classes))
@@ -48,7 +49,7 @@ def add_model(run: RunDirectory, name: str, probability: Any, out_of_fold: Any, 
     folder.mkdir(exist_ok=True)
     # As with models of the run's own: no predictions beside the settings of others.
     (folder / "predictions.csv").unlink(missing_ok=True)
-    facts = {"split": Split.read(run.split_path).hash, "threshold": threshold}
+    facts = {"split": cohort.split.hash, "threshold": threshold}
     write_text(folder / "settings.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")
     predictions.write(folder / "predictions.csv")
     return folder / "predictions.csv"

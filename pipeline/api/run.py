@@ -3,14 +3,13 @@
 import inspect
 import os
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haemo.features.layouts import Index
 from haemo.pipeline.api.features import Features, features_of
 from haemo.pipeline.api.manifest import index
-from haemo.pipeline.api.options import refuse_unknown
+from haemo.pipeline.api.options import names_of, refuse_unknown
 from haemo.pipeline.api.own_model import add_model
 from haemo.pipeline.api.results import ComparedModels, Trained
 from haemo.pipeline.api.training import train
@@ -116,7 +115,7 @@ class Run:
         """
         from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
 
-        refuse_unknown(settings, {field.name for field in fields(ExtractionSettings)})
+        refuse_unknown(settings, names_of(ExtractionSettings))
         if "weights" in settings:
             settings["weights"] = str(settings["weights"])
         chosen = {**({} if new else settings_so_far(self._run)), **settings}

@@ -1,13 +1,11 @@
 """Training a head or a network of a run, by its name and options."""
 
-import inspect
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import BadSettings
 from haemo.pipeline.api.figures import Figures
-from haemo.pipeline.api.options import refuse_unknown
+from haemo.pipeline.api.options import made_of, names_of, refuse_unknown
 from haemo.pipeline.api.results import Trained
 from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory
 from haemo.progress import Progress
@@ -43,24 +41,38 @@ def train(run: RunDirectory, name: str, options: Mapping[str, Any], progress: Pr
 
 
 def _head(run: RunDirectory, name: str, options: Mapping[str, Any], progress: Progress) -> "HeadResult":
+    from haemo.pipeline.splitting.protocols import SplitRequest
     from haemo.pipeline.training.head import HeadSettings, train_head
+    from haemo.pipeline.training.resources import Resources
 
-    own = {field.name for field in fields(HeadSettings)}
-    others = set(inspect.signature(train_head).parameters) - {"run", "name", "settings"}
-    refuse_unknown(options, own | others)
-    settings = HeadSettings(**{key: value for key, value in options.items() if key in own})
-    rest = {key: value for key, value in options.items() if key not in own}
-    return train_head(run, name, settings, **{"progress": progress, **rest})
+    known = names_of(HeadSettings) | names_of(SplitRequest) - {"new"} | names_of(Resources)
+    refuse_unknown(options, known | {"new_split"})
+    return train_head(
+        run,
+        name,
+        made_of(HeadSettings, options),
+        split=made_of(SplitRequest, options, new=options.get("new_split", False)),
+        resources=made_of(Resources, options),
+        progress=progress,
+    )
 
 
 def _network(run: RunDirectory, name: str, options: Mapping[str, Any], progress: Progress) -> "NetworkResult":
     from haemo.features.views.preprocess import Preprocessing
     from haemo.models.training.recipes import TrainingSettings
-    from haemo.pipeline.training.network import train_network
+    from haemo.pipeline.splitting.protocols import SplitRequest
+    from haemo.pipeline.training.network import NetworkRequest, train_network
 
-    own = {field.name for field in fields(TrainingSettings)}
-    others = set(inspect.signature(train_network).parameters) - {"run", "name", "options", "preprocessing"}
-    refuse_unknown(options, own | others | {"window", "crop"})
-    rest = {"progress": progress, **options}
-    view = Preprocessing.for_window(rest.pop("window", "brain"), rest.pop("crop", "none"))
-    return train_network(run, name, preprocessing=view, **rest)
+    training, request = names_of(TrainingSettings), names_of(NetworkRequest) - {"preprocessing"}
+    others = {"window", "crop", "protocol", "train_fraction", "new_split"}
+    refuse_unknown(options, training | request | others)
+    view = Preprocessing.for_window(options.get("window", "brain"), options.get("crop", "none"))
+    return train_network(
+        run,
+        name,
+        made_of(NetworkRequest, options, preprocessing=view),
+        # The seed is that of the training, which a new split takes too.
+        split=made_of(SplitRequest, options, "seed", "folds", new=options.get("new_split", False)),
+        progress=progress,
+        **{key: value for key, value in options.items() if key in training},
+    )

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from haemo.errors import HaemoError
     from haemo.features.reading.slice import Slice
     from haemo.models.search.grid import SharedSearchCV
-    from haemo.pipeline.api.cohort import make_phantom
     from haemo.pipeline.api.embedding import extract
     from haemo.pipeline.api.figures import evaluate
-    from haemo.pipeline.api.manifest import index
+    from haemo.pipeline.api.phantom import make_phantom
     from haemo.pipeline.api.run import Run
     from haemo.pipeline.api.slices import read_slice
     from haemo.pipeline.api.transformer import AlexNetFeatures
+    from haemo.pipeline.preparing.indexing import index
 
     __version__: str
 
@@ -47,8 +47,8 @@ _HOMES = {
     "Slice": "features.reading.slice",
     "evaluate": "pipeline.api.figures",
     "extract": "pipeline.api.embedding",
-    "index": "pipeline.api.manifest",
-    "make_phantom": "pipeline.api.cohort",
+    "index": "pipeline.preparing.indexing",
+    "make_phantom": "pipeline.api.phantom",
     "read_slice": "pipeline.api.slices",
 }
 

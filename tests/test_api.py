@@ -150,7 +150,7 @@ class TestReadSlice:
 class TestIndex:
     def test_in_memory_and_in_a_run_are_the_same(self, folder, tmp_path):
         found = haemo.index(str(folder))
-        kept = haemo.index(folder, tmp_path / "run")
+        kept = haemo.Run(tmp_path / "run").index(folder)
         assert found.manifest == kept.manifest == Manifest.read(tmp_path / "run" / "manifest.csv")
         assert repr(found) == (
             "Index(class-folders, Manifest(12 slices of 6 patients: haemorrhage 6, normal 6), "
@@ -434,7 +434,7 @@ class TestEvaluate:
         assert (figures.slices, figures.patients, figures.level) == (90, len(set(made.patient)), 0.95)
         assert float(figures["roc_auc"]) == expected["roc_auc"]
         assert f"ROC AUC            {figures['roc_auc']}" in repr(figures)
-        assert "<td>ROC AUC</td>" in figures._repr_html_()
+        assert ">ROC AUC</th>" in figures._repr_html_()
 
     @pytest.mark.parametrize("kind", [bool, float, str, lambda y: np.where(y, "bleed", "normal")])
     def test_classes_of_any_kind_are_two(self, kind):
@@ -523,6 +523,6 @@ class TestMakePhantom:
 
 def test_the_library_prints_nothing(folder, tmp_path, capsys):
     logging.getLogger("haemo").setLevel(logging.ERROR)
-    haemo.index(folder, tmp_path / "run")
+    haemo.Run(tmp_path / "run").index(folder)
     haemo.extract([row.path for row in haemo.index(folder).manifest], store=tmp_path / "s.h5", **CONTROL)
     assert capsys.readouterr() == ("", "")

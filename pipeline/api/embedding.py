@@ -1,8 +1,7 @@
 """AlexNet's embeddings of slices, as ``haemo features`` makes them, from Python."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
     from haemo.models.networks.alexnet import Extractor
 
-__all__ = ["embed", "extract"]
+__all__ = ["extract"]
 
 log = logging.getLogger("haemo")
 
@@ -95,22 +94,19 @@ def extract(
         window=window,
         crop=crop,
     )
-    return embed(settings, as_slices(slices, units), store, workers, progress)
-
-
-def embed(
-    settings: ExtractionSettings,
-    slices: list,
-    store: str | Path | None,
-    workers: int | None,
-    progress: Progress,
-) -> np.ndarray:
-    """Embed what `as_slices` gave; parameters and errors as `extract`."""
+    images = as_slices(slices, units)
     path = None if store is None else _store_path(store)
     extractor, preprocessing = _stage_one(settings, path, progress)
-    with _held(path) as keep:
+    with ExitStack() as stack:
+        keep = False
+        if path is not None:
+            try:
+                stack.enter_context(claim(path.parent))
+                keep = True
+            except (RunLocked, PermissionError) as error:
+                log.warning("embeddings that are new are not kept in %s: %s", path, error)
         return embed_slices(
-            slices, extractor, preprocessing, path, keep=keep, workers=workers, progress=progress
+            images, extractor, preprocessing, path, keep=keep, workers=workers, progress=progress
         )
 
 
@@ -139,22 +135,3 @@ def _stage_one(
         _last.clear()
         _last[key] = found
     return found
-
-
-@contextmanager
-def _held(store: Path | None) -> Iterator[bool]:
-    """Hold the folder of a store; False where it cannot be held: then it is read, and nothing is kept."""
-    if store is None:
-        yield False
-        return
-    holding = claim(store.parent)
-    try:
-        holding.__enter__()
-    except (RunLocked, PermissionError) as error:
-        log.warning("embeddings that are new are not kept in %s: %s", store, error)
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        holding.__exit__(None, None, None)

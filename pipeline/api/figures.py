@@ -1,8 +1,7 @@
 """What scores are worth, with intervals by whole patients: from arrays, wherever they come from."""
 
-import html
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +11,16 @@ from haemo.errors import BadDataset, BadSettings, TooFewData
 from haemo.features.labels import order_classes
 from haemo.pipeline.evaluation.intervals import Resampling, assess
 from haemo.pipeline.evaluation.tallies import METRICS, metric_title
+from haemo.pipeline.report.page import table
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["Figure", "Figures", "evaluate", "html_table"]
+__all__ = ["Figure", "Figures", "evaluate"]
 
 log = logging.getLogger("haemo")
 
 _OF_PROBABILITIES = ("mse", "brier", "log_loss", "calibration_error")
 _OF_SCORES = ("roc_auc", "average_precision")
+_ABOUT = ("undefined", "intervals", "no_interval")  # what is said of each figure beside its value
 
 
 @dataclass(frozen=True)
@@ -117,18 +118,7 @@ class Figures(Mapping[str, Figure]):
 
     def _repr_html_(self) -> str:
         rows = [(metric_title(name), str(figure)) for name, figure in self.items()]
-        return html_table(("figure", f"value ({self.level:.0%} interval)"), rows, self.heading)
-
-
-def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
-    """A small table for a notebook; text is escaped."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f"<table>{title}<thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>"
+        return table(("figure", f"value ({self.level:.0%} interval)"), rows, self.heading)
 
 
 def evaluate(
@@ -279,19 +269,15 @@ def _at_prevalence(found: dict[str, Any]) -> None:
     """Put PPV and NPV at the prevalence in place of those in the data."""
     there = found["at_prevalence"]
     for name in ("ppv", "npv"):
-        found.pop(name, None)
-        for table, source in (
-            (found, there),
-            (found["undefined"], there["undefined"]),
-            (found["intervals"], there["intervals"]),
-            (found["no_interval"], there["no_interval"]),
-        ):
-            table.pop(name, None)
-            if name in source:
-                table[name] = source[name]
+        for entry in (found, *(found[kind] for kind in _ABOUT)):
+            entry.pop(name, None)
+        if name in there:
+            found[name] = there[name]
+    for kind in _ABOUT:
+        found[kind] |= there[kind]
 
 
-def _leave_out(found: dict[str, Any], names: Any, reason: str) -> None:
+def _leave_out(found: dict[str, Any], names: Iterable[str], reason: str) -> None:
     for name in names:
         found.pop(name, None)
         found["undefined"][name] = reason

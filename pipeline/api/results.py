@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from haemo.pipeline.api.figures import Figures, html_table
+from haemo.pipeline.api.figures import Figures
 from haemo.pipeline.evaluation.comparison import Comparison
 from haemo.pipeline.evaluation.tallies import METRICS, metric_title
+from haemo.pipeline.report.page import paragraph, table
 
 __all__ = ["ComparedModels", "Trained"]
 
@@ -54,7 +55,7 @@ class Trained:
         parts = {"test": self.test}
         if self.out_of_fold is not None:
             parts = {"out of fold": self.out_of_fold, **parts}
-        return html_table(["", *parts], _side_by_side(parts), f"{self.heading}; {self.test.heading}")
+        return table(["", *parts], _side_by_side(parts), f"{self.heading}; {self.test.heading}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,8 +101,8 @@ class ComparedModels:
         return "\n".join([self.heading, *lines, *self._remarks()])
 
     def _repr_html_(self) -> str:
-        table = html_table(["", *self.models], _side_by_side(self.models), self.heading)
-        return table + html_table((), [(line,) for line in self._remarks()])
+        models = table(["", *self.models], _side_by_side(self.models), self.heading)
+        return models + "".join(map(paragraph, self._remarks()))
 
 
 def _side_by_side(models: Mapping[str, Figures]) -> list[list[str]]:

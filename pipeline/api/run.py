@@ -1,6 +1,5 @@
 """A run directory from Python: the steps of the command line as methods."""
 
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from haemo.features.layouts import Index
 from haemo.pipeline.api.features import Features, features_of
-from haemo.pipeline.api.manifest import index
 from haemo.pipeline.api.options import names_of, refuse_unknown
 from haemo.pipeline.api.own_model import add_model
 from haemo.pipeline.api.results import ComparedModels, Trained
 from haemo.pipeline.api.training import train
+from haemo.pipeline.preparing.indexing import index_run
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.progress import Progress, silent
 
@@ -84,8 +83,7 @@ class Run:
         **options
             As `haemo.index` takes them: ``layout``, ``positive``, ``labels``, ``label``, ``patient_column``.
         """
-        refuse_unknown(options, set(inspect.signature(index).parameters) - {"data", "run"})
-        return index(data, self.path, **{"progress": self.progress, **options})
+        return index_run(data, self._run, **{"progress": self.progress, **options})
 
     def extract(
         self,

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from haemo.errors import BadSettings
 from haemo.features.layouts import Index, index_dataset
@@ -13,95 +14,95 @@ from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
 from haemo.progress import Progress, silent
 
-__all__ = ["index_folder", "index_run"]
+__all__ = ["index", "index_run"]
 
 _log = logging.getLogger("haemo")
 
 
-def index_run(
-    data: Path,
-    run: RunDirectory,
+def index(
+    data: str | Path,
     layout: str = "auto",
     *,
     positive: str | None = None,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     label: str | None = None,
     patient_column: str | None = None,
     progress: Progress = silent,
 ) -> Index:
-    """Index `data` into `run`: manifest.csv, failures.csv, and the step ``index`` of run.json.
+    """Find the slices, labels and patients in a data folder; headers are read, pixels are not.
+
+    Nothing is written.
 
     Parameters
     ----------
-    data : Path
-        The data folder.
-    run : RunDirectory
-    layout, labels, label, patient_column, progress
-        As in `features.layouts.index_dataset`.
+    data : str or Path
+    layout : str
+        Name of a layout (docs/data.md), or ``auto`` to recognise it.
     positive : str, optional
         Name of the positive class; without it the layout or the class names decide.
+    labels : str or Path, optional
+        The table of labels, where it is not in the folder or there are several.
+    label : str, optional
+        Heading of the label column; in RSNA and CT-ICH the type of bleed, or ``any``.
+    patient_column : str, optional
+        Heading of the patient column.
+    progress : Progress
 
     Returns
     -------
     Index
+        ``manifest`` holds the slices (iterate over its rows: ``slice_id``, ``path``, ``label``, ``patient``,
+        ``study``, ``position``, ``part``), ``failures`` the files that cannot be used, each with its reason,
+        ``classes`` the class names, of two the positive one last.
 
     Raises
     ------
     BadDataset
-        If the folder cannot be indexed.
+        If there is no such folder, nothing in it that could be a slice, or no layout fits.
     BadSettings
-        If `positive` is no class, or an option does not fit the data.
+        If there is no such layout, `positive` is no class, or an option does not fit the data.
     """
-    started = time.monotonic()
-    index = index_folder(
-        data,
+    found = index_dataset(
+        Path(data),
         layout,
-        positive=positive,
-        labels=labels,
+        labels=None if labels is None else Path(labels),
         label=label,
         patient_column=patient_column,
         progress=progress,
     )
+    classes = found.manifest.classes
+    if positive is not None and positive not in classes:
+        listed = ", ".join(classes) or "none: the slices have no labels"
+        raise BadSettings(f"the positive class {positive!r} is none of the classes ({listed})")
+    found = replace(found, positive=positive or found.positive)
+    _warn(found)
+    return found
+
+
+def index_run(data: str | Path, run: RunDirectory, layout: str = "auto", **options: Any) -> Index:
+    """Index `data` into `run`: manifest.csv, failures.csv, and the step ``index`` of run.json.
+
+    Parameters, result and errors are those of `index`.
+    """
+    started = time.monotonic()
+    found = index(data, layout, **options)
     run.create()
-    index.manifest.write(run.manifest_path)
-    run.replace_failures("index", list(index.failures))
+    found.manifest.write(run.manifest_path)
+    run.replace_failures("index", list(found.failures))
     run.record(
         "index",
         data=str(Path(data).absolute()),
-        layout=index.layout,
-        classes=list(index.classes),
-        positive=index.classes[1] if len(index.classes) == 2 else None,
-        patients_from=index.patients_from or None,
-        slices=len(index.manifest),
-        slices_of_class=dict(sorted(Counter(row.label for row in index.manifest).items())),
-        patients=len({row.patient for row in index.manifest}),
-        failed=len(index.failures),
+        layout=found.layout,
+        classes=list(found.classes),
+        positive=found.classes[1] if len(found.classes) == 2 else None,
+        patients_from=found.patients_from or None,
+        slices=len(found.manifest),
+        slices_of_class=dict(sorted(Counter(row.label for row in found.manifest).items())),
+        patients=len({row.patient for row in found.manifest}),
+        failed=len(found.failures),
         seconds=round(time.monotonic() - started, 3),
     )
-    return index
-
-
-def index_folder(
-    data: Path,
-    layout: str = "auto",
-    *,
-    positive: str | None = None,
-    labels: Path | None = None,
-    label: str | None = None,
-    patient_column: str | None = None,
-    progress: Progress = silent,
-) -> Index:
-    """Index `data` and write nothing; parameters, result and errors as `index_run`."""
-    index = index_dataset(
-        data, layout, labels=labels, label=label, patient_column=patient_column, progress=progress
-    )
-    classes = index.manifest.classes
-    if positive is not None and positive not in classes:
-        found = ", ".join(classes) or "none: the slices have no labels"
-        raise BadSettings(f"the positive class {positive!r} is none of the classes ({found})")
-    index = replace(index, positive=positive or index.positive)
-    _warn(index)
-    return index
+    return found
 
 
 def _warn(index: Index) -> None:

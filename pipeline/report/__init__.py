@@ -3,7 +3,7 @@
 `evidence` is everything it is written from; `sections` and `background` are the page's sections, `page`
 the HTML, `documents` the card and the table, `published` the figures it is set beside. `answer_figures`
 and `study_figures` are drawn with `drawing`; `pictures` are those of ``haemo plot``. From outside:
-`write_report` and `pictures`.
+`write_report`, `pictures`, and the tables of `page`.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from haemo.features.phantom import Cohort, write_cohort
+from haemo.features.phantom import Cohort, CohortSettings, write_cohort
 from haemo.progress import Progress, silent
 
 __all__ = ["make_phantom"]
@@ -55,6 +55,5 @@ def make_phantom(
     MissingExtra
         If nilearn, of the extra ``demo``, is not installed.
     """
-    return write_cohort(
-        Path(folder), patients, seed, format, slices, prevalence, size, workers=workers, progress=progress
-    )
+    settings = CohortSettings(patients, seed, format, slices, prevalence, size)
+    return write_cohort(Path(folder), settings, workers=workers, progress=progress)

@@ -25,7 +25,7 @@ from haemo.features.views.preprocess import Preprocessing
 from haemo.models.networks.engine import resolve_precision
 from haemo.models.networks.finetune import load_pretrained
 from haemo.models.training.batches import Batches
-from haemo.models.training.loop import train
+from haemo.models.training.loop import TrainingData, train
 from haemo.models.training.recipes import build, recipe_for
 from haemo.models.weights.imagenet import resolve_weights
 from haemo.pipeline.training.planes import decode_planes
@@ -160,6 +160,7 @@ def our_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int, 
         patience=0,
         augment=(),
         clip_norm=1e9,
+        precision=precision,
         seed=seed,
     )
     slices = [*fit, *validation]
@@ -169,16 +170,14 @@ def our_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int, 
         planes, usable, _ = decode_planes(rows, Preprocessing(), stage="bench", scratch=Path(scratch))
     assert usable.all()
     before = time.perf_counter() - began
-    history = train(
-        model,
+    data = TrainingData(
         Batches(planes, recipe),
         np.array([label for _, label in slices]),
         classes=2,
         fit=np.arange(len(fit)),
         validation=np.arange(len(fit), len(slices)),
-        settings=settings,
-        precision=precision,
     )
+    history = train(model, data, settings)
     return Curve(
         before,
         [epoch.seconds for epoch in history],

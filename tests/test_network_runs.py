@@ -286,12 +286,13 @@ def test_features_of_another_network_are_refused(run):
         load_extractor(run.model_path("tinyvgg"))
 
 
-def test_planes_past_the_memory_limit_are_the_same_in_a_file(run):
+def test_planes_past_the_memory_limit_are_the_same_in_a_file(run, monkeypatch):
     rows = run.manifest().rows
     options = {"stage": "test", "scratch": run.path}
     small = Preprocessing(size=32)
     inside, _, _ = decode_planes(rows, small, **options)
-    outside, usable, failures = decode_planes(rows, small, bytes_in_memory=0, **options)
+    monkeypatch.setattr("haemo.pipeline.training.planes._BYTES_IN_MEMORY", 0)
+    outside, usable, failures = decode_planes(rows, small, **options)
     assert isinstance(outside, np.memmap)
     np.testing.assert_array_equal(inside, outside)
     assert usable.all()
@@ -349,8 +350,8 @@ def test_what_a_network_trains_on_under_the_paper_protocol_is_not_turned_again(r
     class Enough(Exception):
         pass
 
-    def stand_in(network, batches, targets, *, fit, **options):
-        chosen = fit[:16]
+    def stand_in(network, data, settings, **options):
+        chosen, batches = data.fit[:16], data.batches
         plain = {
             row: inputs[place].numpy()
             for inputs, rows in batches.evaluation(chosen)

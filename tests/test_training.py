@@ -17,7 +17,7 @@ from haemo.models.training import loop as training_module
 from haemo.models.training.batches import EVALUATION_BATCH, ROTATIONS_DEG, Batches, rotate
 from haemo.models.training.checkpoint import Checkpoint, read_network, write_network
 from haemo.models.training.history import Epoch, best_epoch
-from haemo.models.training.loop import class_weights, train
+from haemo.models.training.loop import TrainingData, class_weights, train
 from haemo.models.training.recipes import Recipe, TrainingSettings, build, recipe_for
 from haemo.models.training.trained import TrainedNetwork
 
@@ -61,16 +61,14 @@ def bright_squares(count: int = 40, size: int = 8, seed: int = 0) -> tuple[np.nd
 def run(network, settings=SETTINGS, count=40, augment=(), targets=None, **options) -> list[Epoch]:
     size = SMALL.plane_size(augment)
     planes, drawn = bright_squares(count, size)
-    return train(
-        network,
+    data = TrainingData(
         Batches(planes, SMALL, augment),
         drawn if targets is None else targets,
         classes=2,
         fit=np.arange(0, count * 3 // 4),
         validation=np.arange(count * 3 // 4, count),
-        settings=replace(settings, augment=augment),
-        **options,
     )
+    return train(network, data, replace(settings, augment=augment), **options)
 
 
 def state_bytes(network: nn.Module) -> bytes:
@@ -247,14 +245,11 @@ def test_pretrained_layers_learn_more_slowly_and_frozen_ones_not_at_all():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     planes = np.random.default_rng(0).integers(0, 255, (4, 227, 227), dtype=np.uint8)
     settings = TrainingSettings(1, 2, "sgd", 1e-2, pretrained_rate=0.0, class_weight="none")
+    batches = Batches(planes, recipe_for("finetune"))
     train(
         network,
-        Batches(planes, recipe_for("finetune")),
-        np.array([0, 1, 0, 1]),
-        classes=2,
-        fit=np.array([0, 1]),
-        validation=np.array([2, 3]),
-        settings=settings,
+        TrainingData(batches, np.array([0, 1, 0, 1]), 2, fit=np.array([0, 1]), validation=np.array([2, 3])),
+        settings,
     )
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"classifier.fc6.weight", "classifier.fc6.bias"} | {
@@ -279,7 +274,7 @@ def test_progress_counts_the_batches():
 def test_bfloat16_trains_to_the_same_place_within_its_rounding():
     plain, short = small_network(), small_network()
     first = run(plain, replace(SETTINGS, epochs=10))
-    second = run(short, replace(SETTINGS, epochs=10), precision="bfloat16")
+    second = run(short, replace(SETTINGS, epochs=10, precision="bfloat16"))
     assert all(parameter.dtype == torch.float32 for parameter in short.parameters())
     for one, other in zip(first, second, strict=True):
         assert other.train_loss == pytest.approx(one.train_loss, abs=0.05)
@@ -295,16 +290,10 @@ def test_a_loss_that_is_no_longer_finite_stops_the_training():
 
 def test_nothing_to_learn_from_or_to_validate_on_is_an_error():
     planes, targets = bright_squares(8)
+    nobody = np.array([], dtype=int)
+    data = TrainingData(Batches(planes, SMALL), targets, classes=2, fit=np.arange(8), validation=nobody)
     with pytest.raises(TooFewData, match="0 to validate on"):
-        train(
-            small_network(),
-            Batches(planes, SMALL),
-            targets,
-            classes=2,
-            fit=np.arange(8),
-            validation=np.array([], dtype=int),
-            settings=SETTINGS,
-        )
+        train(small_network(), data, SETTINGS)
 
 
 # ---- a kill --------------------------------------------------------------------------------------------

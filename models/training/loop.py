@@ -21,13 +21,35 @@ from haemo.models.training.history import Epoch
 from haemo.models.training.recipes import TrainingSettings
 from haemo.progress import Progress, silent
 
-__all__ = ["class_weights", "train"]
+__all__ = ["TrainingData", "class_weights", "train"]
 
 log = logging.getLogger("haemo")
 
 # A checkpoint of AlexNet is near 1 GB. Epochs that end sooner than this after the last one are not kept: a
 # kill costs so many seconds of work at most, or the epoch that was running.
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a training reads.
+
+    Attributes
+    ----------
+    batches : Batches
+    targets : ndarray of shape (n,), int
+        Class number of each plane; read for the rows of `fit` and `validation` only.
+    classes : int
+        Number of classes.
+    fit, validation : ndarray of int
+        Rows to learn from, and rows to choose the epoch by, of other patients if the figures shall hold.
+    """
+
+    batches: Batches
+    targets: np.ndarray
+    classes: int
+    fit: np.ndarray
+    validation: np.ndarray
 
 
 def class_weights(targets: np.ndarray, classes: int, mode: str) -> np.ndarray:
@@ -48,14 +70,9 @@ def class_weights(targets: np.ndarray, classes: int, mode: str) -> np.ndarray:
 
 def train(
     network: nn.Module,
-    batches: Batches,
-    targets: np.ndarray,
-    *,
-    classes: int,
-    fit: np.ndarray,
-    validation: np.ndarray,
+    data: TrainingData,
     settings: TrainingSettings,
-    precision: str = "float32",
+    *,
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
     label: str = "",
@@ -69,17 +86,11 @@ def train(
     Parameters
     ----------
     network : torch.nn.Module
-        Moved to the device of `batches`. Layers whose parameters need no gradient stay as they are.
-    batches : Batches
-    targets : ndarray of shape (n,), int
-        Class number of each plane; read for the rows of `fit` and `validation` only.
-    classes : int
-        Number of classes.
-    fit, validation : ndarray of int
-        Rows to learn from, and rows to choose the epoch by, of other patients if the figures shall hold.
+        Moved to the device of the batches. Layers whose parameters need no gradient stay as they are.
+    data : TrainingData
     settings : TrainingSettings
-    precision : str
-        ``float32`` or ``bfloat16`` (autocast: weights, their updates and the loss stay float32).
+        The precision ``bfloat16`` is autocast (weights, their updates and the loss stay float32); any other
+        is float32.
     checkpoint : Checkpoint, optional
         Where to keep what is needed to go on.
     progress : Progress
@@ -98,12 +109,12 @@ def train(
     TrainingDiverged
         If loss or gradient are no longer finite.
     """
-    if not len(fit) or not len(validation):
+    if not len(data.fit) or not len(data.validation):
         raise TooFewData(
-            f"{label}: {len(fit)} slices to learn from and {len(validation)} to validate on; "
+            f"{label}: {len(data.fit)} slices to learn from and {len(data.validation)} to validate on; "
             "each needs one or more"
         )
-    training = _Training(network, batches, targets, classes, fit, validation, settings, precision, label)
+    training = _Training(network, data, settings, label)
     if checkpoint and (kept := checkpoint.load()):
         training.restore(kept)
         log.info("%s: going on after epoch %d of a training that was stopped", label, len(training.history))
@@ -129,38 +140,29 @@ class _Best:
 class _Training:
     """A training between two epochs: all that it takes to go on."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        batches: Batches,
-        targets: np.ndarray,
-        classes: int,
-        fit: np.ndarray,
-        validation: np.ndarray,
-        settings: TrainingSettings,
-        precision: str,
-        label: str,
-    ):
-        network.to(batches.device, memory_format=torch.channels_last)
-        weights = class_weights(targets[fit], classes, settings.class_weight)
+    def __init__(self, network: nn.Module, data: TrainingData, settings: TrainingSettings, label: str):
+        device = data.batches.device
+        network.to(device, memory_format=torch.channels_last)
+        weights = class_weights(data.targets[data.fit], data.classes, settings.class_weight)
         self.network = network
-        self.batches = batches
-        self.targets = targets
-        self.fit = fit
-        self.validation = validation
+        self.data = data
         self.settings = settings
         self.label = label
-        self.step = _Step(network, torch.from_numpy(weights).to(batches.device), settings, precision)
+        self.step = _Step(network, torch.from_numpy(weights).to(device), settings)
         self.history: list[Epoch] = []
         self.best = _Best()
 
     @property
+    def _batches_an_epoch(self) -> int:
+        return math.ceil(len(self.data.fit) / self.settings.batch_size)
+
+    @property
     def batches_in_all(self) -> int:
-        return self.settings.epochs * math.ceil(len(self.fit) / self.settings.batch_size)
+        return self.settings.epochs * self._batches_an_epoch
 
     @property
     def batches_done(self) -> int:
-        return len(self.history) * math.ceil(len(self.fit) / self.settings.batch_size)
+        return len(self.history) * self._batches_an_epoch
 
     def state(self) -> dict[str, Any]:
         return {
@@ -191,17 +193,17 @@ class _Training:
         return False
 
     def run_epoch(self, ticks: Iterator[int]) -> None:
-        number = len(self.history) + 1
+        number, data = len(self.history) + 1, self.data
         began = time.monotonic()
         rate = _learning_rate(self.settings, number)
         self.step.set_rate(rate)
         trained = _Tally()
         random = np.random.default_rng([self.settings.seed, number])
-        with _seeded(int(random.integers(2**31)), self.batches.device):
-            for inputs, rows in self.batches.training(self.fit, self.settings.batch_size, random):
+        with _seeded(int(random.integers(2**31)), data.batches.device):
+            for inputs, rows in data.batches.training(data.fit, self.settings.batch_size, random):
                 next(ticks, None)
-                trained += self.step(inputs, self.targets[rows], where=f"{self.label}, epoch {number}")
-        validated = self.step.evaluate(self.batches, self.targets, self.validation)
+                trained += self.step(inputs, data.targets[rows], where=f"{self.label}, epoch {number}")
+        validated = self.step.evaluate(data)
         seconds = time.monotonic() - began
         self.history.append(
             Epoch(number, trained.loss, trained.accuracy, validated.loss, validated.accuracy, rate, seconds)
@@ -246,7 +248,7 @@ class _Tally:
 class _Step:
     """One batch forward, backward and into the weights."""
 
-    def __init__(self, network: nn.Module, weights: torch.Tensor, settings: TrainingSettings, precision: str):
+    def __init__(self, network: nn.Module, weights: torch.Tensor, settings: TrainingSettings):
         self.network = network
         self.weights = weights
         self.clip_norm = settings.clip_norm
@@ -255,7 +257,7 @@ class _Step:
         self.autocast = {
             "device_type": weights.device.type,
             "dtype": torch.bfloat16,
-            "enabled": precision == "bfloat16",
+            "enabled": settings.precision == "bfloat16",
         }
 
     def set_rate(self, rate: float) -> None:
@@ -281,13 +283,13 @@ class _Step:
         return self._tally(logits.detach(), expected)
 
     @torch.no_grad()
-    def evaluate(self, batches: Batches, targets: np.ndarray, rows: np.ndarray) -> _Tally:
+    def evaluate(self, data: TrainingData) -> _Tally:
         self.network.eval()
         total = _Tally()
-        for inputs, held in batches.evaluation(rows):
+        for inputs, held in data.batches.evaluation(data.validation):
             with torch.autocast(**self.autocast):
                 logits = self.network(inputs)[: len(held)].float()
-            total += self._tally(logits, torch.from_numpy(targets[held]).to(inputs.device))
+            total += self._tally(logits, torch.from_numpy(data.targets[held]).to(inputs.device))
         return total
 
     def _tally(self, logits: torch.Tensor, expected: torch.Tensor) -> _Tally:

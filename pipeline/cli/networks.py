@@ -12,6 +12,7 @@ from haemo.pipeline.cli.figures import show_trained
 from haemo.pipeline.cli.protocol import protocol_option, split_request
 
 if TYPE_CHECKING:
+    from haemo.models.training.recipes import TrainingSettings
     from haemo.pipeline.training.network import NetworkResult
 
 __all__ = ["cnn", "finetune", "lenet", "tinyvgg"]
@@ -36,14 +37,24 @@ class _Augmentations(click.ParamType):
 
 def _network_options(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a command the options of a network, with the defaults of its recipe."""
-    settings = recipe_for(name).settings
+    options = (run_option, *_setting_options(recipe_for(name).settings), *_SHARED)
 
-    def setting(option: str, kind: Any, text: str = "", **more: Any) -> Callable[..., Any]:
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _setting_options(settings: "TrainingSettings") -> list[Callable[..., Any]]:
+    """Options of the training itself."""
+
+    def setting(option: str, kind: Any, text: str = "") -> Callable[..., Any]:
         default = getattr(settings, option.removeprefix("--").replace("-", "_"))
-        return click.option(option, type=kind, default=default, show_default=True, help=text, **more)
+        return click.option(option, type=kind, default=default, show_default=True, help=text)
 
-    options = (
-        run_option,
+    return [
         setting("--epochs", click.IntRange(1), "Passes over the training slices, at most."),
         setting("--batch-size", click.IntRange(1), "Slices a step."),
         setting("--optimizer", click.Choice(["adam", "sgd"])),
@@ -62,34 +73,25 @@ def _network_options(name: str) -> Callable[[Callable[..., int]], Callable[..., 
         setting("--class-weight", click.Choice(["balanced", "none"])),
         setting("--precision", click.Choice(["auto", "float32", "bfloat16"]), "Of the training."),
         setting("--seed", int, "Of weights, order and augmentation, and of a new split."),
-        click.option(
-            "--window",
-            default="brain",
-            show_default=True,
-            help="brain, subdural, bone or WIDTH/CENTRE in HU.",
-        ),
-        crop_option,
-        click.option(
-            "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-        ),
-        click.option(
-            "--workers", type=click.IntRange(1), default=2, show_default=True, help="Decoding threads."
-        ),
-        click.option(
-            "--train-fraction",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help="Share of the slices for training in a new split.  [default: 0.7]",
-        ),
-        protocol_option,
-        click.option("--new-split", is_flag=True, help="Draw the split anew; train every model again then."),
-    )
+    ]
 
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        for option in reversed(options):
-            command = option(command)
-        return command
 
-    return decorate
+# How slices are read, where the network runs, and the split.
+_SHARED = (
+    click.option(
+        "--window", default="brain", show_default=True, help="brain, subdural, bone or WIDTH/CENTRE in HU."
+    ),
+    crop_option,
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Decoding threads."),
+    click.option(
+        "--train-fraction",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of the slices for training in a new split.  [default: 0.7]",
+    ),
+    protocol_option,
+    click.option("--new-split", is_flag=True, help="Draw the split anew; train every model again then."),
+)
 
 
 def _train(name: str, run_path: Path, window: str, crop: str, **options: Any) -> int:

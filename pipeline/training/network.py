@@ -162,16 +162,13 @@ def train_network(
     from haemo.models.training.trained import TrainedNetwork
 
     began = time.monotonic()
-    recipe, request, split = recipe_for(name), request or NetworkRequest(), split or SplitRequest()
+    recipe, request = recipe_for(name), request or NetworkRequest()
     settings = recipe.settings.with_options(**options)
     if name != "finetune" and (request.freeze_below or request.weights != "auto"):
         raise BadSettings(f"{name} starts from random weights; pretrained ones are for finetune")
     run.require_manifest()
     with claim(run.path, name):
-        # A split that is there keeps its seed: a network may be trained with several on one split.
-        if split.seed is None and (split.new or not run.split_path.exists()):
-            split = replace(split, seed=settings.seed)
-        cohort = Cohort.of(run, split)
+        cohort = Cohort.of(run, _seeded(split or SplitRequest(), run, settings.seed))
         device, settings = _settled(settings, cohort.split, request.device)
         network, origin = _initial(name, len(cohort.classes), settings, request, progress)
         data, failures, planes = _read(name, cohort, request, recipe.plane_size(settings.augment), progress)
@@ -190,9 +187,7 @@ def train_network(
         folder = NetworkFolder(run.model_path(name))
         if folder.is_complete(facts["key"]):
             log.info("%s is up to date: same settings, same data", folder.path)
-            return NetworkResult(
-                name, folder.facts(), folder.metrics(), folder.predictions(), folder.history(), failures, True
-            )
+            return _kept(folder, failures)
         trained = TrainedNetwork(network, recipe, cohort.classes, facts, device)
         history = _train(folder, trained, data, settings, progress)
         predictions, scope = _predict(trained, data, progress)
@@ -208,6 +203,21 @@ def train_network(
         folder.write(trained, facts, history, metrics, predictions, scope)
         run.record(name, **facts, failures=len(failures))
         return NetworkResult(name, facts, metrics, predictions, history, failures, False)
+
+
+def _seeded(split: SplitRequest, run: RunDirectory, seed: int) -> SplitRequest:
+    """The request, with the training's seed for a new split that asks for none.
+
+    A split that is there keeps its own: a network may be trained with several seeds on one split.
+    """
+    is_new = split.new or not run.split_path.exists()
+    return replace(split, seed=seed) if split.seed is None and is_new else split
+
+
+def _kept(folder: NetworkFolder, failures: list[Failure]) -> NetworkResult:
+    """What an earlier training of the same left behind."""
+    kept = folder.facts(), folder.metrics(), folder.predictions(), folder.history()
+    return NetworkResult(folder.name, *kept, failures, up_to_date=True)
 
 
 def _provenance(split: Split, data: _Data) -> dict[str, Any]:
@@ -320,7 +330,7 @@ def _train(
 ) -> list[Epoch]:
     from haemo.models.training.batches import Batches
     from haemo.models.training.checkpoint import Checkpoint
-    from haemo.models.training.loop import train
+    from haemo.models.training.loop import TrainingData, train
 
     log.info(
         "%s: %d %s to learn from, %d to validate on, %d to test on; %s, %s",
@@ -333,15 +343,11 @@ def _train(
         settings.precision,
     )
     folder.path.mkdir(parents=True, exist_ok=True)
+    batches = Batches(data.planes, trained.recipe, settings.augment, trained.device)
     return train(
         trained.network,
-        Batches(data.planes, trained.recipe, settings.augment, trained.device),
-        data.targets,
-        classes=len(trained.classes),
-        fit=data.fit,
-        validation=data.validation,
-        settings=settings,
-        precision=settings.precision,
+        TrainingData(batches, data.targets, len(trained.classes), data.fit, data.validation),
+        settings,
         checkpoint=Checkpoint(folder.checkpoint_path, trained.facts["key"]),
         progress=progress,
         label=folder.name,

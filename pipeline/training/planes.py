@@ -33,7 +33,6 @@ def decode_planes(
     scratch: Path,
     rotations: bool = False,
     workers: int = 2,
-    bytes_in_memory: int = _BYTES_IN_MEMORY,
     progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray, list[Failure]]:
     """Read, window and resize every slice, and turn it by each of the paper's angles where asked.
@@ -51,8 +50,6 @@ def decode_planes(
         Also make the rotated copies of each slice, in the order of `pipeline.splitting.copies.copies_of`.
     workers : int
         Threads; decoders let go of Python's lock.
-    bytes_in_memory : int
-        Larger arrays are memory-mapped.
     progress : Progress
 
     Returns
@@ -65,7 +62,7 @@ def decode_planes(
     """
     copies = len(VARIANTS) if rotations else 1
     shape = (copies * len(rows), preprocessing.size, preprocessing.size)
-    if np.prod(shape, dtype=np.int64) > bytes_in_memory:
+    if np.prod(shape, dtype=np.int64) > _BYTES_IN_MEMORY:
         with tempfile.TemporaryFile(dir=scratch) as file:
             planes: np.ndarray = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
     else:

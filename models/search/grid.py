@@ -377,7 +377,7 @@ def _results(settings: list[dict], cells: Mapping[tuple[int, int], Cell], n_fold
         results[f"mean_{key}"] = defined.mean(axis=1).filled(np.nan)
         results[f"std_{key}"] = defined.std(axis=1).filled(np.nan)
     for name in sorted({name for setting in settings for name in setting}):
-        column = np.ma.masked_all(len(settings), dtype=object)
+        column = np.ma.MaskedArray(np.empty(len(settings), dtype=object), mask=True)
         for number, setting in enumerate(settings):
             if name in setting:
                 column[number] = setting[name]

@@ -126,6 +126,7 @@ def kernel_cells(
                     yield from collect()
                 used[spec] = free.pop()
             inner, across = products.kernel(spec, used.get(spec))
+            assert across is not None, "the products are of held-out rows too"
             waiting[spec] = len(groups[spec])
             for candidate in sorted(groups[spec], key=lambda one: -one.head.C):
                 pending[pool.submit(judge, candidate, inner, across)] = spec

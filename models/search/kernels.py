@@ -77,7 +77,7 @@ class Products:
         wide = train.astype(np.float64, copy=False)
         self.inner = multiply(wide, wide)
         self._squares = self.inner.diagonal().copy()
-        self.across, self._squares_across = None, None
+        self.across, self._squares_across = None, np.empty(0)
         if held_out is not None:
             other = held_out.astype(np.float64, copy=False)
             self.across = multiply(other, wide)
@@ -112,6 +112,7 @@ class Products:
         inner, across = self.room() if out is None else out
         _fill(spec, self.inner, inner)
         if self.across is not None:
+            assert across is not None, "out has room for held-out rows too"
             _fill(spec, self.across, across)
         return inner, across
 

@@ -316,7 +316,7 @@ class _Step:
         scaled = p * self.inverse_scale
         base = block.unit * p_u - (self.mean * scaled).sum(axis=0)[None]
 
-        def bend(products: Any, where: slice) -> Any:
+        def bend(products: Any, where: slice | np.ndarray) -> Any:
             change = products.reshape(-1, *scaled.shape[1:]) + base
             bent = self.loss.bend(self.curvature[where], self.row_weights[where], change)
             return bent.reshape(products.shape)

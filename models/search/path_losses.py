@@ -5,7 +5,7 @@ torch, `xp` is the module they belong to.
 """
 
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 __all__ = ["BinaryLogistic", "Loss", "Multinomial", "SquaredHinge"]
 
@@ -59,7 +59,7 @@ class _MarginLoss:
         self.xp = xp
         self.targets = targets
 
-    def select(self, problems: Any) -> "_MarginLoss":
+    def select(self, problems: Any) -> Self:
         return type(self)(self.xp, self.targets[:, problems])
 
     def bend(self, curvature: Any, weights: Any, change: Any) -> Any:

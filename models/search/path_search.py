@@ -91,7 +91,7 @@ def path_cells(
     classes = classes_of_all(y, folds)
     shared = _shared(preparation)
     if shared is None:
-        _refuse_stream(X)
+        X = _in_memory(X)
         for fold in folds:
             mine = [(candidate, one) for candidate, one in wanted if one is fold]
             if mine:
@@ -157,10 +157,11 @@ def fit_linear(
     classes = np.unique(y)
     if len(classes) < 2:
         raise TooFewData(f"there is only one class to train on: {list(classes)}")
-    if _shared(preparation) is not None or isinstance(X, Rows):
-        fitted, rows, scaling = _fit_shared(X, preparation, device)
+    shared = _shared(preparation)
+    if shared is not None:
+        fitted, rows, scaling = _fit_shared(X, preparation, *shared, device)
     else:
-        fitted, train = preparation.fit(X, y)
+        fitted, train = preparation.fit(_in_memory(X), y)
         rows = Rows(np.ascontiguousarray(train), device=_of_rows(device))
         scaling = FoldScaling.none(1, rows.shape[1])
     whole = Fold(0, np.arange(len(y)), np.arange(0))
@@ -177,13 +178,9 @@ def fit_linear(
 
 
 def _fit_shared(
-    X: np.ndarray | Rows, preparation: Preparation, device: str
+    X: np.ndarray | Rows, preparation: Preparation, stateless: Sequence[Any], scaler: Any, device: str
 ) -> tuple[list[tuple[str, Any]], Rows, FoldScaling]:
     """The fitted steps, the rows after all but the scaler, and what the scaler does, without scaled rows."""
-    shared = _shared(preparation)
-    if shared is None:
-        _refuse_stream(X)
-    stateless, scaler = shared
     rows, n_features = _rows(X, stateless, device), X.shape[1]
     scaling = FoldScaling.none(1, n_features)
     fitted = [(name, clone(step)) for name, step in preparation.steps]
@@ -200,22 +197,24 @@ def _fit_shared(
 
 def _rows(X: np.ndarray | Rows, stateless: Sequence[Any], device: str) -> Rows:
     """The features after steps that look at each row alone."""
-    if not isinstance(X, Rows):
+    if isinstance(X, Rows):
+        X = X.on(_of_rows(device))
         for step in stateless:
-            X = clone(step).fit_transform(X)
-        return Rows(X, device=_of_rows(device))
-    X = X.on(_of_rows(device))
+            X = X.mapped(clone(step).fit_transform)
+        return X
+    features = X
     for step in stateless:
-        X = X.mapped(clone(step).fit_transform)
-    return X
+        features = clone(step).fit_transform(features)
+    return Rows(features, device=_of_rows(device))
 
 
-def _refuse_stream(X: np.ndarray | Rows) -> None:
+def _in_memory(X: np.ndarray | Rows) -> np.ndarray:
     if isinstance(X, Rows):
         raise BadSettings(
             "features that are streamed can be normalised and standardised; other steps (PCA, Nystroem) need "
             "them in memory"
         )
+    return X
 
 
 def _solve(

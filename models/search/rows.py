@@ -64,7 +64,7 @@ class Rows:
             if shape is None:
                 raise TypeError("a stream of blocks needs its shape")
             self.shape = shape
-            self._array, self._stream, self._order = None, source, order
+            self._stream, self._order = source, order
         else:
             self.shape = source.shape
             self._array = source if self.device is None else self.array(source, source.dtype)
@@ -84,7 +84,7 @@ class Rows:
     def blocks(self) -> Iterator[tuple[slice | np.ndarray, Any]]:
         """Pairs of (which rows, those rows)."""
         start = 0
-        if self._array is not None:
+        if self._stream is None:
             for start in range(0, self.shape[0], ROWS_PER_BLOCK):
                 where = slice(start, min(start + ROWS_PER_BLOCK, self.shape[0]))
                 yield where, self._array[where]
@@ -97,11 +97,13 @@ class Rows:
 
     def on(self, device: str) -> "Rows":
         """These rows, a stream, for products on another device."""
+        assert self._stream is not None, "the rows are a stream"
         return Rows(self._stream, self.shape, device, self._order)
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> "Rows":
         """These rows, a stream, with each block changed by `function` as it comes in."""
         stream = self._stream
+        assert stream is not None, "the rows are a stream"
         return Rows(lambda: map(function, stream()), self.shape, self.device or "numpy", self._order)
 
     def multiply(self, columns: Any) -> Any:
@@ -118,7 +120,7 @@ class Rows:
             out += self._cast(block, np.float64).T @ columns[where]
         return out
 
-    def sandwich(self, columns: Any, middle: Callable[[Any, slice], Any]) -> tuple[Any, Any]:
+    def sandwich(self, columns: Any, middle: Callable[[Any, slice | np.ndarray], Any]) -> tuple[Any, Any]:
         """X.T @ middle(X @ columns) in one pass, multiplied in the precision of the features.
 
         Parameters

@@ -43,7 +43,7 @@ class CNNExtractor:
         self.weights = Weights(state, self.layer, tensor_hash(state), origin)
         self.engine = Engine(trained.device, "float32", "channels_last")
         self.batch = EVALUATION_BATCH
-        self.dimension = trained.network.classifier.fc5.out_features
+        self.dimension = len(trained.network.classifier.get_parameter("fc5.bias"))
 
     def describe(self) -> dict[str, Any]:
         """Give the facts that an embedding depends on, for the fingerprint.

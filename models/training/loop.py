@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from haemo.errors import TooFewData, TrainingDiverged
+from haemo.models.networks.finetune import AlexNetClassifier
 from haemo.models.training.batches import Batches
 from haemo.models.training.checkpoint import Checkpoint
 from haemo.models.training.history import Epoch
@@ -142,7 +143,7 @@ class _Training:
 
     def __init__(self, network: nn.Module, data: TrainingData, settings: TrainingSettings, label: str):
         device = data.batches.device
-        network.to(device, memory_format=torch.channels_last)
+        network.to(device).to(memory_format=torch.channels_last)
         weights = class_weights(data.targets[data.fit], data.classes, settings.class_weight)
         self.network = network
         self.data = data
@@ -303,11 +304,8 @@ class _Step:
 
 
 def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    pretrained = {
-        id(parameter)
-        for name in getattr(network, "pretrained", ())
-        for parameter in network.layer(name).parameters()
-    }
+    layers = map(network.layer, network.pretrained) if isinstance(network, AlexNetClassifier) else ()
+    pretrained = {id(parameter) for layer in layers for parameter in layer.parameters()}
     groups: list[dict[str, Any]] = []
     for multiple, wanted in ((settings.pretrained_rate, True), (1.0, False)):
         parameters = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from haemo.errors import BadSettings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from haemo.models.networks.end_to_end import EndToEndNetwork
 
 __all__ = ["AUGMENTATIONS", "RECIPES", "Recipe", "TrainingSettings", "build", "recipe_for"]
 
@@ -212,7 +212,7 @@ def recipe_for(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def build(name: str, classes: int, *, seed: int = 0, trunk: bool = False) -> "nn.Module":
+def build(name: str, classes: int, *, seed: int = 0, trunk: bool = False) -> "EndToEndNetwork":
     """A network with random weights, the same for the same seed.
 
     Parameters

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from haemo.models.networks.cnn import ScratchCNN
+from haemo.models.networks.end_to_end import EndToEndNetwork
 from haemo.models.training.batches import EVALUATION_BATCH, Batches
 from haemo.models.training.checkpoint import read_network, write_network
 from haemo.models.training.recipes import Recipe, build, recipe_for
@@ -26,7 +28,7 @@ class TrainedNetwork:
 
     Attributes
     ----------
-    network : torch.nn.Module
+    network : EndToEndNetwork
     recipe : Recipe
     classes : tuple of str
         Of two the second is the positive one.
@@ -35,7 +37,7 @@ class TrainedNetwork:
     device : str
     """
 
-    network: nn.Module
+    network: EndToEndNetwork
     recipe: Recipe
     classes: tuple[str, ...]
     facts: dict[str, Any]
@@ -82,10 +84,12 @@ class TrainedNetwork:
             activations = nn.Sequential(*layers)(self.network.features(inputs))
             return torch.cat([last(activations), activations], dim=1)
 
-        return tuple(np.split(self._run(both, planes, rows, progress), [len(self.classes)], axis=1))
+        logits, activations = np.split(self._run(both, planes, rows, progress), [len(self.classes)], axis=1)
+        return logits, activations
 
     def embeddings(self, planes: np.ndarray) -> np.ndarray:
         """What the scratch CNN's hidden layer gives out: (n, 512), float32."""
+        assert isinstance(self.network, ScratchCNN)
         return self._run(self.network.embed, planes, None, silent)
 
     @torch.no_grad()
@@ -97,7 +101,7 @@ class TrainedNetwork:
         dict of str to ndarray of shape (channels, height, width), float32
             ``conv1``, ``conv2`` ..., in the order of the network.
         """
-        self.network.to(self.device, memory_format=torch.channels_last).eval()
+        self.network.to(self.device).to(memory_format=torch.channels_last).eval()
         ((maps, _),) = Batches(plane[None], self.recipe, device=self.device).evaluation(np.array([0]))
         found = {}
         for name, layer in self.network.features.named_children():
@@ -112,7 +116,7 @@ class TrainedNetwork:
         The three channels of a slice are one gray plane, each scaled by its own deviation, so the kernel on
         gray is the sum over channels of weights divided by deviations.
         """
-        weights = self.network.features.conv1.weight.detach().cpu().numpy()
+        weights = self.network.features.get_parameter("conv1.weight").detach().cpu().numpy()
         return (weights / np.reshape(self.recipe.std, (1, -1, 1, 1))).sum(axis=1).astype(np.float32)
 
     @torch.no_grad()
@@ -123,7 +127,7 @@ class TrainedNetwork:
         rows: np.ndarray | None,
         progress: Progress,
     ) -> np.ndarray:
-        self.network.to(self.device, memory_format=torch.channels_last).eval()
+        self.network.to(self.device).to(memory_format=torch.channels_last).eval()
         rows = np.arange(len(planes)) if rows is None else rows
         batches = Batches(planes, self.recipe, device=self.device).evaluation(rows)
         results = [

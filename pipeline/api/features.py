@@ -72,8 +72,10 @@ def features_of(run: RunDirectory, part: str) -> Features:
     sides = load_sides(cohort)
     train = part == "train"
     rows = sides.train_rows if train else sides.test_rows
+    X = sides.X if train else sides.X_test
+    assert isinstance(X, np.ndarray), "both sides are in memory"
     return Features(
-        X=sides.X if train else sides.X_test,
+        X=X,
         y=cohort.targets(rows),
         groups=np.array([row.patient for row in rows]),
         slice_ids=np.array([row.slice_id for row in rows]),

@@ -173,12 +173,12 @@ def evaluate(
     """
     y = _column("y", y)
     classes, labels = _classes(y, positive)
-    if score is None and probability is None:
-        raise BadSettings("there is nothing to judge: give score or probability")
     chances = None if probability is None else _numbers("probability", probability, y)
     if chances is not None and (chances.min() < 0 or chances.max() > 1):
         raise BadDataset("probability has values outside 0..1; give them as score")
     scores = chances if score is None else _numbers("score", score, y)
+    if scores is None:
+        raise BadSettings("there is nothing to judge: give score or probability")
     patients = _patients(groups, y)
     decisive = scores if chances is None else chances
     if threshold is None and chances is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles import exact_head
 from runs import CLASSES, add_model, make_run
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -14,7 +15,6 @@ from haemo.errors import MissingStep
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore, create_store
-from haemo.models.heads.spec import HeadSpec
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.findings import both_sides, contradicted_labels, mixed_patients
 from haemo.pipeline.evaluation.inflation import (
@@ -243,7 +243,7 @@ def test_lenet_takes_the_best_c_on_its_test_slices(run):
         trained = draw_training(rows, CLASSES, Protocol.LENET, draw)
         scores = []
         for c in DEFAULT_C:
-            head = HeadSpec("svm").build(C=c).fit(features[trained], truth[trained])
+            head = exact_head("svm", C=c).fit(features[trained], truth[trained])
             scores.append(np.mean(head.predict(features[~trained]) == truth[~trained]))
         assert min(scores) < max(scores)
         assert np.mean(answers.predicted == answers.label) == pytest.approx(max(scores))

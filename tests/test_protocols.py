@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from oracles import exact_head
 from runs import make_run
 from skimage.transform import rotate
 from sklearn.metrics import roc_auc_score
@@ -13,7 +14,6 @@ from haemo.errors import BadDataset, BadSettings, TooFewData
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.store.store import FeatureStore
 from haemo.features.views.augment import rotate_planes
-from haemo.models.heads.spec import HeadSpec
 from haemo.pipeline.cli import main
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
@@ -218,8 +218,7 @@ def test_the_lenet_protocol_chooses_on_the_test_slices(tmp_path, capsys, head):
     y_test = [CLASSES.index(row.label) for row in examples.test_rows]
     found = {}
     for c in grid["C"]:
-        fitted = HeadSpec(head).build(C=c).set_params(head__tol=1e-8, head__max_iter=200_000)
-        fitted.fit(examples.X, examples.y)
+        fitted = exact_head(head, C=c).fit(examples.X, examples.y)
         found[c] = roc_auc_score(y_test, fitted.decision_function(examples.X_test))
     assert facts["chosen_on_test"]
     assert facts["search"]["mean"] == pytest.approx(max(found.values()), abs=1e-6)

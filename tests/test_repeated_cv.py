@@ -1,16 +1,18 @@
 """Repeated cross-validation: whole patients, the heads' own settings, and one answer a slice and repeat."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+from oracles import exact_head
 from runs import make_run
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, recall_score, roc_auc_score
 
 from haemo.errors import BadSettings, MissingStep
 from haemo.features.store.store import FeatureStore
-from haemo.models.heads.calibration import fit_calibrators, probabilities
+from haemo.models.heads.calibration import cross_calibrated, fit_calibrators, probabilities
 from haemo.models.heads.scaling import FlooredScaler
 from haemo.models.heads.spec import HeadSpec
 from haemo.pipeline.cli import main
@@ -55,12 +57,15 @@ def test_figures_are_means_over_repeats_of_plain_cross_validation(run):
             folds = folds_of(rows, 4, repeat)
             scores = np.empty(len(rows))
             for k in range(4):
-                head = HeadSpec(name).build(C=c).fit(features[folds != k], truth[folds != k])
+                head = exact_head(name, C=c).fit(features[folds != k], truth[folds != k])
                 scores[folds == k] = head.decision_function(features[folds == k])
             areas.append(roc_auc_score(truth, scores))
             precisions.append(average_precision_score(truth, scores))
-        assert found.models[name]["roc_auc"]["mean"] == pytest.approx(np.mean(areas), abs=2e-3)
-        assert found.models[name]["average_precision"]["mean"] == pytest.approx(np.mean(precisions), abs=5e-3)
+        # The SVM is solved to its optimum. softmax stops at scikit-learn's tolerance, a few ranks from it.
+        few = 0 if name == "svm" else 1
+        mean = {metric: found.models[name][metric]["mean"] for metric in ("roc_auc", "average_precision")}
+        assert mean["roc_auc"] == pytest.approx(np.mean(areas), abs=1e-9 + 2e-3 * few)
+        assert mean["average_precision"] == pytest.approx(np.mean(precisions), abs=1e-9 + 5e-3 * few)
     assert json.loads((run.path / "compare_cv.json").read_text()) == found.as_dict()
 
 
@@ -105,7 +110,7 @@ def test_classes_are_predicted_by_the_calibration_and_threshold_of_the_head(tmp_
         features = store.embeddings([row.slice_id for row in rows])
     scores, chance = np.empty(len(rows)), np.empty(len(rows))
     for k in range(4):
-        head = HeadSpec("svm").build(C=1e-3).fit(features[folds != k], truth[folds != k])
+        head = exact_head("svm", C=1e-3).fit(features[folds != k], truth[folds != k])
         scores[folds == k] = head.decision_function(features[folds == k])
     for k in range(4):
         others = fit_calibrators(scores[folds != k], truth[folds != k].astype(int), calibration)
@@ -116,9 +121,9 @@ def test_classes_are_predicted_by_the_calibration_and_threshold_of_the_head(tmp_
         assert figures["sensitivity"]["mean"] >= 0.9
     else:
         named = chance >= float(rule)
-    assert figures["sensitivity"]["mean"] == pytest.approx(recall_score(truth, named), abs=0.05)
-    assert figures["accuracy"]["mean"] == pytest.approx(np.mean(named == truth), abs=0.03)
-    assert figures["mse"]["mean"] == pytest.approx(np.mean((chance - truth) ** 2), abs=5e-3)
+    assert figures["sensitivity"]["mean"] == pytest.approx(recall_score(truth, named))
+    assert figures["accuracy"]["mean"] == pytest.approx(np.mean(named == truth))
+    assert figures["mse"]["mean"] == pytest.approx(np.mean((chance - truth) ** 2), abs=1e-5)
 
 
 HEADS_ON_COPIES = {
@@ -143,20 +148,21 @@ def test_a_head_that_learned_from_rotated_copies_learns_from_those_of_its_traini
     folds = folds_of(rows, 3, 0)
     with FeatureStore(made.store_path) as store:
         variants = [store.embeddings([row.slice_id for row in rows], variant) for variant in range(7)]
-    areas = []
+    build = HeadSpec(name).build if name == "mlp" else partial(exact_head, name)
+    errors = []  # by the mean squared error, which nearly tied scores do not move, unlike ranks
     for learned in (variants, variants[:1]):
         scores = np.empty(len(rows))
         for k in range(3):
             own = folds != k
-            head = HeadSpec(name).build(**HEADS_ON_COPIES[name])
+            head = build(**HEADS_ON_COPIES[name])
             groups = {"head__groups": np.tile(patients[own], len(learned))} if name == "mlp" else {}
             head.fit(
                 np.concatenate([one[own] for one in learned]), np.tile(truth[own], len(learned)), **groups
             )
             scores[~own] = head.decision_function(variants[0][~own])
-        areas.append(roc_auc_score(truth, scores))
-    assert found.models[name]["roc_auc"]["mean"] == pytest.approx(areas[0], abs=2e-3)
-    assert abs(areas[0] - areas[1]) > 4e-3
+        errors.append(np.mean((cross_calibrated(scores, truth, folds, "sigmoid")[:, 1] - truth) ** 2))
+    assert found.models[name]["mse"]["mean"] == pytest.approx(errors[0], abs=1e-4)
+    assert abs(errors[0] - errors[1]) > 2e-4
     assert found.rotated == (name,)
 
 

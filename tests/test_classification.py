@@ -505,11 +505,11 @@ class TestFeaturesLargerThanTheBudget:
 
 
 def test_a_head_no_better_than_chance_is_said(tmp_path, caplog):
-    run = make_run(tmp_path / "run", patients=30, effect=0.0)
-    train_head(run, "svm", HeadSettings(grid={"C": [1e-6]}))
-    test = Predictions.read(run.model_path("svm") / "predictions.csv")
-    backwards = score("roc_auc", (test.label == "haemorrhage").astype(int), test.scores) < 0.5
-    assert backwards == ("no better than chance" in caplog.text)
+    for effect, backwards in ((1.0, False), (0.0, True)):
+        run = make_run(tmp_path / str(effect), patients=30, effect=effect)
+        out_of_fold = train_head(run, "svm", HeadSettings(grid={"C": [1e-6]})).predictions.of_part("cv")
+        area = score("roc_auc", (out_of_fold.label == "haemorrhage").astype(int), out_of_fold.scores)
+        assert (area < 0.45) == ("no better than chance" in caplog.text) == backwards
 
 
 class TestTooLittle:

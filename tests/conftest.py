@@ -5,6 +5,14 @@ import logging
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep what is measured on this host for the length of the tests, and away from that of the person."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _log_as_it_was():
     """Undo what a command of the same process did to the log, so that the order of tests does not matter."""

@@ -135,8 +135,7 @@ def parts(run: Path) -> int:
     return len(list((run / "features.parts").glob("part-*.h5")))
 
 
-def test_the_real_command_killed_and_stopped_goes_on_with_what_was_finished(tmp_path, monkeypatch):
-    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
+def test_the_real_command_killed_and_stopped_goes_on_with_what_was_finished(tmp_path):
     slices, run, undisturbed = (tmp_path / name for name in ("slices", "run", "undisturbed"))
     write_slices(slices, 240)
     for folder in (run, undisturbed):

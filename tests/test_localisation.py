@@ -27,7 +27,6 @@ from haemo.pipeline.training.head import HeadSettings, train_head
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("haemo.pipeline.explaining.localisation._MOST_PERTURBED", 1)
         yield trained_run(tmp_path_factory.mktemp("run"))
 
@@ -167,7 +166,6 @@ def test_a_neural_head_is_scored_like_the_others(run):
 
 
 def test_of_several_classes_each_slice_with_a_mask_is_explained_for_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
     run = trained_run(tmp_path, kinds=3)
     other = next(path for path in sorted(tmp_path.glob("slices/*.png")) if _is_tested(run, path, "other"))
     mask = np.zeros((80, 70), dtype=np.uint8)

@@ -22,23 +22,17 @@ from haemo.pipeline.run.predictions import Predictions
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield trained_run(tmp_path_factory.mktemp("two"))
+    return trained_run(tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
 def cropped(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield trained_run(tmp_path_factory.mktemp("cropped"), crop="head")
+    return trained_run(tmp_path_factory.mktemp("cropped"), crop="head")
 
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HAEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield trained_run(tmp_path_factory.mktemp("several"), kinds=3)
+    return trained_run(tmp_path_factory.mktemp("several"), kinds=3)
 
 
 @pytest.fixture
@@ -72,8 +66,7 @@ def test_a_slice_of_the_run_gets_the_score_of_its_cached_embedding_bit_for_bit(r
         assert {name: found[name] for name in both} == {name: expected[name] for name in both}
 
 
-def test_half_precision_features_are_rounded_alike(tmp_path, monkeypatch):
-    monkeypatch.setenv("HAEMO_CACHE", str(tmp_path / "cache"))
+def test_half_precision_features_are_rounded_alike(tmp_path):
     run = trained_run(tmp_path, kinds=3, dtype="float16")
     expected = stored(run)
     result = predict(run, "svm", [tmp_path / "slices"], device="cpu")

@@ -19,8 +19,8 @@ INSTALLED := $(VENV)/.installed
 GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format build docs links clean demo doctor index features svm softmax mlp train cnn finetune lenet \
-	tinyvgg compare predict explain leakage learning-curve report verify phantom \
+.PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
+	finetune lenet tinyvgg compare predict explain leakage learning-curve report verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom
 
 help: ## List every target
@@ -100,8 +100,18 @@ verify: ## Read the feature store back and check every byte
 
 # ---- development -------------------------------------------------------------------------------------
 
+# One thread a worker: none waits for the threads of another, and the cores are full all the same.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# The oldest instructions that PyTorch, oneDNN, MKL, OpenBLAS and numpy have kernels for: sums in another order.
+DISPATCHED := from numpy._core._multiarray_umath import __cpu_dispatch__ as kernels, __cpu_features__ as found
+PORTABLE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem \
+	NPY_DISABLE_CPU_FEATURES="$$($(BIN)/python -c '$(DISPATCHED); print(*(name for name in kernels if found[name]))')"
+
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-portable: $(INSTALLED) ## Run the tests of numbers with the instructions that every x86-64 CPU has
+	$(PORTABLE) $(PYTEST) -m numerical $(ARGS)
 
 lint: $(INSTALLED) links ## Check style, formatting and types
 	$(BIN)/ruff check .

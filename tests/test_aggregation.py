@@ -10,6 +10,8 @@ from haemo.errors import BadDataset, BadSettings
 from haemo.pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate
 from haemo.pipeline.evaluation.metrics import evaluate
 
+pytestmark = pytest.mark.numerical
+
 
 def with_studies():
     p = make_predictions(n=50, patients=7, seed=2)

@@ -21,6 +21,8 @@ from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
 from haemo.models.networks.pooling import pooled, rectified
 from haemo.models.weights.imagenet import random_weights
 
+pytestmark = pytest.mark.numerical
+
 LAYOUTS = ("channels_last", "contiguous")
 
 

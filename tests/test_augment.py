@@ -4,6 +4,8 @@ from skimage.transform import rotate
 
 from haemo.features.views.augment import PAPER_ANGLES_DEG, rotate_planes
 
+pytestmark = pytest.mark.numerical
+
 
 def random_planes(count, size, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, size, size), dtype=np.uint8)

@@ -18,6 +18,8 @@ from haemo.models.heads.calibration import (
     probabilities,
 )
 
+pytestmark = pytest.mark.numerical
+
 
 def clouds(n=150, classes=2, seed=0, spread=1.5):
     """Overlapping Gaussian clouds, one a class."""

@@ -34,6 +34,8 @@ from haemo.pipeline.training.journal import SearchJournal
 from haemo.pipeline.training.resources import Resources
 from haemo.pipeline.training.selection import Search
 
+pytestmark = pytest.mark.numerical
+
 FAST = HeadSettings(grid={"C": [1e-4, 1e-2]})
 
 

@@ -19,6 +19,8 @@ from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 
+pytestmark = pytest.mark.numerical
+
 
 def with_noise(p: Predictions, noise: float, seed: int) -> Predictions:
     scores = p.scores + np.random.default_rng(seed).normal(size=len(p)) * noise

@@ -16,6 +16,8 @@ from haemo.models.heads.calibration import CalibratedHead
 from haemo.models.heads.log_odds import LogOdds
 from haemo.models.heads.spec import KERNELS, HeadSpec
 
+pytestmark = pytest.mark.numerical
+
 DIMENSION = 30
 SPECS = [HeadSpec("svm"), HeadSpec("softmax"), HeadSpec("mlp"), *(HeadSpec("svm", name) for name in KERNELS)]
 

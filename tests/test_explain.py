@@ -19,6 +19,8 @@ from haemo.models.training.trained import TrainedNetwork
 from haemo.models.weights.imagenet import resolve_weights
 from haemo.pipeline.explaining.explanation import likeliest
 
+pytestmark = pytest.mark.numerical
+
 SIZE = 48
 
 

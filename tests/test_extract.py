@@ -21,6 +21,8 @@ from haemo.features.store.verify import verify_store
 from haemo.features.views.augment import rotate_planes
 from haemo.features.views.preprocess import Preprocessing
 
+pytestmark = pytest.mark.numerical
+
 FORBIDDEN = AssertionError("the network was asked for what is there already")
 
 

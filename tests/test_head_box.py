@@ -14,6 +14,8 @@ from skimage.measure import label, regionprops
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import Box, head_box
 
+pytestmark = pytest.mark.numerical
+
 AIR, FAT, BRAIN, BONE, REST = -1000.0, -90.0, 35.0, 1100.0, 300.0
 
 

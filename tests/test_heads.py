@@ -11,6 +11,8 @@ from haemo.errors import BadSettings
 from haemo.models.heads.mlp import EarlyStoppingMLP
 from haemo.models.heads.spec import KERNELS, HeadSpec, parse_grid
 
+pytestmark = pytest.mark.numerical
+
 SPECS = [
     HeadSpec("svm"),
     HeadSpec("softmax"),

@@ -20,6 +20,8 @@ from haemo.pipeline.evaluation.intervals import (
 )
 from haemo.pipeline.evaluation.tallies import Tally
 
+pytestmark = pytest.mark.numerical
+
 
 @settings(deadline=None, max_examples=50)
 @given(n=st.integers(1, 500), share=st.floats(0, 1), level=st.sampled_from([0.8, 0.95, 0.99]))

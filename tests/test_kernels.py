@@ -16,6 +16,8 @@ from haemo.models.search.kernels import (
     on_embeddings,
 )
 
+pytestmark = pytest.mark.numerical
+
 SPECS = {
     "linear": (KernelSpec("linear"), linear_kernel),
     "rbf": (KernelSpec("rbf", 0.01), lambda a, b: rbf_kernel(a, b, gamma=0.01)),

@@ -33,6 +33,8 @@ from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import draw_training
 from haemo.pipeline.splitting.split import Protocol
 
+pytestmark = pytest.mark.numerical
+
 QUICK = Resampling(resamples=200)
 
 

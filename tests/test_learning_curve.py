@@ -15,6 +15,8 @@ from haemo.pipeline.evaluation.inflation import load_cohort
 from haemo.pipeline.evaluation.learning_curve import _nested, measure_learning_curve
 from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
 
+pytestmark = pytest.mark.numerical
+
 X = np.array([5, 10, 20, 40, 80])
 
 

@@ -17,6 +17,8 @@ from haemo.models.search.linear_path import PathProblems, solve_paths, solved_in
 from haemo.models.search.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from haemo.models.search.rows import FoldScaling, Rows, fold_scaling
 
+pytestmark = pytest.mark.numerical
+
 CS = (1e-4, 1e-3, 1e-2, 0.1)
 SCALING = 10.0
 

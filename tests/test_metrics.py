@@ -15,6 +15,8 @@ from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence, classifica
 from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.run.predictions import Predictions
 
+pytestmark = pytest.mark.numerical
+
 
 def sklearn_figures(p: Predictions, weight=None) -> dict[str, float]:
     """The same figures, slowly and separately."""

@@ -13,6 +13,8 @@ from haemo.models.networks.tinyvgg import TinyVGG
 from haemo.models.training.recipes import RECIPES, TrainingSettings, build, recipe_for
 from haemo.models.weights.imagenet import SHAPES, random_weights
 
+pytestmark = pytest.mark.numerical
+
 
 def totals(network: nn.Module, channels: int, size: int) -> tuple[int, int]:
     table = layer_table(network, channels, size)

@@ -8,6 +8,8 @@ from haemo.models.heads.scaling import FlooredScaler
 from haemo.models.search import newton_svm
 from haemo.models.search.newton_svm import newton_scores, scores_from_rows, standardised_kernel
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.mark.parametrize("c", [1e-5, 1e-3, 0.1, 10.0])
 @pytest.mark.parametrize("features", [8, 200])

@@ -14,6 +14,8 @@ from statsmodels.stats.multitest import multipletests
 from haemo.errors import BadDataset
 from haemo.pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
 
+pytestmark = pytest.mark.numerical
+
 
 def slow_delong(positive, first, second):
     """DeLong, DeLong and Clarke-Pearson, formula by formula, over all pairs."""

@@ -14,6 +14,8 @@ from haemo.models.heads.spec import KERNELS, HeadSpec
 from haemo.pipeline.run.directory import HEADS
 from haemo.pipeline.trained.persistence import TRUSTED, load_head, save_head
 
+pytestmark = pytest.mark.numerical
+
 SPECS = [*map(HeadSpec, HEADS), *(HeadSpec("svm", kernel) for kernel in KERNELS)]
 CLASSES = ("normal", "haemorrhage", "unsure")
 

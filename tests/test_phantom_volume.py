@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from haemo.features.phantom.volume import SmoothNoise, double, sample
 
+pytestmark = pytest.mark.numerical
+
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10_000))

@@ -19,6 +19,8 @@ from haemo.pipeline.predicting.prediction import find_slices, predict
 from haemo.pipeline.predicting.trained_model import load_model
 from haemo.pipeline.run.predictions import Predictions
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

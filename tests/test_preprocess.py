@@ -12,6 +12,8 @@ from haemo.models.networks.alexnet import load_extractor
 from haemo.models.networks.engine import Engine
 from haemo.models.weights.imagenet import random_weights
 
+pytestmark = pytest.mark.numerical
+
 
 def smooth_slice(shape, seed, is_hu=False):
     """Blobs over the whole range of gray levels, or from air to bone."""

@@ -24,6 +24,8 @@ from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.training.examples import load_examples
 from haemo.pipeline.training.head import HeadSettings, train_head
 
+pytestmark = pytest.mark.numerical
+
 
 def cohort(patients=30, slices=5) -> list[ManifestRow]:
     return [

@@ -9,6 +9,8 @@ from haemo.models.search.rows import Rows
 from haemo.pipeline.evaluation import refits
 from haemo.pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits
 
+pytestmark = pytest.mark.numerical
+
 
 def cohort(seed=0, n=120, d=40, n_classes=2):
     rng = np.random.default_rng(seed)

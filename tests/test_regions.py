@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.explaining.regions import Region, blood_likelihood, find_regions, joined
 
+pytestmark = pytest.mark.numerical
+
 SPACING = (0.5, 0.5)
 
 

@@ -20,6 +20,8 @@ from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.repeated_cv import _pairs, _rotated, parse_plan, repeat_cv
 from haemo.pipeline.splitting.dealing import draw_folds
 
+pytestmark = pytest.mark.numerical
+
 QUICK = Resampling(resamples=200)
 C = {"svm": 1e-3, "softmax": 1e-2}
 

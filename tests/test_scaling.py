@@ -11,6 +11,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from haemo.models.heads.scaling import FlooredScaler, floored
 from haemo.models.heads.spec import HeadSpec
 
+pytestmark = pytest.mark.numerical
+
 
 def rare_units(n=60, common=6, rare=5, seed=0):
     """Units of which some are 0 on all rows but one."""

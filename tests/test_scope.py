@@ -10,6 +10,8 @@ from haemo.features.store.store import FeatureStore, create_store
 from haemo.pipeline.splitting.split import make_split
 from haemo.pipeline.trained.scope import Scope, implausible
 
+pytestmark = pytest.mark.numerical
+
 
 def hu(bone, tissue):
     """An HU slice with these shares of bone and of soft tissue; the rest is air."""

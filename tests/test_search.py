@@ -24,6 +24,8 @@ from haemo.models.search import newton_search
 from haemo.models.search.grid import SharedSearchCV
 from haemo.models.search.rows import Rows
 
+pytestmark = pytest.mark.numerical
+
 KERNEL_GRID = [
     {"head__kernel": ["linear"], "head__C": [1e-3, 0.1]},
     {"head__kernel": ["rbf"], "head__C": [0.1, 1.0, 10.0], "head__gamma": ["scale", 1e-2, 1e-3]},

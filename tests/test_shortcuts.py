@@ -10,6 +10,8 @@ from runs import CLASSES, make_run
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.shortcuts import SHORTCUTS, SliceFacts, read_facts, shortcut_control
 
+pytestmark = pytest.mark.numerical
+
 QUICK = Resampling(resamples=100)
 
 

@@ -9,6 +9,8 @@ from sklearn.metrics import roc_curve
 from haemo.errors import BadSettings
 from haemo.models.heads.thresholds import parse_threshold
 
+pytestmark = pytest.mark.numerical
+
 slices = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.71, 0.9, 1.0])),
     min_size=2,

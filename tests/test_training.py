@@ -21,6 +21,8 @@ from haemo.models.training.loop import TrainingData, class_weights, train
 from haemo.models.training.recipes import Recipe, TrainingSettings, build, recipe_for
 from haemo.models.training.trained import TrainedNetwork
 
+pytestmark = pytest.mark.numerical
+
 SETTINGS = TrainingSettings(epochs=6, batch_size=8, optimizer="adam", learning_rate=0.01, patience=0)
 SMALL = Recipe("small", "test", 8, 1, (0.0,), (1.0,), 2, SETTINGS)
 

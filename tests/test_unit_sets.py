@@ -22,6 +22,8 @@ from haemo.pipeline.evaluation.tallies import CLASS_METRICS
 from haemo.pipeline.evaluation.units import UnitAnswers, background_of
 from haemo.pipeline.run.directory import RunDirectory
 
+pytestmark = pytest.mark.numerical
+
 ABSENT = {"mcc", "log_loss", "calibration_error", "confusion"}
 QUICK = Resampling(resamples=100)
 

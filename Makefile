@@ -100,7 +100,8 @@ verify: ## Read the feature store back and check every byte
 
 # ---- development -------------------------------------------------------------------------------------
 
-# One thread a worker: none waits for the threads of another, and the cores are full all the same.
+# One thread a worker: none waits for the threads of another, and the cores are full all the same. A worker takes up
+# to 2 GiB. All tests of a file go to one, which so makes what they share once.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 # The oldest instructions that PyTorch, oneDNN, MKL, OpenBLAS and numpy have kernels for: sums in another order.
 DISPATCHED := from numpy._core._multiarray_umath import __cpu_dispatch__ as kernels, __cpu_features__ as found

@@ -31,6 +31,7 @@ def run(tmp_path_factory):
         yield trained_run(tmp_path_factory.mktemp("run"))
 
 
+@pytest.mark.numerical
 def test_figures_of_a_map_that_was_drawn_by_hand():
     mask = np.zeros((10, 10), dtype=bool)
     mask[2:4, 2:6] = True  # 8 pixels
@@ -48,6 +49,7 @@ def test_figures_of_a_map_that_was_drawn_by_hand():
     )
 
 
+@pytest.mark.numerical
 def test_near_is_within_fifteen_pixels():
     mask = np.zeros((60, 60), dtype=bool)
     mask[10:20, 10:20] = True
@@ -58,6 +60,7 @@ def test_near_is_within_fifteen_pixels():
         assert (found["hit"], found["near"]) == (float(column < 20), near)
 
 
+@pytest.mark.numerical
 def test_blood_moves_the_region_and_not_the_map():
     mask = np.zeros((60, 60), dtype=bool)
     mask[10:30, 10:30] = True
@@ -111,6 +114,7 @@ def test_subtypes_come_from_the_table_above(tmp_path):
     assert subtypes(paths) == {paths[0]: "epidural"}
 
 
+@pytest.mark.numerical
 def test_rank_correlation_is_spearmans():
     one, other = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).round(1)
     expected = [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(one, other, strict=True)]
@@ -123,6 +127,7 @@ class Brightness(nn.Module):
         return maps.sum(dim=(1, 2, 3))
 
 
+@pytest.mark.numerical
 def test_deleting_what_a_perfect_map_points_at_takes_the_score_first():
     identity = nn.Conv2d(1, 1, 1)
     nn.init.ones_(identity.weight)
@@ -141,6 +146,7 @@ def test_deleting_what_a_perfect_map_points_at_takes_the_score_first():
     assert against["deletion"][0] == -found["deletion"][0]
 
 
+@pytest.mark.numerical
 def test_a_run_is_scored_beside_baselines_and_written(run):
     result = localise(run, ["svm"], device="cpu")
     assert result == json.loads((run.path / "explain" / "score.json").read_text())
@@ -191,6 +197,7 @@ def _is_tested(run, path, label):
     return row.label == label and Split.read(run.split_path).parts([row])[0] == "test"
 
 
+@pytest.mark.numerical
 def test_maps_of_planes_of_several_classes_are_those_of_each(run):
     network, _ = load_model(run, "svm", "cpu").explained()
     planes = np.random.default_rng(0).integers(0, 256, (3, 227, 227), dtype=np.uint8)
@@ -232,7 +239,7 @@ def test_without_masks_the_maps_are_perturbed_alone(run, tmp_path):
 
 
 def test_what_cannot_be_scored_is_said(run):
-    with pytest.raises(BadSettings, match="there is no model 'forest'"):
+    with pytest.raises(BadSettings, match=r"no model 'forest'\. There are: svm"):
         localise(run, ["forest"], device="cpu")
     manifest = run.manifest_path.read_text()
     try:

@@ -140,8 +140,7 @@ def test_the_patient_sign_test_counts_all_exchanges(rows):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p_values):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "gc.collect", lambda: 0
-        )  # statsmodels calls it each time, and it takes long in a full process
+        # statsmodels calls it each time, and it takes long in a process that has imported much.
+        patch.setattr("gc.collect", lambda: 0)
         expected = multipletests(p_values, method="holm")[1]
     assert holm(p_values) == pytest.approx(expected)

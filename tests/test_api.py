@@ -168,6 +168,7 @@ class TestIndex:
             haemo.index(folder, positive="bleed")
 
 
+@pytest.mark.numerical
 class TestExtract:
     @pytest.mark.parametrize("crop", ["none", "head"])
     def test_the_bits_of_the_command(self, folder, tmp_path, crop):
@@ -258,6 +259,7 @@ class TestExtract:
             haemo.extract(paths, **{**CONTROL, "crop": "brain"})
 
 
+@pytest.mark.numerical
 class TestStore:
     def test_known_pixels_run_no_network(self, paths, tmp_path, embedded):
         store = tmp_path / "new" / "pool5.h5"
@@ -346,6 +348,7 @@ class TestStore:
             haemo.extract(paths, store=tmp_path, **CONTROL)
 
 
+@pytest.mark.numerical
 class TestAlexNetFeatures:
     def test_arguments_are_kept_untouched_and_cloned(self):
         from sklearn.base import clone
@@ -417,6 +420,7 @@ class TestAlexNetFeatures:
         assert list(search.predict(paths)) == list(alone.predict(haemo.extract(paths, **CONTROL)))
 
 
+@pytest.mark.numerical
 class TestEvaluate:
     def made_up(self):
         """Scores that know something of the classes, probabilities, and patients."""

@@ -83,6 +83,10 @@ class Extensions(Generic[Kind]):
     def __contains__(self, name: object) -> bool:
         return name in self._builtin or name in self._plugins
 
+    def is_builtin(self, name: str) -> bool:
+        """Whether this name is built in."""
+        return name in self._builtin
+
     def get(self, name: str) -> Kind:
         """Load what has this name.
 

@@ -4,20 +4,14 @@ import logging
 import sys
 
 import pytest
+from plugins import lay_down
 
 from haemo.errors import BadSettings, BrokenExtension
 from haemo.extensions import Extensions, did_you_mean, nearest
 
 
-def install(folder, name, modules, points, group="haemo.tools"):
-    """Lay down what pip leaves of a distribution: its modules and its metadata."""
-    for module, text in modules.items():
-        (folder / f"{module}.py").write_text(text)
-    info = folder / f"{name}-1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    lines = [f"{point} = {value}" for point, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]) + "\n")
+def install(folder, name, modules, points):
+    lay_down(folder, name, modules, points, "haemo.tools")
 
 
 @pytest.fixture

@@ -243,9 +243,9 @@ def test_damaged_files_decode_or_are_refused(kind, seed):
 
 def _decode(data: bytes, path: Path) -> Slice:
     from haemo.features.reading.dicom import decode_dicom
-    from haemo.features.reading.formats import _is_dicom
+    from haemo.features.reading.dicom_format import DICOM
 
-    return decode_dicom(data) if _is_dicom(data[:132], path) else decode_raster(data)
+    return decode_dicom(data) if DICOM.knows(data[:132], path.suffix) else decode_raster(data)
 
 
 def bomb() -> bytes:

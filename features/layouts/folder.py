@@ -7,11 +7,10 @@ from pathlib import Path
 
 from haemo.errors import BadDataset
 from haemo.features.failures import Failure
+from haemo.features.reading.formats import by_suffix, format_names
 
-__all__ = ["DICOM_SUFFIXES", "PICTURE_SUFFIXES", "Folder"]
+__all__ = ["Folder", "any_format"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _TABLE_SUFFIXES = (".csv", ".tsv")
 _OTHER_IMAGES = (
     *(".gif", ".webp", ".jp2", ".j2k", ".heic", ".avif", ".svs", ".jxl"),
@@ -32,7 +31,7 @@ class Folder:
     root : Path
         Absolute.
     slices : list of Path
-        Files that look like PNG, JPEG, TIFF, BMP or DICOM by suffix, or by content where there is no suffix.
+        Files with a suffix of a format that can be read, or DICOM by content where there is no suffix.
     tables : list of Path
         CSV and TSV files, those nearest to the root first.
     masks : list of Path
@@ -83,12 +82,12 @@ class Folder:
     @cached_property
     def dicom(self) -> list[Path]:
         """Those slices that are not pictures by their suffix."""
-        return [path for path in self.slices if path.suffix.lower() not in PICTURE_SUFFIXES]
+        return [path for path in self.slices if not _is_picture(path)]
 
     @cached_property
     def pictures(self) -> list[Path]:
-        """Those slices that are pictures by their suffix."""
-        return [path for path in self.slices if path.suffix.lower() in PICTURE_SUFFIXES]
+        """Those slices that are pictures by their suffix: of a format without tags."""
+        return [path for path in self.slices if _is_picture(path)]
 
     def _sort_in(self, path: Path) -> None:
         suffix = path.suffix.lower()
@@ -97,19 +96,30 @@ class Folder:
         if not path.is_file():
             reason = "a link that leads nowhere" if path.is_symlink() else "not a regular file"
             self.failures.append(Failure(str(path), "index", reason))
-        elif suffix in (*PICTURE_SUFFIXES, *DICOM_SUFFIXES):
+        elif suffix in by_suffix():
             is_mask = any(part.lower() in _MASK_FOLDERS for part in path.relative_to(self.root).parts[:-1])
             (self.masks if is_mask else self.slices).append(path)
         elif suffix in _TABLE_SUFFIXES:
             self.tables.append(path)
         elif suffix in _OTHER_IMAGES:
-            reason = f"files of type {suffix} are not read; save each slice as PNG, JPEG, TIFF, BMP or DICOM"
+            reason = f"files of type {suffix} are not read; save each slice as {any_format()}"
             self.failures.append(Failure(str(path), "index", reason))
         # Scanners name files without a suffix, or after a UID or number: IM000001, 1.2.840.113, scan.0042.
         elif suffix[1:].isdecimal() == bool(suffix) and _starts_like_dicom(path):
             self.slices.append(path)
         else:
             self.others.append(path)
+
+
+def any_format() -> str:
+    """Give what a slice may be, in words: ``PNG, JPEG, TIFF, BMP or DICOM``."""
+    *names, last = format_names()
+    return f"{', '.join(names)} or {last}"
+
+
+def _is_picture(path: Path) -> bool:
+    format_ = by_suffix().get(path.suffix.lower())
+    return format_ is not None and not format_.has_tags
 
 
 def _is_hidden(name: str) -> bool:

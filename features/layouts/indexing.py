@@ -12,7 +12,7 @@ from haemo.features.failures import Failure
 from haemo.features.labels import order_classes
 from haemo.features.layouts import class_folders, ct_ich, dicom_tree, head_ct, labels_csv, rsna
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
-from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.folder import Folder, any_format
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.slice import SliceHeader
 from haemo.progress import Progress, silent
@@ -113,7 +113,7 @@ def index_dataset(
     if not folder.slices:
         found = [*folder.failures, *folder.others, *folder.tables]
         detail = f", only other files: {len(found):,}" if found else "; it is empty"
-        raise BadDataset(f"{folder.root} holds no PNG, JPEG, TIFF, BMP or DICOM files{detail}")
+        raise BadDataset(f"{folder.root} holds no {any_format()} files{detail}")
     name = _recognised(folder, request) if layout == "auto" else layout
     headers = Headers(progress)
     claims = LAYOUTS[name].claim(folder, request, headers)

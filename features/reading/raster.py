@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from haemo.errors import UnreadableSlice
+from haemo.features.reading.format import Format
 from haemo.features.reading.slice import Slice, SliceHeader, check_size, damaged
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-__all__ = ["decode_raster", "read_raster_header"]
+__all__ = ["PICTURES", "decode_raster", "read_raster_header"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # First bytes -> Pillow's reader. The reader is called by itself, not through Image.open: that would try
@@ -88,8 +89,7 @@ def _open(stream: BinaryIO) -> "ImageFile":
     stream.seek(0)
     reader = next((names for magic, names in _READERS.items() if start.startswith(magic)), None)
     if reader is None:
-        kind = "text" if _is_text(start) else "neither PNG, JPEG, TIFF, BMP nor DICOM"
-        raise UnreadableSlice(f"not a picture: the content is {kind}")
+        raise UnreadableSlice("not a picture: it starts like neither PNG, JPEG, TIFF nor BMP")
     try:
         module, name = reader
         image = getattr(importlib.import_module(module), name)(stream)
@@ -154,8 +154,10 @@ def _check_png(data: bytes) -> None:
     raise UnreadableSlice("the file is cut short")
 
 
-def _is_text(start: bytes) -> bool:
-    try:
-        return all(character.isprintable() or character.isspace() for character in start.decode("utf-8"))
-    except UnicodeDecodeError:
-        return False
+PICTURES = Format(
+    names=("PNG", "JPEG", "TIFF", "BMP"),
+    suffixes=(".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp"),
+    decode=decode_raster,
+    read_header=read_raster_header,
+    starts=tuple(_READERS),
+)

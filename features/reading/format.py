@@ -1,0 +1,64 @@
+"""What a file format says of itself: how its files are known, and how their bytes become a slice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from haemo.features.reading.slice import Slice, SliceHeader
+
+__all__ = ["Format"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One file format, or several that one reader reads.
+
+    Attributes
+    ----------
+    names : tuple of str
+        As people call it, for messages: ``("PNG", "JPEG")``.
+    suffixes : tuple of str
+        Of file names, in lower case with the dot: files called so are taken for slices when a folder is
+        searched. Which format reads a file is told by its content.
+    decode : callable
+        Takes the whole file as bytes and gives its `Slice`; raises `UnreadableSlice` with the reason, without
+        the path, where there is none.
+    read_header : callable, optional
+        Takes the opened file and gives its `SliceHeader`, raising as `decode` does; without it the whole file
+        is decoded for that.
+    starts : tuple of bytes
+        Each may stand at the start of a file of the format.
+    sniff : callable, optional
+        Takes the first 132 bytes and the suffix in lower case, and says whether the file is of the format,
+        where `starts` cannot say it. A format with neither has every file with one of its suffixes that no
+        other format knows.
+    has_tags : bool
+        Whether its headers say patient, study and position (`DicomTags`). Folders of such files are taken for
+        patients and studies rather than for classes.
+    """
+
+    names: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    decode: Callable[[bytes], Slice]
+    read_header: Callable[[BinaryIO], SliceHeader] | None = None
+    starts: tuple[bytes, ...] = ()
+    sniff: Callable[[bytes, str], bool] | None = None
+    has_tags: bool = False
+
+    @property
+    def by_content(self) -> bool:
+        """Whether its files can be told by their first bytes."""
+        return bool(self.starts or self.sniff)
+
+    def knows(self, start: bytes, suffix: str) -> bool:
+        """Whether a file with these first bytes and this suffix is of the format."""
+        if self.sniff is not None:
+            return self.sniff(start, suffix)
+        return start.startswith(self.starts) if self.starts else suffix in self.suffixes
+
+    def header(self, stream: BinaryIO) -> SliceHeader:
+        """Read the header as `read_header` does, or else from the decoded file."""
+        if self.read_header is not None:
+            return self.read_header(stream)
+        slice_ = self.decode(stream.read())
+        return SliceHeader(slice_.pixels.shape, slice_.mode)

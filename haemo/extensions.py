@@ -39,7 +39,9 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def unknown(noun: str, name: str, names: Iterable[str]) -> BadSettings:
     """Give the error for a name that does not exist: it asks for the nearest ones, and lists them all."""
     names = list(names)
-    return BadSettings(f"no {noun} {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}")
+    return BadSettings(
+        f"there is no {noun} {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}"
+    )
 
 
 class Extensions(Generic[Kind]):

@@ -282,9 +282,9 @@ def test_randomised_models_answer_otherwise_and_leave_the_original(extractor, em
 
 def test_what_is_not_there_is_named():
     model = small_model()
-    with pytest.raises(BadSettings, match="method 'lime' is not one of contrast, hirescam"):
+    with pytest.raises(BadSettings, match=r"there is no method 'lime'\. There are: contrast, hirescam"):
         model.maps(spot(10, 10)[None], "lime")
-    with pytest.raises(BadSettings, match="class 'maybe' is not one of no, yes"):
+    with pytest.raises(BadSettings, match=r"there is no class 'maybe'\. There are: no, yes"):
         model.maps(spot(10, 10)[None], target="maybe")
 
 

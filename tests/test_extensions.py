@@ -50,8 +50,8 @@ def test_nothing_is_imported_before_it_is_asked_for(site):
 def test_an_unknown_name_is_answered_with_the_nearest_and_with_all():
     with pytest.raises(BadSettings) as caught:
         tools().get("jion")
-    assert str(caught.value) == "no tool 'jion'. Did you mean join? There are: join, split"
-    with pytest.raises(BadSettings, match=r"^no tool 'zzz'\. There are: join, split$"):
+    assert str(caught.value) == "there is no tool 'jion'. Did you mean join? There are: join, split"
+    with pytest.raises(BadSettings, match=r"^there is no tool 'zzz'\. There are: join, split$"):
         tools().get("zzz")
 
 

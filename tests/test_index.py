@@ -123,7 +123,7 @@ def test_the_positive_class_can_be_named(haemo, tmp_path):
     ("prepare", "options", "code", "message"),
     [
         (lambda root: root / "none", [], 1, "none is not there"),
-        (lambda root: class_folders(root), ["--layout", "folders"], 2, "'folders' is not one of auto, rsna"),
+        (class_folders, ["--layout", "folders"], 2, "Did you mean class-folders? There are: auto, rsna"),
         (lambda root: head_ct(root), ["--label", "grade"], 2, "has no column 'grade'; it has id, hemorrhage"),
         (lambda root: head_ct(root), ["--labels", "no.csv"], 1, "no.csv cannot be read"),
     ],

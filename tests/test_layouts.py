@@ -549,8 +549,9 @@ def test_every_layout_can_be_asked_for_by_name(tmp_path):
     )
     assert index_dataset(root).layout == "labels-csv"
     assert index_dataset(root, "class-folders").manifest.classes == ("haemorrhage", "normal")
-    assert set(LAYOUTS) == {"rsna", "ct-ich", "head-ct", "labels-csv", "class-folders", "dicom-tree"}
-    with pytest.raises(BadSettings, match="unknown layout 'folders'; there are auto, rsna"):
+    assert set(LAYOUTS.names()) == {"rsna", "ct-ich", "head-ct", "labels-csv", "class-folders", "dicom-tree"}
+    near = r"there is no layout 'folders'\. Did you mean class-folders\? There are: auto, rsna, ct-ich"
+    with pytest.raises(BadSettings, match=near):
         index_dataset(root, "folders")
     for layout in ("rsna", "ct-ich"):
         with pytest.raises(BadDataset, match="holds no"):

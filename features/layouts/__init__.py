@@ -1,9 +1,9 @@
 """Readers of data set layouts: from a folder, as it was published or made, to a manifest.
 
-`indexing` is the entrance and has the list of layouts, the most particular first: `rsna`, `ct_ich`,
+`indexing` is the entrance and has the table of layouts, the most particular first: `rsna`, `ct_ich`,
 `head_ct`, `labels_csv`, `class_folders`, `dicom_tree`. They share `folder` (what lies in a data folder),
-`table` and `label_table` (tables as people make them) and `claims` (what a layout says of slices before
-they are opened). From outside: what this package itself names, and `folder`.
+`table` and `label_table` (tables as people make them) and `claims` (what a layout is, and what it says of
+slices before they are opened). From outside: what this package itself names, and `folder`.
 """
 
 from haemo.features.layouts.indexing import LAYOUTS, Index, index_dataset

@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from haemo.errors import BadSettings, UnreadableSlice
 from haemo.features.failures import Failure
+from haemo.features.layouts.folder import Folder
 from haemo.features.reading.formats import read_header
 from haemo.features.reading.slice import SliceHeader
 from haemo.progress import Progress, silent
 
-__all__ = ["Claim", "Claims", "Headers", "Request"]
+__all__ = ["Claim", "Claims", "Headers", "Layout", "Request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +111,24 @@ class Headers:
     def get(self, path: Path) -> SliceHeader | None:
         """Header of one file; None where it could not be read."""
         return self._headers.get(path)
+
+
+@runtime_checkable
+class Layout(Protocol):
+    """How a data set lies in a folder: a module with these two functions, or an object with such methods."""
+
+    def recognise(self, folder: Folder, request: Request) -> bool:
+        """Whether the folder holds such a data set; asked where the user named no layout."""
+        ...
+
+    def claim(self, folder: Folder, request: Request, headers: Headers) -> Claims:
+        """Describe every slice, also one that the user sent here and `recognise` would not have.
+
+        Raises
+        ------
+        BadDataset
+            If the folder is not what the layout needs.
+        BadSettings
+            If an option of `request` does not fit.
+        """
+        ...

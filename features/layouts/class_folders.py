@@ -10,9 +10,8 @@ from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.label_table import find_label_table, part_of
 
-__all__ = ["NAME", "claim", "recognise"]
+__all__ = ["claim", "recognise"]
 
-NAME = "class-folders"
 # More folders than this are patients or studies, not classes.
 _MOST_CLASSES = 10
 

@@ -15,9 +15,8 @@ from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table
 
-__all__ = ["NAME", "claim", "recognise"]
+__all__ = ["claim", "recognise"]
 
-NAME = "ct-ich"
 _NO_HAEMORRHAGE = "No_Hemorrhage"
 _MASK = "_hge_seg"
 

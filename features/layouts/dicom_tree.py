@@ -12,9 +12,8 @@ from haemo.features.layouts.label_table import LabelRow, LabelTable, agreed, fin
 from haemo.features.layouts.labels_csv import Finder, patients_from
 from haemo.features.reading.slice import DicomTags
 
-__all__ = ["NAME", "claim", "recognise"]
+__all__ = ["claim", "recognise"]
 
-NAME = "dicom-tree"
 
 Key = Path | str
 

@@ -8,9 +8,7 @@ from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.label_table import find_label_table
 from haemo.features.layouts.table import bare
 
-__all__ = ["NAME", "claim", "recognise"]
-
-NAME = "head-ct"
+__all__ = ["claim", "recognise"]
 
 
 def recognise(folder: Folder, request: Request) -> bool:

@@ -5,13 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
-from haemo.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset, HaemoError
+from haemo.extensions import Extensions, unknown
 from haemo.features.failures import Failure
 from haemo.features.labels import order_classes
-from haemo.features.layouts import class_folders, ct_ich, dicom_tree, head_ct, labels_csv, rsna
-from haemo.features.layouts.claims import Claim, Claims, Headers, Request
+from haemo.features.layouts.claims import Claim, Claims, Headers, Layout, Request
 from haemo.features.layouts.folder import Folder, any_format
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.slice import SliceHeader
@@ -19,10 +18,22 @@ from haemo.progress import Progress, silent
 
 __all__ = ["LAYOUTS", "Index", "index_dataset"]
 
-# In the order of recognition: a published data set first, then what says most about its labels.
-LAYOUTS: dict[str, ModuleType] = {
-    layout.NAME: layout for layout in (rsna, ct_ich, head_ct, labels_csv, class_folders, dicom_tree)
-}
+# Published data sets first, then what says most about its labels.
+LAYOUTS: Extensions[Layout] = Extensions(
+    "layout",
+    "haemo.layouts",
+    Layout,
+    {
+        "rsna": "haemo.features.layouts.rsna",
+        "ct-ich": "haemo.features.layouts.ct_ich",
+        "head-ct": "haemo.features.layouts.head_ct",
+        "labels-csv": "haemo.features.layouts.labels_csv",
+        "class-folders": "haemo.features.layouts.class_folders",
+        "dicom-tree": "haemo.features.layouts.dicom_tree",
+    },
+)
+# These take any folder with such files, and are asked when no data set was recognised.
+_GENERAL = ("labels-csv", "class-folders", "dicom-tree")
 
 _log = logging.getLogger("haemo")
 
@@ -86,7 +97,7 @@ def index_dataset(
     root : Path
         The data folder.
     layout : str
-        One of `LAYOUTS`, or ``auto`` to recognise it.
+        A name in `LAYOUTS`, or ``auto`` to recognise it.
     labels : Path, optional
         The table of labels, where it is not in the folder or there are several.
     label : str, optional
@@ -107,7 +118,7 @@ def index_dataset(
         If `layout` is unknown or a column does not exist.
     """
     if layout != "auto" and layout not in LAYOUTS:
-        raise BadSettings(f"unknown layout {layout!r}; there are auto, {', '.join(LAYOUTS)}")
+        raise unknown("layout", layout, ["auto", *LAYOUTS.names()])
     request = Request(labels, label, patient_column)
     folder = Folder.scan(root)
     if not folder.slices:
@@ -116,14 +127,20 @@ def index_dataset(
         raise BadDataset(f"{folder.root} holds no {any_format()} files{detail}")
     name = _recognised(folder, request) if layout == "auto" else layout
     headers = Headers(progress)
-    claims = LAYOUTS[name].claim(folder, request, headers)
+    claims = LAYOUTS.get(name).claim(folder, request, headers)
     return _assembled(name, folder, claims, headers)
 
 
 def _recognised(folder: Folder, request: Request) -> str:
-    for name, module in LAYOUTS.items():
-        if module.recognise(folder, request):
-            return name
+    layouts = LAYOUTS.usable()
+    for name in sorted(layouts, key=lambda name: name in _GENERAL):
+        try:
+            if layouts[name].recognise(folder, request):
+                return name
+        except Exception as error:
+            if LAYOUTS.is_builtin(name) or isinstance(error, HaemoError):
+                raise
+            _log.warning(f"left out: the layout {name!r} failed ({type(error).__name__}: {error})")
     raise BadDataset(
         f"{folder.root} has no labels that could be found: put the slices into one folder a class, or add a "
         "labels.csv with the columns path and label (docs/data.md shows every layout)"

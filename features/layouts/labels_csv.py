@@ -9,9 +9,7 @@ from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
 
-__all__ = ["NAME", "Finder", "claim", "patients_from", "recognise"]
-
-NAME = "labels-csv"
+__all__ = ["Finder", "claim", "patients_from", "recognise"]
 
 
 def recognise(folder: Folder, request: Request) -> bool:

@@ -17,9 +17,8 @@ from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table, bare
 from haemo.progress import Progress
 
-__all__ = ["NAME", "claim", "recognise"]
+__all__ = ["claim", "recognise"]
 
-NAME = "rsna"
 _KINDS = ("any", *BLEED_TYPES)
 _ID = re.compile(rf"(ID_[0-9a-zA-Z]+)_({'|'.join(_KINDS)})")
 

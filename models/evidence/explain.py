@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from haemo.errors import BadSettings
+from haemo.extensions import unknown
 from haemo.models.evidence.decision import DecisionFunction, decision_function
 from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid_of, projection
 from haemo.models.networks.end_to_end import EndToEndNetwork
@@ -111,7 +112,7 @@ class ExplainedModel:
             If there is no such method or class, or ``contrast`` has no `references`.
         """
         if method not in METHODS:
-            raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
+            raise unknown("method", method, METHODS)
         if method != "occlusion" and not self.has_gradients:
             raise BadSettings(
                 f"the method {method} follows gradients, and this head has none; take --method occlusion"
@@ -123,7 +124,7 @@ class ExplainedModel:
         if not isinstance(target, str):
             return self._maps_of_each(planes, method, np.array(target))
         if target not in self.classes:
-            raise BadSettings(f"class {target!r} is not one of {', '.join(self.classes)}")
+            raise unknown("class", target, self.classes)
         if method == "occlusion":
             return np.stack([self._occluded(plane, target) for plane in planes])
         average = None if references is None else self._average_over(references)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from haemo.errors import BadSettings
+from haemo.extensions import unknown
 
 __all__ = ["METHODS", "Grid", "class_activation_map", "grid_of", "projection"]
 
@@ -54,7 +54,7 @@ def class_activation_map(
         case "gradcam++":
             return _plus_plus(activations, gradients) - _plus_plus(activations, -gradients)
         case _:
-            raise BadSettings(f"method {method!r} is not one of {', '.join(METHODS)}")
+            raise unknown("method", method, METHODS)
 
 
 def _plus_plus(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:

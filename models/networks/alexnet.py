@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from haemo.errors import BadSettings
+from haemo.extensions import unknown
 from haemo.models.networks.engine import Engine, choose_engine, resolve_device, resolve_precision
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
 from haemo.models.networks.pooling import pooled, rectified
@@ -262,7 +263,7 @@ def load_extractor(
     if batch is not None and batch < 1:
         raise BadSettings(f"batch {batch}: a pass takes at least one slice")
     if layer not in LAYERS:
-        raise BadSettings(f"layer {layer!r} is not one of {', '.join(LAYERS)}")
+        raise unknown("layer of AlexNet", layer, LAYERS)
     if list(LAYERS).index(weights.layer) < list(LAYERS).index(layer):
         raise BadSettings(f"the weights were resolved up to {weights.layer} and do not reach {layer}")
     if engine is None:

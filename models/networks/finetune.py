@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.extensions import did_you_mean
 from haemo.models.networks.end_to_end import EndToEndNetwork
 
 __all__ = ["LAYERS", "AlexNetClassifier", "freeze_below", "load_pretrained"]
@@ -118,6 +119,9 @@ def freeze_below(network: AlexNetClassifier, layer: str) -> None:
     """
     names = [name for name in LAYERS if not (network.trunk and name == "fc7")]
     if layer not in names:
-        raise BadSettings(f"--freeze-below {layer}: no such layer; there are {', '.join(names)}")
+        raise BadSettings(
+            f"--freeze-below {layer}: no such layer; there are {', '.join(names)}."
+            f"{did_you_mean(layer, names)}"
+        )
     for name in names[: names.index(layer)]:
         network.layer(name).requires_grad_(False)

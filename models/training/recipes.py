@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import BadSettings
+from haemo.extensions import unknown
 
 if TYPE_CHECKING:
     from haemo.models.networks.end_to_end import EndToEndNetwork
@@ -94,9 +95,9 @@ class TrainingSettings:
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "TrainingSettings":
         """The settings that `describe` was called on; an unknown key is a BadSettings."""
-        unknown = set(description) - {field.name for field in fields(cls)}
-        if unknown:
-            raise BadSettings(f"unknown training setting {sorted(unknown)[0]!r}")
+        others = set(description) - {field.name for field in fields(cls)}
+        if others:
+            raise BadSettings(f"unknown training setting {sorted(others)[0]!r}")
         return cls(**{**description, "augment": tuple(description["augment"])})
 
 
@@ -208,7 +209,7 @@ RECIPES = {
 def recipe_for(name: str) -> Recipe:
     """The recipe of a network; BadSettings if there is no such network."""
     if name not in RECIPES:
-        raise BadSettings(f"there is no network {name!r}; there are {', '.join(RECIPES)}")
+        raise unknown("network", name, RECIPES)
     return RECIPES[name]
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.errors import WeightsUnavailable
+from haemo.extensions import unknown
 from haemo.models.weights import hub
 from haemo.models.weights.trunk import DOWNLOAD_COMMAND, cached_trunk, fetch_trunk, read_trunk, trunk_path
 from haemo.progress import Progress, silent
@@ -117,7 +118,7 @@ def resolve_weights(
         If `need` is no layer.
     """
     if need not in LAYERS:
-        raise BadSettings(f"layer {need!r} is not one of {', '.join(LAYERS)}")
+        raise unknown("layer of AlexNet", need, LAYERS)
     match str(source):
         case "auto":
             weights = _first_reachable(need, progress)

@@ -2,7 +2,7 @@
 
 Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `explain`,
 `leakage`, `report`, `phantom`, `pictures`, `system`. They share `console` (printing and common options),
-`figures`, `outputs` and `protocol`. Nothing imports it.
+`choices`, `figures`, `outputs` and `protocol`. Nothing imports it.
 """
 
 import importlib
@@ -12,6 +12,8 @@ import sys
 import click
 
 from haemo.errors import HaemoError
+from haemo.extensions import did_you_mean
+from haemo.pipeline.cli.choices import suggest_choices
 
 __all__ = ["COMMANDS", "main"]
 
@@ -58,7 +60,19 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"haemo.pipeline.cli.{COMMANDS[name]}")
-        return getattr(module, name.replace("-", "_"))
+        command = getattr(module, name.replace("-", "_"))
+        suggest_choices(command)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            if not args[0].startswith("-"):
+                error.message += did_you_mean(args[0], COMMANDS)
+            raise
 
 
 @click.group(

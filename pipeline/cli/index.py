@@ -17,22 +17,12 @@ __all__ = ["index"]
 _SHOWN = 5
 
 
-def _layouts(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    del context, parameter
-    from haemo.features.layouts import LAYOUTS
-
-    if value not in ("auto", *LAYOUTS):
-        raise click.BadParameter(f"{value!r} is not one of auto, {', '.join(LAYOUTS)}")
-    return value
-
-
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @run_option
 @click.option(
     "--layout",
     default="auto",
-    callback=_layouts,
     metavar="NAME",
     help="Layout of DATA; recognised by default.",
 )

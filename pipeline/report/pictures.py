@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from haemo.errors import BadSettings, MissingStep, UnreadableSlice
+from haemo.extensions import unknown
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
@@ -78,7 +79,7 @@ def make_picture(
         If the chosen slice cannot be read.
     """
     if kind not in KINDS:
-        raise BadSettings(f"there is no picture {kind!r}; there are {', '.join(KINDS)}")
+        raise unknown("picture", kind, KINDS)
     if network is not None:
         recipe_for(network)
     trained = [name for name in NETWORKS if name in run.trained()]

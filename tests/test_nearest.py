@@ -1,0 +1,34 @@
+"""A name that does not exist is answered with the nearest ones that do, and exit code 2."""
+
+import pytest
+
+from haemo.pipeline.cli import main
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        (["fetaures"], "No such command 'fetaures'. Did you mean features?"),
+        (["Report", "--run", "r"], "No such command 'Report'. Did you mean report?"),
+        (["index", "data", "--labls", "x"], "Did you mean one of: '--label', '--labels'?"),
+        (["features", "--run", "r", "--precision", "floot32"], "Did you mean float32?"),
+        (["svm", "--run", "r", "--protocol", "patients"], "Did you mean patient?"),
+        (["svm", "--run", "r", "--kernel", "rfb"], "Did you mean rbf?"),
+        (["svm", "--run", "r", "--metric", "ROC_AUC"], "Did you mean roc_auc?"),
+        (["plot", "curve"], "Did you mean curves?"),
+        (["explain", "--run", "r", "--method", "oclusion"], "Did you mean occlusion?"),
+        (["predict", "--run", "r", "--head", "smv", "."], "there is no model 'smv'. Did you mean svm?"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_slip_is_answered_with_the_nearest_name(typed, answer, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(typed) == 2
+    assert answer in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_near_nothing_is_answered_plainly(capsys):
+    assert main(["xyzzy"]) == 2
+    assert capsys.readouterr().err.endswith("Error: No such command 'xyzzy'.\n")
+    assert main(["--xyzzy"]) == 2
+    assert "No such option" in capsys.readouterr().err

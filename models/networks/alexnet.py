@@ -1,10 +1,6 @@
 """AlexNet as a frozen feature extractor: gray planes in, one embedding per slice out."""
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +9,7 @@ from torch import nn
 from haemo.errors import BadSettings
 from haemo.extensions import unknown
 from haemo.models.networks.engine import Engine, choose_engine, resolve_device, resolve_precision
+from haemo.models.networks.extractor import PlaneExtractor
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
 from haemo.models.networks.pooling import pooled, rectified
 from haemo.models.weights.imagenet import LAYERS, Weights
@@ -106,12 +103,8 @@ class GrayAlexNet(nn.Module):
         return embedding.float()
 
 
-class Extractor:
-    """Gray planes to embeddings, in batches of one fixed size.
-
-    Results of float32 convolutions and products depend on the size of the batch, not on the place in it. So
-    short batches are filled up with black planes, and a slice's embedding has the same bits whatever is
-    computed beside it.
+class Extractor(PlaneExtractor):
+    """AlexNet as an extractor.
 
     Parameters
     ----------
@@ -120,113 +113,21 @@ class Extractor:
     engine : Engine
     batch : int
         Slices per pass.
-
-    Attributes
-    ----------
-    dimension : int
-        Numbers per slice.
     """
 
     def __init__(self, weights: Weights, layer: str, engine: Engine, batch: int):
-        self.weights = weights
-        self.layer = layer
-        self.engine = engine
-        self.batch = batch
-        self.dimension = LAYERS[layer]
-        self._network = GrayAlexNet(weights, layer, engine)
-
-    def describe(self) -> dict[str, Any]:
-        """Give the facts that an embedding depends on, for the fingerprint.
-
-        Device, layout and batch size are not among them: they change results by rounding alone.
-        """
-        return {
-            "network": "alexnet",
-            "layer": self.layer,
-            "weights": self.weights.sha256,
-            "precision": self.engine.precision,
-            "mean": list(IMAGENET_MEAN),
-            "std": list(IMAGENET_STD),
-        }
-
-    def __call__(self, planes: np.ndarray) -> np.ndarray:
-        """Embed planes.
-
-        Parameters
-        ----------
-        planes : ndarray of shape (n, 227, 227), uint8
-
-        Returns
-        -------
-        ndarray of shape (n, dimension), float32
-        """
-        starts = range(0, len(planes), self.batch)
-        parts = list(self.stream(planes[start : start + self.batch] for start in starts))
-        return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
-
-    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Embed batches of at most `batch` planes each, in their order.
-
-        On a CPU each batch is computed by one thread, and as many batches at once as torch has threads: so
-        no core waits for another, least of all where slices are decoded beside it, and results do not depend
-        on the number of cores. On CUDA the next batch is taken and sent while the one before it is computed.
-        """
-        return self._stream_cuda(batches) if self.engine.device == "cuda" else self._stream_cpu(batches)
-
-    def _stream_cpu(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        workers = torch.get_num_threads()
-        pool = ThreadPoolExecutor(workers, "haemo-network", initializer=torch.set_num_threads, initargs=(1,))
-        waiting: deque[Future[np.ndarray]] = deque()
-        try:
-            for planes in batches:
-                waiting.append(pool.submit(self._embed, planes))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(workers)  # what a thread sets is also what threads made later begin with
-
-    def _embed(self, planes: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return self._network(torch.from_numpy(self._filled(planes)))[: len(planes)].numpy()
-
-    def _filled(self, planes: np.ndarray) -> np.ndarray:
-        if planes.dtype != np.uint8 or planes.shape[1:] != (SIZE, SIZE) or len(planes) > self.batch:
-            raise BadSettings(
-                f"planes are {planes.dtype} of shape {planes.shape}; "
-                f"the network takes uint8, at most {self.batch} of {SIZE} x {SIZE}"
-            )
-        if len(planes) == self.batch:
-            return np.ascontiguousarray(planes)
-        filled = np.zeros((self.batch, SIZE, SIZE), dtype=np.uint8)
-        filled[: len(planes)] = planes
-        return filled
-
-    def _stream_cuda(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        pending = None
-        copies = torch.cuda.Stream()
-        for planes in batches:
-            sent = torch.from_numpy(self._filled(planes)).pin_memory()
-            with torch.cuda.stream(copies):
-                on_device = sent.to("cuda", non_blocking=True)
-            torch.cuda.current_stream().wait_stream(copies)
-            on_device.record_stream(torch.cuda.current_stream())
-            with (
-                torch.inference_mode(),
-                torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-            ):
-                computed = self._network(on_device)
-            received = torch.empty(computed.shape, dtype=torch.float32, pin_memory=True)
-            received.copy_(computed, non_blocking=True)
-            done = torch.cuda.Event()
-            done.record()
-            if pending is not None:
-                yield _wait(*pending)
-            pending = (received, len(planes), done, sent)
-        if pending is not None:
-            yield _wait(*pending)
+        super().__init__(
+            "alexnet",
+            GrayAlexNet(weights, layer, engine),
+            weights,
+            layer,
+            engine,
+            batch,
+            dimension=LAYERS[layer],
+            size=SIZE,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+        )
 
 
 def load_extractor(
@@ -305,10 +206,3 @@ def _linear(state: dict[str, torch.Tensor], name: str, engine: Engine) -> nn.Lin
     layer.weight = nn.Parameter(weight.to(engine.dtype))
     layer.bias = nn.Parameter(state[f"{name}.bias"].to(engine.dtype))
     return layer
-
-
-def _wait(received: torch.Tensor, count: int, done: torch.cuda.Event, sent: torch.Tensor) -> np.ndarray:
-    """Wait for one batch; `sent` is held until then, since the device may still be reading it."""
-    done.synchronize()
-    del sent
-    return received[:count].numpy()

@@ -23,10 +23,15 @@ def nearest(name: str, names: Iterable[str]) -> list[str]:
     """Give the `names` that `name` may be a slip for, the likeliest first; upper and lower case are one.
 
     Likeness is the ratio of `difflib.SequenceMatcher`: from 0.6, and at most 0.1 below that of the likeliest.
+    A name such as ``torchvision:resnet18`` is also known by what follows the colon.
     """
-    ratios = {known: SequenceMatcher(None, known.casefold(), name.casefold()).ratio() for known in names}
+    ratios = {known: max(_likeness(name, known), _likeness(name, known.split(":")[-1])) for known in names}
     least = max(0.6, max(ratios.values(), default=0.0) - 0.1)
     return sorted((known for known in ratios if ratios[known] >= least), key=lambda known: -ratios[known])[:3]
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, other.casefold(), one.casefold()).ratio()
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -81,6 +86,10 @@ class Extensions(Generic[Kind]):
     def names(self) -> list[str]:
         """Give every name: the built-in ones in their order, then those of plug-ins by the alphabet."""
         return list(self._builtin | self._plugins)
+
+    def added(self) -> list[str]:
+        """Give the names of plug-ins, whether these can be used or not."""
+        return list(self._plugins)
 
     def __contains__(self, name: object) -> bool:
         return name in self._builtin or name in self._plugins

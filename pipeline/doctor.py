@@ -11,6 +11,8 @@ from enum import Enum
 from importlib import metadata
 from pathlib import Path
 
+from haemo.errors import BrokenExtension
+
 __all__ = ["Check", "Status", "examine"]
 
 _MINIMUM_FREE_GB = 2.0
@@ -61,7 +63,8 @@ def examine(folder: Path) -> list[Check]:
         In the order in which a run would meet them. A check that itself fails is a FAIL, never an exception.
     """
     checks: list[Check] = []
-    for look in (_python, _torch, _device, _bfloat16, _weights, _decoders, _phantom, _memory):
+    looks = (_python, _torch, _device, _bfloat16, _weights, _networks, _plugins, _decoders, _phantom, _memory)
+    for look in looks:
         checks.extend(_guarded(look))
     checks.extend(_guarded(lambda: _disk(Path(folder))))
     return checks
@@ -127,6 +130,33 @@ def _weights() -> Iterator[Check]:
         yield Check(
             f"weights: {source.name}", status, source.detail, "" if source.available else source.remedy
         )
+
+
+def _networks() -> Iterator[Check]:
+    from haemo.models.networks.torchvision_models import model_names, torchvision_network
+    from haemo.models.weights import hub
+
+    there = [name for name in model_names() if hub.kept_path(torchvision_network(name).url).is_file()]
+    kept = ", ".join(there) or "none fetched yet"
+    detail = f"{kept}; any of torchvision's is fetched when first needed, or give --weights FILE"
+    yield Check("other networks", Status.PASS, detail)
+
+
+def _plugins() -> Iterator[Check]:
+    from haemo.features.layouts.indexing import LAYOUTS
+    from haemo.features.reading.formats import FORMATS
+    from haemo.models.heads.kinds import HEAD_KINDS
+    from haemo.models.networks.table import FROZEN_NETWORKS
+
+    for table in (FORMATS, LAYOUTS, FROZEN_NETWORKS, HEAD_KINDS):
+        for name in table.added():
+            try:
+                table.get(name)
+            except BrokenExtension as error:
+                problem, _, remedy = str(error).partition("; ")
+                yield Check(f"plug-in: {table.noun} {name}", Status.WARN, problem, remedy)
+            else:
+                yield Check(f"plug-in: {table.noun} {name}", Status.PASS, "can be used")
 
 
 def _decoders() -> Iterator[Check]:

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "features/extraction": [*MODELS, "features", READING, VIEWS, STORE],
     "features/layouts": ["features", READING],
     "features/phantom": [],
-    "pipeline": MODELS,
+    "pipeline": [*MODELS, READING, "features/layouts"],
     RUN: ["features", STORE],
     SPLITTING: ["features", VIEWS, RUN],
     "pipeline/evaluation": [

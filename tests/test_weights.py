@@ -50,7 +50,8 @@ def torchvision_file(tmp_path, monkeypatch, pool5):
     path = tmp_path / "torch" / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
     path.parent.mkdir(parents=True)
     torch.save({**pool5, "classifier.1.weight": torch.zeros(1)}, path)
-    monkeypatch.setattr(hub, "_DIGITS", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(hub, "_digits", lambda url: digits)
     return path
 
 
@@ -193,7 +194,7 @@ def test_torchvisions_own_file_comes_first(torchvision_file, archive, pool5):
 
 
 def test_a_damaged_torchvision_file_is_not_used(torchvision_file, monkeypatch, caplog):
-    monkeypatch.setattr(hub, "_DIGITS", "00000000")
+    monkeypatch.setattr(hub, "_digits", lambda url: "00000000")
     with pytest.raises(WeightsUnavailable):
         resolve_weights()
     assert "damaged" in caplog.text

@@ -10,6 +10,7 @@ from torch import nn
 
 from haemo.errors import BadSettings
 from haemo.extensions import unknown
+from haemo.models.evidence.cut import cut_in_two
 from haemo.models.evidence.decision import DecisionFunction, decision_function
 from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid_of, projection
 from haemo.models.networks.end_to_end import EndToEndNetwork
@@ -42,9 +43,11 @@ class ExplainedModel:
     margin : int
         Pixels that are cut off on each side before the network: one trained on random crops of larger planes
         is evaluated on their middle.
-    has_gradients : bool
-        Whether scores can be followed back to places by gradients; where they cannot, only ``occlusion``
-        draws maps.
+    gradients_end_at : {'', 'head', 'network'}
+        What keeps scores from being followed back to places by gradients, if anything does; then only
+        ``occlusion`` draws maps.
+    grid : Grid, optional
+        Where the maps lie on what the network sees, if `below` is not made of plain layers that tell it.
 
     Attributes
     ----------
@@ -62,20 +65,26 @@ class ExplainedModel:
         std: Sequence[float],
         classes: tuple[str, ...],
         margin: int = 0,
-        has_gradients: bool = True,
+        gradients_end_at: str = "",
+        grid: Grid | None = None,
     ):
         self.below = nn.Sequential(*below).eval().requires_grad_(False)
         self.above = above.eval().requires_grad_(False)
         self.size = size
         self.classes = classes
         self.margin = margin
-        grid = grid_of(below)
+        grid = grid or grid_of(below)
         self.grid = Grid(grid.start + margin, grid.step)
         self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
         self.references: np.ndarray | None = None
-        self.has_gradients = has_gradients
+        self._gradients_end_at = gradients_end_at
         self._average: torch.Tensor | None = None
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether methods that follow gradients draw maps."""
+        return not self._gradients_end_at
 
     def scores(self, planes: np.ndarray) -> np.ndarray:
         """Scores of planes (n, size, size), uint8: float64, of shape (n,) or (n, classes)."""
@@ -115,7 +124,8 @@ class ExplainedModel:
             raise unknown("method", method, METHODS)
         if method != "occlusion" and not self.has_gradients:
             raise BadSettings(
-                f"the method {method} follows gradients, and this head has none; take --method occlusion"
+                f"the method {method} follows gradients, and this {self._gradients_end_at} has none; take "
+                "--method occlusion"
             )
         references = self.references if method == "contrast" else None
         if method == "contrast" and references is None:
@@ -236,7 +246,7 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
 
     Parameters
     ----------
-    extractor : Extractor or CNNExtractor
+    extractor : Extractor, PretrainedExtractor or CNNExtractor
     head : CalibratedHead
         Trained on its embeddings.
 
@@ -246,15 +256,25 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
         If the head has no form in torch (`models.evidence.decision`).
     """
     from haemo.models.networks.alexnet import SIZE, AlexNet
+    from haemo.models.networks.pretrained import PretrainedExtractor
     from haemo.models.training.cnn_extractor import CNNExtractor
 
     decision = decision_function(head)
     classes = tuple(str(name) for name in head.classes_)
+    ends = "" if decision.has_gradients else "head"
     if isinstance(extractor, CNNExtractor):
         network = _own_copy(extractor.trained)
         below, pools = _cut(network.features)
         above = _Above([*pools, *network.classifier[:4]], decision)
-        return _of_trained(extractor.trained, below, above, classes, decision.has_gradients)
+        return _of_trained(extractor.trained, below, above, classes, ends)
+    if isinstance(extractor, PretrainedExtractor):
+        below, above, grid = cut_in_two(extractor)
+        ends = ends if grid else "network"
+        above = _Above([above], decision)
+        mean, std = extractor.mean, extractor.std
+        return ExplainedModel(
+            [below], above, extractor.size, mean, std, classes, gradients_end_at=ends, grid=grid
+        )
     with torch.device("meta"):  # no random weights are drawn only to be replaced
         network = AlexNet(extractor.layer)
     state = extractor.weights.state_dict
@@ -263,7 +283,7 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     above = _Above([*pools, nn.Flatten(), *network.classifier], decision)
     facts = extractor.describe()
     mean, std = facts["mean"], facts["std"]
-    return ExplainedModel(below, above, SIZE, mean, std, classes, has_gradients=decision.has_gradients)
+    return ExplainedModel(below, above, SIZE, mean, std, classes, gradients_end_at=ends)
 
 
 def explain_network(trained: TrainedNetwork) -> ExplainedModel:
@@ -283,11 +303,11 @@ def _of_trained(
     below: list[nn.Module],
     above: nn.Module,
     classes: tuple[str, ...],
-    has_gradients: bool = True,
+    gradients_end_at: str = "",
 ) -> ExplainedModel:
     recipe, size = trained.recipe, trained.plane_size
     margin = (size - recipe.input_size) // 2
-    return ExplainedModel(below, above, size, recipe.mean, recipe.std, classes, margin, has_gradients)
+    return ExplainedModel(below, above, size, recipe.mean, recipe.std, classes, margin, gradients_end_at)
 
 
 def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> ExplainedModel:
@@ -314,12 +334,19 @@ def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> Exp
     else:
         changed = layers[-1:] if head_only else layers
     if not head_only:
-        changed = [*(one for one in drawn.below if isinstance(one, nn.Conv2d)), *changed]
+        changed = [*(one for one in drawn.below.modules() if isinstance(one, nn.Conv2d)), *changed]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for layer in changed:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        if not head_only:
+            for part in (drawn.below, drawn.above):
+                for layer in part.modules():
+                    if isinstance(layer, nn.BatchNorm2d):  # as before training, it passes on what comes
+                        layer.reset_running_stats()
+                        layer.reset_parameters()
     return drawn
 
 

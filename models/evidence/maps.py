@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from haemo.errors import BadSettings
 from haemo.extensions import unknown
 
 __all__ = ["METHODS", "Grid", "class_activation_map", "grid_of", "projection"]
@@ -89,7 +90,7 @@ def grid_of(layers: Iterable[nn.Module]) -> Grid:
     """
     start, step = 0.0, 1.0
     for layer in layers:
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             size, stride, padding = (
                 int(value if isinstance(value, int) else value[0])
                 for value in (layer.kernel_size, layer.stride, layer.padding)

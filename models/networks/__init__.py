@@ -1,7 +1,9 @@
 """The architectures, and how a network is run on this host.
 
-`alexnet` is the frozen extractor (`load_extractor`), with `gray` (its conv1 for gray slices) and
-`pooling`. `cnn`, `lenet`, `tinyvgg` and `finetune` are trained end to end; `end_to_end` is what they have in
-common, and `layers` tells any of them layer by layer. `engine` settles device, precision and memory layout.
-From outside: `alexnet`, `engine` and the networks' own modules.
+`table` has the networks of stage one by name, `frozen` says what is asked of one, and `extractor` embeds
+planes through any of them. `alexnet` is the first (`load_extractor`), with `gray` (its conv1 for gray
+slices) and `pooling`; `pretrained` is any other one, run up to a layer, and `torchvision_models` are
+torchvision's. `cnn`, `lenet`, `tinyvgg` and `finetune` are trained end to end; `end_to_end` is what they have
+in common, and `layers` tells any of them layer by layer. `engine` settles device, precision and memory
+layout. From outside: `table`, `frozen`, `alexnet`, `pretrained`, `engine` and the networks' own modules.
 """

@@ -10,11 +10,13 @@ from haemo.errors import BadSettings
 from haemo.extensions import unknown
 from haemo.models.networks.engine import Engine, choose_engine, resolve_device, resolve_precision
 from haemo.models.networks.extractor import PlaneExtractor
+from haemo.models.networks.frozen import FrozenNetwork, NetworkRequest
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
 from haemo.models.networks.pooling import pooled, rectified
+from haemo.models.weights import imagenet
 from haemo.models.weights.imagenet import LAYERS, Weights
 
-__all__ = ["SIZE", "AlexNet", "Extractor", "GrayAlexNet", "load_extractor"]
+__all__ = ["ALEXNET", "SIZE", "AlexNet", "Extractor", "GrayAlexNet", "load_extractor"]
 
 SIZE = 227  # pixels; the pooled map of conv5 is then exactly 6 x 6
 
@@ -173,6 +175,26 @@ def load_extractor(
     else:
         resolve_device(engine.device)
     return Extractor(weights, layer, engine, batch or _BATCH[engine.device])
+
+
+class _AlexNetOfStageOne(FrozenNetwork):
+    """AlexNet with ImageNet weights; its layers are pool5, fc6 and fc7."""
+
+    size = SIZE
+
+    def load(self, request: NetworkRequest) -> Extractor:
+        weights = imagenet.resolve_weights(request.weights, request.seed, request.layer, request.progress)
+        return load_extractor(
+            weights,
+            request.layer,
+            request.precision,
+            request.device,
+            engine=request.engine,
+            batch=request.batch,
+        )
+
+
+ALEXNET = _AlexNetOfStageOne()
 
 
 class _Stopwatch:

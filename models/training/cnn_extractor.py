@@ -8,11 +8,12 @@ import numpy as np
 
 from haemo.errors import WeightsUnavailable
 from haemo.models.networks.engine import Engine, resolve_device
+from haemo.models.networks.frozen import FrozenNetwork, NetworkRequest
 from haemo.models.training.batches import EVALUATION_BATCH
 from haemo.models.training.trained import TrainedNetwork
 from haemo.models.weights.imagenet import Weights, tensor_hash
 
-__all__ = ["CNNExtractor", "load_extractor"]
+__all__ = ["SCRATCH_CNN", "CNNExtractor", "load_extractor"]
 
 
 class CNNExtractor:
@@ -87,3 +88,15 @@ def load_extractor(folder: Path, device: str = "auto") -> CNNExtractor:
     if trained.recipe.name != "cnn":
         raise WeightsUnavailable(f"{path} is a {trained.recipe.name}; only the scratch cnn gives features")
     return CNNExtractor(trained, f"scratch CNN trained in {Path(folder)}")
+
+
+class _ScratchCNNOfStageOne(FrozenNetwork):
+    """The scratch CNN; its weights are the folder it was trained into, and it has one layer."""
+
+    size = None
+
+    def load(self, request: NetworkRequest) -> CNNExtractor:
+        return load_extractor(Path(request.weights), request.device)
+
+
+SCRATCH_CNN = _ScratchCNNOfStageOne()

@@ -1,4 +1,4 @@
-"""torchvision's file of AlexNet weights: where torch.hub keeps it, and how it gets there."""
+"""Published files of weights, first of all AlexNet's: where torch.hub keeps them, and how they get there."""
 
 import hashlib
 import logging
@@ -19,40 +19,37 @@ __all__ = ["URL", "check", "fetch", "kept_path"]
 
 logger = logging.getLogger("haemo")
 
-# AlexNet_Weights.IMAGENET1K_V1, named here so that finding it does not import torchvision. As in all of
-# torch.hub, the file's name ends in the first digits of its sha256.
+# AlexNet_Weights.IMAGENET1K_V1, named here so that finding it does not import torchvision.
 URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-_NAME = URL.rpartition("/")[2]
-_DIGITS = "7be5be79"
 _SECONDS_TO_ANSWER = 8.0
 _CHUNK = 1 << 20
 
 
-def kept_path() -> Path:
-    """Where torch.hub, and so torchvision, keeps the file: torch.hub.get_dir without importing torch."""
+def kept_path(url: str = URL) -> Path:
+    """Where torch.hub, and so torchvision, keeps a file: torch.hub.get_dir without importing torch."""
     home = os.environ.get("TORCH_HOME")
     if not home:
         home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints" / _NAME
+    return Path(home).expanduser() / "hub" / "checkpoints" / url.rpartition("/")[2]
 
 
-def check(path: Path) -> None:
-    """Raise WeightsUnavailable if the file is not the one that was published."""
+def check(path: Path, url: str = URL) -> None:
+    """Raise WeightsUnavailable if the file is not the one that was published at `url`."""
     with path.open("rb") as stream:
-        if not hashlib.file_digest(stream, "sha256").hexdigest().startswith(_DIGITS):
-            raise WeightsUnavailable(f"{path} is damaged: its sha256 does not begin with {_DIGITS}")
+        if not hashlib.file_digest(stream, "sha256").hexdigest().startswith(_digits(url)):
+            raise WeightsUnavailable(f"{path} is damaged: its sha256 does not begin with {_digits(url)}")
 
 
-def fetch(path: Path, progress: Progress = silent) -> None:
-    """Fetch the file to `path`, whole or not at all.
+def fetch(path: Path, progress: Progress = silent, url: str = URL) -> None:
+    """Fetch the file at `url` to `path`, whole or not at all.
 
     Raises
     ------
     WeightsUnavailable
         If it cannot be reached within seconds, breaks off, or is not the file it should be.
     """
-    response = _connect(URL, _SECONDS_TO_ANSWER)
-    logger.info("fetching %s to %s", URL, path)
+    response = _connect(url, _SECONDS_TO_ANSWER)
+    logger.info("fetching %s to %s", url, path)
     digest = hashlib.sha256()
     try:
         with response, replacing(path) as stream:
@@ -60,10 +57,15 @@ def fetch(path: Path, progress: Progress = silent) -> None:
             for chunk in progress(_chunks(response), total=total or None, label="weights, MB"):
                 digest.update(chunk)
                 stream.write(chunk)
-            if not digest.hexdigest().startswith(_DIGITS):
-                raise WeightsUnavailable(f"{URL} came with a wrong sha256, {digest.hexdigest()}")
+            if not digest.hexdigest().startswith(_digits(url)):
+                raise WeightsUnavailable(f"{url} came with a wrong sha256, {digest.hexdigest()}")
     except (OSError, HTTPException) as error:
-        raise WeightsUnavailable(f"{URL} cannot be fetched: {error}") from error
+        raise WeightsUnavailable(f"{url} cannot be fetched: {error}") from error
+
+
+def _digits(url: str) -> str:
+    """First digits of a file's sha256: as in all of torch.hub, its name ends in them."""
+    return url.rpartition("-")[2].partition(".")[0]
 
 
 def _chunks(response: Any) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from haemo.errors import WeightsUnavailable
 from haemo.extensions import unknown
 from haemo.models.weights import hub
+from haemo.models.weights.statefile import read_state
 from haemo.models.weights.trunk import DOWNLOAD_COMMAND, cached_trunk, fetch_trunk, read_trunk, trunk_path
 from haemo.progress import Progress, silent
 
@@ -222,7 +223,7 @@ def _trunk(state: "dict[str, torch.Tensor]") -> Weights:
 def _torchvision(path: Path, need: str) -> Weights:
     hub.check(path)
     origin = f"torchvision AlexNet_Weights.IMAGENET1K_V1 ({path})"
-    return _checked(_read_torch(path), need, origin, path)
+    return _checked(read_state(path), need, origin, path)
 
 
 def _from_file(path: Path, need: str) -> Weights:
@@ -233,38 +234,7 @@ def _from_file(path: Path, need: str) -> Weights:
     if path.name.endswith(".tar.gz"):
         _refuse_trunk(need, str(path))
         return _checked(read_trunk(path), need, f"ImageNet trunk conv1..conv5 from {path}", path)
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    return _checked(state, need, f"file {path}", path)
-
-
-def _read_torch(path: Path) -> dict[str, Any]:
-    import pickle
-
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsUnavailable(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0]}; save the state dict alone: "
-            f"torch.save(model.state_dict(), FILE)"
-        ) from error
-    if not isinstance(state, dict):
-        raise WeightsUnavailable(
-            f"{path} holds a {type(state).__name__}, not a state dict; save it with "
-            f"torch.save(model.state_dict(), FILE)"
-        )
-    return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise WeightsUnavailable(f"{path} cannot be read as safetensors: {error}") from error
+    return _checked(read_state(path), need, f"file {path}", path)
 
 
 def _checked(state: dict[str, Any], need: str, origin: str, path: Path) -> Weights:

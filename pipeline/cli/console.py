@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "counted",
     "crop_option",
+    "network_names",
     "print_any_name",
     "progress",
     "run_option",
@@ -60,6 +61,19 @@ def trained_models(context: click.Context, parameter: click.Parameter, incomplet
 
     run = context.params.get("run_path")
     return [name for name in RunDirectory(run).trained() if name.startswith(incomplete)] if run else []
+
+
+def network_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Networks of stage one for the shell to complete; torchvision's only once their prefix is typed."""
+    del context, parameter
+    from haemo.models.networks.table import FROZEN_NETWORKS, TORCHVISION
+
+    names = [*FROZEN_NETWORKS.names(), TORCHVISION]
+    if incomplete.startswith(TORCHVISION):
+        from haemo.models.networks.torchvision_models import model_names
+
+        names = [TORCHVISION + name for name in model_names()]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 class _ClickHandler(logging.Handler):

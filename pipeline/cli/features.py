@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from haemo.pipeline.cli.console import crop_option, progress, run_option
+from haemo.pipeline.cli.console import crop_option, network_names, progress, run_option
 
 __all__ = ["features", "verify"]
 
@@ -14,17 +14,19 @@ __all__ = ["features", "verify"]
 @run_option
 @click.option(
     "--network",
-    type=click.Choice(["alexnet", "cnn"]),
     default="alexnet",
     show_default=True,
-    help="cnn: the scratch CNN in the folder --weights, trained by 'haemo cnn' on this run's split.",
+    metavar="alexnet|torchvision:NAME|cnn|NAME",
+    shell_complete=network_names,
+    help="torchvision:resnet18 and others; cnn: the scratch CNN in the folder --weights, trained by "
+    "'haemo cnn' on this run's split; or one of a plug-in.",
 )
 @click.option(
     "--layer",
-    type=click.Choice(["fc7", "fc6", "pool5"]),
-    default="fc7",
-    show_default=True,
-    help="Layer of AlexNet whose activations are kept: 4096, 4096 or 9216 numbers a slice.",
+    metavar="fc7|fc6|pool5|penultimate|MODULE",
+    help="Layer whose activations are kept. AlexNet: fc7, fc6 or pool5, 4096, 4096 or 9216 numbers a slice; "
+    "other networks: any module by its name, or what the last linear layer is given.  "
+    "[default: fc7, or penultimate]",
 )
 @click.option(
     "--weights",
@@ -80,7 +82,7 @@ __all__ = ["features", "verify"]
 def features(
     run_path: Path,
     network: str,
-    layer: str,
+    layer: str | None,
     weights: str,
     seed: int,
     device: str,
@@ -100,11 +102,12 @@ def features(
     the same command goes on from there. Options that are left out are as the present features were made.
     Exit code 3 if some slices could not be used (failures.csv).
     """
+    from haemo.models.networks.table import default_layer
     from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
     from haemo.pipeline.run.directory import RunDirectory
 
     if network == "cnn":
-        _refuse_options_of_alexnet()
+        _refuse_options_of_others()
     run = RunDirectory(run_path)
     if import_path:
         from haemo.pipeline.preparing.imports import import_features
@@ -115,7 +118,7 @@ def features(
         return 3 if imported.missing else 0
     chosen = {
         "network": network,
-        "layer": layer,
+        "layer": layer or default_layer(network),
         "weights": weights,
         "seed": seed,
         "precision": precision,
@@ -137,9 +140,14 @@ def features(
 
 
 def _as_before(chosen: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """Options that were not typed take the value that the run has, and this is said."""
+    """Options that were not typed take the value that the run has, and this is said.
+
+    Layer and weights of another network than the one that was typed mean nothing.
+    """
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
+    if context.get_parameter_source("network") is not default and chosen["network"] != before.get("network"):
+        before = {name: value for name, value in before.items() if name not in ("layer", "weights")}
     taken = {
         name: value
         for name, value in before.items()
@@ -151,7 +159,7 @@ def _as_before(chosen: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]
     return {**chosen, **taken}
 
 
-def _refuse_options_of_alexnet() -> None:
+def _refuse_options_of_others() -> None:
     """The scratch CNN has its own layer, window, crop and precision, and its weights must be named."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
@@ -164,7 +172,7 @@ def _refuse_options_of_alexnet() -> None:
         ("batch", "--batch-size"),
     ):
         if context.get_parameter_source(name) is not default:
-            raise click.UsageError(f"{option} is for AlexNet; the scratch CNN brings its own")
+            raise click.UsageError(f"{option} is for AlexNet and its like; the scratch CNN brings its own")
     if context.get_parameter_source("weights") is default:
         raise click.UsageError("--network cnn needs --weights FOLDER, e.g. --weights RUN/cnn")
 

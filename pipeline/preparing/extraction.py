@@ -21,7 +21,7 @@ from haemo.pipeline.splitting.splitfile import refuse_features_of_other_patients
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from haemo.models.networks.alexnet import Extractor
+    from haemo.models.networks.extractor import PlaneExtractor
     from haemo.models.training.cnn_extractor import CNNExtractor
 
 __all__ = [
@@ -42,12 +42,14 @@ class ExtractionSettings:
 
     Attributes
     ----------
-    network : {'alexnet', 'cnn'}
-        AlexNet as it was trained on ImageNet, or the scratch CNN as `haemo cnn` trained it.
-    layer : {'fc7', 'fc6', 'pool5'}
-        Of AlexNet; the scratch CNN gives its hidden layer.
+    network : str
+        Of `models.networks.table`: ``alexnet``, ``torchvision:NAME``, one of a plug-in, or ``cnn``, the
+        scratch CNN as `haemo cnn` trained it.
+    layer : str, optional
+        ``fc7``, ``fc6`` or ``pool5`` of AlexNet; of others any module, or ``penultimate``; the scratch CNN
+        gives its hidden layer. None takes `models.networks.table.default_layer`.
     weights : str
-        ``auto``, ``trunk``, ``random`` or a file; for the scratch CNN its folder in a run.
+        ``auto``, ``random`` or a file, of AlexNet also ``trunk``; for the scratch CNN its folder in a run.
     seed : int
         Of random weights.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
@@ -61,7 +63,7 @@ class ExtractionSettings:
     """
 
     network: str = "alexnet"
-    layer: str = "fc7"
+    layer: str | None = None
     weights: str = "auto"
     seed: int = 0
     precision: str = "auto"
@@ -76,7 +78,7 @@ def load_stage_one(
     notes: dict[str, str] | None = None,
     batch: int | None = None,
     progress: Progress = silent,
-) -> tuple["Extractor", Preprocessing]:
+) -> tuple["PlaneExtractor | CNNExtractor", Preprocessing]:
     """Make the network and the preprocessing, and say out loud which device, weights and precision are used.
 
     Parameters
@@ -88,13 +90,18 @@ def load_stage_one(
         Slices per pass of the network.
     progress : Progress
     """
-    from haemo.models.networks.alexnet import load_extractor
     from haemo.models.networks.engine import Engine, resolve_device, resolve_precision
-    from haemo.models.weights.imagenet import resolve_weights
+    from haemo.models.networks.frozen import NetworkRequest
+    from haemo.models.networks.table import default_layer, frozen_network
 
-    if settings.network == "cnn":
-        return _load_cnn(settings)
-    preprocessing = Preprocessing.for_window(settings.window, settings.crop)
+    network = frozen_network(settings.network)
+    if network.size is None:
+        from haemo.pipeline.trained.networkfolder import NetworkFolder
+
+        preprocessing = NetworkFolder(Path(settings.weights)).preprocessing()
+    else:
+        window = Preprocessing.for_window(settings.window, settings.crop)
+        preprocessing = replace(window, size=network.size)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     engine = None
@@ -102,28 +109,24 @@ def load_stage_one(
         noted = Engine.parse(notes["engine"])
         if (noted.device, noted.precision) == (device, precision):
             engine, batch = noted, batch or int(notes["batch"])
-    weights = resolve_weights(settings.weights, settings.seed, settings.layer, progress)
-    extractor = load_extractor(weights, settings.layer, precision, device, engine=engine, batch=batch)
-    _LOG.info(
-        "network: AlexNet to %s (%d numbers a slice) on %s",
-        settings.layer,
-        extractor.dimension,
-        extractor.engine,
+    layer = settings.layer or default_layer(settings.network)
+    extractor = network.load(
+        NetworkRequest(
+            name=settings.network,
+            layer=layer,
+            weights=settings.weights,
+            seed=settings.seed,
+            precision=precision,
+            device=device,
+            engine=engine,
+            batch=batch,
+            progress=progress,
+        )
     )
-    return extractor, preprocessing
-
-
-def _load_cnn(settings: ExtractionSettings) -> tuple["CNNExtractor", Preprocessing]:
-    """The scratch CNN, with the window, crop, size and precision that it was trained or is evaluated with."""
-    from haemo.models.training.cnn_extractor import load_extractor
-    from haemo.pipeline.trained.networkfolder import NetworkFolder
-
-    folder = NetworkFolder(Path(settings.weights))
-    preprocessing = folder.preprocessing()
-    extractor = load_extractor(folder.path, settings.device)
     _LOG.info(
-        "network: %s (%d numbers a slice) on %s",
-        extractor.weights.origin,
+        "network: %s to %s (%d numbers a slice) on %s",
+        settings.network,
+        layer,
         extractor.dimension,
         extractor.engine,
     )
@@ -246,7 +249,7 @@ def command_anew(run: RunDirectory) -> str:
         if "imported" in recorded:
             command += ["--import", recorded["imported"]]
         made = settings_so_far(run)
-        default = {**asdict(ExtractionSettings()), "rotations": "none"}
+        default = {**asdict(_lasting(ExtractionSettings())), "rotations": "none"}
         of_alexnet = {"layer", "window", "crop", "precision", "seed"} if made.get("network") == "cnn" else ()
         for name, value in made.items():
             if name not in of_alexnet and value != default.get(name):
@@ -256,7 +259,7 @@ def command_anew(run: RunDirectory) -> str:
 
 def stage_one_of(
     run: RunDirectory, device: str = "auto", progress: Progress = silent
-) -> tuple["Extractor", Preprocessing]:
+) -> tuple["PlaneExtractor | CNNExtractor", Preprocessing]:
     """Make again the network and preprocessing that a run's features came from, to embed new slices alike.
 
     Raises
@@ -297,7 +300,7 @@ def _notes(run: RunDirectory, new: bool) -> dict[str, str]:
     return {}
 
 
-def _refuse_other_split(run: RunDirectory, extractor: "Extractor | CNNExtractor") -> None:
+def _refuse_other_split(run: RunDirectory, extractor: "PlaneExtractor | CNNExtractor") -> None:
     facts = extractor.describe()
     if "split" in facts:
         if not run.split_path.exists():
@@ -309,7 +312,10 @@ def _refuse_other_split(run: RunDirectory, extractor: "Extractor | CNNExtractor"
 
 
 def _lasting(settings: ExtractionSettings) -> ExtractionSettings:
-    """Settings that mean the same from every working directory."""
+    """Settings that mean the same from every working directory, and whatever the default layer is."""
+    from haemo.models.networks.table import default_layer
+
+    settings = replace(settings, layer=settings.layer or default_layer(settings.network))
     path = Path(settings.weights)
     is_path = path.is_file() or settings.network == "cnn"
     return replace(settings, weights=str(path.resolve())) if is_path else settings

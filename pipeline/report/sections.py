@@ -22,6 +22,7 @@ from haemo.pipeline.report.answer_figures import (
 from haemo.pipeline.report.evidence import Evidence
 from haemo.pipeline.report.page import Section, draw, figures, paragraph, table
 from haemo.pipeline.report.published import PUBLISHED
+from haemo.pipeline.run.directory import HEADS
 
 __all__ = [
     "cell",
@@ -217,8 +218,10 @@ def published_section(evidence: Evidence) -> Section:
         }
     rows = []
     mark = f" {LEAKY}" if evidence.comparison.leaky else ""
+    network = evidence.fingerprint.get("network", "alexnet")
     for result in PUBLISHED:
         own = evidence.comparison.models.get(result.model)
+        on = f", here on {network}" if own and result.model in HEADS and network != "alexnet" else ""
         repeated = "–"
         if result.protocol in protocols:
             value = protocols[result.protocol]["figures"]["accuracy"]
@@ -227,7 +230,7 @@ def published_section(evidence: Evidence) -> Section:
                 repeated += f" <small>{value['low']:.3f}–{value['high']:.3f}</small>"
         rows.append(
             [
-                f"{escape(result.system)}<br><small>haemo {escape(result.model)}</small>",
+                f"{escape(result.system)}<br><small>haemo {escape(result.model)}{escape(on)}</small>",
                 f"{escape(result.accuracy)} {LEAKY}",
                 escape(result.mse) or "–",
                 f"{escape(result.setting)}<br><small>{escape(result.source)}</small>",

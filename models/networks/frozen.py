@@ -1,0 +1,80 @@
+"""What stage one asks of a network: the planes it takes, and how it is made ready."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from haemo.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from haemo.models.networks.engine import Engine
+
+__all__ = ["PENULTIMATE", "FrozenNetwork", "NetworkRequest"]
+
+# The layer that is whatever the last linear layer of a network is given.
+PENULTIMATE = "penultimate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRequest:
+    """How a network is wanted.
+
+    Attributes
+    ----------
+    name : str
+        The name that it was chosen by, which goes into the fingerprint.
+    layer : str
+        The layer whose activations are the embedding.
+    weights : str
+        ``auto`` for its published ones, ``random`` for a control, or a file; AlexNet knows more.
+    seed : int
+        Of random weights.
+    precision, device : str
+        As `models.networks.engine` resolves them.
+    engine : Engine, optional
+        To carry on with what a store was begun with, in place of `precision` and `device`.
+    batch : int, optional
+        Slices per pass; None leaves it to the network.
+    progress : Progress
+        Shows a download.
+    """
+
+    name: str
+    layer: str
+    weights: str = "auto"
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    engine: "Engine | None" = None
+    batch: int | None = None
+    progress: Progress = silent
+
+
+class FrozenNetwork(ABC):
+    """A network that stage one can run.
+
+    Attributes
+    ----------
+    size : int or None
+        Height and width in pixels of the gray planes that it takes: whole slices, or their heads, resized.
+        None where the folder it was trained into says how its planes are made.
+    """
+
+    size: int | None
+
+    @abstractmethod
+    def load(self, request: NetworkRequest) -> Any:
+        """Make it ready to embed gray planes.
+
+        Returns
+        -------
+        PlaneExtractor
+            Or what has its methods and attributes.
+
+        Raises
+        ------
+        BadSettings
+            If it has no such layer, or the request cannot be met on this host.
+        WeightsUnavailable
+            If the weights cannot be had or are not its own.
+        """

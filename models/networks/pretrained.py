@@ -272,7 +272,7 @@ class _OnPlanes(nn.Module):
 
     def __init__(self, network: UpTo, source: PretrainedNetwork, engine: Engine):
         super().__init__()
-        self.network = network.to(dtype=engine.dtype, memory_format=engine.memory_format)
+        self.network = network.to(engine.dtype).to(memory_format=engine.memory_format)
         self.engine = engine
         for name, values in (("mean", source.mean), ("std", source.std)):
             numbers = torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)

@@ -36,6 +36,10 @@ def test_bash_completes_commands_options_and_choices():
     assert completed_by_bash("haemo features --crop he") == ["head"]
 
 
+def test_bash_completes_networks():
+    assert completed_by_bash("haemo features --network al") == ["alexnet"]
+
+
 @pytest.mark.parametrize("command", ["predict", "explain"])
 def test_bash_completes_the_models_that_the_run_has(command, tmp_path):
     for name in ("svm", "softmax", "tinyvgg"):

@@ -1,8 +1,10 @@
 """A name that does not exist is answered with the nearest ones that do, and exit code 2."""
 
 import pytest
+from stand_ins import folder_manifest, write_slices
 
 from haemo.pipeline.cli import main
+from haemo.pipeline.run.directory import RunDirectory
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,26 @@ from haemo.pipeline.cli import main
 def test_a_slip_is_answered_with_the_nearest_name(typed, answer, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(typed) == 2
+    assert answer in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        (["--network", "alexnte"], "there is no network 'alexnte'. Did you mean alexnet"),
+        (["--network", "resnet18"], "there is no network 'resnet18'. Did you mean torchvision:resnet18"),
+        (["--layer", "fc77"], "there is no layer of AlexNet 'fc77'. Did you mean fc7"),
+        (
+            ["--network", "torchvision:resnet18", "--layer", "layr4"],
+            "torchvision:resnet18. Did you mean layer4",
+        ),
+    ],
+)
+def test_a_slip_in_a_network_or_layer_is_answered_with_the_nearest_name(typed, answer, capsys, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    folder_manifest(write_slices(tmp_path / "slices", 1)).write(run.manifest_path)
+    assert main(["features", "--run", str(run.path), "--weights", "random", *typed]) == 2
     assert answer in " ".join(capsys.readouterr().err.split())
 
 

@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 from torchvision.transforms import functional
 
-from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.errors import BadSettings, BrokenExtension, WeightsUnavailable
 from haemo.features.store.store import FeatureStore
 from haemo.models.networks.frozen import NetworkRequest
+from haemo.models.networks.pretrained import PretrainedNetwork
 from haemo.models.networks.table import default_layer, frozen_network
 from haemo.models.networks.torchvision_models import model_names, torchvision_network
 from haemo.pipeline.cli import main
@@ -228,6 +229,22 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, layer, answer):
     with pytest.raises(BadSettings) as caught:
         load(name, layer, weights="random")
     assert answer in str(caught.value)
+
+
+def test_a_network_that_fails_is_named_with_the_reason():
+    wanted = NetworkRequest(name="mine", layer="penultimate", weights="random", device="cpu")
+    for build, reason in (
+        (
+            lambda: torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Linear(1, 1)),
+            "RuntimeError: Given gro",
+        ),
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+    ):
+        network = PretrainedNetwork(build=build, size=32, mean=MEAN, std=STD)
+        with pytest.raises(
+            BrokenExtension, match=rf"'mine' cannot be built and run on 32 x 32 pixels \({reason}"
+        ):
+            network.load(wanted)
 
 
 def make_resnet_run(root, weights):

@@ -24,7 +24,8 @@ from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
-    from haemo.models.networks.alexnet import Extractor
+    from haemo.models.networks.extractor import PlaneExtractor
+    from haemo.models.training.cnn_extractor import CNNExtractor
 
 __all__ = ["embed_slices"]
 
@@ -33,7 +34,7 @@ _NAMED = 5
 
 def embed_slices(
     slices: Sequence[Path | Slice],
-    extractor: "Extractor",
+    extractor: "PlaneExtractor | CNNExtractor",
     preprocessing: "Preprocessing",
     store_path: Path | None = None,
     *,
@@ -51,7 +52,7 @@ def embed_slices(
     Parameters
     ----------
     slices : sequence of Path or Slice
-    extractor : Extractor
+    extractor : PlaneExtractor or CNNExtractor
     preprocessing : Preprocessing
     store_path : Path, optional
         The folder must exist.
@@ -159,7 +160,9 @@ class _Sink:
 class _Store:
     """The store that remembers, and what an earlier call left beside it."""
 
-    def __init__(self, path: Path, fingerprint: Fingerprint, extractor: "Extractor", keep: bool):
+    def __init__(
+        self, path: Path, fingerprint: Fingerprint, extractor: "PlaneExtractor | CNNExtractor", keep: bool
+    ):
         self.path = path
         if path.exists():
             with FeatureStore(path) as store:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.errors import BadSettings, BrokenExtension, HaemoError, WeightsUnavailable
 from haemo.extensions import did_you_mean
 from haemo.models.networks.engine import Engine, resolve_device, resolve_precision
 from haemo.models.networks.extractor import PlaneExtractor
@@ -65,10 +65,19 @@ class PretrainedNetwork(FrozenNetwork):
         if engine is None:
             device = resolve_device(request.device)
             engine = Engine(device, resolve_precision(request.precision, device), "channels_last")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(request.seed)
-            network = self.build().eval()
-        dimension, unread = self._try_out(network, request)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(request.seed)
+                network = self.build().eval()
+            dimension, unread = self._try_out(network, request)
+        except HaemoError:
+            raise
+        # It may be code of others: whatever it raises means that it cannot be used.
+        except Exception as error:
+            raise BrokenExtension(
+                f"the network {request.name!r} cannot be built and run on {self.size} x {self.size} pixels "
+                f"({type(error).__name__}: {error}); mend it, or take another one"
+            ) from error
         weights = self._weights(network, unread, request)
         _log.info("weights: %s", weights.origin)
         _fill(network, weights)

@@ -17,7 +17,8 @@ from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
-    from haemo.models.networks.alexnet import Extractor
+    from haemo.models.networks.extractor import PlaneExtractor
+    from haemo.models.training.cnn_extractor import CNNExtractor
 
 __all__ = ["extract"]
 
@@ -25,7 +26,7 @@ log = logging.getLogger("haemo")
 
 _Key = tuple[Any, ...]
 # The network that was used last: reading its weights takes a second, and a search asks for it once a fold.
-_last: dict[_Key, "tuple[Extractor, Preprocessing]"] = {}
+_last: dict[_Key, "tuple[PlaneExtractor | CNNExtractor, Preprocessing]"] = {}
 
 
 def extract(
@@ -120,7 +121,7 @@ def _store_path(store: str | Path) -> Path:
 
 def _stage_one(
     settings: ExtractionSettings, store: Path | None, progress: Progress
-) -> "tuple[Extractor, Preprocessing]":
+) -> "tuple[PlaneExtractor | CNNExtractor, Preprocessing]":
     """Network and preprocessing; a store is carried on with the engine and batch that it was begun with."""
     notes: dict[str, str] = {}
     if store is not None and store.exists():

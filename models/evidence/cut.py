@@ -123,4 +123,4 @@ def _joins(below: nn.Module, above: nn.Module, whole: nn.Module, size: int) -> b
             parts = above(below(images))
         except RuntimeError:
             return False
-        return True
+        return torch.allclose(parts, whole(images), rtol=1e-3, atol=1e-5)

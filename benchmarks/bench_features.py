@@ -178,7 +178,7 @@ def run_peer(folder: Path, run: Path, rotations: str) -> dict[str, float]:
 
 
 def run_ours(folder: Path, run: Path, rotations: str, precision: str, new: bool = True) -> dict[str, float]:
-    from haemo.features.extraction.extract import extract_features
+    from haemo.features.extraction.extract import ExtractionRequest, extract_features
     from haemo.features.manifest import Manifest, ManifestRow
     from haemo.features.views.preprocess import Preprocessing
     from haemo.models.networks.alexnet import load_extractor
@@ -190,7 +190,8 @@ def run_ours(folder: Path, run: Path, rotations: str, precision: str, new: bool 
         rows = (ManifestRow(path.name, path, "", path.name, "") for path in sorted(folder.iterdir()))
         manifest = Manifest(rows)
         store = run / "features.h5"
-        report = extract_features(manifest, store, extractor, Preprocessing(), rotations=rotations, new=new)
+        request = ExtractionRequest(rotations=rotations, new=new)
+        report = extract_features(manifest, store, extractor, Preprocessing(), request)
         assert report.computed == (len(manifest) if new else 0)
         return len(manifest)
 

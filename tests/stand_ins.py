@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from haemo.features.extraction.extract import ExtractionReport, extract_features
+from haemo.features.extraction.extract import ExtractionReport, ExtractionRequest, extract_features
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.views.preprocess import Preprocessing
+from haemo.progress import silent
 
 __all__ = ["SIZE", "Network", "embed", "extract", "folder_manifest", "write_slices"]
 
@@ -88,7 +89,13 @@ def extract(
     """Extract the features of a folder into run/features.h5."""
     run.mkdir(exist_ok=True)
     manifest = slices if isinstance(slices, Manifest) else folder_manifest(slices)
-    options = {"workers": 2, **options}
+    progress = options.pop("progress", silent)
+    request = ExtractionRequest(**{"workers": 2, **options})
     return extract_features(
-        manifest, run / "features.h5", network or Network(), Preprocessing(size=SIZE), **options
+        manifest,
+        run / "features.h5",
+        network or Network(),
+        Preprocessing(size=SIZE),
+        request,
+        progress=progress,
     )

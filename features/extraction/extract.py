@@ -31,6 +31,7 @@ __all__ = [
     "ROTATIONS",
     "Extraction",
     "ExtractionReport",
+    "ExtractionRequest",
     "embedding_fingerprint",
     "extract_features",
     "usable_cpus",
@@ -106,17 +107,39 @@ def embedding_fingerprint(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExtractionRequest:
+    """What is kept of each slice, and what becomes of a store that is there.
+
+    Attributes
+    ----------
+    rotations : {'none', 'paper'}
+        Which variants of each slice are wanted.
+    dtype : {'float32', 'float16'}
+        How embeddings are kept.
+    workers : int, optional
+        Threads that decode; by default one for each CPU this process may use.
+    new : bool
+        Start afresh: rows of the present store are not used. What an interrupted extraction of the same
+        fingerprint has finished is.
+    anew : str, optional
+        The command that makes the store anew as it was made, for the error that says that it is needed.
+    """
+
+    rotations: str = "none"
+    dtype: str = "float32"
+    workers: int | None = None
+    new: bool = False
+    anew: str | None = None
+
+
 def extract_features(
     manifest: Manifest,
     store_path: Path,
     extractor: "Extractor",
     preprocessing: "Preprocessing",
+    request: ExtractionRequest | None = None,
     *,
-    rotations: str = "none",
-    dtype: str = "float32",
-    workers: int | None = None,
-    new: bool = False,
-    anew: str | None = None,
     progress: Progress = silent,
 ) -> ExtractionReport:
     """Embed every slice of a manifest that is not embedded yet, and write the feature store.
@@ -134,17 +157,7 @@ def extract_features(
         Replaced in one rename when all is done.
     extractor : Extractor
     preprocessing : Preprocessing
-    rotations : {'none', 'paper'}
-        Which variants of each slice are wanted.
-    dtype : {'float32', 'float16'}
-        How embeddings are kept.
-    workers : int, optional
-        Threads that decode; by default one for each CPU this process may use.
-    new : bool
-        Start afresh: rows of the present store are not used. What an interrupted extraction of the same
-        fingerprint has finished is.
-    anew : str, optional
-        The command that makes the store anew as it was made, for the error that says that it is needed.
+    request : ExtractionRequest, optional
     progress : Progress
 
     Returns
@@ -162,20 +175,21 @@ def extract_features(
     OSError
         If the disk is full or cannot be written. What was finished before is kept.
     """
-    fingerprint = embedding_fingerprint(extractor, preprocessing, dtype)
+    request = request or ExtractionRequest()
+    fingerprint = embedding_fingerprint(extractor, preprocessing, request.dtype)
     notes = {"engine": str(extractor.engine), "batch": str(extractor.batch)}
     _remove_leftovers(store_path)
-    with Shards(store_path, fingerprint, dtype, notes) as shards:
-        shards.adopt(discard_others=new)
-        base = _usable_store(store_path, fingerprint, new, bool(shards.paths), anew)
-        extraction = Extraction(manifest, extractor, ROTATIONS[rotations], shards)
+    with Shards(store_path, fingerprint, request.dtype, notes) as shards:
+        shards.adopt(discard_others=request.new)
+        base = _usable_store(store_path, fingerprint, request.new, bool(shards.paths), request.anew)
+        extraction = Extraction(manifest, extractor, ROTATIONS[request.rotations], shards)
         extraction.recall([*base, *shards.paths], Contents(contents_path(store_path)))
-        workers = workers or usable_cpus()
+        workers = request.workers or usable_cpus()
         with SliceReader(workers) as read:
             extraction.compute(Decoder(preprocessing, extraction.missing, read), workers, progress)
         files = extraction.files_in_order()
         order = [known.content for known in files]
-        rows = merge(store_path, [*base, *shards.paths], order, not new, notes, progress)
+        rows = merge(store_path, [*base, *shards.paths], order, not request.new, notes, progress)
     if rows:
         # Of a file that is gone nothing has changed that is known; any other that failed may be another now.
         forget = [row.slice_id for row in manifest if row.slice_id not in extraction.gone]

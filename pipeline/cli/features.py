@@ -1,11 +1,14 @@
 """The commands of stage one: ``haemo features`` and ``haemo verify``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from haemo.pipeline.cli.console import crop_option, network_names, progress, run_option
+
+if TYPE_CHECKING:
+    from haemo.pipeline.run.directory import RunDirectory
 
 __all__ = ["features", "verify"]
 
@@ -81,20 +84,11 @@ __all__ = ["features", "verify"]
 )
 def features(
     run_path: Path,
-    network: str,
-    layer: str | None,
-    weights: str,
-    seed: int,
-    device: str,
-    precision: str,
-    window: str,
-    crop: str,
-    rotations: str,
-    dtype: str,
+    new: bool,
     batch: int | None,
     workers: int | None,
-    new: bool,
     import_path: Path | None,
+    **options: Any,
 ) -> int:
     """Stage one: turn the slices of RUN into embeddings, in RUN/features.h5.
 
@@ -106,29 +100,14 @@ def features(
     from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
     from haemo.pipeline.run.directory import RunDirectory
 
-    if network == "cnn":
+    if options["network"] == "cnn":
         _refuse_options_of_others()
     run = RunDirectory(run_path)
     if import_path:
-        from haemo.pipeline.preparing.imports import import_features
-
-        imported = import_features(run, import_path, new)
-        missing = f", {imported.missing:,} slices of the manifest have none" if imported.missing else ""
-        click.echo(f"{imported.rows:,} embeddings of {imported.dimension:,} numbers imported{missing}")
-        return 3 if imported.missing else 0
-    chosen = {
-        "network": network,
-        "layer": layer or default_layer(network),
-        "weights": weights,
-        "seed": seed,
-        "precision": precision,
-        "window": window,
-        "crop": crop,
-        "dtype": dtype,
-        "rotations": rotations,
-    }
-    if not new:
-        chosen = _as_before(chosen, settings_so_far(run))
+        return _import(run, import_path, new)
+    device = options.pop("device")
+    options["layer"] = options["layer"] or default_layer(options["network"])
+    chosen = options if new else _as_before(options, settings_so_far(run))
     rotations = chosen.pop("rotations")
     settings = ExtractionSettings(device=device, **chosen)
     report = make_features(
@@ -137,6 +116,15 @@ def features(
     counts = f"{report.cached:,} cached, {report.computed:,} new, {len(report.failures):,} failed"
     click.echo(counts + (f" (see {run.failures_path})" if report.failures else ""))
     return 3 if report.failures else 0
+
+
+def _import(run: "RunDirectory", path: Path, new: bool) -> int:
+    from haemo.pipeline.preparing.imports import import_features
+
+    imported = import_features(run, path, new)
+    missing = f", {imported.missing:,} slices of the manifest have none" if imported.missing else ""
+    click.echo(f"{imported.rows:,} embeddings of {imported.dimension:,} numbers imported{missing}")
+    return 3 if imported.missing else 0
 
 
 def _as_before(chosen: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

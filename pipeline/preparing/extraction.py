@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import BadDataset, HaemoError, MissingStep, TooFewData
-from haemo.features.extraction.extract import ExtractionReport, embedding_fingerprint, extract_features
+from haemo.features.extraction.extract import (
+    ExtractionReport,
+    ExtractionRequest,
+    embedding_fingerprint,
+    extract_features,
+)
 from haemo.features.store.shards import parts_of
 from haemo.features.store.store import FeatureStore
 from haemo.features.views.preprocess import Preprocessing
@@ -169,21 +174,15 @@ def make_features(
     """
     manifest = run.manifest()
     start = time.monotonic()
+    request = ExtractionRequest(
+        rotations=rotations, dtype=settings.dtype, workers=workers, new=new, anew=command_anew(run)
+    )
     with claim(run.path):
         extractor, preprocessing = load_stage_one(settings, _notes(run, new), batch, progress)
         _refuse_other_split(run, extractor)
         try:
             report = extract_features(
-                manifest,
-                run.store_path,
-                extractor,
-                preprocessing,
-                rotations=rotations,
-                dtype=settings.dtype,
-                workers=workers,
-                new=new,
-                anew=command_anew(run),
-                progress=progress,
+                manifest, run.store_path, extractor, preprocessing, request, progress=progress
             )
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -192,18 +191,7 @@ def make_features(
                 )
             raise
         run.replace_failures("features", report.failures)
-        if report.failures and report.cached + report.computed and (remedy := run.remedy(report.failures)):
-            _LOG.warning("%s", remedy)
-        if report.colour:
-            were = "was a colour picture and was" if report.colour == 1 else "were colour pictures and were"
-            _LOG.info("%d of the slices %s converted to gray", report.colour, were)
-        if report.shared:
-            has = (
-                "has the pixels of another one and shares its"
-                if report.shared == 1
-                else "have the pixels of others and share their"
-            )
-            _LOG.info("%d of the slices %s embedding", report.shared, has)
+        _say(run, report)
         if not report.cached + report.computed:
             raise TooFewData(_nothing_usable(run, report))
         run.record(
@@ -214,19 +202,41 @@ def make_features(
             device=extractor.engine.device,
             engine=str(extractor.engine),
             batch=extractor.batch,
-            slices={
-                "cached": report.cached,
-                "shared": report.shared,
-                "computed": report.computed,
-                "colour": report.colour,
-                "failed": len(report.failures),
-            },
-            embeddings=report.rows,
-            fingerprint=report.fingerprint.facts,
-            fingerprint_sha256=report.fingerprint.hash,
+            **_counted(report),
             seconds=round(time.monotonic() - start, 3),
         )
     return report
+
+
+def _say(run: RunDirectory, report: ExtractionReport) -> None:
+    if report.failures and report.cached + report.computed and (remedy := run.remedy(report.failures)):
+        _LOG.warning("%s", remedy)
+    if report.colour:
+        were = "was a colour picture and was" if report.colour == 1 else "were colour pictures and were"
+        _LOG.info("%d of the slices %s converted to gray", report.colour, were)
+    if report.shared:
+        has = (
+            "has the pixels of another one and shares its"
+            if report.shared == 1
+            else "have the pixels of others and share their"
+        )
+        _LOG.info("%d of the slices %s embedding", report.shared, has)
+
+
+def _counted(report: ExtractionReport) -> dict[str, Any]:
+    """What run.json says of the embeddings."""
+    return {
+        "slices": {
+            "cached": report.cached,
+            "shared": report.shared,
+            "computed": report.computed,
+            "colour": report.colour,
+            "failed": len(report.failures),
+        },
+        "embeddings": report.rows,
+        "fingerprint": report.fingerprint.facts,
+        "fingerprint_sha256": report.fingerprint.hash,
+    }
 
 
 def settings_so_far(run: RunDirectory) -> dict[str, Any]:

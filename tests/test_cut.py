@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import VisionTransformer
+from torchvision.models import SwinTransformer, VisionTransformer
 
 from haemo.errors import BadSettings
 from haemo.models.evidence.cut import cut_in_two
@@ -74,9 +74,31 @@ class Attentive(VisionTransformer):
         super().__init__(56, 8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=2)
 
 
+class Windows(SwinTransformer):
+    """Attention within windows: its only convolution makes the patches, and all goes through these."""
+
+    def __init__(self):
+        super().__init__([4, 4], 8, depths=[1, 1], num_heads=[1, 1], window_size=[7, 7], num_classes=2)
+
+
+class Adding(Leaky):
+    """The second way is added, so that one image of it would do for a batch of the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(6, 2)
+
+    def forward(self, images):
+        first = torch.relu(self.small.first(images))
+        maps = self.small.last(self.small.pool(self.small.block(first)))
+        return self.out(maps.mean(dim=(2, 3)) + first.mean(dim=(2, 3))[:, :6])
+
+
 OURS = {
     "small": PretrainedNetwork(build=Small, size=96, **GRAY),
     "leaky": PretrainedNetwork(build=Leaky, size=96, **GRAY),
+    "adding": PretrainedNetwork(build=Adding, size=96, **GRAY),
+    "windows": PretrainedNetwork(build=Windows, size=56, **GRAY),
     "attentive": PretrainedNetwork(build=Attentive, size=56, **GRAY),
 }
 
@@ -153,7 +175,7 @@ def test_where_all_is_linear_above_the_cut_the_maps_add_up_to_the_score():
     np.testing.assert_allclose(sums - sums[0], scores - scores[0], atol=1e-4 * np.abs(scores).max())
 
 
-@pytest.mark.parametrize("network", ["attentive", "leaky"])
+@pytest.mark.parametrize("network", ["attentive", "windows", "leaky", "adding"])
 def test_a_network_without_last_maps_is_explained_by_occlusion_and_nothing_else(network):
     extractor = ready(network)
     head = head_on(extractor)

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scored import make_predictions, make_several
+from sklearn.metrics import roc_auc_score
 
 from haemo.errors import BadDataset, MissingStep
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.aggregation import aggregate
 from haemo.pipeline.evaluation.comparison import align, compare, compare_predictions
-from haemo.pipeline.evaluation.intervals import Resampling, resampled_figures
+from haemo.pipeline.evaluation.intervals import Resampling, figures_left_out
+from haemo.pipeline.evaluation.jackknife import Estimate, difference
 from haemo.pipeline.evaluation.metrics import METRICS, evaluate
 from haemo.pipeline.evaluation.paired import delong, exact_mcnemar
 from haemo.pipeline.evaluation.pairs import sentence
@@ -63,15 +65,18 @@ def test_pairs_are_tested_on_the_same_slices(run, base):
     b, c = np.sum(right[0] & ~right[1]), np.sum(right[1] & ~right[0])
     assert (pair["only_first_right"], pair["only_second_right"]) == (b, c)
     assert pair["tests"]["mcnemar"]["p"] == exact_mcnemar(b, c)
-    expected = delong(base.label == "bleed", first.scores, second.scores, base.patient).p
-    assert pair["tests"]["delong_patients"]["p"] == pytest.approx(expected)
-    assert pair["tests"]["delong_patients"]["p_holm"] >= expected
+    expected = delong(base.label == "bleed", first.scores, second.scores).p
+    assert pair["tests"]["delong"]["p"] == pytest.approx(expected)
     assert pair["agreement"] == np.mean(first.predicted == second.predicted)
-    draws = Resampling()
-    values = [resampled_figures(Tally(p), draws)[0]["roc_auc"] for p in (first, second)]
-    low, high = np.quantile(values[0] - values[1], [0.025, 0.975])
+    groups = Resampling().groups(40)
+    areas = [roc_auc_score(base.label == "bleed", p.scores) for p in (first, second)]
+    without = [figures_left_out(Tally(p), groups)[0]["roc_auc"] for p in (first, second)]
+    estimates = [Estimate.of(*own, groups.sizes) for own in zip(areas, without, strict=True)]
+    low, high, p = difference(*estimates, 0.95)
     assert pair["differences"]["roc_auc"]["low"] == pytest.approx(low)
     assert pair["differences"]["roc_auc"]["high"] == pytest.approx(high)
+    assert pair["tests"]["delong_patients"]["p"] == pytest.approx(p)
+    assert pair["tests"]["delong_patients"]["p_holm"] >= p
 
 
 def test_sentences_claim_what_the_tests_allow_and_no_more(run):
@@ -122,7 +127,8 @@ def test_few_patients_and_unknown_patients_are_noted(base):
     assert "each slice is its own patient" in notes[0]
     few = compare_predictions({"a": make_predictions(n=60, patients=6)}).notes
     assert few == (
-        "a class has 6 patients only: intervals and the p-value of ROC AUC are rough, rather too sure",
+        "a class has 6 patients only, and no method holds with fewer than 8: intervals (~) and the p-value "
+        "of ROC AUC are rough, rather too sure",
     )
 
 
@@ -196,7 +202,9 @@ def test_what_is_undefined_or_has_no_interval_is_said_once_with_the_model_and_th
     for name, p in {"svm": base, "softmax": always, "mlp": never}.items():
         (tmp_path / name).mkdir()
         p.write(tmp_path / name / "predictions.csv")
-    same = "every resample gives the same value: too few patients, or no errors, to tell how sure it is"
+    same = (
+        "it is the same whichever patient is left out: too few patients, or no errors, to tell how sure it is"
+    )
     assert reasons(tmp_path, capsys) == [
         "undefined: PPV of mlp: no slice is predicted as bleed",
         "undefined: MCC of mlp: all slices are of one class, or all are predicted as one class",
@@ -204,14 +212,14 @@ def test_what_is_undefined_or_has_no_interval_is_said_once_with_the_model_and_th
     ]
     *_, never_said, last = reasons(tmp_path, capsys, "--prevalence", "0.1")
     assert never_said == "undefined: PPV at 0.1 of mlp: the model never says so"
-    assert "threat score, NPV at 0.1 of softmax, mlp; MCC, PPV at 0.1 of softmax: every" in last
+    assert "threat score, NPV at 0.1 of softmax, mlp; MCC, PPV at 0.1 of softmax: it is the same" in last
 
 
 def test_the_only_model_is_not_named_beside_a_reason(tmp_path, base, capsys):
     (tmp_path / "svm").mkdir()
     replace(base, predicted=base.label).write(tmp_path / "svm" / "predictions.csv")
     (line,) = reasons(tmp_path, capsys)
-    assert line.startswith("no interval: balanced accuracy, F1, MCC, threat score: every resample")
+    assert line.startswith("no interval: balanced accuracy, F1, MCC, threat score: it is the same")
 
 
 def test_without_a_trained_model_the_next_command_is_named(tmp_path, capsys):

@@ -16,14 +16,13 @@ from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore, create_store
 from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
 from haemo.pipeline.evaluation.findings import both_sides, contradicted_labels, mixed_patients
 from haemo.pipeline.evaluation.inflation import (
     _test_answers,
-    figures_of_draws,
     load_cohort,
     measure_protocols,
     shuffle_by_patient,
-    summarise,
 )
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.leakage import measure_leakage, pairs_found
@@ -196,7 +195,7 @@ def predicted(scores, patients, truth):
     )
 
 
-def test_resampled_means_over_draws_are_those_of_slices_drawn_patient_by_patient():
+def test_figures_of_draws_without_a_patient_are_those_of_the_other_slices():
     rng = np.random.default_rng(3)
     everyone = np.array([f"p{i:02d}" for i in range(20)])
     # Each draw tests other patients, and none of them is the beginning of the list.
@@ -207,31 +206,29 @@ def test_resampled_means_over_draws_are_those_of_slices_drawn_patient_by_patient
         effect = dict(zip(everyone, rng.normal(size=20), strict=True))
         scores = truth - 0.5 + np.array([effect[name] for name in patients]) + rng.normal(size=len(truth))
         draws.append(predicted(scores, patients, truth))
-    resampling = Resampling(100, 4)
-    found = figures_of_draws(draws, everyone, resampling)
-    weights = np.concatenate(list(resampling.weights(20)))
-    for number, row in enumerate(weights):
-        times = dict(zip(everyone, row.astype(int), strict=True))
+    found = figures_of_draws(draws, everyone, Resampling(), ("roc_auc", "accuracy"))
+    for number, name in enumerate(everyone):
         areas, hits = [], []
         for one in draws:
-            rows = [i for i, name in enumerate(one.patient) for _ in range(times[name])]
+            rows = np.flatnonzero(one.patient != name)
             if len(rows):
                 hits.append(np.mean(one.predicted[rows] == one.label[rows]))
             if len(set(one.label[rows])) == 2:
                 areas.append(roc_auc_score(one.label[rows] == "bleed", one.scores[rows]))
-        assert found["roc_auc"][1][number] == pytest.approx(np.mean(areas))
-        assert found["accuracy"][1][number] == pytest.approx(np.mean(hits))
-    assert found["accuracy"][0] == pytest.approx([np.mean(p.predicted == p.label) for p in draws])
+        assert found["roc_auc"].left_out[:, number].mean() == pytest.approx(np.mean(areas))
+        assert found["accuracy"].left_out[:, number].mean() == pytest.approx(np.mean(hits))
+    assert found["accuracy"].tested == pytest.approx((12 + 10 + 10) / 60)
+    assert found["accuracy"].draws == pytest.approx([np.mean(p.predicted == p.label) for p in draws])
 
 
 def test_an_interval_over_draws_is_that_of_a_t_test():
     values = np.random.default_rng(0).normal(0.6, 0.1, 12)
     for level in (0.9, 0.99):
-        found = summarise(values, np.empty(0), level)
+        found = DrawnFigure("roc_auc", values).summary(level)
         expected = stats.ttest_1samp(values, 0.5).confidence_interval(level)
         assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
     assert found["mean"] == pytest.approx(values.mean())
-    assert summarise(values[:1], np.empty(0), 0.95)["no_interval"] == "one draw only"
+    assert DrawnFigure("roc_auc", values[:1]).summary(0.95)["no_interval"] == "one draw only"
 
 
 def test_lenet_takes_the_best_c_on_its_test_slices(run):

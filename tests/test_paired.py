@@ -1,5 +1,6 @@
 """Paired tests against statsmodels and against their definitions, written out slowly."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -7,12 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
+from scored import make_predictions
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from haemo.errors import BadDataset
+from haemo.pipeline.evaluation.intervals import figures_left_out
+from haemo.pipeline.evaluation.jackknife import Estimate, Groups, difference
 from haemo.pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
+from haemo.pipeline.evaluation.tallies import Tally
 
 pytestmark = pytest.mark.numerical
 
@@ -81,41 +85,72 @@ def test_delong_is_its_definition(seed, coarse):
     assert found.second == pytest.approx(roc_auc_score(positive, second))
 
 
-@settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 10_000), coarse=st.booleans())
-def test_patients_with_many_slices_are_handled_as_obuchowski_does(seed, coarse):
-    positive, first, second, patient = two_models(seed, coarse=coarse)
-    found = delong(positive, first, second, patient)
-    assert found.variance == pytest.approx(max(slow_obuchowski(positive, first, second, patient), 0))
+def left_out(positive, scores, patient):
+    """The ROC area, and how it moves as patients are left out."""
+    area = roc_auc_score(positive, scores)
+    names, sizes = np.unique(patient), np.ones(len(np.unique(patient)), dtype=int)
+    without = [roc_auc_score(positive[patient != name], scores[patient != name]) for name in names]
+    return Estimate.of(area, np.array(without), sizes)
 
 
-def test_repeating_slices_makes_delong_surer_but_not_obuchowski():
+@pytest.mark.parametrize("coarse", [False, True])
+def test_patients_left_out_give_the_variance_of_obuchowski(coarse):
+    for seed in range(3):
+        positive, first, second, patient = two_models(seed, n=600, patients=120, coarse=coarse)
+        a, b = (left_out(positive, scores, patient) for scores in (first, second))
+        expected = slow_obuchowski(positive, first, second, patient)
+        assert np.sum((a.moves - b.moves) ** 2) == pytest.approx(expected, rel=0.1)
+        z = (a.figure - b.figure) / np.sqrt(expected)
+        assert difference(a, b, 0.95)[2] == pytest.approx(2 * norm.sf(abs(z)), abs=0.04)
+
+
+def test_repeating_slices_makes_delong_surer_but_not_patients_left_out():
     positive, first, second, _ = two_models(4)
     each = np.arange(60)
     once = delong(positive, first, second).variance
-    assert delong(positive, first, second, each).variance == pytest.approx(once)
+    a, b = (left_out(positive, scores, each) for scores in (first, second))
+    assert np.sum((a.moves - b.moves) ** 2) == pytest.approx(once, rel=0.05)
     again = [np.tile(x, 5) for x in (positive, first, second)]
     assert delong(*again).variance == pytest.approx(once / 5, rel=0.05)
-    assert delong(*again, np.tile(each, 5)).variance == pytest.approx(once)
+    c, d = (left_out(again[0], scores, np.tile(each, 5)) for scores in again[1:])
+    assert difference(c, d, 0.95) == pytest.approx(difference(a, b, 0.95))
 
 
-def test_a_variance_of_zero_with_different_areas_gives_no_p():
-    positive = np.arange(20) < 10
-    assert np.isnan(delong(positive, positive.astype(float), np.zeros(20)).p)
+def test_the_interval_of_a_difference_leaves_out_0_where_p_is_small():
+    for seed in range(40):
+        positive, first, second, patient = two_models(seed)
+        a, b = (left_out(positive, scores, patient) for scores in (first, second))
+        low, high, p = difference(a, b, 0.7)
+        assert low < a.figure - b.figure < high
+        assert (p < 0.3) == (low > 0 or high < 0)
 
 
-def test_models_that_rank_alike_do_not_differ():
+def test_a_perfect_model_is_compared_as_it_is():
     positive, first, _, patient = two_models(1)
-    assert delong(positive, first, first * 2 + 1).p == 1
-    assert delong(positive, first, np.exp(first), patient).p == 1
+    perfect, other = left_out(positive, positive.astype(float), patient), left_out(positive, first, patient)
+    low, high, p = difference(perfect, other, 0.95)
+    assert (low + high) / 2 == pytest.approx(1 - other.figure)
+    assert p < 0.05
+    assert "whichever patient is left out" in difference(perfect, perfect, 0.95)
 
 
-def test_too_few_of_a_class_cannot_be_compared():
-    positive, first, second, _ = two_models(1)
-    with pytest.raises(BadDataset, match="two slices of each class; there are 1 and 59"):
-        delong(np.arange(60) == 5, first, second)
-    with pytest.raises(BadDataset, match="two patients with each class; there are 1 and 1"):
-        delong(positive, first, second, np.where(positive, "a", "b"))
+def test_equal_models_are_told_apart_as_often_as_the_level_says():
+    """Of two models with equal areas one ranks patients better, and the other the slices within them."""
+    rng = np.random.default_rng(5)
+    patient = np.repeat(np.arange(24), 5)
+    p = replace(make_predictions(n=120), patient=patient.astype(str))
+    p = replace(p, label=np.where(patient < 10, "bleed", "normal"))
+    groups = Groups.deal(24, 100, 0)
+    found = []
+    for _ in range(500):
+        models = []
+        for alike in (0.8, 0.2):
+            noise = np.sqrt(alike) * rng.normal(size=24)[patient] + np.sqrt(1 - alike) * rng.normal(size=120)
+            tally = Tally(replace(p, scores=noise + 1.2 * (patient < 10)))
+            without = figures_left_out(tally, groups)[0]["roc_auc"]
+            models.append(Estimate.of(tally.figures()["roc_auc"][0], without, groups.sizes))
+        found.append(difference(*models, 0.95)[2])
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.075
 
 
 @settings(deadline=None, max_examples=40)

@@ -14,7 +14,8 @@ from haemo.errors import BadDataset, BadSettings
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate, aggregate_sets
 from haemo.pipeline.evaluation.comparison import compare, compare_predictions
-from haemo.pipeline.evaluation.intervals import Resampling, assess, resampled_figures, wilson
+from haemo.pipeline.evaluation.intervals import Resampling, assess, figures_left_out, wilson
+from haemo.pipeline.evaluation.jackknife import Estimate, difference
 from haemo.pipeline.evaluation.metrics import METRICS, classification_report, evaluate
 from haemo.pipeline.evaluation.paired import exact_mcnemar, patient_sign_test
 from haemo.pipeline.evaluation.set_tallies import SetTally, tally_of
@@ -189,8 +190,8 @@ def test_figures_are_those_of_scikit_learn(seed, how, by):
 def test_every_draw_of_patients_is_that_of_a_loop():
     answers = aggregate(make_several(patients=15, noise=1.5), "study", "mean-top")
     tally = SetTally(answers)
-    fast, per_class = resampled_figures(tally, QUICK)
     drawn = np.concatenate(list(QUICK.weights(len(tally.patients))))
+    fast, per_class = tally.all_figures(drawn)
     compared = 0
     for row, counts in enumerate(drawn):
         weight = np.array([counts[tally.patients.tolist().index(name)] for name in answers.patient])
@@ -341,8 +342,16 @@ def test_pairs_are_tested_on_sets_that_are_exactly_right():
         == pair["untested"]["delong_patients"]
         == "DeLong's test is for two classes"
     )
-    values = [resampled_figures(tally_of(one), QUICK)[0]["accuracy"] for one in answers.values()]
-    low, high = np.quantile(values[0] - values[1], [0.025, 0.975])
+    groups = QUICK.groups(found.models["x"]["patients"])
+    estimates = [
+        Estimate.of(
+            found.models[name]["accuracy"],
+            figures_left_out(tally_of(one), groups)[0]["accuracy"],
+            groups.sizes,
+        )
+        for name, one in answers.items()
+    ]
+    low, high, _ = difference(*estimates, 0.95)
     entry = pair["differences"]["accuracy"]
     assert entry == {
         "difference": found.models["x"]["accuracy"] - found.models["y"]["accuracy"],

@@ -22,13 +22,13 @@ def resampling_options(command: Any) -> Any:
             show_default=True,
             help="Coverage of the intervals.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True, help="Seed of the resamples."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is drawn."),
         click.option(
             "--resamples",
             type=click.IntRange(100),
             default=2000,
             show_default=True,
-            help="Bootstrap samples of patients.",
+            help="Groups of patients left out in turn, at most; bootstrap samples of a band.",
         ),
     ):
         command = option(command)
@@ -96,9 +96,9 @@ def compare(
 ) -> None:
     """Put every trained model of RUN in one table, and test their differences.
 
-    Intervals are by bootstrap over whole patients. Each pair of models is tested on the same slices: exact
-    McNemar and DeLong, and the forms of both that keep patients whole, corrected for the number of tests
-    (Holm). All of it is written to RUN/compare.json.
+    Intervals come from whole patients left out in turn. Each pair of models is tested on the same slices:
+    exact McNemar and DeLong, and the forms of both that keep patients whole, corrected for the number of
+    tests (Holm). All of it is written to RUN/compare.json.
     """
     from haemo.pipeline.evaluation.comparison import compare as compare_models
     from haemo.pipeline.evaluation.intervals import Resampling

@@ -1,9 +1,9 @@
 """What a model's answers are worth: figures, intervals, comparisons, and what makes figures too good.
 
 Figures come from predictions alone: `metrics` from sums per patient (`tallies`; `set_tallies` for several
-classes at once), `intervals` from resampled patients (`assess`), of slices or of studies and patients
-(`aggregation`, `units`). Models side by side: `comparison`, with `pairs` and the tests of `paired`; over
-many splits `repeated_cv`, with `refits`. What makes figures too good: `leakage`, made of `duplicates`,
-`findings`, `inflation` and `shortcuts`. What more patients would bring: `learning_curve` with
-`power_law`. Everything here may be imported from outside.
+classes at once), `intervals` from patients left out in turn (`assess`, by the `jackknife`), of slices or of
+studies and patients (`aggregation`, `units`). Models side by side: `comparison`, with `pairs` and the tests
+of `paired`; over many splits `repeated_cv`, with `refits` and `drawn_figures`. What makes figures too good:
+`leakage`, made of `duplicates`, `findings`, `inflation` and `shortcuts`. What more patients would bring:
+`learning_curve` with `power_law`. Everything here may be imported from outside.
 """

@@ -13,7 +13,8 @@ import numpy as np
 from haemo.atomic import write_text
 from haemo.errors import BadDataset, BadSettings, MissingStep
 from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
-from haemo.pipeline.evaluation.intervals import Resampled, Resampling, assess, resampled_figures
+from haemo.pipeline.evaluation.intervals import LeftOut, Resampling, assess, figures_left_out
+from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
 from haemo.pipeline.evaluation.pairs import correct, pair_of_models, sentence
 from haemo.pipeline.evaluation.set_tallies import tally_of
 from haemo.pipeline.evaluation.units import Answers
@@ -28,7 +29,6 @@ __all__ = ["Comparison", "align", "compare", "compare_predictions"]
 
 log = logging.getLogger("haemo")
 
-_FEW_PATIENTS = 20
 _PLURAL = {"slice": "slices", "copy": "slices and rotated copies", "study": "studies", "patient": "patients"}
 
 
@@ -252,12 +252,12 @@ def compare_predictions(
     """Compare aligned answers (see `align`) by slice or unit, from wherever they come; nothing is written."""
     resampling = resampling or Resampling()
     notes = list(notes or [])
-    resampled: dict[str, Resampled] = {}
+    left_out: dict[str, LeftOut] = {}
     tallies = {name: tally_of(own, threshold) for name, own in answers.items()}
     models = {}
     for name, predictions in progress(answers.items(), total=len(answers), label="models"):
-        resampled[name] = resampled_figures(tallies[name], resampling)
-        models[name] = assess(predictions, threshold, prevalence, resampling, resampled[name])
+        left_out[name] = figures_left_out(tallies[name], resampling.groups(len(tallies[name].patients)))
+        models[name] = assess(predictions, threshold, prevalence, resampling, left_out[name])
     any_model, any_tally = next(iter(answers.values())), next(iter(tallies.values()))
     if np.array_equal(np.sort(any_model.patient), np.unique(any_model.patient)) and unit == "slice":
         notes.append(
@@ -267,11 +267,14 @@ def compare_predictions(
         notes.append(any_tally.meaning)
     having = [any_tally.class_tables(name)[:, 1].sum(axis=1) for name in any_tally.classes]
     fewest = min(np.count_nonzero(units) for units in having)
-    if fewest < _FEW_PATIENTS:
+    if fewest < LEAST_PATIENTS:
         count = {0: "no patients", 1: "one patient only"}.get(fewest, f"{fewest} patients only")
-        notes.append(f"a class has {count}: intervals and the p-value of ROC AUC are rough, rather too sure")
+        notes.append(
+            f"a class has {count}, and no method holds with fewer than {LEAST_PATIENTS}: intervals (~) "
+            "and the p-value of ROC AUC are rough, rather too sure"
+        )
     pairs = [
-        pair_of_models(first, second, answers, tallies, models, resampled, resampling.level)
+        pair_of_models(first, second, answers, tallies, models, left_out, resampling)
         for first, second in combinations(answers, 2)
     ]
     correct(pairs)

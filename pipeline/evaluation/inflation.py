@@ -9,9 +9,9 @@ import numpy as np
 from haemo.errors import MissingStep, TooFewData
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.store.store import FeatureStore
-from haemo.pipeline.evaluation.intervals import Resampling, percentile_interval
+from haemo.pipeline.evaluation.drawn_figures import figures_of_draws
+from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
-from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import FACTS, draw_training
 from haemo.pipeline.splitting.split import Protocol, Split
@@ -21,11 +21,9 @@ from haemo.progress import Progress, silent
 __all__ = [
     "Cohort",
     "choose_head",
-    "figures_of_draws",
     "load_cohort",
     "measure_protocols",
     "shuffle_by_patient",
-    "summarise",
 ]
 
 _FIGURES = ("roc_auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mcc")
@@ -123,7 +121,7 @@ def measure_protocols(
     list of dict
         For each protocol: ``protocol``, ``meaning``, ``source``, ``leaky``, ``draws``, ``absent`` (reason)
         or ``figures`` and ``inflation`` over ``patient`` (metric -> ``mean``, ``low``, ``high``, or
-        ``no_interval``). With true labels the interval is by bootstrap over patients, the same resample for
+        ``no_interval``). With true labels the interval comes from patients left out, the same ones for
         all protocols and draws, of the mean over draws. With shuffled labels it is Student's interval of
         the mean over draws, each of which has another permutation.
     """
@@ -147,7 +145,7 @@ def measure_protocols(
             absent[protocol] = str(error)
     patients = np.unique([row.patient for row in cohort.rows])
     values = {
-        protocol: figures_of_draws(found, patients, None if shuffled else resampling, progress)
+        protocol: figures_of_draws(found, patients, None if shuffled else resampling, _FIGURES, progress)
         for protocol, found in by_protocol.items()
     }
     honest = values.get(Protocol.PATIENT)
@@ -164,17 +162,10 @@ def measure_protocols(
         if protocol in absent:
             entry["absent"] = absent[protocol]
         else:
-            entry["figures"] = {
-                name: summarise(*values[protocol][name], resampling.level) for name in values[protocol]
-            }
+            entry["figures"] = {name: own.summary(resampling.level) for name, own in values[protocol].items()}
             if facts.leaky and honest is not None:
                 entry["inflation"] = {
-                    name: summarise(
-                        *(a - b for a, b in zip(values[protocol][name], honest[name], strict=True)),
-                        resampling.level,
-                    )
-                    for name in values[protocol]
-                    if name in honest
+                    name: own.less(honest[name], resampling.level) for name, own in values[protocol].items()
                 }
         results.append(entry)
     return results
@@ -271,76 +262,3 @@ def _test_answers(
         ]
         found.append(max(options, key=lambda option: float(np.mean(option.predicted == option.label))))
     return found
-
-
-def figures_of_draws(
-    found: Sequence[Predictions],
-    patients: np.ndarray,
-    resampling: Resampling | None,
-    progress: Progress = silent,
-    names: Sequence[str] = _FIGURES,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each figure its value in every draw, and the mean over draws in every resample of patients.
-
-    Parameters
-    ----------
-    found : sequence of Predictions
-        What was predicted in each draw.
-    patients : ndarray of shape (n_patients,), str
-        All patients, sorted; a draw may lack some.
-    resampling : Resampling or None
-        None gives an empty array in place of the resamples.
-    progress : Progress
-    names : sequence of str
-        The figures that are wanted, of `pipeline.evaluation.tallies.METRICS`.
-    """
-    tallies = [Tally(predictions) for predictions in found]
-    each = [tally.figures() for tally in tallies]
-    values = {name: np.array([figures[name][0] for figures in each]) for name in names}
-    if resampling is None:
-        return {name: (value, np.empty(0)) for name, value in values.items()}
-    columns = [np.searchsorted(patients, tally.patients) for tally in tallies]
-    blocks = []
-    for weights in progress(resampling.weights(len(patients)), label="bootstrap"):
-        resampled = [tally.figures(weights[:, own]) for tally, own in zip(tallies, columns, strict=True)]
-        blocks.append({name: _mean([figures[name] for figures in resampled]) for name in names})
-    return {name: (values[name], np.concatenate([block[name] for block in blocks])) for name in names}
-
-
-def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over draws of what is defined; NaN where nothing is."""
-    stacked = np.stack(values)
-    defined = ~np.isnan(stacked)
-    return np.divide(
-        np.where(defined, stacked, 0).sum(axis=0),
-        defined.sum(axis=0),
-        out=np.full(stacked.shape[1:], np.nan),
-        where=defined.any(axis=0),
-    )
-
-
-def summarise(draws: np.ndarray, resampled: np.ndarray, level: float) -> dict[str, Any]:
-    """Mean over draws with its interval: by percentiles of resamples, or Student's where there are none.
-
-    Returns
-    -------
-    dict
-        ``mean``, with ``low`` and ``high`` or ``no_interval`` (reason).
-    """
-    defined = draws[~np.isnan(draws)]
-    if not len(defined):
-        return {"no_interval": "undefined in every draw"}
-    entry: dict[str, Any] = {"mean": float(defined.mean())}
-    found = percentile_interval(resampled, level) if len(resampled) else _student(defined, level)
-    if isinstance(found, str):
-        return entry | {"no_interval": found}
-    return entry | {"low": found[0], "high": found[1]}
-
-
-def _student(values: np.ndarray, level: float) -> tuple[float, float] | str:
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return "one draw only"
-    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)

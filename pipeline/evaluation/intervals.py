@@ -1,7 +1,7 @@
-"""How sure a figure is: intervals by bootstrap over patients, and Wilson's for plain proportions.
+"""How sure a figure is: intervals from patients left out in turn, and Wilson's for plain proportions.
 
-Slices of one patient resemble one another, so the patient is what is drawn again. An interval that
-cannot be had is absent, with the reason, like an undefined figure.
+Slices of one patient resemble one another, so the patient is what is left out. An interval that cannot be
+had is absent, with the reason, like an undefined figure; one of too few patients is marked as rough.
 """
 
 from collections.abc import Iterator
@@ -11,29 +11,31 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import BadSettings
+from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, METHOD, SAME, Estimate, Groups
 from haemo.pipeline.evaluation.metrics import at_prevalence, evaluate
 from haemo.pipeline.evaluation.set_tallies import AnyTally, tally_of
 from haemo.pipeline.evaluation.units import Answers
 from haemo.progress import Progress, silent
 
-__all__ = ["Resampling", "assess", "percentile_interval", "resampled_figures", "wilson"]
+__all__ = ["LeftOut", "Resampling", "assess", "bounds_of", "figures_left_out", "wilson"]
 
-Resampled = tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]
+LeftOut = tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]
 
 _PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 _BLOCK_ELEMENTS = 2_000_000  # of one block of weights: 16 MB
-_MOST_UNDEFINED = 0.1  # share of resamples that may lack a figure before its interval is given up
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How patients are drawn again for intervals.
+    """How patients are left out for intervals, or drawn again for bands of curves.
 
     Attributes
     ----------
     resamples : int
-        Number of bootstrap samples, each of as many patients as there are, drawn with replacement.
+        How often patients are left out at most: one at a time up to so many, in so many groups if there are
+        more. For bands the number of bootstrap samples.
     seed : int
+        Deals the groups and draws the samples.
     level : float in 0..1, exclusive
         Coverage that the intervals aim at.
 
@@ -53,8 +55,16 @@ class Resampling:
         if not 0 < self.level < 1:
             raise BadSettings(f"the level of an interval is {self.level}; it must lie between 0 and 1")
 
+    def as_dict(self) -> dict[str, Any]:
+        """As files hold it, with the name of the method that intervals come from."""
+        return {"method": METHOD, "resamples": self.resamples, "seed": self.seed, "level": self.level}
+
+    def groups(self, patients: int) -> Groups:
+        """The groups that so many patients are left out in; the same for all models."""
+        return Groups.deal(patients, self.resamples, self.seed)
+
     def weights(self, patients: int) -> Iterator[np.ndarray]:
-        """How often each patient is drawn: blocks of shape (some resamples, patients), float64.
+        """How often each patient is in a bootstrap sample: blocks of shape (some samples, patients), float64.
 
         The same patients and seed give the same weights, so models are compared on the same draws.
         """
@@ -68,20 +78,17 @@ class Resampling:
             yield counts.reshape(rows, patients).astype(float)
 
 
-def resampled_figures(tally: AnyTally, resampling: Resampling, progress: Progress = silent) -> Resampled:
-    """Every figure of every resample.
+def figures_left_out(tally: AnyTally, groups: Groups, progress: Progress = silent) -> LeftOut:
+    """Every figure without each group of patients.
 
     Returns
     -------
-    figures : dict of str to ndarray of shape (resamples,)
-        NaN where the figure is undefined in a resample.
+    figures : dict of str to ndarray of shape (n_groups,)
+        NaN where the figure is undefined without a group.
     per_class : dict of str to the same
         Figures of each class against all others.
     """
-    blocks = [
-        tally.all_figures(weights)
-        for weights in progress(resampling.weights(len(tally.patients)), label="bootstrap")
-    ]
+    blocks = [tally.all_figures(weights) for weights in progress(groups.weights(), label="patients left out")]
     overall = {name: np.concatenate([block[0][name] for block in blocks]) for name in blocks[0][0]}
     per_class = {
         one: {name: np.concatenate([block[1][one][name] for block in blocks]) for name in figures}
@@ -90,20 +97,22 @@ def resampled_figures(tally: AnyTally, resampling: Resampling, progress: Progres
     return overall, per_class
 
 
-def percentile_interval(values: np.ndarray, level: float) -> tuple[float, float] | str:
-    """Percentile interval of resampled values, or the reason why there is none.
+def bounds_of(metric: str, classes: int) -> tuple[float, float]:
+    """What a figure can be at least and at most, infinite where it is judged as it is.
 
-    Resamples without a value (NaN) are left out; there is no interval if they are more than a tenth, or
-    if all values are the same, for then the resamples say nothing of how sure the figure is.
+    Parameters
+    ----------
+    metric : str
+        One of `pipeline.evaluation.tallies.METRICS`.
+    classes : int
     """
-    defined = values[~np.isnan(values)]
-    lost = len(values) - len(defined)
-    if lost > _MOST_UNDEFINED * len(values):
-        return f"undefined in {lost} of {len(values)} resamples: too few patients of a class"
-    if np.ptp(defined) < 1e-12:
-        return "every resample gives the same value: too few patients, or no errors, to tell how sure it is"
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    special = {
+        "mcc": (-1.0, 1.0),
+        "brier": (0.0, 1.0 if classes == 2 else float(classes)),
+        "log_loss": (0.0, np.inf),
+        "calibration_error": (-np.inf, np.inf),
+    }
+    return special.get(metric, (0.0, 1.0))
 
 
 def wilson(successes: float, trials: float, level: float = 0.95) -> tuple[float, float]:
@@ -130,7 +139,7 @@ def assess(
     threshold: float | None = None,
     prevalence: float | None = None,
     resampling: Resampling | None = None,
-    resampled: Resampled | None = None,
+    left_out: LeftOut | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """What `pipeline.evaluation.metrics.evaluate` gives, and an interval for every figure.
@@ -140,80 +149,91 @@ def assess(
     predictions, threshold, prevalence
         As for `evaluate`.
     resampling : Resampling, optional
-    resampled : tuple, optional
-        What `resampled_figures` gave for the same arguments, where it is at hand.
+    left_out : tuple, optional
+        What `figures_left_out` gave for the same arguments, where it is at hand.
     progress : Progress
 
     Returns
     -------
     dict
-        Of `evaluate`, with ``resampling`` (resamples, seed, level) and, there and in each class,
+        Of `evaluate`, with ``resampling`` (method, resamples, seed, level) and, there and in each class,
         ``intervals`` (metric -> ``low``, ``high``, ``method``) and ``no_interval`` (metric -> reason).
-        The method is ``bootstrap`` (percentiles over patients), ``bootstrap, less its bias`` (the same,
-        moved so that the resamples' mean is the figure), ``wilson`` (each patient has one slice)
-        or ``wilson, patients`` (all resamples agree, as with no errors at all: Wilson's interval with
-        the number of patients as the number of trials, which is on the safe side).
+        The method is ``jackknife`` (see `pipeline.evaluation.jackknife`), ``wilson`` (each patient has one
+        slice) or ``wilson, patients`` (nobody left out changes it, as with no errors at all: Wilson's
+        interval with the number of patients as the number of trials, which is on the safe side).
+        ``rough`` is True in an interval by jackknife where a class has fewer than `LEAST_PATIENTS`
+        patients: it may hold less often than it says.
     """
     resampling = resampling or Resampling()
     result = evaluate(predictions, threshold, prevalence)
     tally = tally_of(predictions, threshold)
-    overall, per_class = resampled or resampled_figures(tally, resampling, progress)
-    result["resampling"] = {
-        "resamples": resampling.resamples,
-        "seed": resampling.seed,
-        "level": resampling.level,
-    }
+    groups = resampling.groups(len(tally.patients))
+    overall, per_class = left_out or figures_left_out(tally, groups, progress)
+    result["resampling"] = resampling.as_dict()
     reference = result["classes"][1] if result["positive"] is not None else None
-    _add_intervals(result, overall, tally, reference, resampling.level)
+    found = _Intervals(tally, groups.sizes, resampling.level)
+    found.add(result, overall, reference)
     for name, figures in per_class.items():
-        _add_intervals(result["per_class"][name], figures, tally, name, resampling.level)
+        found.add(result["per_class"][name], figures, name)
     if prevalence is not None:
         there = [
             at_prevalence({"sensitivity": a, "specificity": b}, prevalence)
             for a, b in zip(overall["sensitivity"], overall["specificity"], strict=True)
         ]
-        resampled = {
+        values = {
             name: np.array([entry.get(name, np.nan) for entry in there], dtype=float)
             for name in ("ppv", "npv")
             if name in result["at_prevalence"]
         }
-        _add_intervals(result["at_prevalence"], resampled, tally, None, resampling.level)
+        found.add(result["at_prevalence"], values, None)
     return result
 
 
-def _add_intervals(
-    entry: dict[str, Any], resampled: dict[str, np.ndarray], tally: AnyTally, one: str | None, level: float
-) -> None:
-    """Put ``intervals`` and ``no_interval`` into `entry`.
+@dataclass(frozen=True)
+class _Intervals:
+    """Puts intervals beside figures of one model: of its tally, the sizes of the groups left out, a level."""
 
-    `one` is the class its proportions speak of; None leaves accuracy over all classes.
-    """
-    entry["intervals"], entry["no_interval"] = {}, {}
-    single = len(tally.patients) == len(tally.patient)
-    for name, values in resampled.items():
-        if name not in entry:
-            continue
+    tally: AnyTally
+    sizes: np.ndarray
+    level: float
+
+    def add(self, entry: dict[str, Any], left_out: dict[str, np.ndarray], one: str | None) -> None:
+        """Put ``intervals`` and ``no_interval`` into `entry`.
+
+        `one` is the class its proportions speak of; None leaves accuracy over all classes.
+        """
+        entry["intervals"], entry["no_interval"] = {}, {}
+        having = [self.tally.class_tables(name)[:, 1].any(axis=1).sum() for name in self.tally.classes]
+        rough = min(having) < LEAST_PATIENTS
+        for name, values in left_out.items():
+            if name not in entry:
+                continue
+            found = self._interval(name, entry[name], values, one)
+            if isinstance(found, str):
+                entry["no_interval"][name] = found
+                continue
+            low, high, method = found
+            entry["intervals"][name] = {"low": low, "high": high, "method": method}
+            if rough and method == METHOD:
+                entry["intervals"][name]["rough"] = True
+
+    def _interval(
+        self, name: str, figure: float, left_out: np.ndarray, one: str | None
+    ) -> tuple[float, float, str] | str:
         proportion = name == "accuracy" or (name in _PROPORTIONS and one is not None)
-        if len(tally.patients) == 1:
-            found: tuple[float, float] | str = "there is one patient only"
-        elif single and proportion:
-            found = wilson(*_trials(name, tally, one, by_patient=False), level)
-            method = "wilson"
-        else:
-            method = "bootstrap"
-            if name == "calibration_error":
-                # A resample has more noise in its bins, which a mean of absolute gaps takes for error.
-                values = np.maximum(values - np.nanmean(values) + entry[name], 0)
-                method = "bootstrap, less its bias"
-            found = percentile_interval(values, level)
-            if isinstance(found, str) and "same value" in found and proportion and entry[name] in (0, 1):
-                _, patients = _trials(name, tally, one, by_patient=True)
-                found = wilson(entry[name] * patients, patients, level)
-                method = "wilson, patients"
+        single = len(self.tally.patients) == len(self.tally.patient)
+        if single and proportion and len(self.sizes) > 1:
+            return *wilson(*_trials(name, self.tally, one, by_patient=False), self.level), "wilson"
+        found = Estimate.of(figure, left_out, self.sizes, bounds_of(name, len(self.tally.classes)))
+        if isinstance(found, Estimate):
+            found = found.interval(self.level)
         if isinstance(found, str):
-            entry["no_interval"][name] = found
-        else:
-            entry["intervals"][name] = {"low": found[0], "high": found[1], "method": method}
+            if found != SAME or not proportion or figure not in (0, 1):
+                return found
+            _, patients = _trials(name, self.tally, one, by_patient=True)
+            return *wilson(figure * patients, patients, self.level), "wilson, patients"
+        low, high = found
+        return (max(low, 0.0) if name == "calibration_error" else low), high, METHOD
 
 
 def _trials(name: str, tally: AnyTally, one: str | None, by_patient: bool) -> tuple[float, float]:

@@ -158,9 +158,9 @@ def measure_leakage(
         (*findings, *_shortcut_findings(shortcuts)),
         unread,
     )
-    content = {**leakage.as_dict(), "made_for": made_for(run)}
+    content = {**leakage.as_dict(), "resampling": resampling.as_dict(), "made_for": made_for(run)}
     write_text(run.path / "leakage.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
-    run.record("leakage", repeats=repeats, seed=resampling.seed, resamples=resampling.resamples, c=c)
+    run.record("leakage", repeats=repeats, c=c, **resampling.as_dict())
     return leakage
 
 

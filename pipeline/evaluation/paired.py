@@ -1,4 +1,4 @@
-"""Tests of two models on the same slices, each with a form that keeps patients whole."""
+"""Tests of two models on the same slices; `jackknife.difference` is DeLong's with patients kept whole."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,21 +31,16 @@ class AreaDifference:
     p: float
 
 
-def delong(
-    positive: np.ndarray, first: np.ndarray, second: np.ndarray, patient: np.ndarray | None = None
-) -> AreaDifference:
-    """DeLong's test of two correlated ROC areas, or Obuchowski's form of it for patients with many slices.
+def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> AreaDifference:
+    """DeLong's test of two correlated ROC areas (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988).
+
+    Every slice counts as independent, which is too sure where patients have several slices.
 
     Parameters
     ----------
     positive : ndarray of shape (n,), bool
     first, second : ndarray of shape (n,), float
         Scores of the two models.
-    patient : ndarray of shape (n,), optional
-        Patient of each slice. Without it every slice counts as independent (DeLong, DeLong and
-        Clarke-Pearson, Biometrics 44, 1988), which is too sure where patients have several slices. With it
-        structural components are summed within patients first (Obuchowski, Biometrics 53, 1997), which is
-        the same where every patient has one slice.
 
     Returns
     -------
@@ -54,7 +49,7 @@ def delong(
     Raises
     ------
     BadDataset
-        If there are fewer than two slices (or two patients) with either class.
+        If there are fewer than two slices of either class.
 
     Notes
     -----
@@ -76,37 +71,12 @@ def delong(
     v10 = of_positives[0] - of_positives[1]
     v01 = of_negatives[0] - of_negatives[1]
     difference = areas[0] - areas[1]
-    if patient is None:
-        variance = v10.var(ddof=1) / m + v01.var(ddof=1) / n
-    else:
-        variance = _clustered_variance(v10, v01, positive, np.asarray(patient), difference)
-    variance = max(float(variance), 0.0)
+    variance = float(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
     if variance < 1e-24:
         p = 1.0 if abs(difference) < 1e-12 else float("nan")
     else:
         p = float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
     return AreaDifference(float(areas[0]), float(areas[1]), variance, p)
-
-
-def _clustered_variance(
-    v10: np.ndarray, v01: np.ndarray, positive: np.ndarray, patient: np.ndarray, difference: float
-) -> float:
-    """Obuchowski's variance: components less their mean, summed within patients."""
-    names, place = np.unique(patient, return_inverse=True)
-    m, n = len(v10), len(v01)
-    s10 = np.bincount(place[positive], v10 - difference, minlength=len(names))
-    s01 = np.bincount(place[~positive], v01 - difference, minlength=len(names))
-    with_10 = len(np.unique(place[positive]))
-    with_01 = len(np.unique(place[~positive]))
-    if min(with_10, with_01) < 2:
-        raise BadDataset(
-            f"comparing ROC areas needs two patients with each class; there are {with_10} and {with_01}"
-        )
-    k = len(names)
-    of_positives = with_10 / ((with_10 - 1) * m) * np.sum(s10**2)
-    of_negatives = with_01 / ((with_01 - 1) * n) * np.sum(s01**2)
-    shared = k / (k - 1) * np.sum(s10 * s01)
-    return float(of_positives / m + of_negatives / n + 2 * shared / (m * n))
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import BadDataset
-from haemo.pipeline.evaluation.intervals import Resampled, percentile_interval
+from haemo.pipeline.evaluation.intervals import LeftOut, Resampling, bounds_of
+from haemo.pipeline.evaluation.jackknife import Estimate, difference
 from haemo.pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
 from haemo.pipeline.evaluation.set_tallies import AnyTally
 from haemo.pipeline.evaluation.tallies import METRICS
@@ -23,8 +24,8 @@ def pair_of_models(
     answers: Mapping[str, Answers],
     tallies: Mapping[str, AnyTally],
     models: Mapping[str, dict[str, Any]],
-    resampled: Mapping[str, Resampled],
-    level: float,
+    left_out: Mapping[str, LeftOut],
+    resampling: Resampling,
 ) -> dict[str, Any]:
     """Compare two models of aligned predictions.
 
@@ -36,10 +37,10 @@ def pair_of_models(
         Of the answers.
     models : mapping of str to dict
         What `pipeline.evaluation.intervals.assess` gave for each.
-    resampled : mapping of str to tuple
-        What `pipeline.evaluation.intervals.resampled_figures` gave for each, with the same draws of patients.
-    level : float
-        Coverage of the intervals of differences.
+    left_out : mapping of str to tuple
+        What `pipeline.evaluation.intervals.figures_left_out` gave for each, with the same groups of patients.
+    resampling : Resampling
+        Deals the groups, and has the level of the intervals of differences.
 
     Returns
     -------
@@ -51,33 +52,44 @@ def pair_of_models(
     right_a, right_b = tallies[first].right, tallies[second].right
     same = (tallies[first].named == tallies[second].named).reshape(len(a), -1).all(axis=1)
     only_first, only_second = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
-    differences = {}
+    sizes = resampling.groups(len(tallies[first].patients)).sizes
+    differences, p_values = {}, {}
     for metric in METRICS:
         if metric not in models[first] or metric not in models[second]:
             continue
-        entry = {"difference": models[first][metric] - models[second][metric]}
-        found = percentile_interval(resampled[first][0][metric] - resampled[second][0][metric], level)
-        if not isinstance(found, str) and len(np.unique(a.patient)) > 1:
-            entry |= {"low": found[0], "high": found[1]}
-        differences[metric] = entry
+        one, other = (
+            Estimate.of(
+                models[name][metric], left_out[name][0][metric], sizes, bounds_of(metric, len(a.classes))
+            )
+            for name in (first, second)
+        )
+        differences[metric] = {"difference": models[first][metric] - models[second][metric]}
+        reason = next((own for own in (one, other) if isinstance(own, str)), None)
+        found = reason or difference(one, other, resampling.level)
+        if isinstance(found, str):
+            p_values[metric] = found if reason or differences[metric]["difference"] else 1.0
+        else:
+            low, high, p_values[metric] = found
+            differences[metric] |= {"low": low, "high": high}
     tests: dict[str, dict[str, float]] = {
         "mcnemar": {"p": exact_mcnemar(only_first, only_second)},
         "patient_sign": {"p": patient_sign_test(right_a.astype(int) - right_b.astype(int), a.patient)},
     }
     untested: dict[str, str] = {}
-    for test, patient in (("delong", None), ("delong_patients", a.patient)):
-        if a.positive is None:
-            untested[test] = "DeLong's test is for two classes"
-            continue
+    if a.positive is None:
+        untested = dict.fromkeys(("delong", "delong_patients"), "DeLong's test is for two classes")
+    else:
         try:
-            p = delong(a.label == a.positive, a.scores, b.scores, patient).p
+            plain: float | str = delong(a.label == a.positive, a.scores, b.scores).p
         except BadDataset as error:
-            untested[test] = str(error)
-            continue
-        if np.isnan(p):
-            untested[test] = "the variance of the difference is 0"
-        else:
-            tests[test] = {"p": p}
+            plain = str(error)
+        for test, p in (("delong", plain), ("delong_patients", p_values.get("roc_auc", plain))):
+            if isinstance(p, str):
+                untested[test] = p
+            elif np.isnan(p):
+                untested[test] = "the variance of the difference is 0"
+            else:
+                tests[test] = {"p": p}
     return {
         "first": first,
         "second": second,

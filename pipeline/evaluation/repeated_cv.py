@@ -18,7 +18,8 @@ from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
 from haemo.models.search.cells import usable_cores
 from haemo.models.search.newton_svm import standardised_kernel
-from haemo.pipeline.evaluation.inflation import Cohort, figures_of_draws, load_cohort, summarise
+from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
+from haemo.pipeline.evaluation.inflation import Cohort, load_cohort
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.refits import Features, fit_splits, store_rows
 from haemo.pipeline.run.directory import RunDirectory
@@ -52,6 +53,8 @@ class RepeatedCV:
     ----------
     folds, repeats : int
     patients, slices : int
+    resampling : Resampling
+        Where the intervals come from.
     models : mapping of str to dict
         Head to its figures (metric -> ``mean``, ``low``, ``high`` or ``no_interval``).
     rotated : tuple of str
@@ -66,6 +69,7 @@ class RepeatedCV:
     repeats: int
     patients: int
     slices: int
+    resampling: Resampling
     models: Mapping[str, dict[str, Any]]
     rotated: tuple[str, ...]
     pairs: tuple[dict[str, Any], ...]
@@ -78,6 +82,7 @@ class RepeatedCV:
             "repeats": self.repeats,
             "patients": self.patients,
             "slices": self.slices,
+            "resampling": self.resampling.as_dict(),
             "models": dict(self.models),
             "rotated": list(self.rotated),
             "pairs": list(self.pairs),
@@ -111,10 +116,11 @@ def repeat_cv(
     Each repeat draws its own folds of whole patients, the same for all heads, and gives every slice one
     out-of-fold score. Its probability is fitted, and its threshold chosen, on the out-of-fold scores of the
     same repeat, by the calibration and the rule of the run, the probability on those of the other folds.
-    Figures are means over repeats; their intervals are by bootstrap over patients, the
-    same resample for all repeats and heads. Heads keep the settings that the run chose for them, which the
-    training patients of the run's split have had a say in. A head that was trained on rotated copies learns
-    from those of the training slices here too; slices that are held out are taken as they are.
+    Figures are means over repeats; their intervals come from patients left out, the same for all repeats and
+    heads, and allow for the patients that were learned from (`DrawnFigure.estimate`). Heads keep the
+    settings that the run chose for them, which the training patients of the run's split have had a say in. A
+    head that was trained on rotated copies learns from those of the training slices here too; slices that
+    are held out are taken as they are.
 
     One head is said to be better than another only where the interval of their difference, corrected for
     the number of pairs, leaves out 0.
@@ -162,14 +168,14 @@ def repeat_cv(
             copies = cohort.copies if name in rotated else (0,)
             features = store_rows(store, cohort.slice_ids, copies)
             found = _out_of_fold(cohort, features, trained[name], held_out, progress)
-            values[name] = figures_of_draws(found, patients, resampling, progress, _FIGURES)
+            values[name] = figures_of_draws(found, patients, resampling, _FIGURES, progress)
     models = {
-        name: {metric: summarise(*own, resampling.level) for metric, own in figures.items()}
+        name: {metric: own.summary(resampling.level) for metric, own in figures.items()}
         for name, figures in values.items()
     }
     pairs = _pairs(values, len(patients), resampling.level)
     result = RepeatedCV(
-        int(held_out.max()) + 1, repeats, len(patients), len(cohort.rows), models, rotated, pairs
+        int(held_out.max()) + 1, repeats, len(patients), len(cohort.rows), resampling, models, rotated, pairs
     )
     write_text(run.path / "compare_cv.json", json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
     return result
@@ -320,7 +326,7 @@ def _rotated(features: np.ndarray, training: np.ndarray) -> np.ndarray:
 
 
 def _pairs(
-    values: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], patients: int, level: float
+    values: Mapping[str, Mapping[str, DrawnFigure]], patients: int, level: float
 ) -> tuple[dict[str, Any], ...]:
     """Every two heads, with a claim only where it holds for all pairs at once (Bonferroni)."""
     chosen = list(combinations(values, 2))
@@ -330,19 +336,15 @@ def _pairs(
 def _pair(
     first: str,
     second: str,
-    values: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    values: Mapping[str, Mapping[str, DrawnFigure]],
     patients: int,
     level: float,
     pairs: int,
 ) -> dict[str, Any]:
     """The difference of two heads, and what may be said of them where so many pairs are looked at."""
     strict = 1 - (1 - level) / pairs
-    between = {
-        metric: [a - b for a, b in zip(own, values[second][metric], strict=True)]
-        for metric, own in values[first].items()
-    }
-    differences = {metric: summarise(*own, level) for metric, own in between.items()}
-    corrected = summarise(*between["roc_auc"], strict)
+    differences = {metric: own.less(values[second][metric], level) for metric, own in values[first].items()}
+    corrected = values[first]["roc_auc"].less(values[second]["roc_auc"], strict)
     entry = differences["roc_auc"]
     where = f"on these {patients} patients"
     if "low" not in entry:

@@ -16,7 +16,8 @@ from haemo.features.manifest import ManifestRow
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.models.evidence.explain import ExplainedModel, randomised
-from haemo.pipeline.evaluation.intervals import Resampling, percentile_interval
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.jackknife import Estimate
 from haemo.pipeline.explaining.masks import find_mask, read_mask, subtypes
 from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
 from haemo.pipeline.explaining.regions import blood_likelihood, find_regions, joined
@@ -83,7 +84,7 @@ def localise(
     method : str, optional
         As for `pipeline.predicting.trained_model.TrainedModel.explained`.
     seed : int
-        Of random networks and of the bootstrap.
+        Of random networks and of the groups of patients.
     device : str
         Where embeddings would be computed; maps are computed on the CPU.
     progress : Progress
@@ -272,18 +273,21 @@ def _pointing(
 
 
 def _summary(values: np.ndarray, patients: np.ndarray, seed: int) -> dict[str, Any]:
-    """Means over slices with intervals by bootstrap over patients."""
+    """Means over slices with intervals from patients left out in turn."""
     names, patient = np.unique(patients, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, patient, values)
     counts = np.bincount(patient)
     summary: dict[str, Any] = {"slices": len(values), "patients": len(names)}
-    weights = np.concatenate(list(Resampling(seed=seed).weights(len(names))))
-    means = (weights @ sums) / (weights @ counts)[:, None]
+    groups = Resampling(seed=seed).groups(len(names))
+    weights = np.concatenate(list(groups.weights()))
+    rest = (weights @ counts)[:, None]
+    means = np.divide(weights @ sums, rest, out=np.full((len(rest), values.shape[1]), np.nan), where=rest > 0)
     for column, name in enumerate(FIGURES):
         entry: dict[str, Any] = {"mean": float(values[:, column].mean())}
-        interval = percentile_interval(means[:, column], 0.95)
-        if not isinstance(interval, str) and len(names) > 1:
+        estimate = Estimate.of(entry["mean"], means[:, column], groups.sizes)
+        interval = estimate if isinstance(estimate, str) else estimate.interval(0.95)
+        if not isinstance(interval, str):
             entry["low"], entry["high"] = interval
         summary[name] = entry
     return summary

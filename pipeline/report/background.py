@@ -114,8 +114,8 @@ def leakage_section(evidence: Evidence, folder: Path) -> Section:
         paragraph(
             f"The same features and the same linear SVM (C = {leakage['head']['C']:g}), split in each of the "
             f"published ways, {leakage['repeats']} draws each. Inflation is the difference to whole "
-            "patients, with its interval by bootstrap over patients. With labels shuffled between patients "
-            "nothing can be learned of the disease: what stays above 0.5 is the split's doing."
+            "patients, with its interval from patients left out in turn. With labels shuffled between "
+            "patients nothing can be learned of the disease: what stays above 0.5 is the split's doing."
         ),
         draw(leakage_figure(leakage, folder)),
         table(columns, rows),
@@ -241,7 +241,7 @@ def explanation_section(evidence: Evidence) -> Section | None:
             first = next(iter(shown.values()))
             caption = (
                 f"{words}: {first['slices']} test slices with masks of {first['patients']} patients; means "
-                "over slices, 95 % intervals by bootstrap over patients"
+                "over slices, 95 % intervals from patients left out in turn"
             )
             names = ["hit", "near", "region_hit", "iou", "dice", "energy"]
             rows = [[name, *(_with_interval(own[key]) for key in names)] for name, own in shown.items()]

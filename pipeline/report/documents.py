@@ -168,7 +168,8 @@ def _value(figures: dict[str, Any], name: str) -> list[str]:
     interval = figures["intervals"].get(name)
     if interval is None:
         return [f"{figures[name]:.3f}", "–", figures["no_interval"].get(name, "")]
-    return [f"{figures[name]:.3f}", f"{interval['low']:.3f} to {interval['high']:.3f}", interval["method"]]
+    method = interval["method"] + (", rough: a class has few patients" if interval.get("rough") else "")
+    return [f"{figures[name]:.3f}", f"{interval['low']:.3f} to {interval['high']:.3f}", method]
 
 
 def _unusable(evidence: Evidence) -> str:
@@ -201,8 +202,8 @@ def _disjoint(evidence: Evidence) -> str:
 def _uncertainty(figures: dict[str, Any]) -> str:
     drawn = figures["resampling"]
     return (
-        f"{drawn['level']:.0%} intervals, {drawn['resamples']} bootstrap samples of patients, "
-        f"seed {drawn['seed']}; Wilson intervals for proportions where each patient has one slice"
+        f"{drawn['level']:.0%} intervals, {drawn['method']} over patients in at most {drawn['resamples']} "
+        f"groups, seed {drawn['seed']}; Wilson intervals for proportions where each patient has one slice"
     )
 
 

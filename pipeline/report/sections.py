@@ -48,7 +48,10 @@ def cell(figures_: Mapping[str, Any], metric: str) -> str:
         return f'<span title="{escape(reason)}">undefined</span>'
     interval = figures_.get("intervals", {}).get(metric)
     text = f"{figures_[metric]:.3f}"
-    return text if interval is None else f"{text} <small>{interval['low']:.3f}–{interval['high']:.3f}</small>"
+    if interval is None:
+        return text
+    rough = "~" if interval.get("rough") else ""
+    return f"{text} <small>{rough}{interval['low']:.3f}–{interval['high']:.3f}</small>"
 
 
 def claim(evidence: Evidence) -> str:
@@ -80,6 +83,8 @@ def _with_interval(f: Mapping[str, Any], name: str) -> str:
         words = "a mean ROC AUC"
     interval = f["intervals"].get(name)
     level = f"{f['resampling']['level']:.0%}"
+    if interval is not None and interval.get("rough"):
+        level = f"rough {level}"
     if interval is None:
         return f"{words} {f[name]:.3f} (no interval: {f['no_interval'][name]})"
     return f"{words} {f[name]:.3f} ({level} interval {interval['low']:.3f} to {interval['high']:.3f})"
@@ -116,7 +121,7 @@ def results_section(evidence: Evidence, resampling: Resampling) -> Section:
             rows,
             f"Tested: {first['slices']} {evidence.comparison.things} of {first['patients']} patients"
             f"{' (LEAKY)' if evidence.comparison.leaky else ''}; small print: "
-            f"{resampling.level:.0%} intervals by bootstrap over patients.",
+            f"{resampling.level:.0%} intervals from patients left out in turn (~: rough, too few patients).",
         ),
         paragraph(
             "MSE is the mean squared error of the probability; for two classes it is the Brier score. "

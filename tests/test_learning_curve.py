@@ -18,14 +18,15 @@ from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
 pytestmark = pytest.mark.numerical
 
 X = np.array([5, 10, 20, 40, 80])
+STILL = np.zeros((len(X), 1))
+"""Points that other patients would not move."""
 
 
 @settings(deadline=None, max_examples=25)
 @given(b1=st.floats(-60, -10), b2=st.floats(-1.0, -0.15))
 def test_an_exact_power_law_is_found_again(b1, b2):
-    percent = np.tile(PowerLaw.curve(b1, b2, X), (4, 1))
     wanted = float(PowerLaw.curve(b1, b2, 150))
-    fit = fit_power_law(X, percent, wanted)
+    fit = fit_power_law(X, PowerLaw.curve(b1, b2, X), STILL, wanted)
     assert fit.b1 == pytest.approx(b1, rel=1e-3)
     assert fit.b2 == pytest.approx(b2, rel=1e-3)
     assert fit.patients == pytest.approx(150, rel=1e-2)
@@ -34,8 +35,8 @@ def test_an_exact_power_law_is_found_again(b1, b2):
 
 def test_the_interval_holds_the_truth_when_scores_are_noisy():
     rng = np.random.default_rng(0)
-    percent = PowerLaw.curve(-60, -0.4, X) + rng.normal(size=(20, len(X)))
-    fit = fit_power_law(X, percent, 90)
+    percent = PowerLaw.curve(-60, -0.4, X) + rng.normal(size=len(X)) / np.sqrt(20)
+    fit = fit_power_law(X, percent, np.eye(len(X)) / np.sqrt(20), 90)
     assert fit.b1_interval[0] < -60 < fit.b1_interval[1]
     assert fit.b2_interval[0] < -0.4 < fit.b2_interval[1]
     truth = (10 / 60) ** (1 / -0.4)
@@ -43,20 +44,20 @@ def test_the_interval_holds_the_truth_when_scores_are_noisy():
 
 
 def test_a_prediction_that_is_not_earned_says_so():
-    far = fit_power_law(X, np.tile(PowerLaw.curve(-40, -0.2, X), (3, 1)), 99)
+    far = fit_power_law(X, PowerLaw.curve(-40, -0.2, X), STILL, 99)
     assert "times beyond the 80 patients" in far.warnings[0]
-    flat = fit_power_law(X, 70 + np.random.default_rng(0).normal(size=(5, 5)), 90)
+    flat = fit_power_law(X, 70 + np.random.default_rng(0).normal(size=5) / 2, np.eye(5) / 2, 90)
     assert "do not clearly grow" in " ".join(flat.warnings)
-    falling = fit_power_law(X, np.tile(90 - X / 10, (3, 1)), 95)
+    falling = fit_power_law(X, 90 - X / 10, STILL, 95)
     assert falling.patients is None
     assert "the curve does not reach the wanted score" in falling.warnings
-    kinked = fit_power_law(X, np.tile(np.array([60, 60, 61, 75, 95.0]), (3, 1)), 97)
+    kinked = fit_power_law(X, np.array([60, 60, 61, 75, 95.0]), STILL, 97)
     assert "points above the curve" in kinked.warnings[0]
     json.dumps(falling.as_dict(), allow_nan=False)
 
 
 def test_scores_without_an_error_reach_the_wanted_score_where_measuring_began():
-    fit = fit_power_law(X, np.full((4, len(X)), 100.0), 95)
+    fit = fit_power_law(X, np.full(len(X), 100.0), STILL, 95)
     assert (fit.b1, fit.b2) == (0, 0)
     assert (fit.patients, fit.patients_interval) == (5, (5, 5))
     assert fit.warnings == ()
@@ -64,7 +65,7 @@ def test_scores_without_an_error_reach_the_wanted_score_where_measuring_began():
 
 
 def test_scores_that_fall_from_above_the_wanted_score_reach_it_at_once_and_are_doubted():
-    fit = fit_power_law(X, np.tile(99 - X / 40, (3, 1)), 95)
+    fit = fit_power_law(X, 99 - X / 40, STILL, 95)
     assert fit.patients == 5
     assert "the measured scores do not clearly grow with the number of patients" in fit.warnings
     assert "the curve does not reach the wanted score" not in fit.warnings
@@ -99,6 +100,15 @@ def test_scores_grow_with_patients(run):
     assert all(point["roc_auc"]["low"] <= point["roc_auc"]["high"] for point in curve.points)
     assert json.loads((run.path / "learning_curve.json").read_text()).items() >= curve.as_dict().items()
     assert curve.fits["roc_auc"].b2 < 0
+
+
+def test_more_splits_of_the_same_patients_do_not_make_it_much_surer(run):
+    few, many = (measure_learning_curve(run, repeats=repeats, sizes=(5, 12, 24)) for repeats in (8, 60))
+    for one, other in zip(few.points, many.points, strict=True):
+        widths = [point["roc_auc"]["high"] - point["roc_auc"]["low"] for point in (one, other)]
+        assert widths[1] > 0.6 * widths[0]
+    widths = [np.ptp(curve.fits["roc_auc"].b2_interval) for curve in (few, many)]
+    assert widths[1] > 0.6 * widths[0]
 
 
 def test_the_command_prints_points_and_the_fit(run, capsys):

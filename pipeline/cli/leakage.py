@@ -199,7 +199,7 @@ def learning_curve(
         for point in curve.points
     ]
     columns = ["patients", "slices", "ROC AUC", "accuracy", "balanced accuracy"]
-    table(columns, rows, f"training patients, {repeats} splits by patient; {level:.0%} of splits between")
+    table(columns, rows, f"training patients, {repeats} splits by patient; {level:.0%} intervals")
     for name, words in (("roc_auc", "ROC AUC"), ("accuracy", "accuracy")):
         fit = curve.fits[name]
         click.echo(f"{words} in % = 100 {fit.b1:+.3g} * patients^{fit.b2:.3f}")

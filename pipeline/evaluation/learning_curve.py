@@ -10,10 +10,11 @@ import numpy as np
 from haemo.atomic import write_text
 from haemo.errors import BadSettings, TooFewData
 from haemo.features.store.store import FeatureStore
+from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
 from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
+from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
 from haemo.pipeline.evaluation.refits import answers, fit_splits, store_rows
-from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.splitting.protocols import draw_training, load_or_make_split
 from haemo.pipeline.splitting.split import Protocol, classes_of
@@ -33,10 +34,10 @@ class LearningCurve:
     ----------
     points : tuple of dict
         ``patients``, ``slices`` (mean over repeats), and for accuracy, balanced accuracy and ROC AUC
-        ``mean``, ``low`` and ``high`` (percentiles over repeats).
+        ``mean``, ``low`` and ``high`` or ``no_interval`` (reason), from patients left out in turn.
     repeats : int
-    level : float
-        Of all intervals.
+    resampling : Resampling
+        Where the intervals come from.
     c : float
         C of the linear SVM.
     fits : dict of str to PowerLaw
@@ -45,7 +46,7 @@ class LearningCurve:
 
     points: tuple[dict[str, Any], ...]
     repeats: int
-    level: float
+    resampling: Resampling
     c: float
     fits: dict[str, PowerLaw]
 
@@ -55,7 +56,8 @@ class LearningCurve:
             "schema": 1,
             "head": {"name": "svm", "C": self.c},
             "repeats": self.repeats,
-            "level": self.level,
+            "level": self.resampling.level,
+            "resampling": self.resampling.as_dict(),
             "points": list(self.points),
             "fits": {name: fit.as_dict() for name, fit in self.fits.items()},
         }
@@ -114,36 +116,50 @@ def measure_learning_curve(
     truth = np.array([classes.index(row.label) for row in cohort.rows])
     flat = training.reshape(len(truth), -1)
     scores = fit_splits(features, truth, flat, c, len(classes), progress)
-    values = np.empty((len(_FIGURES), repeats, len(counts)))
     ids = np.array(cohort.slice_ids)
     patients = np.array([row.patient for row in cohort.rows])
-    for repeat in range(repeats):
-        own = tested[:, repeat]
-        for place in range(len(counts)):
-            column = scores[own, repeat * len(counts) + place]
-            figures = Tally(answers(ids[own], patients[own], truth[own], column, classes)).figures()
-            values[:, repeat, place] = [figures[name][0] for name in _FIGURES]
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    points = []
+    resampling = Resampling(seed=seed, level=level)
+    points, drawn = [], []
     for place, count in enumerate(counts):
-        point: dict[str, Any] = {
-            "patients": int(count),
-            "slices": float(training[:, :, place].sum(axis=0).mean()),
-        }
-        for number, name in enumerate(_FIGURES):
-            own = values[number, :, place]
-            low, high = np.quantile(own, ends)
-            point[name] = {"mean": float(own.mean()), "low": float(low), "high": float(high)}
-        points.append(point)
+        found = [
+            answers(ids[own], patients[own], truth[own], scores[own, repeat * len(counts) + place], classes)
+            for repeat, own in enumerate(tested.T)
+        ]
+        drawn.append(figures_of_draws(found, np.unique(patients), resampling, _FIGURES, progress))
+        points.append(
+            {
+                "patients": int(count),
+                "slices": float(training[:, :, place].sum(axis=0).mean()),
+                **{name: own.summary(level) for name, own in drawn[-1].items()},
+            }
+        )
     fits = {
-        name: fit_power_law(np.array(counts), 100 * values[number], 100 * wanted, seed, level)
-        for number, name in enumerate(_FIGURES)
+        name: _fit(np.array(counts), [own[name] for own in drawn], wanted, seed, level) for name in _FIGURES
     }
-    curve = LearningCurve(tuple(points), repeats, level, c, fits)
+    curve = LearningCurve(tuple(points), repeats, resampling, c, fits)
     content = {**curve.as_dict(), "made_for": made_for(run)}
     write_text(run.path / "learning_curve.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     run.record("learning-curve", repeats=repeats, seed=seed, c=c)
     return curve
+
+
+def _fit(
+    counts: np.ndarray, points: Sequence[DrawnFigure], wanted: float, seed: int, level: float
+) -> PowerLaw:
+    """The power law through the means of one figure, which move with the patients that are left out.
+
+    Raises
+    ------
+    TooFewData
+        If a figure is undefined without one of the patients.
+    """
+    moves = []
+    for point in points:
+        if isinstance(point.estimate, str):
+            raise TooFewData(f"{point.name}: {point.estimate}")
+        moves.append(100 * point.estimate.moves.ravel())
+    percent = np.array([100 * point.draws.mean() for point in points])
+    return fit_power_law(counts, percent, np.array(moves), 100 * wanted, seed, level)
 
 
 def _nested(

@@ -10,7 +10,7 @@ __all__ = ["PowerLaw", "fit_power_law"]
 _FARTHEST = 3.0  # times the largest measured number of patients: beyond, a prediction is not earned
 _MISSES = 2.0  # points by which the curve may miss the measured score at the largest number of patients
 _WIDEST = 4.0  # ratio of the ends of the interval of that prediction, likewise
-_FIT_RESAMPLES = 200
+_DRAWN_CURVES = 200
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class PowerLaw:
     b1, b2 : float
         Below 0 for a score that grows towards 100 %.
     b1_interval, b2_interval : tuple of float
-        Percentiles over repeats drawn again.
+        Percentiles over curves that other patients could have given.
     wanted : float
         Score in percent that is asked for.
     patients : float or None
@@ -68,14 +68,22 @@ class PowerLaw:
 
 
 def fit_power_law(
-    patients: np.ndarray, percent: np.ndarray, wanted: float, seed: int = 0, level: float = 0.95
+    patients: np.ndarray,
+    percent: np.ndarray,
+    moves: np.ndarray,
+    wanted: float,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> PowerLaw:
-    """Fit y = 100 + b1 * x^b2 by least squares to the mean over repeats, with intervals from drawn repeats.
+    """Fit y = 100 + b1 * x^b2 by least squares, with intervals from curves that other patients could give.
 
     Parameters
     ----------
-    patients : ndarray of shape (sizes,)
-    percent : ndarray of shape (repeats, sizes)
+    patients : ndarray of shape (n_sizes,)
+    percent : ndarray of shape (n_sizes,)
+    moves : ndarray of shape (n_sizes, n_sources)
+        How far each source of error moves each point, in points of percent: the covariance of the points is
+        ``moves @ moves.T``.
     wanted : float
         In percent, below 100.
     seed : int
@@ -87,12 +95,10 @@ def fit_power_law(
     12:8) with its upper limit held at 100 %: it takes for granted that enough patients make no errors.
     """
     x = np.asarray(patients, dtype=float)
-    b1, b2 = _least_squares(x, percent.mean(axis=0))
+    b1, b2 = _least_squares(x, percent)
     rng = np.random.default_rng([seed, 3])
-    drawn = [
-        _least_squares(x, percent[rng.integers(len(percent), size=len(percent))].mean(axis=0))
-        for _ in range(_FIT_RESAMPLES)
-    ]
+    errors = rng.normal(size=(_DRAWN_CURVES, moves.shape[1])) @ moves.T
+    drawn = [_least_squares(x, np.minimum(percent + own, 100)) for own in errors]
     ends = [(1 - level) / 2, (1 + level) / 2]
     needed = np.sort([_reach(*own, wanted, x.min()) for own in drawn])
     reached = _reach(b1, b2, wanted, x.min())
@@ -108,7 +114,7 @@ def fit_power_law(
         wanted=wanted,
         patients=reached if np.isfinite(reached) else None,
         patients_interval=(low, high) if np.isfinite(reached) else None,
-        warnings=_doubts(x, percent.mean(axis=0), (b1, b2), b2_high, reached, (low, high)),
+        warnings=_doubts(x, percent, (b1, b2), b2_high, reached, (low, high)),
     )
 
 

@@ -183,7 +183,8 @@ def learning_curve_figure(curve: Mapping[str, Any], folder: Path) -> Drawing:
             ("accuracy", "accuracy", COLOURS[1], "s"),
         ):
             mean, low, high = (
-                np.array([point[name][end] for point in curve["points"]]) for end in ("mean", "low", "high")
+                np.array([point[name].get(end, point[name]["mean"]) for point in curve["points"]])
+                for end in ("mean", "low", "high")
             )
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(x, mean, mark, color=colour, markersize=4, label=words)
@@ -202,7 +203,7 @@ def learning_curve_figure(curve: Mapping[str, Any], folder: Path) -> Drawing:
             folder,
             "learning_curve",
             f"Score against training patients, {curve['repeats']} splits by patient; shaded: "
-            f"{curve['level']:.0%} of splits. Lines: y = 100 + b1 x^b2; dotted beyond what was measured.",
+            f"{curve['level']:.0%} intervals. Lines: y = 100 + b1 x^b2; dotted beyond what was measured.",
             f"At {last['patients']} training patients ROC AUC is {last['roc_auc']['mean']:.3f} and accuracy "
             f"{last['accuracy']['mean']:.3f}.",
         )

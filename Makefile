@@ -21,7 +21,7 @@ GO_ON = || [ $$? -eq 3 ]
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
 	finetune lenet tinyvgg compare predict explain leakage learning-curve report verify phantom \
-	bench-features bench-heads bench-training bench-explain bench-phantom
+	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -147,6 +147,9 @@ bench-training: $(INSTALLED) ## Fine-tuning against a plain loop
 
 bench-explain: $(INSTALLED) ## Prediction with and without explanation
 	$(BIN)/python benchmarks/bench_explain.py $(ARGS)
+
+bench-coverage: $(INSTALLED) ## How often intervals hold the truth, beside percentiles of the bootstrap
+	$(BIN)/python benchmarks/coverage.py $(ARGS)
 
 bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real slices
 	$(BIN)/python benchmarks/phantom_transfer.py $(ARGS)

@@ -65,7 +65,8 @@ def fit_splits(
     """Decision scores, for every row, of a linear SVM fitted on each training part.
 
     Features are standardised on each training part; classes are balanced by weight; with more than two
-    classes there is one problem a class, against the others.
+    classes there is one problem a class, against the others, in which the class alone is weighed, as
+    liblinear does it (Fan et al., J. Mach. Learn. Res. 9, 2008). So the objective is that of LinearSVC.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ def fit_splits(
     wanted = [1] if n_classes == 2 else list(range(n_classes))
     targets = np.stack([np.where(labels == one, 1.0, -1.0) for one in wanted], axis=2)
     costs = np.stack(
-        [_balanced(targets[:, :, column], training) * penalties for column in range(len(wanted))], axis=2
+        [_balanced(targets[:, :, column], training, n_classes) * penalties for column in range(len(wanted))],
+        axis=2,
     )
     in_memory = isinstance(features, np.ndarray)
     if in_memory and len(features) <= _MOST_ROWS_OF_A_KERNEL:
@@ -111,12 +113,17 @@ def fit_splits(
     return scores[:, :, 0] if n_classes == 2 else scores
 
 
-def _balanced(targets: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Weights that make both classes of a training part count alike; 0 outside it."""
+def _balanced(targets: np.ndarray, training: np.ndarray, n_classes: int) -> np.ndarray:
+    """Weight of each row of a training part in the problem of one class; 0 outside it.
+
+    A class weighs n / (n_classes * n of the class). The rest that it is set against, where there are more
+    than two classes, weighs 1 a row.
+    """
     positive = training & (targets > 0)
     negative = training & (targets < 0)
-    total = training.sum(axis=0)
-    return total / 2 * (positive / positive.sum(axis=0) + negative / negative.sum(axis=0))
+    share = training.sum(axis=0) / n_classes
+    of_class = share * positive / positive.sum(axis=0)
+    return of_class + (share * negative / negative.sum(axis=0) if n_classes == 2 else negative)
 
 
 def _by_kernel(

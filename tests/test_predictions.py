@@ -34,12 +34,15 @@ def same(first, second):
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(hnp.arrays(float, st.integers(1, 6), elements=finite), st.integers(2, 4))
-def test_predictions_read_back_bit_for_bit(tmp_path_factory, values, n_classes):
+@given(hnp.arrays(float, st.integers(1, 6), elements=finite), st.integers(2, 4), st.integers(0, 9))
+def test_predictions_read_back_bit_for_bit(tmp_path_factory, values, n_classes, seed):
     path = tmp_path_factory.mktemp("predictions") / "predictions.csv"
+    chances = np.random.default_rng(seed).dirichlet(np.ones(n_classes), len(values))
     if n_classes > 2:
         values = np.stack([values] * n_classes, axis=1)
-    written = predictions(values, values / 2, tuple("abcd"[:n_classes]))
+    else:
+        chances = chances[:, 1]
+    written = predictions(values, chances, tuple("abcd"[:n_classes]))
     written.write(path)
     assert same(Predictions.read(path), written)
 
@@ -64,6 +67,8 @@ def test_a_part_is_selected_by_name():
     [
         (("0.25", "nan"), "not finite"),
         (("0.25", "a quarter"), "must hold numbers"),
+        (("0.25", "-0.25"), r"slice s0 has the probability -0.25; probabilities lie between 0 and 1"),
+        (("0.25", "25"), r"predictions.csv: slice s0 has the probability 25; .*divide percents by 100"),
         (("patient,", "person,"), "no column 'patient'"),
         (('s0,"p, 0",st,normal,test,,0.5,0.25,normal,normal,haemorrhage\n', ""), "has no rows"),
     ],
@@ -74,6 +79,17 @@ def test_a_broken_file_is_refused_by_name(tmp_path, change, message):
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(BadDataset, match=message):
         Predictions.read(path)
+
+
+def test_probabilities_of_several_classes_add_up_to_1(tmp_path):
+    path = tmp_path / "predictions.csv"
+    chances = np.array([[0.2, 0.3, 0.5], [0.9, 0.3, 0.5]])
+    predictions(chances, chances, ("a", "b", "c")).write(path)
+    with pytest.raises(BadDataset, match=r"the probabilities of slice s1 add up to 1\.7"):
+        Predictions.read(path)
+    rounded = np.array([[0.33, 0.33, 0.33], [0.2, 0.3, 0.5]])
+    predictions(chances, rounded, ("a", "b", "c")).write(path)
+    assert Predictions.read(path).probabilities.tolist() == rounded.tolist()
 
 
 def test_a_missing_file_says_to_train_first(tmp_path):

@@ -16,6 +16,7 @@ from haemo.features.manifest import ManifestRow
 
 __all__ = ["Predictions"]
 
+_SUM_TOLERANCE = 0.02  # another program may have rounded them to two digits
 _FIXED = ("slice_id", "patient", "study", "label", "part", "fold")
 
 
@@ -115,7 +116,8 @@ class Predictions:
         MissingStep
             If there is no such file.
         BadDataset
-            If a column is missing, a number is not finite or the file has no rows.
+            If a column is missing, a number is not finite, the file has no rows, or a probability is none:
+            outside 0..1, or of several classes that do not add up to 1.
         """
         path = Path(path)
         if not path.exists():
@@ -148,6 +150,8 @@ class Predictions:
         def text(name: str) -> np.ndarray:
             return np.array([entry[name] for entry in entries], dtype=object).astype(str)
 
+        probabilities = numbers(probability_names)
+        _refuse_no_probabilities(path, text("slice_id"), probabilities)
         return cls(
             slice_id=text("slice_id"),
             patient=text("patient"),
@@ -156,7 +160,28 @@ class Predictions:
             part=text("part"),
             fold=np.array([int(entry["fold"]) if entry["fold"] else -1 for entry in entries]),
             scores=numbers(score_names),
-            probabilities=numbers(probability_names),
+            probabilities=probabilities,
             predicted=text("predicted"),
             classes=classes,
+        )
+
+
+def _refuse_no_probabilities(path: Path, slice_id: np.ndarray, values: np.ndarray) -> None:
+    """Refuse percents, log odds and the like: squared errors and calibration of them would mean nothing."""
+    rows = values.reshape(len(values), -1)
+    outside = ((rows < 0) | (rows > 1)).any(axis=1)
+    if outside.any():
+        first = int(np.argmax(outside))
+        worst = rows[first][np.argmax(np.abs(rows[first] - 0.5))]
+        raise BadDataset(
+            f"{path}: slice {slice_id[first]} has the probability {worst:g}; "
+            "probabilities lie between 0 and 1 (divide percents by 100, and put log odds into the score)"
+        )
+    total = rows.sum(axis=1)
+    unequal = np.abs(total - 1) > _SUM_TOLERANCE if values.ndim == 2 else np.zeros(len(rows), dtype=bool)
+    if unequal.any():
+        first = int(np.argmax(unequal))
+        raise BadDataset(
+            f"{path}: the probabilities of slice {slice_id[first]} add up to {total[first]:g}; those of all "
+            "classes of a slice must add up to 1"
         )

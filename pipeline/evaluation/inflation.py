@@ -21,6 +21,7 @@ from haemo.progress import Progress, silent
 __all__ = [
     "Cohort",
     "choose_head",
+    "donors_by_patient",
     "load_cohort",
     "measure_protocols",
     "shuffle_by_patient",
@@ -186,6 +187,19 @@ def shuffle_by_patient(
     TooFewData
         If no shuffle leaves every class with three patients, which splits need.
     """
+    rng = np.random.default_rng(seed)
+    for _ in range(_DRAWS):
+        donors = donors_by_patient(rows, rng)
+        shuffled = tuple(
+            replace(row, label=rows[donor].label) for row, donor in zip(rows, donors.tolist(), strict=True)
+        )
+        if all(len({row.patient for row in shuffled if row.label == name}) >= 3 for name in classes):
+            return shuffled
+    raise TooFewData("no shuffle of the labels leaves every class with three patients")
+
+
+def donors_by_patient(rows: Sequence[ManifestRow], rng: np.random.Generator) -> np.ndarray:
+    """The slice whose label each slice is given by one draw of `shuffle_by_patient`, shape (n,), int."""
     slices: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         slices.setdefault(row.patient, []).append(place)
@@ -194,21 +208,15 @@ def shuffle_by_patient(
         places.sort(
             key=lambda place: (rows[place].position is None, rows[place].position, rows[place].slice_id)
         )
-    rng = np.random.default_rng(seed)
-    for _ in range(_DRAWS):
-        labels = [""] * len(rows)
-        for patient, donor in zip(patients, rng.permutation(patients).tolist(), strict=True):
-            own, theirs = slices[patient], slices[donor]
-            # Both sequences lie around the same circle of so many steps; one of them is turned.
-            circle = 2 * len(own) * len(theirs)
-            turn = int(rng.integers(circle))
-            for i, place in enumerate(own):
-                middle = ((2 * i + 1) * len(theirs) + turn) % circle
-                labels[place] = rows[theirs[middle // (2 * len(own))]].label
-        shuffled = tuple(replace(row, label=label) for row, label in zip(rows, labels, strict=True))
-        if all(len({row.patient for row in shuffled if row.label == name}) >= 3 for name in classes):
-            return shuffled
-    raise TooFewData("no shuffle of the labels leaves every class with three patients")
+    donors = np.empty(len(rows), dtype=int)
+    for patient, donor in zip(patients, rng.permutation(patients).tolist(), strict=True):
+        own, theirs = slices[patient], np.array(slices[donor])
+        # Both sequences lie around the same circle of so many steps; one of them is turned.
+        circle = 2 * len(own) * len(theirs)
+        turn = int(rng.integers(circle))
+        middle = ((2 * np.arange(len(own)) + 1) * len(theirs) + turn) % circle
+        donors[own] = theirs[middle // (2 * len(own))]
+    return donors
 
 
 def _numbers(rows: Sequence[ManifestRow], classes: tuple[str, ...]) -> np.ndarray:

@@ -24,7 +24,7 @@ from haemo.pipeline.evaluation.findings import (
 )
 from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort, measure_protocols
 from haemo.pipeline.evaluation.intervals import Resampling
-from haemo.pipeline.evaluation.shortcuts import read_facts, shortcut_control
+from haemo.pipeline.evaluation.shortcuts import ALPHA, read_facts, shortcut_control
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import load_or_make_split
@@ -226,29 +226,30 @@ def pairs_found(count: int, listed: int, strangers: int) -> str:
 
 
 def _shortcut_findings(shortcuts: list[dict[str, Any]]) -> list[Finding]:
-    """Whether anything beside the brain tells the label."""
-    telling = [
-        entry
-        for entry in shortcuts
-        if entry["patient"].get("intervals", {}).get("roc_auc", {}).get("low", 0) > 0.5
-    ]
+    """Whether anything beside the brain tells the label, by p-values that hold for all controls at once."""
     if not shortcuts:
         return []
-    best = max(telling, key=lambda entry: entry["patient"]["roc_auc"], default=None)
+    telling = [entry for entry in shortcuts if entry["p"] <= ALPHA and "roc_auc" in entry["patient"]]
+    if not telling:
+        least = min(entry["p"] for entry in shortcuts)
+        return [
+            Finding(
+                "shortcuts",
+                Verdict.FINE,
+                f"nothing beside the brain is shown to tell the label (corrected p = {least:.2g})",
+                "What the model sees is in the head, as far as these controls can tell.",
+            )
+        ]
+    best = max(telling, key=lambda entry: entry["patient"]["roc_auc"])
     return [
         Finding(
             "shortcuts",
-            Verdict.LOOK if telling else Verdict.FINE,
+            Verdict.LOOK,
             f"'{best['name']}' alone reaches a ROC AUC of {best['patient']['roc_auc']:.3f} and an accuracy "
-            f"of {best['patient']['accuracy']:.3f} with patients kept whole"
-            if best
-            else "nothing beside the brain tells the label",
+            f"of {best['patient']['accuracy']:.3f} with patients kept whole (p = {best['p']:.2g}, corrected "
+            f"for {len(shortcuts)} controls)",
             "Classes come from different sources or were exported differently; a network can learn that "
-            "instead of the disease, and will fail elsewhere."
-            if telling
-            else "What the model sees is in the head.",
-            "Compare the model's figures with these, not with chance; get both classes from one source."
-            if telling
-            else "",
+            "instead of the disease, and will fail elsewhere.",
+            "Compare the model's figures with these, not with chance; get both classes from one source.",
         )
     ]

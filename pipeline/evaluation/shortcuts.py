@@ -11,12 +11,14 @@ from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
 from haemo.features.reading.formats import read_slice
-from haemo.pipeline.evaluation.intervals import Resampling, assess
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.metrics import evaluate
+from haemo.pipeline.evaluation.permuted_labels import p_values
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.dealing import draw_folds
 from haemo.progress import Progress, silent
 
-__all__ = ["SHORTCUTS", "SliceFacts", "read_facts", "shortcut_control"]
+__all__ = ["ALPHA", "SHORTCUTS", "SliceFacts", "read_facts", "shortcut_control"]
 
 _FILE = ("width", "height", "bytes", "bytes a pixel", "width / height")
 _BORDER = tuple(f"{side} {what}" for side in ("top", "bottom", "left", "right") for what in ("mean", "sd"))
@@ -28,6 +30,9 @@ SHORTCUTS = {
     ALL_SHORTCUTS: (*_FILE, "mean gray", *_BORDER),
 }
 """Each control and the facts that it may use."""
+
+ALPHA = 0.05
+"""A control tells the label if its p-value is at most this."""
 
 _BORDER_SHARE = 0.05  # of the shorter side: outside the head in nearly every slice
 _TREES = 100
@@ -83,44 +88,44 @@ def shortcut_control(
 ) -> list[dict[str, Any]]:
     """How well each shortcut alone tells the label, by cross-validation of a random forest.
 
+    Whether that is more than chance is asked of labels that are permuted between patients, for all controls
+    at once (`pipeline.evaluation.permuted_labels`).
+
     Parameters
     ----------
     facts : SliceFacts
     classes : tuple of str
     resampling : Resampling
-        Its seed also draws folds and trees.
+        Its seed draws folds, trees and permutations; there are no resamples.
     progress : Progress
 
     Returns
     -------
     list of dict
-        For each of `SHORTCUTS`: ``name``; ``patient``, what `pipeline.evaluation.intervals.assess` gives
-        with patients kept whole; ``slice``, accuracy and ROC AUC with slices mixed.
+        For each of `SHORTCUTS`: ``name``; ``patient``, what `pipeline.evaluation.metrics.evaluate` gives
+        with patients kept whole; ``slice``, accuracy and ROC AUC with slices mixed; ``p``, corrected for the
+        number of controls.
 
     Raises
     ------
     TooFewData
         If a class has fewer than two patients.
     """
-    by_patient = draw_folds(list(facts.rows), classes, _FOLDS, resampling.seed)
-    whole = np.array([by_patient[row.patient] for row in facts.rows])
-    mixed = _mixed_folds(facts.rows, classes, resampling.seed)
+    rows, seed = facts.rows, resampling.seed
+    fold = draw_folds(list(rows), classes, _FOLDS, seed)
+    whole, mixed = np.array([fold[row.patient] for row in rows]), _mixed_folds(rows, classes, seed)
+    controls = {
+        name: facts.values[:, [facts.names.index(fact) for fact in used]] for name, used in SHORTCUTS.items()
+    }
+    chances = p_values(controls, rows, classes, seed)
     results = []
-    for name, used in progress(SHORTCUTS.items(), total=len(SHORTCUTS), label="shortcuts"):
-        columns = facts.values[:, [facts.names.index(fact) for fact in used]]
-        honest = assess(
-            _cross_validated(columns, facts.rows, classes, whole, resampling.seed), resampling=resampling
-        )
-        leaky = assess(
-            _cross_validated(columns, facts.rows, classes, mixed, resampling.seed), resampling=resampling
-        )
-        results.append(
-            {
-                "name": name,
-                "patient": honest,
-                "slice": {key: leaky[key] for key in ("accuracy", "roc_auc") if key in leaky},
-            }
-        )
+    for (name, columns), p in zip(
+        progress(controls.items(), total=len(controls), label="shortcuts"), chances, strict=True
+    ):
+        honest = evaluate(_cross_validated(columns, rows, classes, whole, seed))
+        leaky = evaluate(_cross_validated(columns, rows, classes, mixed, seed))
+        kept = {key: leaky[key] for key in ("accuracy", "roc_auc") if key in leaky}
+        results.append({"name": name, "patient": honest, "slice": kept, "p": p})
     return results
 
 

@@ -134,19 +134,15 @@ def _shortcut_table(leakage: Mapping[str, Any]) -> str:
         rows.append(
             [
                 escape(entry["name"]),
-                *(
-                    _spread({"mean": whole[m], **whole["intervals"].get(m, {})})
-                    if m in whole
-                    else "undefined"
-                    for m in ("roc_auc", "accuracy")
-                ),
+                *(f"{whole[m]:.3f}" if m in whole else "undefined" for m in ("roc_auc", "accuracy")),
+                f"{entry['p']:.2g}" if "p" in entry else "–",
                 f"{mixed['accuracy']:.3f}" if "accuracy" in mixed else "–",
             ]
         )
     if not rows:
         return ""
     return "<h3>What the file alone tells</h3>" + table(
-        ["without the brain", "ROC AUC", "accuracy", "accuracy, slices mixed (LEAKY)"],
+        ["without the brain", "ROC AUC", "accuracy", "corrected p", "accuracy, slices mixed (LEAKY)"],
         rows,
         "A random forest, cross-validated over whole patients. A model of the brain has to beat this.",
     )

@@ -1,6 +1,8 @@
 """Studies and patients from slices, against a plain loop."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,11 @@ from scored import make_predictions
 
 from haemo.errors import BadDataset, BadSettings
 from haemo.pipeline.evaluation.aggregation import TOP_SLICES, Aggregation, aggregate
+from haemo.pipeline.evaluation.comparison import compare
+from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.metrics import evaluate
+from haemo.pipeline.predicting.slice_scores import SliceScores
+from haemo.pipeline.run.directory import RunDirectory
 
 pytestmark = pytest.mark.numerical
 
@@ -55,6 +61,37 @@ def test_a_threshold_is_what_a_units_probability_is_held_against(how, threshold)
     # So that another threshold would be seen.
     shares = [np.mean(found.probabilities >= value) for value in (0.2, 0.5, 0.9)]
     assert len(set(shares)) == 3
+
+
+@pytest.mark.parametrize("how", list(Aggregation))
+def test_compare_judges_the_studies_that_predict_names(tmp_path, how):
+    rng = np.random.default_rng(0)
+    study = np.repeat(np.array([f"p{number:02d}" for number in range(60)]), 10)
+    sick = (rng.random(60) < 0.4).repeat(10) & (rng.random(600) < 0.3)
+    scores = rng.normal(size=600) + 1.6 * sick - 3.5
+    slices = SliceScores(
+        paths=tuple(Path(f"x{number}") for number in range(600)),
+        studies=tuple(study),
+        positions=(None,) * 600,
+        outside=("",) * 600,
+        classes=("normal", "bleed"),
+        threshold=0.2,
+        scores=scores,
+        probabilities=1 / (1 + np.exp(-scores)),
+        predicted=np.where(1 / (1 + np.exp(-scores)) >= 0.2, "bleed", "normal"),
+        failures=(),
+    )
+    run = RunDirectory(tmp_path)
+    answers = replace(slices._as_predictions(study), label=np.where(sick, "bleed", "normal"))
+    (tmp_path / "svm").mkdir()
+    answers.write(tmp_path / "svm" / "predictions.csv")
+    (tmp_path / "svm" / "settings.json").write_text(json.dumps({"threshold": 0.2}))
+    named = np.array([row["predicted"] for row in slices.study_rows(how)])
+    has = sick.reshape(60, 10).any(axis=1)
+    judged = compare(run, by="study", how=how, resampling=Resampling(100)).models["svm"]["confusion"]
+    assert judged == [[np.sum((named == c) & (has == h)) for c in ("normal", "bleed")] for h in (False, True)]
+    # So that a study held against 0.5 would be seen.
+    assert judged != evaluate(aggregate(answers, "study", how, threshold=0.5))["confusion"]
 
 
 def some_clear():

@@ -131,12 +131,11 @@ def _draw(
 def _likeliest(run: "RunDirectory", model: "TrainedModel", count: int) -> tuple[Path, ...]:
     """Files of the test slices that most probably show what is looked for, see `likeliest`."""
     from haemo.pipeline.explaining.explanation import likeliest
-    from haemo.pipeline.run.predictions import Predictions
     from haemo.pipeline.splitting.split import Split
     from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
 
     refuse_model_of_other_split(run.settings(model.name), run, model.name)
-    predictions = Predictions.read(run.model_path(model.name) / "predictions.csv").of_part("test")
+    predictions = run.predictions(model.name).of_part("test")
     rows = Split.read(run.split_path).dealt(run.manifest().labelled)
     paths = {row.slice_id: row.path for row in rows}
     # A slice and its rotated copies may all be among them; it is drawn once, as it is.

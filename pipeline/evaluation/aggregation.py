@@ -43,8 +43,8 @@ def aggregate(
     how : Aggregation
     threshold : float, optional
         Probability of the positive class from which a unit is positive, be it a bleed or the background.
-        None means 0.5; with ``max`` it means that a unit has what any of its slices was predicted as,
-        whatever threshold that was at. Two classes only.
+        None means the one at which the model decides about slices, as ``haemo predict`` does; with ``max`` a
+        unit then has what any of its slices was predicted as. Two classes only.
 
     Returns
     -------
@@ -92,7 +92,8 @@ def aggregate(
     if how is Aggregation.MAX:
         named = np.where(_any_slice(decisions(predictions, threshold) == one, unit, len(first)), one, other)
     else:
-        named = (probabilities >= (0.5 if threshold is None else threshold)).astype(int)
+        own = 0.5 if predictions.thresholds is None else predictions.thresholds[first]
+        named = (probabilities >= (own if threshold is None else threshold)).astype(int)
     return replace(
         predictions.select(first),
         slice_id=units,

@@ -177,7 +177,7 @@ def _answers(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[st
             )
             log.warning(strangers[-1])
             continue
-        chosen = Predictions.read(run.model_path(name) / "predictions.csv").of_part(part)
+        chosen = run.predictions(name).of_part(part)
         _refuse_cut(run, name, part, len(chosen))
         if len(chosen):
             answers[name] = chosen

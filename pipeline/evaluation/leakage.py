@@ -26,7 +26,6 @@ from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.shortcuts import ALPHA, read_facts, shortcut_control
 from haemo.pipeline.run.directory import RunDirectory
-from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import load_or_make_split
 from haemo.pipeline.splitting.split import Split, classes_of
 from haemo.pipeline.splitting.splitfile import is_of_split, made_for
@@ -209,7 +208,7 @@ def _findings(
     ]
     trained = [name for name in run.models() if is_of_split(run.settings(name), split)]
     if trained:
-        predictions = Predictions.read(run.model_path(trained[0]) / "predictions.csv")
+        predictions = run.predictions(trained[0])
         findings.append(contradicted_labels(predictions, trained[0]))
     return findings
 

@@ -161,9 +161,7 @@ def gather(
     """
     manifest = run.manifest()
     comparison = compare(run, prevalence=prevalence, resampling=resampling, progress=progress)
-    everything = {
-        name: Predictions.read(run.model_path(name) / "predictions.csv") for name in comparison.models
-    }
+    everything = {name: run.predictions(name) for name in comparison.models}
     answers, _ = align({name: p.of_part("test") for name, p in everything.items()})
     out_of_fold = {name: p.of_part("cv") for name, p in everything.items() if (p.part == "cv").any()}
     chosen, why = _choose(out_of_fold, list(answers), comparison.leaky)

@@ -9,16 +9,20 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from haemo.atomic import write_text
 from haemo.errors import BadDataset, MissingStep
 from haemo.features.failures import Failure, replace_failures
 from haemo.features.manifest import Manifest
 from haemo.features.store.contents import is_gone
+from haemo.pipeline.run.predictions import Predictions
 
 __all__ = ["HEADS", "NETWORKS", "RunDirectory", "read_json", "software_versions", "train_command"]
 
@@ -116,6 +120,15 @@ class RunDirectory:
         """
         path = self.model_path(name) / "settings.json"
         return read_json(path) if path.exists() else {}
+
+    def predictions(self, name: str) -> Predictions:
+        """What a model of the run says, and at which thresholds; errors as `Predictions.read`."""
+        found = Predictions.read(self.model_path(name) / "predictions.csv")
+        settings = self.settings(name)
+        if found.positive is None or "threshold" not in settings:
+            return found
+        thresholds = np.full(len(found), float(settings["threshold"]))
+        return replace(found, thresholds=thresholds)
 
     def manifest(self) -> Manifest:
         """Read the manifest.

@@ -42,6 +42,8 @@ class Predictions:
         Class that was predicted.
     classes : tuple of str
         Class names in the order of the columns; for two classes the second is the positive one.
+    thresholds : ndarray of shape (n,), float64, or None
+        Probability from which the model calls each row positive, which is not in the file; None means 0.5.
     """
 
     slice_id: np.ndarray
@@ -54,6 +56,7 @@ class Predictions:
     probabilities: np.ndarray
     predicted: np.ndarray
     classes: tuple[str, ...]
+    thresholds: np.ndarray | None = None
 
     @classmethod
     def of_rows(cls, rows: Sequence[ManifestRow], **columns: Any) -> "Predictions":
@@ -79,6 +82,7 @@ class Predictions:
         return replace(
             self,
             **{name: getattr(self, name)[mask] for name in (*_FIXED, "scores", "probabilities", "predicted")},
+            thresholds=None if self.thresholds is None else self.thresholds[mask],
         )
 
     def of_part(self, part: str) -> "Predictions":

@@ -592,7 +592,7 @@ class TestCommand:
         assert "sd" in lines[0]
         assert any(line.startswith("ROC AUC") for line in lines)
         mse = next(line for line in lines if line.startswith("MSE"))
-        assert re.fullmatch(r"MSE +0\.\d{3} +0\.\d{3} \(0\.\d{3}-0\.\d{3}\)", mse)
+        assert re.fullmatch(r"MSE +0\.\d{3} +0\.\d{3} \(~0\.\d{3}-0\.\d{3}\)", mse)
         assert lines[-2:] == [f"written to {run}/svm", f"next: haemo softmax --run {run}"]
         assert main(["softmax", "--run", str(run), "--grid", "C=1e-3"]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == f"next: haemo compare --run {run}"

@@ -1,7 +1,7 @@
 """One cell of a grid search: a setting judged on a fold."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,15 @@ __all__ = [
     "Cell",
     "Fold",
     "Preparation",
+    "Scorer",
+    "Task",
     "available_memory",
     "out_of_fold_scores",
     "usable_cores",
 ]
+
+
+Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,38 @@ class Fold:
     number: int
     train: np.ndarray
     held_out: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What all cells of a search are judged on, and with.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, d), or Rows
+        Rows are streamed in blocks at every pass, for features that do not fit into memory.
+    y : ndarray of shape (n,)
+    groups : ndarray of shape (n,) or None
+        Patients, for classifiers whose fit takes them.
+    folds : list of Fold
+    scorer : callable
+    n_jobs : int
+    memory : int
+        Bytes.
+    device : str
+    tolerance : float
+        Largest optimality gap of the block solver, relative to the objective.
+    """
+
+    X: Any
+    y: np.ndarray
+    groups: np.ndarray | None
+    folds: list[Fold]
+    scorer: Scorer
+    n_jobs: int
+    memory: int
+    device: str
+    tolerance: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from haemo.models.search.cells import (
     Cell,
     Fold,
     Preparation,
+    Task,
     available_memory,
     out_of_fold_scores,
     usable_cores,
@@ -193,6 +194,17 @@ class _Work:
         self.search, self.X, self.y, self.folds, self.memory = search, X, y, folds, memory
         self.groups = None if groups is None else np.asarray(groups)
         self.n_jobs = usable_cores(search.n_jobs)
+        self.task = Task(
+            X,
+            y,
+            self.groups,
+            folds,
+            search.scorer_,
+            n_jobs=self.n_jobs,
+            memory=memory,
+            device=search.device,
+            tolerance=search.tolerance,
+        )
 
     def cells(self, settings: list[dict], wanted: list[tuple[int, Fold]]) -> Iterator[Cell]:
         """Judge settings on folds, given as (place in the grid, fold), in the order they get ready."""
@@ -201,42 +213,15 @@ class _Work:
             mine = {candidate.number: candidate for candidate in preparation.candidates}
             here = [(mine[number], fold) for number, fold in wanted if number in mine]
             head = preparation.candidates[0].head
-            common = (self.X, self.y)
             self._refuse_stream(head)
             if is_kernel_svm(head):
                 for fold, candidates in self._by_fold(here):
-                    yield from kernel_cells(
-                        *common,
-                        fold,
-                        preparation,
-                        candidates,
-                        self.search.scorer_,
-                        self.n_jobs,
-                        self.memory,
-                        self.search.device,
-                    )
+                    yield from kernel_cells(self.task, fold, preparation, candidates)
             elif self._is_few(head):
                 for fold, candidates in self._by_fold(here):
-                    yield from newton_cells(
-                        *common,
-                        fold,
-                        self.folds,
-                        preparation,
-                        candidates,
-                        self.search.scorer_,
-                        self.n_jobs,
-                        self.search.device,
-                    )
+                    yield from newton_cells(self.task, fold, preparation, candidates)
             elif is_linear(head):
-                yield from path_cells(
-                    *common,
-                    self.folds,
-                    preparation,
-                    here,
-                    self.search.scorer_,
-                    self.search.tolerance,
-                    self.search.device,
-                )
+                yield from path_cells(self.task, preparation, here)
             else:
                 yield from self._plain_cells(preparation, here)
 
@@ -303,9 +288,7 @@ class _Work:
                 held_out = preparation.apply(fitted, self.X[fold.held_out])
                 share = (time.perf_counter() - start) / len(candidates)
                 for candidate in candidates:
-                    yield delayed(_plain_cell)(
-                        candidate, fold, train, held_out, self.y, self.groups, self.search.scorer_, share
-                    )
+                    yield delayed(_plain_cell)(self.task, candidate, fold, train, held_out, share)
 
         # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
         # Tasks are taken from the generator as threads get free, so that few folds' rows are there at a time.
@@ -328,22 +311,20 @@ def _refuse_missing_device(device: str) -> None:
 
 
 def _plain_cell(
+    task: Task,
     candidate: Candidate,
     fold: Fold,
     train: np.ndarray,
     held_out: np.ndarray,
-    y: np.ndarray,
-    groups: np.ndarray | None,
-    scorer: Any,
     shared_seconds: float,
 ) -> Cell:
     start = time.perf_counter()
     head = clone(candidate.head)
-    part = None if groups is None else groups[fold.train]
-    head.fit(train, y[fold.train], **_groups_for(head, part))
+    part = None if task.groups is None else task.groups[fold.train]
+    head.fit(train, task.y[fold.train], **_groups_for(head, part))
     middle = time.perf_counter()
     scores = out_of_fold_scores(head, held_out)
-    value = scorer(head, held_out, y[fold.held_out])
+    value = task.scorer(head, held_out, task.y[fold.held_out])
     seconds = (shared_seconds + middle - start, time.perf_counter() - middle)
     return Cell(candidate.number, fold.number, value, *seconds, scores)
 

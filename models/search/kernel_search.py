@@ -1,7 +1,7 @@
 """The cells of a kernel SVM's grid: one product a fold, one kernel a width, one libsvm run a cell."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import MemoryBudgetExceeded
-from haemo.models.search.cells import Candidate, Cell, Fold, Preparation, out_of_fold_scores
+from haemo.models.search.cells import Candidate, Cell, Fold, Preparation, Task, out_of_fold_scores
 from haemo.models.search.kernels import (
     KernelSpec,
     Products,
@@ -20,8 +20,6 @@ from haemo.models.search.kernels import (
 )
 
 __all__ = ["fit_kernel_svm", "is_kernel_svm", "kernel_cells"]
-
-Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
 
 
 def is_kernel_svm(head: Any) -> bool:
@@ -44,61 +42,34 @@ class _Room:
 
 
 def kernel_cells(
-    X: np.ndarray,
-    y: np.ndarray,
-    fold: Fold,
-    preparation: Preparation,
-    candidates: Sequence[Candidate],
-    scorer: Scorer,
-    n_jobs: int,
-    memory: int,
-    device: str,
+    task: Task, fold: Fold, preparation: Preparation, candidates: Sequence[Candidate]
 ) -> Iterator[Cell]:
     """Judge SVMs on one fold, in the order in which they get ready.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
-    y : ndarray of shape (n,)
+    task : Task
     fold : Fold
     preparation : Preparation
         Its steps are fitted on the fold's training rows only.
     candidates : sequence of Candidate
-    scorer : callable
-    n_jobs : int
-    memory : int
-        Bytes.
-    device : str
 
     Raises
     ------
     MemoryBudgetExceeded
-        If not even one kernel matrix fits into `memory`.
+        If not even one kernel matrix fits into the memory.
     """
+    X, y = task.X, task.y
     heads = [candidate.head for candidate in candidates]
-    room = _make_room(len(fold.train), len(fold.held_out), X.shape[1], heads, n_jobs, memory)
+    room = _make_room(len(fold.train), len(fold.held_out), X.shape[1], heads, task.n_jobs, task.memory)
     fitted, train = preparation.fit(X[fold.train], y[fold.train])
     held_out = preparation.apply(fitted, X[fold.held_out])
     specs = _specs(train, heads)
-    products = Products(train, held_out, device)
+    products = Products(train, held_out, task.device)
     del train, held_out
     groups: dict[KernelSpec, list[Candidate]] = {}
     for spec, candidate in zip(specs, candidates, strict=True):
         groups.setdefault(spec, []).append(candidate)
-    labels, truth = y[fold.train], y[fold.held_out]
-
-    def judge(candidate: Candidate, inner: np.ndarray, across: np.ndarray) -> Cell:
-        import sklearn
-
-        start = time.perf_counter()
-        model = fit_on_kernel(candidate.head, inner, labels)
-        middle = time.perf_counter()
-        with sklearn.config_context(assume_finite=True):
-            scores = out_of_fold_scores(model, across)
-            score = scorer(model, across, truth)
-        end = time.perf_counter()
-        return Cell(candidate.number, fold.number, score, middle - start, end - middle, scores)
-
     # Squared distances take the place of the products, so RBF kernels come last. The largest C, which takes
     # longest, goes first, so that no thread is left alone with it at the end.
     order = sorted(groups, key=lambda spec: spec.kernel == "rbf")
@@ -129,9 +100,22 @@ def kernel_cells(
             assert across is not None, "the products are of held-out rows too"
             waiting[spec] = len(groups[spec])
             for candidate in sorted(groups[spec], key=lambda one: -one.head.C):
-                pending[pool.submit(judge, candidate, inner, across)] = spec
+                pending[pool.submit(_judge, task, fold, candidate, inner, across)] = spec
         while pending:
             yield from collect()
+
+
+def _judge(task: Task, fold: Fold, candidate: Candidate, inner: np.ndarray, across: np.ndarray) -> Cell:
+    import sklearn
+
+    start = time.perf_counter()
+    model = fit_on_kernel(candidate.head, inner, task.y[fold.train])
+    middle = time.perf_counter()
+    with sklearn.config_context(assume_finite=True):
+        scores = out_of_fold_scores(model, across)
+        score = task.scorer(model, across, task.y[fold.held_out])
+    end = time.perf_counter()
+    return Cell(candidate.number, fold.number, score, middle - start, end - middle, scores)
 
 
 def fit_kernel_svm(

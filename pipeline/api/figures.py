@@ -154,7 +154,7 @@ def evaluate(
     prevalence : float in 0..1, optional
         Give PPV and NPV for this share of positive rows instead of that in `y`.
     resamples, level, seed
-        Of the bootstrap over patients.
+        Of the intervals, which come from patients left out in turn, in at most so many groups.
 
     Returns
     -------

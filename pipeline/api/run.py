@@ -238,7 +238,7 @@ class Run:
         threshold : float in 0..1, optional
             By default as each model was trained.
         resamples, seed, level
-            Of the bootstrap over patients.
+            Of the intervals, which come from patients left out in turn, in at most so many groups.
 
         Raises
         ------

@@ -1,8 +1,9 @@
 """Sums per patient from which every metric follows, for the data as they are or for any weights of patients.
 
-A bootstrap over patients counts each patient 0, 1, 2 ... times. Metrics made of counts and means are then
-ratios of weighted sums over patients, and ROC AUC and average precision need one sort for all resamples.
-So one matrix of weights gives all resamples at once, and the plain figures are the case of all weights one.
+A patient who is left out counts 0 times, one in a bootstrap sample 0, 1, 2 ... times. Metrics made of counts
+and means are then ratios of weighted sums over patients, and ROC AUC and average precision need one sort for
+all rows of weights. So one matrix of weights gives every figure without each patient at once, and the plain
+figures are the case of all weights one.
 """
 
 from collections.abc import Mapping

@@ -18,10 +18,10 @@ import numpy as np
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 from threadpoolctl import threadpool_limits
 
-from haemo.pipeline.evaluation.comparison import compare_predictions
 from haemo.pipeline.evaluation.drawn_figures import figures_of_draws
 from haemo.pipeline.evaluation.intervals import Resampling, assess
-from haemo.pipeline.evaluation.jackknife import Estimate, difference
+from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, Estimate, difference
+from haemo.pipeline.evaluation.paired import delong, patient_sign_test
 from haemo.pipeline.evaluation.refits import answers, fit_splits
 from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.run.predictions import Predictions
@@ -200,11 +200,13 @@ def show_coverage(sizes: tuple[int, ...], cohorts: int, samples: int, every: boo
 
 
 def show_errors(sizes: tuple[int, ...], cohorts: int) -> None:
+    """The two tests of `compare` that keep patients whole, and DeLong's, which does not."""
     click.echo(f"\nA difference is found at 5 % between models of equal truth, in %; {cohorts} cohorts a row")
-    click.echo(f"{'law':44}{'patients':>9}{'ROC AUC':>10}{'accuracy':>10}{'DeLong':>10}{'percentile':>12}")
+    click.echo(f"{'law':44}{'patients':>9}{'ROC AUC':>10}{'accuracy':>10}{'DeLong':>10}")
     for law, other in [(law, law.alike) for law in LAWS] + [(LAWS[0], 0.1)]:
         for patients in sizes:
-            found: dict[str, list[bool]] = {}
+            found: dict[str, list[bool]] = {"ROC AUC": [], "accuracy": [], "DeLong": []}
+            groups = Resampling().groups(patients)
             for seed in range(cohorts):
                 rng = np.random.default_rng([seed, patients, 1])
                 patient, bleeds = law.slices(rng, patients)
@@ -212,19 +214,23 @@ def show_errors(sizes: tuple[int, ...], cohorts: int) -> None:
                     law.predictions(patient, bleeds, law.scores(rng, patient, bleeds, alike))
                     for alike in (law.alike, other)
                 ]
-                tested = compare_predictions(dict(zip("ab", pair, strict=True))).pairs[0]["tests"]
-                for test in ("delong_patients", "patient_sign", "delong"):
-                    if test in tested:
-                        found.setdefault(test, []).append(tested[test]["p"] < 0.05)
-                weights = np.concatenate(list(Resampling(200, seed).weights(patients)))
-                apart = np.subtract(*(Tally(p).figures(weights)["roc_auc"] for p in pair))
-                apart = apart[~np.isnan(apart)]
-                low, high = np.quantile(apart, [0.025, 0.975]) if len(apart) else (0, 0)
-                found.setdefault("percentile", []).append(bool(low > 0 or high < 0))
-            words = f"{law.share:.0%} bleed, alike {law.alike} and {other}, AUC {law.area}"
-            shares = [100 * np.mean(found[test]) for test in ("delong_patients", "patient_sign", "delong")]
-            cells = "".join(f"{share:10.1f}" for share in shares)
-            click.echo(f"{words:44}{patients:9}{cells}{100 * np.mean(found['percentile']):12.1f}")
+                bleeding = len(np.unique(patient[bleeds]))
+                if min(bleeding, len(np.unique(patient[~bleeds]))) < LEAST_PATIENTS:
+                    continue
+                tallies = [Tally(p) for p in pair]
+                weights = np.concatenate(list(groups.weights()))
+                one, two = (
+                    Estimate.of(own.figures()["roc_auc"][0], own.figures(weights)["roc_auc"], groups.sizes)
+                    for own in tallies
+                )
+                right = tallies[0].right.astype(int) - tallies[1].right
+                found["ROC AUC"].append(difference(one, two, 0.95)[2] < 0.05)
+                found["accuracy"].append(patient_sign_test(right, patient) < 0.05)
+                found["DeLong"].append(delong(bleeds, pair[0].scores, pair[1].scores).p < 0.05)
+            if found["ROC AUC"]:
+                words = f"{law.share:.0%} bleed, alike {law.alike} and {other}, AUC {law.area}"
+                cells = "".join(f"{100 * np.mean(own):10.1f}" for own in found.values())
+                click.echo(f"{words:44}{patients:9}{cells}  of {len(found['ROC AUC'])}")
 
 
 def show_heads(cohorts: int) -> None:

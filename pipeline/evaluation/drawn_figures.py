@@ -15,7 +15,7 @@ from haemo.progress import Progress, silent
 __all__ = ["DrawnFigure", "figures_of_draws"]
 
 # Found by simulation: of two heads that are equally good by construction one is said to be better in 8 to
-# 19 % of data sets with none of it, in 2 to 7 % with this, and in 0 to 5 % with all that Nadeau and Bengio's
+# 19 % of data sets with none of it, in 2 to 8 % with this, and in 0 to 5 % with all that Nadeau and Bengio's
 # correction adds, 1.25 for five folds.
 _LEARNED = 2 / 3
 

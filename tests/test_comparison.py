@@ -86,6 +86,32 @@ def test_sentences_claim_what_the_tests_allow_and_no_more(run):
     assert "svm is right more often than mlp" in unlike
 
 
+def test_nothing_is_said_of_a_network_on_the_slices_that_chose_its_epoch(tmp_path, base):
+    # Of equal worth: the network is the best of 20 epochs on these very slices.
+    truth, patient = base.label == "bleed", np.unique(base.patient, return_inverse=True)[1]
+
+    def drawn(seed):
+        rng = np.random.default_rng(seed)
+        scores = 0.7 * truth + rng.normal(size=40)[patient] + rng.normal(size=300)
+        return with_noise(replace(base, scores=scores, part=np.full(300, "cv")), 0, 0)
+
+    epochs = [drawn(seed) for seed in range(1, 21)]
+    best = max(epochs, key=lambda one: evaluate(one)["roc_auc"])
+    for name, own in (("svm", drawn(0)), ("mlp", drawn(21)), ("finetune", best)):
+        (tmp_path / name).mkdir()
+        own.write(tmp_path / name / "predictions.csv")
+    (tmp_path / "finetune" / "settings.json").write_text('{"network": "finetune"}')
+    found = compare(RunDirectory(tmp_path), part="cv", resampling=Resampling(100))
+    assert "finetune chose the epoch on these slices: its figures here are too good" in found.notes
+    for pair in found.pairs[1:]:
+        said = (
+            f"Nothing is said of {pair['first']} against finetune: finetune chose the epoch on these slices."
+        )
+        assert (pair["sentence"], pair["tests"]) == (said, {})
+    assert found.pairs[0]["sentence"].startswith("svm and mlp cannot be told apart")
+    assert compare_predictions({"svm": drawn(0), "finetune": best}).pairs[0]["tests"]
+
+
 def test_a_model_does_not_differ_from_itself(base):
     comparison = compare_predictions({"a": base, "b": base})
     pair = comparison.pairs[0]

@@ -20,6 +20,7 @@ from haemo.pipeline.evaluation.leakage import measure_leakage
 from haemo.pipeline.evaluation.learning_curve import measure_learning_curve
 from haemo.pipeline.report import write_report
 from haemo.pipeline.report.answer_figures import curve_band
+from haemo.pipeline.report.evidence import gather
 from haemo.pipeline.report.published import PUBLISHED
 from haemo.pipeline.run.directory import NETWORKS, RunDirectory
 from haemo.pipeline.run.predictions import Predictions
@@ -293,10 +294,28 @@ def test_a_model_that_may_be_guessing_is_not_said_to_tell_classes_apart(tmp_path
     assert "lenet is not shown to tell bleed from normal better than chance: ROC AUC" in claim
 
 
+@pytest.mark.parametrize("heads", [("svm",), ("svm", "softmax"), ()])
+def test_a_network_is_not_chosen_by_the_slices_that_chose_its_epoch(tmp_path, heads):
+    run = make_run(tmp_path, copies=1)
+    for name in (*heads, "finetune", "cnn"):
+        add_model(run, name, noise=0.1 if name in ("finetune", "cnn") else 2.0)
+        if name not in heads:
+            (run.model_path(name) / "settings.json").write_text(json.dumps({"network": name}))
+    found = gather(run, anonymous=False, prevalence=None, resampling=QUICK)
+    if heads:
+        assert found.chosen in heads
+        assert found.why_chosen.endswith("; cnn, finetune left out, whose epoch these slices chose")
+    else:
+        assert found.why_chosen.endswith("; these slices chose the epoch too")
+
+
 def test_the_card_of_a_network_says_what_the_network_was_made_with(tmp_path):
     """Not what a head beside it was: its features, window and weights are others."""
     run = make_run(tmp_path, patients=30, copies=1, signal=0.0)
     train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}))
+    # Without answers out of fold the head is not chosen before the network.
+    of_svm = run.path / "svm" / "predictions.csv"
+    Predictions.read(of_svm).of_part("test").write(of_svm)
     train_network(run, "tinyvgg", NetworkRequest(device="cpu"), epochs=1)
     chance = Predictions.read(run.path / "tinyvgg" / "predictions.csv")
     right = np.where(chance.label == "bleed", 0.9, 0.1)

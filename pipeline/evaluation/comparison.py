@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = ["Comparison", "align", "compare", "compare_predictions"]
 
 log = logging.getLogger("haemo")
 
+_CHOSE = "chose the epoch on these slices"
 _PLURAL = {"slice": "slices", "copy": "slices and rotated copies", "study": "studies", "patient": "patients"}
 
 
@@ -147,9 +148,12 @@ def compare(
         facts = FACTS[split.protocol]
         protocol = f" protocol {split.protocol.value} ({facts.meaning})" if facts.leaky else ""
         notes.append(f"LEAKY{protocol}: patients stand on both sides of the split; every figure is too good")
+    chosen_on = [name for name in aligned if part == "cv" and run.chose_on_part_cv(name)]
+    notes += [f"{name} {_CHOSE}: its figures here are too good" for name in chosen_on]
     comparison = compare_predictions(
         joined,
         part=part,
+        chosen_on=chosen_on,
         unit=unit,
         leaky=leaky,
         notes=notes,
@@ -244,12 +248,16 @@ def compare_predictions(
     unit: str = "slice",
     leaky: bool = False,
     notes: list[str] | None = None,
+    chosen_on: Sequence[str] = (),
     threshold: float | None = None,
     prevalence: float | None = None,
     resampling: Resampling | None = None,
     progress: Progress = silent,
 ) -> Comparison:
-    """Compare aligned answers (see `align`) by slice or unit, from wherever they come; nothing is written."""
+    """Compare aligned answers (see `align`) by slice or unit, from wherever they come; nothing is written.
+
+    Models that these slices have chosen (`chosen_on`) are tested against none, and nothing is said of them.
+    """
     resampling = resampling or Resampling()
     notes = list(notes or [])
     left_out: dict[str, LeftOut] = {}
@@ -277,6 +285,10 @@ def compare_predictions(
         pair_of_models(first, second, answers, tallies, models, left_out, resampling)
         for first, second in combinations(answers, 2)
     ]
+    for pair in pairs:
+        for name in {pair["first"], pair["second"]} & set(chosen_on):
+            pair["untested"] |= dict.fromkeys(pair["tests"], f"{name} {_CHOSE}")
+            pair["tests"] = {}
     correct(pairs)
     patients = len(any_tally.patients)
     things = _PLURAL[unit.split(" ")[0]]

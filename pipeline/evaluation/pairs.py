@@ -128,6 +128,8 @@ def sentence(pair: dict[str, Any], patients: int, things: str, level: float) -> 
         Coverage of the intervals.
     """
     first, second = pair["first"], pair["second"]
+    if not pair["tests"]:
+        return f"Nothing is said of {first} against {second}: {next(iter(pair['untested'].values()))}."
     claims = []
     for test, metric, words in (
         ("delong_patients", "roc_auc", f"ranks {things} better than {{}} (ROC AUC"),

@@ -1,7 +1,7 @@
 """Everything that a report is written from: read from a run once, and named as the reader may see it."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,8 @@ def gather(
     everything = {name: run.predictions(name) for name in comparison.models}
     answers, _ = align({name: p.of_part("test") for name, p in everything.items()})
     out_of_fold = {name: p.of_part("cv") for name, p in everything.items() if (p.part == "cv").any()}
-    chosen, why = _choose(out_of_fold, list(answers), comparison.leaky)
+    flattered = [name for name in out_of_fold if run.chose_on_part_cv(name)]
+    chosen, why = _choose(out_of_fold, list(answers), comparison.leaky, flattered)
     settings = {name: run.settings(name) for name in answers}
     present = made_for(run)
     split = Split.read(run.split_path) if run.split_path.exists() else None
@@ -191,25 +192,32 @@ def gather(
     )
 
 
-def _choose(out_of_fold: Mapping[str, Predictions], names: list[str], leaky: bool) -> tuple[str, str]:
-    """The best by ROC AUC (accuracy, where that is undefined) on slices that no model has learned from."""
-    if not out_of_fold:
+def _choose(
+    out_of_fold: Mapping[str, Predictions], names: list[str], leaky: bool, flattered: Sequence[str] = ()
+) -> tuple[str, str]:
+    """The best by ROC AUC (accuracy, where that is undefined) on slices that no model has learned from.
+
+    Models that are `flattered` by these slices, which chose their epoch, are looked at only where there are
+    no others.
+    """
+    honest = {name: own for name, own in out_of_fold.items() if name not in flattered}
+    left_out = f"; {', '.join(flattered)} left out, whose epoch these slices chose" if flattered else ""
+    if not honest:
+        honest, left_out = out_of_fold, "; these slices chose the epoch too" if flattered else ""
+    if not honest:
         return names[0], "the first that was trained; no model has out-of-fold predictions to choose by"
-    if len(out_of_fold) == 1:
-        return next(iter(out_of_fold)), "the only one with out-of-fold predictions"
-    # Of a network one fold is held out, of a head every one.
-    shared = set.intersection(*(set(p.slice_id) for p in out_of_fold.values()))
+    if len(honest) == 1:
+        return next(iter(honest)), f"the only one with out-of-fold predictions{left_out}"
+    shared = set.intersection(*(set(p.slice_id) for p in honest.values()))
     scores = {}
-    for name, predictions in out_of_fold.items():
+    for name, predictions in honest.items():
         held_out = predictions.select(np.isin(predictions.slice_id, list(shared))) if shared else predictions
         found = evaluate(held_out)
         scores[name] = (found.get("roc_auc", -1.0), found["accuracy"])
     chosen = max(scores, key=lambda name: scores[name])
     things = "training slices" if leaky else "slices of training patients"
-    return (
-        chosen,
-        f"chosen by its ROC AUC on {len(shared) or 'the'} {things} held out ({scores[chosen][0]:.3f})",
-    )
+    where = f"{len(shared) or 'the'} {things} held out ({scores[chosen][0]:.3f})"
+    return chosen, f"chosen by its ROC AUC on {where}{left_out}"
 
 
 def _measured(path: Path, present: Mapping[str, str], again: str) -> dict[str, Any] | None:

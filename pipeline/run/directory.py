@@ -121,6 +121,10 @@ class RunDirectory:
         path = self.model_path(name) / "settings.json"
         return read_json(path) if path.exists() else {}
 
+    def chose_on_part_cv(self, name: str) -> bool:
+        """Whether the slices of part ``cv`` chose what a model became: of a network, its epoch."""
+        return "network" in self.settings(name)
+
     def predictions(self, name: str) -> Predictions:
         """What a model of the run says, and at which thresholds; errors as `Predictions.read`."""
         found = Predictions.read(self.model_path(name) / "predictions.csv")

@@ -14,9 +14,11 @@ from haemo.models.heads.calibration import (
     CalibratedHead,
     SigmoidCalibrator,
     cross_calibrated,
+    cross_thresholds,
     fit_calibrators,
     probabilities,
 )
+from haemo.models.heads.thresholds import parse_threshold
 
 pytestmark = pytest.mark.numerical
 
@@ -103,6 +105,33 @@ def test_out_of_fold_probabilities_come_from_the_other_folds():
     others = folds != 2
     expected = SigmoidCalibrator().fit(scores[others], y[others] == 1).predict(scores[~others])
     np.testing.assert_array_equal(chances[~others, 1], expected)
+
+
+@pytest.mark.parametrize("rule", ["youden", "sensitivity=0.9", "0.3"])
+def test_the_threshold_of_a_fold_is_chosen_by_the_others(rule):
+    rule = parse_threshold(rule)
+    rng = np.random.default_rng(0)
+    y, folds = rng.integers(2, size=60), np.arange(60) % 3
+    scores = rng.normal(size=60) + y
+    found = cross_thresholds(scores, y, folds, "sigmoid", rule)
+    for fold in range(3):
+        own, first, second = (folds == (fold + step) % 3 for step in range(3))
+        chances = np.empty(60)
+        for judged, fitted in ((first, second), (second, first)):
+            chances[judged] = SigmoidCalibrator().fit(scores[fitted], y[fitted] == 1).predict(scores[judged])
+        assert np.unique(found[own]) == rule.choose(y[~own] == 1, chances[~own])
+
+
+def test_a_threshold_finds_nothing_in_noise():
+    # On the slices that chose it, Youden's threshold has a balanced accuracy of 0.59 here.
+    y, folds, rule = np.arange(30) % 2, np.arange(30) // 2 % 5, parse_threshold("youden")
+    shares = []
+    for seed in range(100):
+        scores = np.random.default_rng(seed).normal(size=30)
+        chances = cross_calibrated(scores, y, folds, "sigmoid")[:, 1]
+        named = chances >= cross_thresholds(scores, y, folds, "sigmoid", rule)
+        shares.append((named[y == 1].mean() + 1 - named[y == 0].mean()) / 2)
+    assert np.mean(shares) < 0.53
 
 
 def test_a_class_that_one_fold_has_alone_still_gets_probabilities():

@@ -12,9 +12,15 @@ from sklearn.metrics import average_precision_score, recall_score, roc_auc_score
 
 from haemo.errors import BadSettings, MissingStep
 from haemo.features.store.store import FeatureStore
-from haemo.models.heads.calibration import cross_calibrated, fit_calibrators, probabilities
+from haemo.models.heads.calibration import (
+    cross_calibrated,
+    cross_thresholds,
+    fit_calibrators,
+    probabilities,
+)
 from haemo.models.heads.scaling import FlooredScaler
 from haemo.models.heads.spec import HeadSpec
+from haemo.models.heads.thresholds import parse_threshold
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
 from haemo.pipeline.evaluation.intervals import Resampling
@@ -104,7 +110,7 @@ def test_the_difference_of_two_heads_has_an_interval_and_a_sentence(run):
 @pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize("rule", ["0.5", "0.2", "sensitivity=0.9"])
 def test_classes_are_predicted_by_the_calibration_and_threshold_of_the_head(tmp_path, calibration, rule):
-    """Oracle: for each fold a calibrator of the other folds' scores, then one threshold on all."""
+    """Oracle: for each fold a calibrator of the other folds' scores, then a threshold of theirs."""
     made = make_run(tmp_path, copies=1, dimension=60, signal=0.6)
     trained(made, "svm", parameters={"C": 1e-3}, calibration=calibration, threshold_rule=rule)
     figures = repeat_cv(made, 4, 1, resampling=QUICK).models["svm"]
@@ -121,9 +127,9 @@ def test_classes_are_predicted_by_the_calibration_and_threshold_of_the_head(tmp_
         others = fit_calibrators(scores[folds != k], truth[folds != k].astype(int), calibration)
         chance[folds == k] = probabilities(scores[folds == k], others)[:, 1]
     if rule.startswith("sensitivity"):
-        needed = int(np.ceil(0.9 * truth.sum()))
-        named = chance >= np.sort(chance[truth])[::-1][needed - 1]
-        assert figures["sensitivity"]["mean"] >= 0.9
+        named = chance >= cross_thresholds(
+            scores, truth.astype(int), folds, calibration, parse_threshold(rule)
+        )
     else:
         named = chance >= float(rule)
     assert figures["sensitivity"]["mean"] == pytest.approx(recall_score(truth, named))

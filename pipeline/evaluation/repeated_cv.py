@@ -13,7 +13,7 @@ import numpy as np
 from haemo.atomic import write_text
 from haemo.errors import BadSettings, MissingStep
 from haemo.features.store.store import FeatureStore
-from haemo.models.heads.calibration import cross_calibrated
+from haemo.models.heads.calibration import cross_calibrated, cross_thresholds
 from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
 from haemo.models.search.cells import usable_cores
@@ -115,7 +115,7 @@ def repeat_cv(
 
     Each repeat draws its own folds of whole patients, the same for all heads, and gives every slice one
     out-of-fold score. Its probability is fitted, and its threshold chosen, on the out-of-fold scores of the
-    same repeat, by the calibration and the rule of the run, the probability on those of the other folds.
+    other folds of the same repeat, by the calibration and the rule of the run.
     Figures are means over repeats; their intervals come from patients left out, the same for all repeats and
     heads, and allow for the patients that were learned from (`DrawnFigure.estimate`). Heads keep the
     settings that the run chose for them, which the training patients of the run's split have had a say in. A
@@ -258,8 +258,9 @@ def _predicted(
     names = np.array(cohort.classes)
     chances = cross_calibrated(scores, truth, fold, settings["calibration"])
     if len(names) == 2:
-        threshold = parse_threshold(settings["threshold_rule"]).choose(truth == 1, chances[:, 1])
-        chosen = (chances[:, 1] >= threshold).astype(int)
+        rule = parse_threshold(settings["threshold_rule"])
+        thresholds = cross_thresholds(scores, truth, fold, settings["calibration"], rule)
+        chosen = (chances[:, 1] >= thresholds).astype(int)
     else:
         chosen = chances.argmax(axis=1)
     return Predictions.of_rows(

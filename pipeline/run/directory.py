@@ -131,7 +131,9 @@ class RunDirectory:
         settings = self.settings(name)
         if found.positive is None or "threshold" not in settings:
             return found
-        thresholds = np.full(len(found), float(settings["threshold"]))
+        each = [*settings.get("fold_thresholds", ()), settings["threshold"]]
+        of_fold = found.fold if len(each) > 1 else np.full(len(found), -1)
+        thresholds = np.array(each, dtype=np.float64)[of_fold]  # -1, of the test slices, is the model's own
         return replace(found, thresholds=thresholds)
 
     def manifest(self) -> Manifest:

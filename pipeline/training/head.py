@@ -192,6 +192,7 @@ def train_head(
                 "chosen_on_test": cohort.protocol.chosen_on_test,
                 "threshold": head.threshold,
                 "threshold_rule": str(settings.rule),
+                **_fold_thresholds(predictions, settings.rule),
                 "test_judgements": run.count_judgement(name, cohort.split.hash),
                 "seconds": round(time.monotonic() - began, 2),
             }
@@ -291,7 +292,7 @@ def _calibrate_and_predict(
 ) -> "tuple[CalibratedHead, Predictions]":
     from sklearn.base import clone
 
-    from haemo.models.heads.calibration import CalibratedHead, cross_calibrated
+    from haemo.models.heads.calibration import CalibratedHead, cross_calibrated, cross_thresholds
 
     y, fold = examples.y[: examples.n_train], examples.fold[: examples.n_train]
     names = np.array(examples.classes)
@@ -301,8 +302,10 @@ def _calibrate_and_predict(
         method=settings.calibration,
     ).fit_calibration(found.estimator, found.scores, names[y])
     held_out = cross_calibrated(found.scores, y, fold, settings.calibration)
+    thresholds = None
     if len(names) == 2:
         head.threshold = settings.rule.choose(y == 1, held_out[:, 1])
+        thresholds = cross_thresholds(found.scores, y, fold, settings.calibration, settings.rule)
     if any(getattr(calibrator, "slope_", 1.0) <= 0 for calibrator in head.calibrators_):
         log.warning(
             "out-of-fold scores do not rise from one class to the other: the head is no better than chance"
@@ -311,15 +314,28 @@ def _calibrate_and_predict(
     chances = np.concatenate([held_out, head.probabilities(test_scores)])
     rows = [*examples.train_rows, *examples.test_rows]
     is_test = np.arange(len(rows)) >= examples.n_train
+    named = head.choose(chances)
+    if thresholds is not None:
+        thresholds = np.concatenate([thresholds, np.full(len(test_scores), head.threshold)])
+        named = (chances[:, 1] >= thresholds).astype(int)
     return head, Predictions.of_rows(
         rows,
         part=np.where(is_test, "test", "cv"),
         fold=np.concatenate([fold, np.full(len(test_scores), -1)]),
         scores=np.concatenate([found.scores, test_scores]),
         probabilities=chances[:, 1] if len(names) == 2 else chances,
-        predicted=names[head.choose(chances)],
+        predicted=names[named],
         classes=examples.classes,
+        thresholds=thresholds,
     )
+
+
+def _fold_thresholds(predictions: Predictions, rule: ThresholdRule) -> dict[str, list[float]]:
+    """At which threshold slices of each fold were judged out of fold, where a rule chose it."""
+    if rule.name == "fixed" or predictions.thresholds is None:
+        return {}
+    own = dict(zip(predictions.fold.tolist(), predictions.thresholds.tolist(), strict=True))
+    return {"fold_thresholds": [own.get(fold, own[-1]) for fold in range(max(own) + 1)]}
 
 
 def _scores(head: "CalibratedHead", features: np.ndarray | Rows) -> np.ndarray:
@@ -358,6 +374,8 @@ def _facts(
         },
         "versions": {name: versions[name] for name in _VERSIONS_THAT_MATTER if name in versions},
     }
+    if settings.rule.name != "fixed":
+        facts["threshold_out_of_fold"] = "chosen on the other folds"
     if settings.estimator is None:
         del facts["estimator"]  # runs of before there were others are up to date
     return {**facts, "key": facts_key(facts)}

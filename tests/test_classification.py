@@ -18,7 +18,12 @@ from haemo.errors import BadSettings, MissingStep, RunLocked, TooFewData
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore, create_store
-from haemo.models.heads.calibration import cross_thresholds, fit_calibrators, probabilities
+from haemo.models.heads.calibration import (
+    SigmoidCalibrator,
+    cross_thresholds,
+    fit_calibrators,
+    probabilities,
+)
 from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
 from haemo.models.search.scoring import METRICS, score, score_estimator
@@ -373,6 +378,21 @@ def test_a_threshold_is_chosen_out_of_fold_and_stored_with_the_model(run, rule):
     known = run.predictions("svm")
     assert known.of_part("cv").thresholds.tolist() == thresholds.tolist()
     assert set(known.of_part("test").thresholds) == {head.threshold}
+
+
+def test_probabilities_from_two_folds_are_not_too_sure_of_new_patients(tmp_path):
+    # By the scores of models that learned from half the patients the slope is 0.82.
+    run = make_run(tmp_path / "run", patients=300, features=150, effect=0.25)
+    few = SplitRequest(folds=2, train_fraction=0.2)
+    test = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}), split=few).predictions.of_part("test")
+    log_odds = np.log(test.probabilities / (1 - test.probabilities))
+    assert SigmoidCalibrator().fit(log_odds, test.label == "haemorrhage").slope_ > 0.88
+
+
+def test_too_few_patients_to_calibrate_by_are_named(tmp_path, caplog):
+    run = make_run(tmp_path / "run", patients=8)
+    train_head(run, "svm", FAST, split=SplitRequest(folds=2))
+    assert "come from 3 folds only, for a class has 3 training patients" in caplog.text
 
 
 def test_a_threshold_rule_is_for_two_classes(tmp_path):

@@ -23,6 +23,7 @@ from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.trained.modelfolder import facts_key
+from haemo.pipeline.training.calibration import calibration_examples
 from haemo.pipeline.training.examples import Examples, load_examples
 from haemo.pipeline.training.resources import Resources
 from haemo.pipeline.training.selection import Search, SearchResult
@@ -173,7 +174,8 @@ def train_head(
             examples = _examples_of(store, cohort, settings, resources)
             cohort.keep()
             spec = settings.spec(name, cohort.split.seed)
-            facts = _facts(spec, settings, cohort, store.fingerprint, examples)
+            calibrating = calibration_examples(cohort, examples)
+            facts = _facts(spec, settings, cohort, store.fingerprint, examples, calibrating)
             folder = HeadFolder(run.model_path(name))
             if folder.is_complete(facts["key"]):
                 log.info("%s is up to date: same settings, same data", folder.path)
@@ -183,8 +185,13 @@ def train_head(
             _refuse_more_than_memory(spec, examples, resources.budget)
             _refuse_more_components_than_rows(spec, examples)
             _log_sides(spec, cohort, examples)
-            found = _search(folder, spec, settings, cohort, examples, resources, progress)
-            head, predictions = _calibrate_and_predict(found, settings, examples)
+            search = Search(spec, settings.grid or spec.default_grid, settings.metric, resources)
+            run_search = search.on_test if cohort.protocol.chosen_on_test else search.over_folds
+            found = run_search(examples, folder.journal_path, progress=progress)
+            scores = found.scores
+            if calibrating is not examples:
+                scores = search.again(found, calibrating, progress)
+            head, predictions = _calibrate_and_predict(found, settings, examples, calibrating.fold, scores)
             metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
             facts |= {
                 "parameters": found.parameters,
@@ -250,20 +257,6 @@ def _log_sides(spec: HeadSpec, cohort: Cohort, examples: Examples) -> None:
     )
 
 
-def _search(
-    folder: HeadFolder,
-    spec: HeadSpec,
-    settings: HeadSettings,
-    cohort: Cohort,
-    examples: Examples,
-    resources: Resources,
-    progress: Progress,
-) -> SearchResult:
-    search = Search(spec, settings.grid or spec.default_grid, settings.metric, resources)
-    run = search.on_test if cohort.protocol.chosen_on_test else search.over_folds
-    return run(examples, folder.journal_path, progress=progress)
-
-
 def _refuse_more_than_memory(spec: HeadSpec, examples: Examples, budget: int) -> None:
     """Say that features are read in blocks, and which head can do without that they lie in memory."""
     if not examples.streamed:
@@ -288,8 +281,9 @@ def _refuse_more_components_than_rows(spec: HeadSpec, examples: Examples) -> Non
 
 
 def _calibrate_and_predict(
-    found: SearchResult, settings: HeadSettings, examples: Examples
+    found: SearchResult, settings: HeadSettings, examples: Examples, folds: np.ndarray, scores: np.ndarray
 ) -> "tuple[CalibratedHead, Predictions]":
+    """The head, and what it says; `folds` held out the `scores` that it is calibrated by."""
     from sklearn.base import clone
 
     from haemo.models.heads.calibration import CalibratedHead, cross_calibrated, cross_thresholds
@@ -300,11 +294,12 @@ def _calibrate_and_predict(
         clone(found.estimator),
         classes=examples.classes,
         method=settings.calibration,
-    ).fit_calibration(found.estimator, found.scores, names[y])
+    ).fit_calibration(found.estimator, scores, names[y])
     held_out = cross_calibrated(found.scores, y, fold, settings.calibration)
     thresholds = None
     if len(names) == 2:
-        head.threshold = settings.rule.choose(y == 1, held_out[:, 1])
+        chances = cross_calibrated(scores, y, folds[: examples.n_train], settings.calibration)
+        head.threshold = settings.rule.choose(y == 1, chances[:, 1])
         thresholds = cross_thresholds(found.scores, y, fold, settings.calibration, settings.rule)
     if any(getattr(calibrator, "slope_", 1.0) <= 0 for calibrator in head.calibrators_):
         log.warning(
@@ -350,7 +345,12 @@ def _scores(head: "CalibratedHead", features: np.ndarray | Rows) -> np.ndarray:
 
 
 def _facts(
-    spec: HeadSpec, settings: HeadSettings, cohort: Cohort, fingerprint: Fingerprint, examples: Examples
+    spec: HeadSpec,
+    settings: HeadSettings,
+    cohort: Cohort,
+    fingerprint: Fingerprint,
+    examples: Examples,
+    calibrating: Examples,
 ) -> dict[str, Any]:
     """All that decides what the head becomes, and a key that stands for it."""
     versions, split = software_versions(), cohort.split
@@ -376,6 +376,8 @@ def _facts(
     }
     if settings.rule.name != "fixed":
         facts["threshold_out_of_fold"] = "chosen on the other folds"
+    if calibrating is not examples:
+        facts["calibration_folds"] = len(np.unique(calibrating.fold))
     if settings.estimator is None:
         del facts["estimator"]  # runs of before there were others are up to date
     return {**facts, "key": facts_key(facts)}

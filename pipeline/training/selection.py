@@ -151,6 +151,16 @@ class Search:
         best = replace(self, grid={name: [value] for name, value in judged.parameters.items()})
         return replace(best.over_folds(examples, journal_path, progress=progress), table=judged.table)
 
+    def again(self, found: SearchResult, examples: Examples, progress: Progress = silent) -> np.ndarray:
+        """Out-of-fold scores of the setting that was found, on the folds of other examples.
+
+        Returns
+        -------
+        ndarray of shape (n_train,) or (n_train, n_classes), float64
+        """
+        best = replace(self, grid={name: [value] for name, value in found.parameters.items()})
+        return best.over_folds(examples, refit=False, progress=progress).scores
+
     @contextmanager
     def _journal(self, path: Path | None, examples: Examples) -> Iterator[SearchJournal | None]:
         if path is None:

@@ -167,6 +167,39 @@ def test_the_interval_of_the_calibration_error_holds_the_figure():
     assert 0 <= interval["low"] < found["calibration_error"] < interval["high"]
 
 
+@pytest.mark.parametrize(("patients", "slices", "alike"), [(60, 1, 0), (60, 5, 0.5), (200, 1, 0)])
+def test_a_model_whose_probabilities_are_right_is_not_said_to_err(patients, slices, alike):
+    """Its true error is 0; the interval about an error that chance had made held that in 1 of 100."""
+    held, errors, chance = [], [], []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        shared = np.repeat(rng.normal(size=patients), slices)
+        own = np.sqrt(alike) * shared + np.sqrt(1 - alike) * rng.normal(size=len(shared))
+        p = simulated(seed, patients, slices=slices)
+        p = replace(p, probabilities=rng.beta(1, 1.5, len(shared)))
+        found = assess(replace(p, label=np.where(stats.norm.cdf(own) < p.probabilities, "bleed", "normal")))
+        interval = found["intervals"]["calibration_error"]
+        held.append(interval["low"] == 0)
+        errors.append(found["calibration_error"])
+        chance.append(found["calibration_error_by_chance"])
+        assert interval["low"] <= errors[-1] <= interval["high"]
+    assert np.mean(held) > 0.9
+    assert np.mean(chance) == pytest.approx(np.mean(errors), rel=0.1)
+
+
+def test_probabilities_that_are_wrong_are_said_to_err_by_as_much_as_they_do():
+    held = []
+    for seed in range(50):
+        p = simulated(seed, 100)
+        chance = np.random.default_rng(seed).beta(1, 1.5, len(p))
+        right = np.random.default_rng(seed + 1000).random(len(p)) < np.clip(chance + 0.1, 0, 1)
+        found = assess(replace(p, probabilities=chance, label=np.where(right, "bleed", "normal")))
+        interval = found["intervals"]["calibration_error"]
+        assert interval["low"] > 0
+        held.append(interval["low"] < 0.099 < interval["high"])  # 0.1, and less above 0.9
+    assert np.mean(held) > 0.94
+
+
 def test_intervals_of_a_class_with_few_patients_are_marked_as_rough():
     p = make_predictions(n=90, patients=30)
     for few, rough in ((7, True), (8, False)):

@@ -161,6 +161,7 @@ def _spread(entry: dict[str, Any]) -> str:
 
 
 def _show_models(comparison: Any, level: float) -> None:
+    from haemo.pipeline.evaluation.intervals import BY_CHANCE
     from haemo.pipeline.evaluation.tallies import METRICS, metric_title
 
     first = next(iter(comparison.models.values()))
@@ -173,7 +174,7 @@ def _show_models(comparison: Any, level: float) -> None:
         f"{average}; {level:.0%} intervals{leaky}"
     )
     rows = []
-    for metric in METRICS:
+    for metric in (*METRICS, BY_CHANCE):
         cells = [cell(figures, metric) for figures in comparison.models.values()]
         rows.append([metric_title(metric), *cells])
     if "at_prevalence" in first:

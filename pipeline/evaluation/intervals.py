@@ -14,12 +14,16 @@ from haemo.errors import BadSettings
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, METHOD, SAME, Estimate, Groups
 from haemo.pipeline.evaluation.metrics import at_prevalence, evaluate
 from haemo.pipeline.evaluation.set_tallies import AnyTally, tally_of
+from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.evaluation.units import Answers
 from haemo.progress import Progress, silent
 
-__all__ = ["LeftOut", "Resampling", "assess", "bounds_of", "figures_left_out", "wilson"]
+__all__ = ["BY_CHANCE", "LeftOut", "Resampling", "assess", "bounds_of", "figures_left_out", "wilson"]
 
 LeftOut = tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]
+
+BY_CHANCE = "calibration_error_by_chance"
+"""Where results hold the calibration error that a model whose probabilities are right has on average."""
 
 _PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 _BLOCK_ELEMENTS = 2_000_000  # of one block of weights: 16 MB
@@ -110,7 +114,6 @@ def bounds_of(metric: str, classes: int) -> tuple[float, float]:
         "mcc": (-1.0, 1.0),
         "brier": (0.0, 1.0 if classes == 2 else float(classes)),
         "log_loss": (0.0, np.inf),
-        "calibration_error": (-np.inf, np.inf),
     }
     return special.get(metric, (0.0, 1.0))
 
@@ -163,6 +166,9 @@ def assess(
         interval with the number of patients as the number of trials, which is on the safe side).
         ``rough`` is True in an interval by jackknife where a class has fewer than `LEAST_PATIENTS`
         patients: it may hold less often than it says.
+        Chance makes a calibration error of its own, which the figure keeps. `BY_CHANCE` is what a model
+        whose probabilities are right would have, and the interval (``chance``) is the figure give or take
+        what chance exceeds in 1 - level of cases: it holds 0 where the model may be right.
     """
     resampling = resampling or Resampling()
     result = evaluate(predictions, threshold, prevalence)
@@ -171,7 +177,10 @@ def assess(
     overall, per_class = left_out or figures_left_out(tally, groups, progress)
     result["resampling"] = resampling.as_dict()
     reference = result["classes"][1] if result["positive"] is not None else None
-    found = _Intervals(tally, groups.sizes, resampling.level)
+    chance = tally.calibration_errors_by_chance() if isinstance(tally, Tally) else np.empty(0)
+    if len(chance):
+        result[BY_CHANCE] = float(chance.mean())
+    found = _Intervals(tally, groups.sizes, resampling.level, chance)
     found.add(result, overall, reference)
     for name, figures in per_class.items():
         found.add(result["per_class"][name], figures, name)
@@ -191,11 +200,22 @@ def assess(
 
 @dataclass(frozen=True)
 class _Intervals:
-    """Puts intervals beside figures of one model: of its tally, the sizes of the groups left out, a level."""
+    """Puts intervals beside figures of one model.
+
+    Attributes
+    ----------
+    tally : AnyTally
+    sizes : ndarray of shape (n_groups,), int
+        Of the groups left out.
+    level : float
+    chance : ndarray, float64
+        Of `Tally.calibration_errors_by_chance`; empty where there is no calibration error.
+    """
 
     tally: AnyTally
     sizes: np.ndarray
     level: float
+    chance: np.ndarray
 
     def add(self, entry: dict[str, Any], left_out: dict[str, np.ndarray], one: str | None) -> None:
         """Put ``intervals`` and ``no_interval`` into `entry`.
@@ -214,7 +234,7 @@ class _Intervals:
                 continue
             low, high, method = found
             entry["intervals"][name] = {"low": low, "high": high, "method": method}
-            if rough and method == METHOD:
+            if rough and method in (METHOD, "chance"):
                 entry["intervals"][name]["rough"] = True
 
     def _interval(
@@ -224,6 +244,10 @@ class _Intervals:
         single = len(self.tally.patients) == len(self.tally.patient)
         if single and proportion and len(self.sizes) > 1:
             return *wilson(*_trials(name, self.tally, one, by_patient=False), self.level), "wilson"
+        if name == "calibration_error" and len(self.sizes) > 1:
+            # By the triangle inequality it differs from the true one by no more than the noise of the gaps.
+            reach = float(np.quantile(self.chance, self.level))
+            return max(figure - reach, 0.0), min(figure + reach, 1.0), "chance"
         found = Estimate.of(figure, left_out, self.sizes, bounds_of(name, len(self.tally.classes)))
         if isinstance(found, Estimate):
             found = found.interval(self.level)
@@ -232,8 +256,7 @@ class _Intervals:
                 return found
             _, patients = _trials(name, self.tally, one, by_patient=True)
             return *wilson(figure * patients, patients, self.level), "wilson, patients"
-        low, high = found
-        return (max(low, 0.0) if name == "calibration_error" else low), high, METHOD
+        return *found, METHOD
 
 
 def _trials(name: str, tally: AnyTally, one: str | None, by_patient: bool) -> tuple[float, float]:

@@ -57,13 +57,15 @@ def pair_of_models(
     for metric in METRICS:
         if metric not in models[first] or metric not in models[second]:
             continue
+        differences[metric] = {"difference": models[first][metric] - models[second][metric]}
+        if metric == "calibration_error":
+            continue  # each keeps what chance adds to it
         one, other = (
             Estimate.of(
                 models[name][metric], left_out[name][0][metric], sizes, bounds_of(metric, len(a.classes))
             )
             for name in (first, second)
         )
-        differences[metric] = {"difference": models[first][metric] - models[second][metric]}
         reason = next((own for own in (one, other) if isinstance(own, str)), None)
         found = reason or difference(one, other, resampling.level)
         if isinstance(found, str):

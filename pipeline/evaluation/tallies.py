@@ -182,6 +182,7 @@ class Tally:
         else:
             confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == self._truth
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        self._single_variances = np.bincount(bins, confidence * (1 - confidence), CALIBRATION_BINS)
         gaps = np.zeros((len(rows), CALIBRATION_BINS))
         gaps[rows, bins] = hit - confidence
         values = np.column_stack([squared, logs, gaps])
@@ -277,6 +278,24 @@ class Tally:
         fp = self.confusion[:, :, one].sum(axis=1) - tp
         tn = self.confusion.sum(axis=(1, 2)) - tp - fn - fp
         return np.stack([tn, fp, fn, tp], axis=1).reshape(-1, 2, 2)
+
+    def calibration_errors_by_chance(self, draws: int = 10_000) -> np.ndarray:
+        """Calibration errors that chance alone gives a model whose probabilities are right.
+
+        The sums of observed - predicted in the bins are drawn from the normal distribution with mean 0 and
+        the covariance that patients have about 0, so that slices of one patient may err together; in no bin
+        with less variance than single slices would have.
+
+        Returns
+        -------
+        ndarray of shape (draws,), float64
+        """
+        sums = self._sums[:, 2:]
+        covariance = sums.T @ sums
+        covariance += np.diag(np.maximum(self._single_variances - np.diag(covariance), 0))
+        variances, axes = np.linalg.eigh(covariance)
+        noise = np.random.default_rng(0).normal(size=(draws, CALIBRATION_BINS))
+        return np.abs(noise * np.sqrt(np.maximum(variances, 0)) @ axes.T).sum(axis=1) / len(self.patient)
 
     def _weights(self, weights: np.ndarray | None) -> np.ndarray:
         return np.ones((1, len(self.patients))) if weights is None else np.asarray(weights, dtype=float)

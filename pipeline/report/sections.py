@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
-from haemo.pipeline.evaluation.intervals import Resampling, assess
+from haemo.pipeline.evaluation.intervals import BY_CHANCE, Resampling, assess
 from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence
 from haemo.pipeline.evaluation.tallies import metric_title
 from haemo.pipeline.evaluation.units import background_of
@@ -114,7 +114,7 @@ def results_section(evidence: Evidence, resampling: Resampling) -> Section:
     average = (
         "" if first["positive"] else " Figures are plain means over classes where they are of one class."
     )
-    rows = [[escape(metric_title(m)), *(cell(f, m) for f in models.values())] for m in METRICS]
+    rows = [[escape(metric_title(m)), *(cell(f, m) for f in models.values())] for m in (*METRICS, BY_CHANCE)]
     parts = [
         table(
             ["", *models],
@@ -125,7 +125,8 @@ def results_section(evidence: Evidence, resampling: Resampling) -> Section:
         ),
         paragraph(
             "MSE is the mean squared error of the probability; for two classes it is the Brier score. "
-            f"Calibration error: {first['calibration_bins']} bins of equal width.{average}",
+            f"Calibration error: {first['calibration_bins']} bins of equal width; by chance: that of a model "
+            f"whose probabilities are right.{average}",
             "sub",
         ),
     ]

@@ -389,6 +389,25 @@ def test_probabilities_from_two_folds_are_not_too_sure_of_new_patients(tmp_path)
     assert SigmoidCalibrator().fit(log_odds, test.label == "haemorrhage").slope_ > 0.88
 
 
+@pytest.mark.parametrize("name", ["softmax", "mlp"])
+def test_probabilities_without_calibration_are_for_as_many_bleeds_as_there_are(tmp_path, name):
+    # Classes that weigh alike gave a mean probability of 0.5 where 1 in 6 bleeds.
+    run = make_run(tmp_path / "run", patients=90, slices=6, effect=0.2, labels=("normal", *["a"] * 5))
+    rows = [
+        replace(row, label="bleed" if number % 6 == 1 else "normal")
+        for number, row in enumerate(run.manifest())
+    ]
+    Manifest(rows).write(run.manifest_path)
+    grid = {"C": [1e-3]} if name == "softmax" else {"hidden": [8], "alpha": [10.0]}
+    found = {}
+    for method in ("none", "sigmoid"):
+        settings = HeadSettings(grid=grid, calibration=method)
+        found[method] = train_head(run, name, settings).predictions
+        for part in ("cv", "test"):
+            own = found[method].of_part(part)
+            assert own.probabilities.mean() == pytest.approx((own.label == "bleed").mean(), abs=0.08)
+
+
 def test_too_few_patients_to_calibrate_by_are_named(tmp_path, caplog):
     run = make_run(tmp_path / "run", patients=8)
     train_head(run, "svm", FAST, split=SplitRequest(folds=2))

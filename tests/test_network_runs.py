@@ -91,6 +91,14 @@ def test_training_validation_and_test_are_other_patients_and_each_is_predicted_o
     assert not set(tested.patient) & {rows[name].patient for name in rows if sides[name] == "train"}
     assert len(set(predictions.slice_id)) == len(predictions)
     assert result.facts["slices"]["fit"] == sum(folds[name] > 0 for name in rows)
+    # The loss was balanced, and probabilities are for as many bleeds as there were.
+    bleeds = sum(folds[name] > 0 for name in rows if rows[name].label == predictions.positive)
+    share = bleeds / result.facts["slices"]["fit"]
+    log_odds = np.log(predictions.probabilities / (1 - predictions.probabilities))
+    np.testing.assert_allclose(log_odds - predictions.scores, np.log(share / (1 - share)), atol=1e-6)
+    assert ((predictions.scores >= 0) == (predictions.predicted == predictions.positive)).all()
+    known = run.predictions("tinyvgg")
+    assert ((known.probabilities >= known.thresholds) == (known.predicted == known.positive)).all()
 
 
 def test_the_test_slices_do_not_touch_the_weights(run):

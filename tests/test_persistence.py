@@ -67,7 +67,7 @@ def test_only_types_that_are_ours_are_trusted_beyond_skops_own():
     assert all(name.startswith("haemo.models.") for name in TRUSTED)
     found = set()
     for spec in (*SPECS, HeadSpec("bayes", estimator="sklearn.naive_bayes.GaussianNB")):
-        for method in ("sigmoid", "isotonic"):
+        for method in ("sigmoid", "isotonic", "prior"):
             found |= set(skops.io.get_untrusted_types(data=skops.io.dumps(trained(spec, method)[0])))
     assert found == set(TRUSTED)
 

@@ -410,6 +410,28 @@ def test_probabilities_follow_from_the_scores():
     assert list(head.classes_[head.choose(chances)]) == ["normal"] * 4
 
 
+@pytest.mark.parametrize("counts", [[88, 12], [70, 25, 5]])
+def test_probabilities_of_a_balanced_loss_are_those_of_the_training_slices(counts):
+    """Oracle: log odds of two or three normal distributions, with equal priors and with true ones."""
+    classes = tuple("abc"[: len(counts)])
+    trained = replace(trained_tinyvgg(), classes=classes)
+    balanced = replace(trained, facts={**trained.facts, "class_slices": counts})
+    rng, places = np.random.default_rng(0), np.arange(len(counts))
+    y = rng.choice(places, size=4000, p=np.array(counts) / 100)
+    x = y + rng.normal(size=4000)
+    log_likelihood = -((x[:, None] - places) ** 2) / 2
+    true = np.exp(log_likelihood) * counts
+    true /= true.sum(axis=1, keepdims=True)
+    plain, head = trained.head(), balanced.head()
+    scores = head.decision_function(log_likelihood)
+    np.testing.assert_allclose(head.probabilities(scores), true, atol=1e-12)
+    assert np.abs(plain.probabilities(scores) - true).max() > 0.3
+    if len(counts) == 2:  # it decides where it did
+        assert head.threshold == pytest.approx(0.12)
+        decided = [one.choose(one.probabilities(scores)) for one in (plain, head)]
+        np.testing.assert_array_equal(*decided)
+
+
 def test_with_several_classes_the_most_probable_is_predicted():
     head = replace(trained_tinyvgg(), classes=("a", "b", "c")).head()
     logits = np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 3.0]], dtype=np.float32)

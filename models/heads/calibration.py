@@ -15,6 +15,7 @@ from haemo.models.heads.thresholds import ThresholdRule
 __all__ = [
     "METHODS",
     "CalibratedHead",
+    "PriorShift",
     "SigmoidCalibrator",
     "cross_calibrated",
     "cross_thresholds",
@@ -22,7 +23,7 @@ __all__ = [
     "probabilities",
 ]
 
-METHODS = ("sigmoid", "isotonic", "none")
+METHODS = ("sigmoid", "isotonic", "none", "prior")
 
 # Matrix products give other last bits for other numbers of rows. Scores are computed in blocks of one size,
 # the last one padded, so that a slice's score does not depend on how many others it is scored with.
@@ -78,7 +79,32 @@ class SigmoidCalibrator(BaseEstimator):
         return _logistic(self.slope_ * np.asarray(scores, dtype=np.float64) + self.intercept_)
 
 
-Calibrator = SigmoidCalibrator | IsotonicRegression
+class PriorShift(BaseEstimator):
+    """Log odds of a model whose classes were balanced by weight, taken back to how often classes occur.
+
+    Slices that weigh inversely to the frequency of their class give probabilities as if all classes were
+    equally frequent; the odds of classes are to be multiplied by those of their frequencies (Saerens,
+    Latinne and Decaestecker, Neural Comput. 14, 2002).
+
+    Attributes
+    ----------
+    log_shares_ : ndarray of shape (n_classes,), float64
+        Logarithm of each class's share.
+    """
+
+    def fit(self, y: np.ndarray, n_classes: int) -> "PriorShift":
+        """Take the shares of class numbers `y`, shape (n,), int; each class needs one."""
+        self.log_shares_ = np.log(np.bincount(y, minlength=n_classes) / len(y))
+        return self
+
+    def shifted(self, scores: np.ndarray) -> np.ndarray:
+        """Scores as `probabilities` takes them without calibrators, of the same shape."""
+        if scores.ndim == 1:
+            return scores + (self.log_shares_[1] - self.log_shares_[0])
+        return scores + self.log_shares_
+
+
+Calibrator = SigmoidCalibrator | IsotonicRegression | PriorShift
 
 
 def fit_calibrators(scores: np.ndarray, y: np.ndarray, method: str) -> list[Calibrator]:
@@ -96,12 +122,15 @@ def fit_calibrators(scores: np.ndarray, y: np.ndarray, method: str) -> list[Cali
     Returns
     -------
     list
-        One calibrator for two classes, one a class for more; none for the method ``none``.
+        One calibrator for two classes, one a class for more; none for the method ``none``, and a
+        `PriorShift` for ``prior``, which is for log odds of classes that were balanced by weight.
     """
     if method not in METHODS:
         raise BadSettings(f"calibration {method!r} is not one of {', '.join(METHODS)}")
     if method == "none":
         return []
+    if method == "prior":
+        return [PriorShift().fit(y, 2 if scores.ndim == 1 else scores.shape[1])]
     if scores.ndim == 1:
         columns: Iterable[tuple[np.ndarray, np.ndarray]] = [(scores, y == 1)]
     else:
@@ -128,6 +157,8 @@ def probabilities(scores: np.ndarray, calibrators: list[Calibrator]) -> np.ndarr
     -------
     ndarray of shape (n, n_classes), float64
     """
+    if calibrators and isinstance(calibrators[0], PriorShift):
+        scores, calibrators = calibrators[0].shifted(scores), []
     if scores.ndim == 1:
         positive = calibrators[0].predict(scores) if calibrators else _logistic(scores)
         return np.column_stack([1 - positive, positive])
@@ -206,7 +237,7 @@ class CalibratedHead(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Class names in the order of the columns; of two classes the second is the positive one. None
         sorts what `y` holds.
     method : str
-        ``sigmoid``, ``isotonic`` or ``none``, see `fit_calibrators`.
+        One of `METHODS`, see `fit_calibrators`.
     threshold : float in 0..1
         Probability from which the positive class is predicted. With more than two classes the most
         probable class is predicted.

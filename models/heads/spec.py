@@ -107,6 +107,15 @@ class HeadSpec:
         """Whether the decision scores are log odds, so that probabilities may go without calibration."""
         return self.kind.log_odds
 
+    def calibration(self, asked: str) -> str:
+        """The method of `models.heads.calibration.METHODS` that what was asked for comes to.
+
+        Log odds that go without calibration are taken back to how often classes occur where these were
+        balanced by weight.
+        """
+        balanced = self.class_weight == "balanced" and self.kind.takes_class_weight
+        return "prior" if asked == "none" and balanced else asked
+
     def path_of(self, parameter: str) -> str:
         """What the pipeline of `build` calls a parameter, e.g. ``head__C``."""
         if self.nystroem:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from haemo.models.heads.calibration import PriorShift, probabilities
 from haemo.models.networks.cnn import ScratchCNN
 from haemo.models.networks.end_to_end import EndToEndNetwork
 from haemo.models.training.batches import EVALUATION_BATCH, Batches
@@ -138,9 +139,19 @@ class TrainedNetwork:
         ]
         return np.concatenate(results)
 
-    def head(self, threshold: float = 0.5) -> "LogitHead":
-        """What turns the logits into scores, probabilities and classes."""
-        return LogitHead(np.array(self.classes), threshold)
+    def head(self) -> "LogitHead":
+        """What turns the logits into scores, probabilities and classes.
+
+        Where the loss balanced the classes, probabilities are those of classes as frequent as in training,
+        and of two the positive one is predicted from log odds of 0 up all the same.
+        """
+        head = LogitHead(np.array(self.classes))
+        if "class_slices" in self.facts:
+            counts = self.facts["class_slices"]
+            head.prior = PriorShift().fit(np.repeat(np.arange(len(counts)), counts), len(counts))
+            if len(counts) == 2:
+                head.threshold = float(head.probabilities(np.zeros(1))[0, 1])
+        return head
 
 
 @dataclass
@@ -152,10 +163,13 @@ class LogitHead:
     classes_ : ndarray of str
     threshold : float
         Probability from which the positive class is predicted; with more classes the most probable one is.
+    prior : PriorShift or None
+        What takes scores back to how often classes occur, where the loss balanced them.
     """
 
     classes_: np.ndarray
     threshold: float = 0.5
+    prior: PriorShift | None = None
 
     def decision_function(self, logits: np.ndarray) -> np.ndarray:
         """For two classes the log odds of the positive one (n,), else the logits (n, classes); float64."""
@@ -163,10 +177,8 @@ class LogitHead:
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """Softmax: probabilities (n, classes) for scores that `decision_function` gave."""
-        from haemo.models.heads.calibration import probabilities
-
-        return probabilities(scores, [])
+        """Softmax, with the `prior`: probabilities (n, classes) for scores that `decision_function` gave."""
+        return probabilities(scores, [self.prior] if self.prior else [])
 
     def choose(self, chances: np.ndarray) -> np.ndarray:
         """Class numbers for probabilities of shape (n, classes): by the threshold, or the most probable."""

@@ -132,7 +132,7 @@ def sentence(pair: dict[str, Any], patients: int, things: str, level: float) -> 
     first, second = pair["first"], pair["second"]
     if not pair["tests"]:
         return f"Nothing is said of {first} against {second}: {next(iter(pair['untested'].values()))}."
-    claims = []
+    claims, other_point = [], ""
     for test, metric, words in (
         ("delong_patients", "roc_auc", f"ranks {things} better than {{}} (ROC AUC"),
         ("patient_sign", "accuracy", "is right more often than {} (accuracy"),
@@ -141,19 +141,37 @@ def sentence(pair: dict[str, Any], patients: int, things: str, level: float) -> 
         if entry is None or entry["p_holm"] >= _ALPHA or metric not in pair["differences"]:
             continue
         difference = pair["differences"][metric]["difference"]
+        if metric == "accuracy" and (other_point := _other_point(pair)):
+            continue
         better, worse = (first, second) if difference > 0 else (second, first)
         claim = f"{better} {words.format(worse)} {abs(difference):.3f} higher"
         claims.append(f"{claim}, corrected p = {entry['p_holm']:.2g})")
     where = f"on these {patients} patients"
     if claims:
-        return f"{' and '.join(claims)} {where}."
+        return f"{' and '.join(claims)} {where}.{other_point}"
     detail = corrected = ""
     for metric, name in (("roc_auc", "ROC AUC"), ("accuracy", "accuracy")):
         entry = pair["differences"].get(metric, {})
-        if "low" in entry:
+        if "low" in entry and not (metric == "accuracy" and other_point):
             interval = f"{entry['low']:+.3f} to {entry['high']:+.3f}"
             detail = f": {name} differs by {entry['difference']:+.3f}, {level:.0%} interval {interval}"
             if entry["low"] > 0 or entry["high"] < 0:
                 corrected = " once corrected for the number of tests"
             break
-    return f"{first} and {second} cannot be told apart {where}{corrected}{detail}."
+    return f"{first} and {second} cannot be told apart {where}{corrected}{detail}.{other_point}"
+
+
+def _other_point(pair: Mapping[str, Any]) -> str:
+    """That one model is the more sensitive and the other the more specific; empty if not.
+
+    Who of them is right more often is then a matter of where they decide, and of how many bleed: the same
+    scores do so under two thresholds.
+    """
+    more = [pair["differences"].get(name, {}).get("difference", 0) for name in ("sensitivity", "specificity")]
+    if more[0] * more[1] >= 0:
+        return ""
+    first, second = (pair["first"], pair["second"]) if more[0] > 0 else (pair["second"], pair["first"])
+    return (
+        f" How often they are right is not set against each other: they decide at different operating "
+        f"points, {first} is the more sensitive and {second} the more specific."
+    )

@@ -245,6 +245,7 @@ def _out_of_fold(
         ):
             own = held_out[:, repeat] == fold
             scores[own, repeat] = found.reshape(own.sum(), -1)
+    settings = {**settings, "calibration": spec.calibration(settings["calibration"])}
     return [
         _predicted(cohort, truth, scores[:, repeat, 0] if two else scores[:, repeat], fold, settings)
         for repeat, fold in enumerate(held_out.T)

@@ -19,6 +19,7 @@ __all__ = ["TRUSTED", "check_head", "load_head", "save_head"]
 
 TRUSTED = (
     "haemo.models.heads.calibration.CalibratedHead",
+    "haemo.models.heads.calibration.PriorShift",
     "haemo.models.heads.calibration.SigmoidCalibrator",
     "haemo.models.heads.log_odds.LogOdds",
     "haemo.models.heads.mlp.EarlyStoppingMLP",

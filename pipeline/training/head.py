@@ -4,7 +4,7 @@ import logging
 import re
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from haemo.features.store.store import FeatureStore
 from haemo.models.heads.kinds import HEAD_KINDS, Grid
 from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
-from haemo.models.search.rows import Rows
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import NETWORKS, RunDirectory, software_versions
@@ -23,14 +22,11 @@ from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.trained.modelfolder import facts_key
-from haemo.pipeline.training.calibration import calibration_examples
+from haemo.pipeline.training.calibration import calibrated_head, calibration_examples, predicted
 from haemo.pipeline.training.examples import Examples, load_examples
 from haemo.pipeline.training.resources import Resources
-from haemo.pipeline.training.selection import Search, SearchResult
+from haemo.pipeline.training.selection import Search
 from haemo.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from haemo.models.heads.calibration import CalibratedHead
 
 __all__ = ["HeadResult", "HeadSettings", "train_head"]
 
@@ -175,6 +171,7 @@ def train_head(
             cohort.keep()
             spec = settings.spec(name, cohort.split.seed)
             calibrating = calibration_examples(cohort, examples)
+            method = spec.calibration(settings.calibration)
             facts = _facts(spec, settings, cohort, store.fingerprint, examples, calibrating)
             folder = HeadFolder(run.model_path(name))
             if folder.is_complete(facts["key"]):
@@ -191,7 +188,8 @@ def train_head(
             scores = found.scores
             if calibrating is not examples:
                 scores = search.again(found, calibrating, progress)
-            head, predictions = _calibrate_and_predict(found, settings, examples, calibrating.fold, scores)
+            head = calibrated_head(found.estimator, scores, calibrating, settings.rule, method)
+            predictions = predicted(head, found.scores, examples, settings.rule)
             metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
             facts |= {
                 "parameters": found.parameters,
@@ -280,68 +278,12 @@ def _refuse_more_components_than_rows(spec: HeadSpec, examples: Examples) -> Non
         )
 
 
-def _calibrate_and_predict(
-    found: SearchResult, settings: HeadSettings, examples: Examples, folds: np.ndarray, scores: np.ndarray
-) -> "tuple[CalibratedHead, Predictions]":
-    """The head, and what it says; `folds` held out the `scores` that it is calibrated by."""
-    from sklearn.base import clone
-
-    from haemo.models.heads.calibration import CalibratedHead, cross_calibrated, cross_thresholds
-
-    y, fold = examples.y[: examples.n_train], examples.fold[: examples.n_train]
-    names = np.array(examples.classes)
-    head = CalibratedHead(
-        clone(found.estimator),
-        classes=examples.classes,
-        method=settings.calibration,
-    ).fit_calibration(found.estimator, scores, names[y])
-    held_out = cross_calibrated(found.scores, y, fold, settings.calibration)
-    thresholds = None
-    if len(names) == 2:
-        chances = cross_calibrated(scores, y, folds[: examples.n_train], settings.calibration)
-        head.threshold = settings.rule.choose(y == 1, chances[:, 1])
-        thresholds = cross_thresholds(found.scores, y, fold, settings.calibration, settings.rule)
-    if any(getattr(calibrator, "slope_", 1.0) <= 0 for calibrator in head.calibrators_):
-        log.warning(
-            "out-of-fold scores do not rise from one class to the other: the head is no better than chance"
-        )
-    test_scores = _scores(head, examples.X_test)
-    chances = np.concatenate([held_out, head.probabilities(test_scores)])
-    rows = [*examples.train_rows, *examples.test_rows]
-    is_test = np.arange(len(rows)) >= examples.n_train
-    named = head.choose(chances)
-    if thresholds is not None:
-        thresholds = np.concatenate([thresholds, np.full(len(test_scores), head.threshold)])
-        named = (chances[:, 1] >= thresholds).astype(int)
-    return head, Predictions.of_rows(
-        rows,
-        part=np.where(is_test, "test", "cv"),
-        fold=np.concatenate([fold, np.full(len(test_scores), -1)]),
-        scores=np.concatenate([found.scores, test_scores]),
-        probabilities=chances[:, 1] if len(names) == 2 else chances,
-        predicted=names[named],
-        classes=examples.classes,
-        thresholds=thresholds,
-    )
-
-
 def _fold_thresholds(predictions: Predictions, rule: ThresholdRule) -> dict[str, list[float]]:
     """At which threshold slices of each fold were judged out of fold, where a rule chose it."""
     if rule.name == "fixed" or predictions.thresholds is None:
         return {}
     own = dict(zip(predictions.fold.tolist(), predictions.thresholds.tolist(), strict=True))
     return {"fold_thresholds": [own.get(fold, own[-1]) for fold in range(max(own) + 1)]}
-
-
-def _scores(head: "CalibratedHead", features: np.ndarray | Rows) -> np.ndarray:
-    if not isinstance(features, Rows):
-        return head.decision_function(features)
-    scores: np.ndarray | None = None
-    for where, block in features.blocks():
-        found = head.decision_function(block)
-        scores = np.empty((features.shape[0], *found.shape[1:])) if scores is None else scores
-        scores[where] = found
-    return scores
 
 
 def _facts(
@@ -376,6 +318,8 @@ def _facts(
     }
     if settings.rule.name != "fixed":
         facts["threshold_out_of_fold"] = "chosen on the other folds"
+    if spec.calibration(settings.calibration) != settings.calibration:
+        facts["prior"] = "as in the training slices"
     if calibrating is not examples:
         facts["calibration_folds"] = len(np.unique(calibrating.fold))
     if settings.estimator is None:

@@ -183,6 +183,9 @@ def train_network(
             "settings": settings.describe(),
             **_provenance(cohort.split, data),
         }
+        if settings.class_weight == "balanced":
+            counts = np.bincount(data.targets[data.fit], minlength=len(cohort.classes))
+            facts["class_slices"] = counts.tolist()
         facts["key"] = facts_key({**facts, "device": device})
         folder = NetworkFolder(run.model_path(name))
         if folder.is_complete(facts["key"]):
@@ -197,6 +200,7 @@ def train_network(
             "device": device,
             "epochs": len(history),
             "best_epoch": best_epoch(history).epoch,
+            **({"threshold": trained.head().threshold} if len(cohort.classes) == 2 else {}),
             "test_judgements": run.count_judgement(name, cohort.split.hash),
             "seconds": round(time.monotonic() - began, 1),
         }

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.models.evidence.explain import explain_extractor
 from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.unit_rule import unit_rule
 from haemo.pipeline.predicting.prediction import find_slices, predict
 from haemo.pipeline.predicting.trained_model import load_model
 from haemo.pipeline.run.predictions import Predictions
@@ -220,8 +222,11 @@ def test_slices_of_a_study_stand_in_order_and_make_one_answer(run, tmp_path):
     first, second = result.study_rows()
     assert (first["study"], second["study"]) == tuple(studies)
     assert first["slices"] == 2
-    assert first["probability"] == result.probabilities[:2].max()
-    mean = result.study_rows("mean-top")[0]
+    one_of_two = unit_rule(run, "svm", "study", "max")
+    assert first["score"] == result.scores[:2].max() - one_of_two.growth * np.log(2)
+    plain = replace(result, study_rule=None)  # as where no studies were held out
+    assert plain.study_rows()[0]["probability"] == result.probabilities[:2].max()
+    mean = plain.study_rows("mean-top")[0]
     assert mean["probability"] == pytest.approx(result.probabilities[:2].mean())
 
 

@@ -63,7 +63,7 @@ def resampling_options(command: Any) -> Any:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="Probability from which a slice is positive; by default as each model was trained.",
+    help="Probability from which a slice or unit is positive; by default as each model was trained.",
 )
 @click.option(
     "--prevalence",

@@ -157,7 +157,9 @@ def _print_studies(result: "SliceScores", how: str) -> None:
         return
     title = f"studies, slices joined by {how}"
     columns: tuple[str, ...] = ("study", "slices", "positive", "outside", "class", "score", "probability")
-    if result.positive is None:
+    if result.positive is not None:
+        title += f"; {result.positive} from a probability of {rows[0]['threshold']:.3g}"
+    else:
         title += ": probability of each class (slices predicted as it)"
         columns = ("study", "slices", "outside", "classes", *result.classes)
     table(columns, [_study_cells(result, row) for row in rows[:_MOST_ROWS]], title=title)

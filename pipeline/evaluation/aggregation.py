@@ -11,7 +11,7 @@ from haemo.pipeline.evaluation.tallies import decisions, positions
 from haemo.pipeline.evaluation.units import Answers, UnitAnswers, background_of
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["TOP_SLICES", "Aggregation", "aggregate", "aggregate_sets"]
+__all__ = ["TOP_SLICES", "Aggregation", "aggregate", "aggregate_sets", "units_of"]
 
 TOP_SLICES = 3
 """How many of a unit's highest slices `Aggregation.MEAN_TOP` averages."""
@@ -79,7 +79,7 @@ def aggregate(
             raise BadSettings(f"a threshold needs two classes; here there are {len(predictions.classes)}")
         return aggregate_sets(predictions, by, how)
     how = Aggregation(how)
-    units, first, unit = _units(predictions, by)
+    units, first, unit = units_of(predictions, by)
     names, shown, chances = np.array(predictions.classes), predictions.scores, predictions.probabilities
     # Positions among the classes: of the one that any slice decides, and of the other.
     one, other = (0, 1) if background_of(predictions.classes) == predictions.positive else (1, 0)
@@ -101,6 +101,7 @@ def aggregate(
         scores=scores,
         probabilities=probabilities,
         predicted=names[named],
+        uncalibrated=f"probabilities of slices joined by {how.value} are not calibrated for a {by}",
     )
 
 
@@ -143,7 +144,7 @@ def aggregate_sets(predictions: Predictions, by: str, how: Aggregation | str) ->
     here the one that is not the background.
     """
     how = Aggregation(how)
-    units, first, unit = _units(predictions, by)
+    units, first, unit = units_of(predictions, by)
     classes = predictions.classes
     every = np.eye(len(classes), dtype=bool)
     has = _any_slice(every[positions(predictions.label, classes, "label")], unit, len(first))
@@ -180,7 +181,7 @@ def aggregate_sets(predictions: Predictions, by: str, how: Aggregation | str) ->
     )
 
 
-def _units(predictions: Predictions, by: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def units_of(predictions: Predictions, by: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Name and first slice of each study or patient, and the unit of each slice."""
     if by not in ("study", "patient"):
         raise BadSettings(f"slices can be joined by 'study' or 'patient', not by {by!r}")

@@ -12,11 +12,12 @@ import numpy as np
 
 from haemo.atomic import write_text
 from haemo.errors import BadDataset, BadSettings, MissingStep
-from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
+from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.intervals import LeftOut, Resampling, assess, figures_left_out
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
 from haemo.pipeline.evaluation.pairs import correct, pair_of_models, sentence
 from haemo.pipeline.evaluation.set_tallies import tally_of
+from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count
 from haemo.pipeline.evaluation.units import Answers
 from haemo.pipeline.run.directory import RunDirectory, read_json, train_command
 from haemo.pipeline.run.predictions import Predictions
@@ -141,8 +142,9 @@ def compare(
     unit = "copy" if split and split.unit == "copy" else "slice"
     if by != "slice":
         unit = f"{by} ({Aggregation(how).value})"
-        joined = {name: aggregate(p, by, how, threshold) for name, p in aligned.items()}
+        joined = {name: judged_units(run, name, p, by, how, threshold) for name, p in aligned.items()}
         threshold = None
+        notes += _told_by_count(next(iter(aligned.values())), by, resampling)
     leaky = split is not None and split.leaky
     if leaky:
         facts = FACTS[split.protocol]
@@ -164,6 +166,16 @@ def compare(
     )
     comparison.write(run.path / "compare.json")
     return comparison
+
+
+def _told_by_count(slices: Predictions, by: str, resampling: Resampling | None) -> list[str]:
+    """How well the number of slices alone tells units apart, as a note: a shortcut beside their figures."""
+    found = told_by_count(slices, by, resampling)
+    if found is None or "roc_auc" not in found:
+        return []
+    interval = found["intervals"].get("roc_auc")
+    ends = f" ({interval['low']:.3f}-{interval['high']:.3f})" if interval else ""
+    return [f"the number of slices of a {by} alone has a ROC AUC of {found['roc_auc']:.3f}{ends}"]
 
 
 def _answers(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[str, Predictions], list[str]]:

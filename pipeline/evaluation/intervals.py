@@ -177,7 +177,8 @@ def assess(
     overall, per_class = left_out or figures_left_out(tally, groups, progress)
     result["resampling"] = resampling.as_dict()
     reference = result["classes"][1] if result["positive"] is not None else None
-    chance = tally.calibration_errors_by_chance() if isinstance(tally, Tally) else np.empty(0)
+    told = isinstance(tally, Tally) and "calibration_error" in result
+    chance = tally.calibration_errors_by_chance() if told else np.empty(0)
     if len(chance):
         result[BY_CHANCE] = float(chance.mean())
     found = _Intervals(tally, groups.sizes, resampling.level, chance)

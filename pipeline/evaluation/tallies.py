@@ -6,9 +6,6 @@ all rows of weights. So one matrix of weights gives every figure without each pa
 figures are the case of all weights one.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import numpy as np
 
 from haemo.errors import BadDataset, BadSettings
@@ -127,7 +124,8 @@ class Tally:
     right : ndarray of shape (n,), bool
         Whether that is the true class.
     absent : mapping of str to str
-        Figures that answers of this kind do not have, with the reason: none.
+        Figures that these answers do not have, with the reason: the calibration error of probabilities that
+        are not calibrated.
     thing, things : str
         What a row is called in a reason, in the singular and in the plural.
     meaning : str
@@ -139,7 +137,6 @@ class Tally:
         If there are no rows, or a label is none of the classes.
     """
 
-    absent: Mapping[str, str] = MappingProxyType({})
     thing, things = "slice", "slices"
     meaning = ""
 
@@ -147,6 +144,7 @@ class Tally:
         if not len(predictions):
             raise BadDataset("there are no predictions to evaluate")
         self.classes, self.positive = predictions.classes, predictions.positive
+        self.absent = {"calibration_error": predictions.uncalibrated} if predictions.uncalibrated else {}
         self.patients, self.patient = np.unique(predictions.patient, return_inverse=True)
         self._truth = positions(predictions.label, self.classes, "label")
         self.named = decisions(predictions, threshold)
@@ -239,6 +237,7 @@ class Tally:
         figures["brier"] = squared / 2 if len(self.classes) == 2 else squared
         figures["log_loss"] = _ratio(sums[:, 1], total)
         figures["calibration_error"] = _ratio(np.abs(sums[:, 2:]).sum(axis=1), total)
+        figures |= {name: np.full_like(total, np.nan) for name in self.absent}
         return {name: figures[name] for name in METRICS}
 
     def class_figures(self, name: str, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:

@@ -80,7 +80,7 @@ def score_slices(
         model.head.threshold = threshold
     files, failures = find_slices(paths)
     result = _score(model, files, progress)
-    result = replace(result, failures=(*failures, *result.failures))
+    result = replace(result, failures=(*failures, *result.failures), asked_threshold=threshold)
     if not len(result):
         raise TooFewData(_nothing_scored(result.failures))
     return result
@@ -166,6 +166,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         predicted=model.head.classes_[model.head.choose(chances)],
         failures=tuple(failures),
         distance_checked=model.scope is not None,
+        study_rule=model.study_rule,
     )
 
 

@@ -1,5 +1,6 @@
 """What a model said about new slices, a row a slice and a row a study."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from haemo.atomic import write_table
 from haemo.features.failures import Failure
 from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate, aggregate_sets
+from haemo.pipeline.evaluation.unit_rule import UnitRule
 from haemo.pipeline.evaluation.units import UnitAnswers
 from haemo.pipeline.run.predictions import Predictions
 
@@ -43,6 +45,11 @@ class SliceScores:
     distance_checked : bool
         Whether the distance from the training slices was a reason to be outside. If not, only what cannot be
         a slice through a head is.
+    study_rule : callable, optional
+        Gives the rule by which studies are judged for a way of joining slices, or None: where too few were
+        held out of training they are judged at the threshold of slices.
+    asked_threshold : float, optional
+        Probability from which slices and studies are positive, where it was asked for.
     """
 
     paths: tuple[Path, ...]
@@ -56,6 +63,8 @@ class SliceScores:
     predicted: np.ndarray
     failures: tuple[Failure, ...]
     distance_checked: bool = True
+    study_rule: Callable[[Aggregation], UnitRule | None] | None = None
+    asked_threshold: float | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -100,7 +109,7 @@ class SliceScores:
         return row
 
     def study_rows(self, how: Aggregation | str = Aggregation.MAX) -> list[dict[str, Any]]:
-        """A dictionary a study: its slices joined by `pipeline.evaluation.aggregation`.
+        """A dictionary a study: its slices joined by `evaluation.aggregation`, judged by the `study_rule`.
 
         Slices outside what the model knows count like the others, so that nothing is hidden; how many they
         are is said. With more than two classes ``predicted`` holds all classes that are named, joined by
@@ -115,7 +124,11 @@ class SliceScores:
             sets = aggregate_sets(slices, "study", how)
             names, answers = sets.unit, self._set_answers(sets)
         else:
-            joined = aggregate(slices, "study", how, self.threshold)
+            rule = self.study_rule(Aggregation(how)) if self.study_rule else None
+            if rule:
+                joined = rule.judge(slices, self.asked_threshold)
+            else:
+                joined = aggregate(slices, "study", how, self.threshold)
             names, answers = joined.slice_id, self._answers(joined)
         own_answer = dict(zip(names.tolist(), answers, strict=True))
         rows = []
@@ -136,15 +149,16 @@ class SliceScores:
         }
 
     def _answers(self, joined: Predictions) -> list[dict[str, Any]]:
-        columns = (joined.predicted, joined.scores, joined.probabilities)
+        at = np.full(len(joined), self.threshold) if joined.thresholds is None else joined.thresholds
+        columns = (joined.predicted, joined.scores, joined.probabilities, at)
         return [
             {
                 "predicted": str(predicted),
                 "score": float(score),
                 "probability": float(probability),
-                "threshold": self.threshold,
+                "threshold": float(threshold),
             }
-            for predicted, score, probability in zip(*columns, strict=True)
+            for predicted, score, probability, threshold in zip(*columns, strict=True)
         ]
 
     def _set_answers(self, sets: UnitAnswers) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore
+from haemo.pipeline.evaluation.aggregation import Aggregation
+from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
 from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory, train_command
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["TrainedModel", "load_model"]
 
 log = logging.getLogger("haemo")
+
+
+def _no_rule(_how: Aggregation) -> None:
+    """Studies are judged as their slices are."""
+
 
 _MOST_REFERENCES = 128
 _FEWEST_REFERENCES = 8
@@ -53,6 +60,8 @@ class TrainedModel:
         of a version of haemo that did not keep it.
     training_paths : callable
         Gives the paths of some of the slices it was trained on, evenly drawn; they may have gone since.
+    study_rule : callable
+        Gives the rule by which studies are judged, or None, for a way of joining slices.
     """
 
     name: str
@@ -62,6 +71,7 @@ class TrainedModel:
     stored_as: str = "float32"
     scope: Scope | None = None
     training_paths: Callable[[], Sequence[Path]] = tuple
+    study_rule: Callable[[Aggregation], UnitRule | None] = _no_rule
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -185,7 +195,8 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
     extractor, preprocessing = stage_one_of(run, device, progress)
     stored_as = fingerprint.facts["stored_as"]
     paths = partial(_training_paths, run)
-    return TrainedModel(name, head, extractor, preprocessing, stored_as, scope, paths)
+    rule = partial(unit_rule, run, name, "study")
+    return TrainedModel(name, head, extractor, preprocessing, stored_as, scope, paths, rule)
 
 
 def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
@@ -197,7 +208,13 @@ def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
     network = folder.network(resolve_device(device))
     paths = partial(_training_paths, run)
     return TrainedModel(
-        name, network.head(), network, preprocessing, scope=folder.scope(), training_paths=paths
+        name,
+        network.head(),
+        network,
+        preprocessing,
+        scope=folder.scope(),
+        training_paths=paths,
+        study_rule=partial(unit_rule, run, name, "study"),
     )
 
 

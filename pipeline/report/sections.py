@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
+from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.intervals import BY_CHANCE, Resampling, assess
 from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence
 from haemo.pipeline.evaluation.tallies import metric_title
+from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count
 from haemo.pipeline.evaluation.units import background_of
 from haemo.pipeline.report.answer_figures import (
     calibration_figure,
@@ -200,16 +201,22 @@ def _by_unit(evidence: Evidence, resampling: Resampling) -> list[str]:
         if by == "patient" and len(set(zip(p.patient, p.study, strict=True))) == len(set(p.patient)):
             continue  # one study each: the same rows again
         for how in Aggregation:
-            found = assess(aggregate(p, by, how), resampling=resampling)
+            units = judged_units(evidence.run, evidence.chosen, p, by, how)
+            found = assess(units, resampling=resampling)
             name = f"{by}, {how.value}"
             rows.append([name, str(found["slices"]), *(cell(found, metric) for metric in columns)])
+        alone = told_by_count(p, by, resampling)
+        if alone:
+            row = [cell(alone, metric) if metric == "roc_auc" else "–" for metric in columns]
+            rows.append([f"{by}, number of slices alone", str(alone["slices"]), *row])
     head = ["unit", "units", *(metric_title(name) for name in columns)]
     return [
         f"<h3>{escape(evidence.chosen)} by study and patient</h3>",
         table(head, rows),
         paragraph(
             f"{meaning} max: its highest slice decides; mean-top: the mean of its three highest; noisy-or: "
-            "slices as independent witnesses.",
+            "slices as independent witnesses. Scores are set back by what many slices give a healthy unit; "
+            "probabilities and threshold are those of units held out of training, where there were enough.",
             "sub",
         ),
     ]

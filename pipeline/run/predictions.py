@@ -44,6 +44,8 @@ class Predictions:
         Class names in the order of the columns; for two classes the second is the positive one.
     thresholds : ndarray of shape (n,), float64, or None
         Probability from which the model calls each row positive, which is not in the file; None means 0.5.
+    uncalibrated : str
+        Why the probabilities do not mean to say how often rows are positive; empty where they do.
     """
 
     slice_id: np.ndarray
@@ -57,6 +59,7 @@ class Predictions:
     predicted: np.ndarray
     classes: tuple[str, ...]
     thresholds: np.ndarray | None = None
+    uncalibrated: str = ""
 
     @classmethod
     def of_rows(cls, rows: Sequence[ManifestRow], **columns: Any) -> "Predictions":

@@ -10,6 +10,7 @@ import numpy as np
 from haemo.errors import BadDataset, BadSettings, TooFewData
 from haemo.features.labels import order_classes
 from haemo.pipeline.evaluation.intervals import Resampling, assess
+from haemo.pipeline.evaluation.jackknife import rough_mark
 from haemo.pipeline.evaluation.tallies import METRICS, metric_title
 from haemo.pipeline.report.page import table
 from haemo.pipeline.run.predictions import Predictions
@@ -35,6 +36,8 @@ class Figure:
     method : str
         How the interval was made; empty where there is none.
     why_no_interval : str
+    rough : bool
+        Whether a class has too few patients for the interval to hold what it says; ``~`` in print.
     """
 
     value: float
@@ -42,12 +45,14 @@ class Figure:
     high: float | None = None
     method: str = ""
     why_no_interval: str = ""
+    rough: bool = False
 
     def __float__(self) -> float:
         return self.value
 
     def __str__(self) -> str:
-        ends = "" if self.low is None else f" ({self.low:.3f}-{self.high:.3f})"
+        mark = rough_mark({"rough": self.rough})
+        ends = "" if self.low is None else f" ({mark}{self.low:.3f}-{self.high:.3f})"
         return f"{self.value:.3f}{ends}"
 
 
@@ -287,4 +292,5 @@ def _figure(found: Mapping[str, Any], name: str) -> Figure:
     interval = found["intervals"].get(name)
     if interval is None:
         return Figure(found[name], why_no_interval=found["no_interval"].get(name, ""))
-    return Figure(found[name], interval["low"], interval["high"], interval["method"])
+    ends, rough = (interval["low"], interval["high"]), interval.get("rough", False)
+    return Figure(found[name], *ends, interval["method"], rough=rough)

@@ -154,9 +154,11 @@ def _cross_validate(run: Any, plan: str, resampling: Any) -> None:
 
 
 def _spread(entry: dict[str, Any]) -> str:
+    from haemo.pipeline.evaluation.jackknife import rough_mark
+
     if "mean" not in entry:
         return "-"
-    ends = f" ({entry['low']:.3f}-{entry['high']:.3f})" if "low" in entry else ""
+    ends = f" ({rough_mark(entry)}{entry['low']:.3f}-{entry['high']:.3f})" if "low" in entry else ""
     return f"{entry['mean']:.3f}{ends}"
 
 

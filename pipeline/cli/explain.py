@@ -208,6 +208,8 @@ def _print_pointing(result: dict[str, Any]) -> None:
 
 
 def _with_interval(figure: dict[str, float]) -> str:
+    from haemo.pipeline.evaluation.jackknife import rough_mark
+
     if "low" not in figure:
         return f"{figure['mean']:.2f}"
-    return f"{figure['mean']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+    return f"{figure['mean']:.2f} [{rough_mark(figure)}{figure['low']:.2f}, {figure['high']:.2f}]"

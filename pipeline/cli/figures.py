@@ -22,13 +22,14 @@ _SHOWN = (
 
 def cell(figures: Mapping[str, Any], metric: str) -> str:
     """One figure with its interval, where it has one (~: rough, of few patients); a dash where undefined."""
+    from haemo.pipeline.evaluation.jackknife import rough_mark
+
     if metric not in figures:
         return "-"
     interval = figures["intervals"].get(metric)
     if interval is None:
         return f"{figures[metric]:.3f}"
-    rough = "~" if interval.get("rough") else ""
-    return f"{figures[metric]:.3f} ({rough}{interval['low']:.3f}-{interval['high']:.3f})"
+    return f"{figures[metric]:.3f} ({rough_mark(interval)}{interval['low']:.3f}-{interval['high']:.3f})"
 
 
 def show_trained(name: str, facts: Mapping[str, Any], metrics: Mapping[str, Any], held_out: str) -> None:

@@ -137,6 +137,8 @@ def _item(item: dict[str, Any]) -> str:
 
 
 def _range(entry: dict[str, Any] | None, signed: bool = False) -> str:
+    from haemo.pipeline.evaluation.jackknife import rough_mark
+
     if entry is None or "mean" not in entry:
         return "-"
     sign = "+" if signed else ""
@@ -144,7 +146,7 @@ def _range(entry: dict[str, Any] | None, signed: bool = False) -> str:
     if "low" not in entry:
         return text
     between = " to " if signed else "-"
-    return f"{text} ({entry['low']:{sign}.3f}{between}{entry['high']:{sign}.3f})"
+    return f"{text} ({rough_mark(entry)}{entry['low']:{sign}.3f}{between}{entry['high']:{sign}.3f})"
 
 
 @click.command("learning-curve")

@@ -13,7 +13,13 @@ import numpy as np
 from haemo.atomic import write_text
 from haemo.errors import BadDataset, BadSettings, MissingStep
 from haemo.pipeline.evaluation.aggregation import Aggregation
-from haemo.pipeline.evaluation.intervals import LeftOut, Resampling, assess, figures_left_out
+from haemo.pipeline.evaluation.intervals import (
+    LeftOut,
+    Resampling,
+    assess,
+    fewest_of_a_class,
+    figures_left_out,
+)
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
 from haemo.pipeline.evaluation.pairs import correct, pair_of_models, sentence
 from haemo.pipeline.evaluation.set_tallies import tally_of
@@ -51,9 +57,9 @@ class Comparison:
         Model name to what `pipeline.evaluation.intervals.assess` gives.
     pairs : tuple of dict
         One for every two models: ``first``, ``second``, ``agreement``, ``differences`` (metric ->
-        ``difference``, ``low``, ``high``), ``only_first_right``, ``only_second_right``, ``tests`` (test ->
-        ``p``, and ``p_holm`` for the two that keep patients whole), ``untested`` (test -> reason),
-        ``sentence``.
+        ``difference``, ``low``, ``high``, ``rough`` as in `assess`), ``only_first_right``,
+        ``only_second_right``, ``tests`` (test -> ``p``, and ``p_holm`` for the two that keep patients
+        whole), ``untested`` (test -> reason), ``sentence``.
     notes : tuple of str
         What a reader has to know beside the figures.
     """
@@ -285,8 +291,7 @@ def compare_predictions(
         )
     if any_tally.meaning:
         notes.append(any_tally.meaning)
-    having = [any_tally.class_tables(name)[:, 1].sum(axis=1) for name in any_tally.classes]
-    fewest = min(np.count_nonzero(units) for units in having)
+    fewest = fewest_of_a_class([any_tally], any_tally.patients)
     if fewest < LEAST_PATIENTS:
         count = {0: "no patients", 1: "one patient only"}.get(fewest, f"{fewest} patients only")
         notes.append(
@@ -302,6 +307,9 @@ def compare_predictions(
             pair["untested"] |= dict.fromkeys(pair["tests"], f"{name} {_CHOSE}")
             pair["tests"] = {}
     correct(pairs)
+    if fewest < LEAST_PATIENTS:
+        for entry in (one for pair in pairs for one in pair["differences"].values() if "low" in one):
+            entry["rough"] = True
     patients = len(any_tally.patients)
     things = _PLURAL[unit.split(" ")[0]]
     for pair in pairs:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from haemo.pipeline.evaluation.intervals import Resampling, bounds_of
-from haemo.pipeline.evaluation.jackknife import Estimate, difference, moves_of, student
+from haemo.pipeline.evaluation.intervals import Resampling, bounds_of, fewest_of_a_class
+from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, Estimate, difference, moves_of, student
 from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.run.predictions import Predictions
 from haemo.progress import Progress, silent
@@ -36,6 +36,8 @@ class DrawnFigure:
     tested : float in 0..1
         Share of the patients that a draw tests, on average.
     classes : int
+    rough : bool
+        Whether a class has too few patients for intervals from patients left out to hold what they say.
     """
 
     name: str
@@ -44,6 +46,7 @@ class DrawnFigure:
     sizes: np.ndarray | None = None
     tested: float = 1.0
     classes: int = 2
+    rough: bool = False
 
     @property
     def mean(self) -> float | None:
@@ -80,14 +83,18 @@ class DrawnFigure:
         Returns
         -------
         dict
-            ``mean``, with ``low`` and ``high`` or ``no_interval`` (reason).
+            ``mean``, with ``low`` and ``high``, and ``rough`` where it is, or ``no_interval`` (reason).
         """
         if self.mean is None:
             return {"no_interval": "undefined in every draw"}
         if self.left_out is None:
             return {"mean": self.mean} | _ends(_student(self.draws[~np.isnan(self.draws)], level))
         found = self.estimate
-        return {"mean": self.mean} | _ends(found if isinstance(found, str) else found.interval(level))
+        ends = _ends(found if isinstance(found, str) else found.interval(level))
+        return {"mean": self.mean} | ends | self._rough_if(ends)
+
+    def _rough_if(self, ends: dict[str, Any]) -> dict[str, bool]:
+        return {"rough": True} if self.rough and "low" in ends else {}
 
     def less(self, other: "DrawnFigure", level: float) -> dict[str, Any]:
         """Less another of the same patients and groups: as `summary`, with ``p`` of no difference."""
@@ -103,7 +110,8 @@ class DrawnFigure:
         found = difference(own, theirs, level)
         if isinstance(found, str):
             return entry | {"no_interval": found}
-        return entry | {"low": found[0], "high": found[1], "p": found[2]}
+        ends = {"low": found[0], "high": found[1], "p": found[2]}
+        return entry | ends | self._rough_if(ends)
 
 
 def figures_of_draws(
@@ -138,6 +146,7 @@ def figures_of_draws(
     for weights in progress(groups.weights(), label="patients left out"):
         left_out = [tally.figures(weights[:, own]) for tally, own in zip(tallies, columns, strict=True)]
         blocks.append({name: np.stack([figures[name] for figures in left_out]) for name in names})
+    rough = fewest_of_a_class(tallies, patients) < LEAST_PATIENTS
     tested = float(np.mean([len(own) / len(patients) for own in columns]))
     return {
         name: DrawnFigure(
@@ -147,6 +156,7 @@ def figures_of_draws(
             groups.sizes,
             tested,
             len(found[0].classes),
+            rough,
         )
         for name, own in draws.items()
     }

@@ -4,7 +4,7 @@ Slices of one patient resemble one another, so the patient is what is left out. 
 had is absent, with the reason, like an undefined figure; one of too few patients is marked as rough.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,16 @@ from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.evaluation.units import Answers
 from haemo.progress import Progress, silent
 
-__all__ = ["BY_CHANCE", "LeftOut", "Resampling", "assess", "bounds_of", "figures_left_out", "wilson"]
+__all__ = [
+    "BY_CHANCE",
+    "LeftOut",
+    "Resampling",
+    "assess",
+    "bounds_of",
+    "fewest_of_a_class",
+    "figures_left_out",
+    "wilson",
+]
 
 LeftOut = tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]
 
@@ -99,6 +108,17 @@ def figures_left_out(tally: AnyTally, groups: Groups, progress: Progress = silen
         for one, figures in blocks[0][1].items()
     }
     return overall, per_class
+
+
+def fewest_of_a_class(tallies: Sequence[AnyTally], patients: np.ndarray) -> int:
+    """How many of some sorted patients have slices of a class in any of the tallies; of the rarest class."""
+    counts = []
+    for name in tallies[0].classes:
+        having = np.zeros(len(patients), dtype=bool)
+        for tally in tallies:
+            having[np.searchsorted(patients, tally.patients)] |= tally.class_tables(name)[:, 1].any(axis=1)
+        counts.append(int(having.sum()))
+    return min(counts)
 
 
 def bounds_of(metric: str, classes: int) -> tuple[float, float]:
@@ -224,8 +244,7 @@ class _Intervals:
         `one` is the class its proportions speak of; None leaves accuracy over all classes.
         """
         entry["intervals"], entry["no_interval"] = {}, {}
-        having = [self.tally.class_tables(name)[:, 1].any(axis=1).sum() for name in self.tally.classes]
-        rough = min(having) < LEAST_PATIENTS
+        rough = fewest_of_a_class([self.tally], self.tally.patients) < LEAST_PATIENTS
         for name, values in left_out.items():
             if name not in entry:
                 continue

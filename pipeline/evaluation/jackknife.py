@@ -6,12 +6,13 @@ the log of a loss) with Student's quantile, so that an interval neither ends bey
 is too sure where few patients make most of the error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-__all__ = ["LEAST_PATIENTS", "METHOD", "Estimate", "Groups", "difference"]
+__all__ = ["LEAST_PATIENTS", "METHOD", "Estimate", "Groups", "difference", "rough_mark"]
 
 METHOD = "jackknife"
 """Name of the method in files: patients left out in turn, Student's interval on a scale without ends."""
@@ -170,6 +171,11 @@ class Estimate:
         else:
             taken_back = low + (high - low) / (1 + np.exp(-ends))
         return float(min(taken_back[0], self.figure)), float(max(taken_back[1], self.figure))
+
+
+def rough_mark(entry: Mapping[str, Any]) -> str:
+    """What stands before an interval: ``~`` where it is rough, for a class has too few patients."""
+    return "~" if entry.get("rough") else ""
 
 
 def moves_of(figure: float, left_out: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from haemo.features.store.store import FeatureStore
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
 from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
 from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
 from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
 from haemo.pipeline.evaluation.refits import answers, fit_splits, store_rows
 from haemo.pipeline.run.directory import RunDirectory
@@ -159,7 +160,11 @@ def _fit(
             raise TooFewData(f"{point.name}: {point.estimate}")
         moves.append(100 * point.estimate.moves.ravel())
     percent = np.array([100 * point.draws.mean() for point in points])
-    return fit_power_law(counts, percent, np.array(moves), 100 * wanted, seed, level)
+    fit = fit_power_law(counts, percent, np.array(moves), 100 * wanted, seed, level)
+    if not points[0].rough:
+        return fit
+    few = f"a class has fewer than {LEAST_PATIENTS} patients: the interval is rough, rather too narrow"
+    return replace(fit, warnings=(*fit.warnings, few))
 
 
 def _nested(

@@ -154,7 +154,8 @@ def sentence(pair: dict[str, Any], patients: int, things: str, level: float) -> 
         entry = pair["differences"].get(metric, {})
         if "low" in entry and not (metric == "accuracy" and other_point):
             interval = f"{entry['low']:+.3f} to {entry['high']:+.3f}"
-            detail = f": {name} differs by {entry['difference']:+.3f}, {level:.0%} interval {interval}"
+            kind = "rough " if entry.get("rough") else ""
+            detail = f": {name} differs by {entry['difference']:+.3f}, {kind}{level:.0%} interval {interval}"
             if entry["low"] > 0 or entry["high"] < 0:
                 corrected = " once corrected for the number of tests"
             break

@@ -352,7 +352,8 @@ def _pair(
     if "low" not in entry:
         sentence = f"{first} and {second} cannot be compared {where}."
     else:
-        interval = f"ROC AUC differs by {entry['mean']:+.3f}, {level:.0%} interval {_ends(entry)}"
+        kind = "rough " if entry.get("rough") else ""
+        interval = f"ROC AUC differs by {entry['mean']:+.3f}, {kind}{level:.0%} interval {_ends(entry)}"
         if not _leaves_out_0(corrected):
             why = " once corrected for the number of pairs" if _leaves_out_0(entry) else ""
             sentence = f"{first} and {second} cannot be told apart {where}{why}: {interval}."

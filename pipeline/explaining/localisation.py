@@ -17,7 +17,7 @@ from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.models.evidence.explain import ExplainedModel, randomised
 from haemo.pipeline.evaluation.intervals import Resampling
-from haemo.pipeline.evaluation.jackknife import Estimate
+from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, Estimate
 from haemo.pipeline.explaining.masks import find_mask, read_mask, subtypes
 from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
 from haemo.pipeline.explaining.regions import blood_likelihood, find_regions, joined
@@ -273,7 +273,7 @@ def _pointing(
 
 
 def _summary(values: np.ndarray, patients: np.ndarray, seed: int) -> dict[str, Any]:
-    """Means over slices with intervals from patients left out in turn."""
+    """Means over slices with intervals from patients left out in turn, rough ones of too few patients."""
     names, patient = np.unique(patients, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, patient, values)
@@ -289,6 +289,8 @@ def _summary(values: np.ndarray, patients: np.ndarray, seed: int) -> dict[str, A
         interval = estimate if isinstance(estimate, str) else estimate.interval(0.95)
         if not isinstance(interval, str):
             entry["low"], entry["high"] = interval
+            if len(names) < LEAST_PATIENTS:
+                entry["rough"] = True
         summary[name] = entry
     return summary
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, rough_mark
 from haemo.pipeline.evaluation.tallies import metric_title
 from haemo.pipeline.report.drawing import Drawing
 from haemo.pipeline.report.evidence import Evidence, Names
@@ -45,8 +46,8 @@ LIMITS = (
     "Slices are judged one by one and made small: thin subdural and small subarachnoid bleeds may be lost "
     "before the network sees them.",
     "Labels are taken as they are; a model can be no better than they are, and its errors may be theirs.",
-    "Intervals are for new patients like these. They know nothing of other populations, and say too little "
-    "where there are few patients.",
+    "Intervals are for new patients like these. They know nothing of other populations, and are rough, "
+    f"rather too narrow, where a class has fewer than {LEAST_PATIENTS} patients (~).",
     "No figure by sex, age or scanner is given, because the data set as indexed does not hold them.",
 )
 
@@ -195,7 +196,7 @@ def _spread(entry: Mapping[str, Any] | None, sign: str = "") -> str:
     text = f"{entry['mean']:{sign}.3f}"
     if "low" not in entry:
         return text
-    return f"{text} <small>{entry['low']:{sign}.3f} to {entry['high']:{sign}.3f}</small>"
+    return f"{text} <small>{rough_mark(entry)}{entry['low']:{sign}.3f} to {entry['high']:{sign}.3f}</small>"
 
 
 def learning_section(evidence: Evidence, folder: Path) -> Section:
@@ -283,7 +284,9 @@ def explanation_section(evidence: Evidence) -> Section | None:
 def _with_interval(figure: Mapping[str, float]) -> str:
     if "low" not in figure:
         return f"{figure['mean']:.2f}"
-    return f"{figure['mean']:.2f} <small>{figure['low']:.2f} to {figure['high']:.2f}</small>"
+    return (
+        f"{figure['mean']:.2f} <small>{rough_mark(figure)}{figure['low']:.2f} to {figure['high']:.2f}</small>"
+    )
 
 
 def errors_section(evidence: Evidence, folder: Path) -> Section:

@@ -9,6 +9,7 @@ import numpy as np
 
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.intervals import BY_CHANCE, Resampling, assess
+from haemo.pipeline.evaluation.jackknife import rough_mark
 from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence
 from haemo.pipeline.evaluation.tallies import metric_title
 from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count
@@ -51,8 +52,7 @@ def cell(figures_: Mapping[str, Any], metric: str) -> str:
     text = f"{figures_[metric]:.3f}"
     if interval is None:
         return text
-    rough = "~" if interval.get("rough") else ""
-    return f"{text} <small>{rough}{interval['low']:.3f}–{interval['high']:.3f}</small>"
+    return f"{text} <small>{rough_mark(interval)}{interval['low']:.3f}–{interval['high']:.3f}</small>"
 
 
 def claim(evidence: Evidence) -> str:
@@ -151,7 +151,7 @@ def _pair_table(evidence: Evidence) -> str:
         difference = pair["differences"].get("roc_auc", {})
         text = "–"
         if "low" in difference:
-            ends = f"{difference['low']:+.3f} to {difference['high']:+.3f}"
+            ends = f"{rough_mark(difference)}{difference['low']:+.3f} to {difference['high']:+.3f}"
             text = f"{difference['difference']:+.3f} <small>{ends}</small>"
         rows.append(
             [
@@ -240,7 +240,7 @@ def published_section(evidence: Evidence) -> Section:
             value = protocols[result.protocol]["figures"]["accuracy"]
             repeated = f"{value['mean']:.3f} {LEAKY}"
             if "low" in value:
-                repeated += f" <small>{value['low']:.3f}–{value['high']:.3f}</small>"
+                repeated += f" <small>{rough_mark(value)}{value['low']:.3f}–{value['high']:.3f}</small>"
         rows.append(
             [
                 f"{escape(result.system)}<br><small>haemo {escape(result.model)}{escape(on)}</small>",

@@ -43,8 +43,8 @@ def aggregate(
     how : Aggregation
     threshold : float, optional
         Probability of the positive class from which a unit is positive, be it a bleed or the background.
-        None means the one at which the model decides about slices, as ``haemo predict`` does; with ``max`` a
-        unit then has what any of its slices was predicted as. Two classes only.
+        None means the one at which the model decides about slices; with ``max`` a unit then has what any of
+        its slices was predicted as. Two classes only. `pipeline.evaluation.unit_rule` has one for units.
 
     Returns
     -------

@@ -116,7 +116,10 @@ def test_training_gives_the_figures_of_metrics_json(run):
     for part, figures in (("test", trained.test), ("cv", trained.out_of_fold)):
         assert {name: figures[name].value for name in figures} == {name: kept[part][name] for name in figures}
     assert trained.parameters["C"] in GRID["C"]
-    assert repr(trained).startswith(f"svm: C = {trained.parameters['C']:g}; threshold 0.5\ntest: ")
+    settings = json.loads((run.path / "svm" / "settings.json").read_text())
+    assert (settings["threshold_rule"], settings["threshold"]) == ("youden", trained.threshold)
+    heading = f"svm: C = {trained.parameters['C']:g}; threshold {trained.threshold:.3g}"
+    assert repr(trained).startswith(f"{heading}\ntest: ")
     assert ">out of fold</th>" in trained._repr_html_()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 from oracles import solved_to_the_end
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_predict
 
@@ -361,7 +362,7 @@ def test_out_of_fold_probabilities_know_nothing_of_their_own_fold(run, method):
     assert np.abs(found.probabilities - all_of_them).max() > 1e-3
 
 
-@pytest.mark.parametrize("rule", ["youden", "sensitivity=0.95"])
+@pytest.mark.parametrize("rule", ["youden", "sensitivity=0.95", "specificity=0.8"])
 def test_a_threshold_is_chosen_out_of_fold_and_stored_with_the_model(run, rule):
     result = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}, threshold=rule))
     head = HeadFolder(run.model_path("svm")).head()
@@ -412,6 +413,32 @@ def test_too_few_patients_to_calibrate_by_are_named(tmp_path, caplog):
     run = make_run(tmp_path / "run", patients=8)
     train_head(run, "svm", FAST, split=SplitRequest(folds=2))
     assert "come from 3 folds only, for a class has 3 training patients" in caplog.text
+
+
+def test_by_default_a_head_finds_bleeds_where_few_slices_bleed(tmp_path):
+    """At 0.5 it would call next to everything normal."""
+    run = runs.make_run(tmp_path, patients=60, copies=1, signal=0.6)  # one slice in six bleeds
+    found = {}
+    for threshold in (None, 0.5):
+        result = train_head(run, "svm", HeadSettings(grid={"C": [1e-3]}, threshold=threshold))
+        found[threshold] = result.metrics["test"]
+        assert result.facts["threshold_rule"] == ("youden" if threshold is None else "0.5")
+    assert found[None]["sensitivity"] > 0.5 > found[0.5]["sensitivity"]
+    assert found[None]["roc_auc"] == found[0.5]["roc_auc"]
+
+
+@pytest.mark.parametrize("protocol", ["slice", "lenet", "thesis"])
+def test_published_protocols_keep_the_threshold_that_they_had(run, protocol):
+    result = train_head(run, "svm", FAST, split=SplitRequest(protocol=protocol, new=True))
+    assert (result.facts["threshold_rule"], result.facts["threshold"]) == ("0.5", 0.5)
+
+
+def test_a_head_that_was_trained_at_another_default_keeps_its_threshold(run):
+    train_head(run, "svm", replace(FAST, threshold=0.5))
+    assert set(run.predictions("svm").thresholds) == {0.5}
+    assert train_head(run, "svm", replace(FAST, threshold=0.5)).up_to_date
+    assert not train_head(run, "svm", FAST).up_to_date
+    assert train_head(run, "svm", replace(FAST, threshold="youden")).up_to_date
 
 
 def test_a_threshold_rule_is_for_two_classes(tmp_path):

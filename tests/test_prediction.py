@@ -395,7 +395,7 @@ class TestCommand:
         command = ["predict", "--run", str(run), "--device", "cpu"]
         assert main([*command, str(files[0]), str(files[3])]) == 0
         lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-        assert lines[0] == "haemorrhage from a probability of 0.5"
+        assert lines[0] == f"haemorrhage from a probability of {run.settings('svm')['threshold']:g}"
         assert any(line.startswith(str(files[3])) for line in lines)
         assert lines[-1] == "2 slices scored, 0 failed"
 
@@ -421,7 +421,7 @@ class TestCommand:
         assert [(row["path"], float(row["score"]), float(row["probability"])) for row in table] == [
             (one["path"], one["score"], one["probability"]) for one in answer["slices"]
         ]
-        assert {row["threshold"] for row in table} == {"0.5"}
+        assert {float(row["threshold"]) for row in table} == {run.settings("svm")["threshold"]}
 
     def test_explain_draws_the_slices_called_positive(self, run, files, tmp_path, capsys):
         overlays = tmp_path / "overlays"

@@ -44,6 +44,16 @@ def test_a_wanted_sensitivity_is_reached_by_the_highest_threshold_that_does(draw
         assert reached(positive, chance, higher)[0] < wanted
 
 
+@settings(deadline=None, max_examples=60)
+@given(slices, st.sampled_from([0.05, 0.5, 0.8, 0.95, 1.0]))
+def test_a_wanted_specificity_is_kept_by_the_lowest_threshold_that_does(drawn, wanted):
+    positive, chance = np.array([p for p, _ in drawn]), np.array([c for _, c in drawn])
+    threshold = parse_threshold(f"specificity={wanted}").choose(positive, chance)
+    assert reached(positive, chance, threshold)[1] >= wanted - 1e-12
+    for lower in np.unique(chance)[np.unique(chance) < threshold]:
+        assert reached(positive, chance, lower)[1] < wanted
+
+
 def test_the_threshold_lies_between_the_classes_where_they_separate():
     positive = np.array([False, False, True, True])
     chance = np.array([0.1, 0.2, 0.6, 0.8])
@@ -51,7 +61,7 @@ def test_the_threshold_lies_between_the_classes_where_they_separate():
     assert parse_threshold("0.3").choose(positive, chance) == 0.3
 
 
-@pytest.mark.parametrize("text", ["0.5", "youden", "sensitivity=0.95"])
+@pytest.mark.parametrize("text", ["0.5", "youden", "sensitivity=0.95", "specificity=0.9"])
 def test_a_rule_reads_back_from_its_text(text):
     assert str(parse_threshold(text)) == text
 

@@ -17,10 +17,10 @@ class ThresholdRule:
     Attributes
     ----------
     name : str
-        ``fixed``, ``youden`` (the largest sensitivity + specificity) or ``sensitivity`` (the highest
-        threshold whose sensitivity is still `value`).
+        ``fixed``, ``youden`` (the largest sensitivity + specificity), ``sensitivity`` (the highest
+        threshold whose sensitivity is still `value`) or ``specificity`` (the lowest whose specificity is).
     value : float
-        The threshold itself, or the sensitivity; not used by ``youden``.
+        The threshold itself, the sensitivity or the specificity; not used by ``youden``.
     """
 
     name: str
@@ -30,10 +30,10 @@ class ThresholdRule:
         match self.name:
             case "fixed":
                 return f"{self.value:g}"
-            case "sensitivity":
-                return f"sensitivity={self.value:g}"
-            case _:
+            case "youden":
                 return self.name
+            case _:
+                return f"{self.name}={self.value:g}"
 
     def choose(self, is_positive: np.ndarray, probabilities: np.ndarray) -> float:
         """The threshold; a slice is called positive from it on.
@@ -49,6 +49,8 @@ class ThresholdRule:
         Returns
         -------
         float in 0..1
+            Just above 1 where the specificity asked for is had only by calling slices of probability 1
+            negative too.
         """
         if self.name == "fixed":
             return self.value
@@ -59,11 +61,17 @@ class ThresholdRule:
         # Called positive when the threshold lies just below each value: that value and all above.
         sensitivity = positives[::-1].cumsum()[::-1] / max(1, is_positive.sum())
         false_alarms = negatives[::-1].cumsum()[::-1] / max(1, (~is_positive).sum())
-        if self.name == "youden":
-            gain = sensitivity - false_alarms
-            best = int(np.flatnonzero(gain >= gain.max() - 1e-12)[-1])
-        else:
-            best = int(np.flatnonzero(sensitivity >= self.value - 1e-12)[-1])
+        match self.name:
+            case "youden":
+                gain = sensitivity - false_alarms
+                best = int(np.flatnonzero(gain >= gain.max() - 1e-12)[-1])
+            case "sensitivity":
+                best = int(np.flatnonzero(sensitivity >= self.value - 1e-12)[-1])
+            case _:
+                specific = np.flatnonzero(1 - false_alarms >= self.value - 1e-12)
+                if not len(specific):
+                    return float(np.nextafter(1, 2) if values[-1] == 1 else (values[-1] + 1) / 2)
+                best = int(specific[0])
         below = values[best - 1] if best else 0.0
         middle = (values[best] + below) / 2
         # Neighbouring floats have no number between them.
@@ -71,7 +79,7 @@ class ThresholdRule:
 
 
 def parse_threshold(text: str) -> ThresholdRule:
-    """Read a rule as it is typed: ``0.5``, ``youden`` or ``sensitivity=0.95``.
+    """Read a rule as it is typed: ``0.5``, ``youden``, ``sensitivity=0.95`` or ``specificity=0.9``.
 
     Raises
     ------
@@ -81,12 +89,13 @@ def parse_threshold(text: str) -> ThresholdRule:
     if text == "youden":
         return ThresholdRule("youden")
     name, equals, number = text.rpartition("=")
-    if name not in ("", "sensitivity") or bool(name) != bool(equals):
-        raise BadSettings(f"threshold {text!r} is none of 0.5, youden, sensitivity=0.95")
+    others = f"threshold {text!r} is none of 0.5, youden, sensitivity=0.95, specificity=0.9"
+    if name not in ("", "sensitivity", "specificity") or bool(name) != bool(equals):
+        raise BadSettings(others)
     try:
         value = float(number)
     except ValueError as error:
-        raise BadSettings(f"threshold {text!r} is none of 0.5, youden, sensitivity=0.95") from error
+        raise BadSettings(others) from error
     highest_allowed = value <= 1 if name else value < 1
     if not (math.isfinite(value) and value > 0 and highest_allowed):
         raise BadSettings(f"threshold {text!r}: the number must lie between 0 and 1")

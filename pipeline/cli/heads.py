@@ -66,10 +66,9 @@ _SETTINGS = (
     ),
     click.option(
         "--threshold",
-        default="0.5",
-        show_default=True,
-        metavar="NUMBER|youden|sensitivity=S",
-        help="Probability from which the positive class is predicted, or how it is chosen out of fold.",
+        metavar="NUMBER|youden|sensitivity=S|specificity=S",
+        help="Probability from which the positive class is predicted, or how it is chosen out of fold.  "
+        "[default: youden; 0.5 under a published --protocol and with more than two classes]",
     ),
     click.option("--normalise", is_flag=True, help="Scale each embedding to length 1 first."),
     click.option(
@@ -209,8 +208,6 @@ def _print(result: "HeadResult", run: Any) -> None:
     judged = "on the test slices: LEAKY" if facts.get("chosen_on_test") else f"sd {sd:.3f} over folds"
     click.echo(f"{result.name}: {parameters or 'as it is'} ({facts['metric']} {mean:.3f}, {judged})")
     show_trained(result.name, result.facts, result.metrics, "out of fold")
-    if facts["threshold_rule"].startswith(("youden", "sensitivity")):
-        click.echo("the threshold was chosen out of fold: what depends on it leans upwards there")
     click.echo(f"{'kept in' if result.up_to_date else 'written to'} {run.model_path(result.name)}")
     others = [name for name in run.trained() if name != result.name]
     following = "compare" if others else "softmax" if result.name == "svm" else "svm"

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,11 @@ class HeadSettings:
         What the search maximises, one of `models.search.scoring.METRICS`.
     calibration : str
         ``sigmoid``, ``isotonic`` or, where scores are log odds already, ``none``.
-    threshold : float in 0..1, or str
+    threshold : float in 0..1, or str, optional
         Probability from which the positive class is predicted, or a rule by which it is chosen on
-        out-of-fold probabilities: ``youden`` or ``sensitivity=0.95``, see `models.heads.thresholds`.
+        out-of-fold probabilities: ``youden``, ``sensitivity=0.95`` or ``specificity=0.9``, see
+        `models.heads.thresholds`. None takes ``youden``, or 0.5 under a published protocol, which had that,
+        and where there are more than two classes.
     rotations : bool
         Train on the rotated variants of the training slices too.
     normalise, pca, nystroem, estimator
@@ -65,7 +67,7 @@ class HeadSettings:
     class_weight: str = "balanced"
     metric: str = "roc_auc"
     calibration: str = "sigmoid"
-    threshold: float | str = 0.5
+    threshold: float | str | None = None
     rotations: bool = False
     normalise: bool = False
     pca: int | None = None
@@ -74,7 +76,7 @@ class HeadSettings:
 
     @property
     def rule(self) -> ThresholdRule:
-        """How the threshold is found.
+        """How the threshold is found, once it is `settled`.
 
         Raises
         ------
@@ -82,6 +84,13 @@ class HeadSettings:
             If there is no such rule.
         """
         return parse_threshold(str(self.threshold))
+
+    def settled(self, cohort: Cohort) -> "HeadSettings":
+        """The same with the threshold that is the default for a cohort, where none was asked for."""
+        if self.threshold is not None:
+            return self
+        chosen = len(cohort.classes) == 2 and not cohort.protocol.leaky
+        return replace(self, threshold="youden" if chosen else 0.5)
 
     def spec(self, name: str, seed: int = 0) -> HeadSpec:
         """The head of this name with these settings."""
@@ -166,6 +175,7 @@ def train_head(
     run.require_manifest()
     with claim(run.path, name):
         cohort = Cohort.of(run, split)
+        settings = settings.settled(cohort)
         with FeatureStore(run.store_path) as store:
             examples = _examples_of(store, cohort, settings, resources)
             cohort.keep()

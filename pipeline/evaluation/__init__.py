@@ -3,7 +3,8 @@
 Figures come from predictions alone: `metrics` from sums per patient (`tallies`; `set_tallies` for several
 classes at once), `intervals` from patients left out in turn (`assess`, by the `jackknife`), of slices or of
 studies and patients (`aggregation`, `units`, judged by a `unit_rule`). Models side by side: `comparison`,
-with `pairs` and the tests of `paired`; over many splits `repeated_cv`, with `refits` and `drawn_figures`.
+with what is had for nothing (`baseline`), other thresholds (`operating`), `pairs` and the tests of
+`paired`; over many splits `repeated_cv`, with `refits` and `drawn_figures`.
 What makes figures too good: `leakage`, made of `duplicates`, `findings`, `inflation` and `shortcuts` (with
 `permuted_labels`). What more patients would bring: `learning_curve` with `power_law`. Everything here may be
 imported from outside.

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from haemo.atomic import write_text
 from haemo.errors import BadDataset, BadSettings, MissingStep
-from haemo.pipeline.evaluation.aggregation import Aggregation
+from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
+from haemo.pipeline.evaluation.baseline import always_the_same, shortfalls
 from haemo.pipeline.evaluation.intervals import (
     LeftOut,
     Resampling,
@@ -21,9 +23,10 @@ from haemo.pipeline.evaluation.intervals import (
     figures_left_out,
 )
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
+from haemo.pipeline.evaluation.operating import operating_points
 from haemo.pipeline.evaluation.pairs import correct, pair_of_models, sentence
 from haemo.pipeline.evaluation.set_tallies import tally_of
-from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count
+from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count, unit_rule
 from haemo.pipeline.evaluation.units import Answers
 from haemo.pipeline.run.directory import RunDirectory, read_json, train_command
 from haemo.pipeline.run.predictions import Predictions
@@ -62,6 +65,9 @@ class Comparison:
         whole), ``untested`` (test -> reason), ``sentence``.
     notes : tuple of str
         What a reader has to know beside the figures.
+    points : mapping of str to dict
+        Model name to what `pipeline.evaluation.operating.operating_points` gives; empty where there are more
+        than two classes.
     """
 
     part: str
@@ -70,6 +76,18 @@ class Comparison:
     models: Mapping[str, dict[str, Any]]
     pairs: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    points: Mapping[str, dict[str, dict[str, Any]]]
+
+    @property
+    def baseline(self) -> dict[str, Any]:
+        """Figures of always saying normal, from `pipeline.evaluation.baseline.always_the_same`."""
+        return always_the_same(next(iter(self.models.values())))
+
+    @property
+    def shortfalls(self) -> dict[str, list[str]]:
+        """What speaks against each model as it decides, in sentences; models without any are left out."""
+        found = {name: shortfalls(own, self.things) for name, own in self.models.items()}
+        return {name: sentences for name, sentences in found.items() if sentences}
 
     @property
     def things(self) -> str:
@@ -85,6 +103,9 @@ class Comparison:
             "leaky": self.leaky,
             "notes": list(self.notes),
             "models": dict(self.models),
+            "baseline": self.baseline,
+            "shortfalls": self.shortfalls,
+            "operating_points": dict(self.points),
             "pairs": list(self.pairs),
         }
 
@@ -161,6 +182,7 @@ def compare(
     comparison = compare_predictions(
         joined,
         part=part,
+        held_out={name: _held_out(run, name, by, how) for name in aligned if part == "test"},
         chosen_on=chosen_on,
         unit=unit,
         leaky=leaky,
@@ -172,6 +194,15 @@ def compare(
     )
     comparison.write(run.path / "compare.json")
     return comparison
+
+
+def _held_out(run: RunDirectory, name: str, by: str, how: Aggregation | str) -> Answers:
+    """What a model says of what was held out of training; of units by the rule that judges those tested."""
+    slices = run.predictions(name).of_part("cv")
+    if by == "slice" or not len(slices):
+        return slices
+    rule = unit_rule(run, name, by, how)
+    return rule.judge(slices) if rule else aggregate(slices, by, how)
 
 
 def _told_by_count(slices: Predictions, by: str, resampling: Resampling | None) -> list[str]:
@@ -266,6 +297,7 @@ def compare_predictions(
     unit: str = "slice",
     leaky: bool = False,
     notes: list[str] | None = None,
+    held_out: Mapping[str, Answers] = MappingProxyType({}),
     chosen_on: Sequence[str] = (),
     threshold: float | None = None,
     prevalence: float | None = None,
@@ -274,7 +306,9 @@ def compare_predictions(
 ) -> Comparison:
     """Compare aligned answers (see `align`) by slice or unit, from wherever they come; nothing is written.
 
-    Models that these slices have chosen (`chosen_on`) are tested against none, and nothing is said of them.
+    Thresholds of other operating points are chosen on what was `held_out` of training, rows like those that
+    are judged. Models that these slices have chosen (`chosen_on`) are tested against none, and nothing is
+    said of them.
     """
     resampling = resampling or Resampling()
     notes = list(notes or [])
@@ -314,4 +348,10 @@ def compare_predictions(
     things = _PLURAL[unit.split(" ")[0]]
     for pair in pairs:
         pair["sentence"] = sentence(pair, patients, things, resampling.level)
-    return Comparison(part, unit, leaky, models, tuple(pairs), tuple(notes))
+    points = {}
+    if any_model.positive is not None:
+        points = {
+            name: operating_points(own, held_out.get(name), threshold, resampling)
+            for name, own in answers.items()
+        }
+    return Comparison(part, unit, leaky, models, tuple(pairs), tuple(notes), points)

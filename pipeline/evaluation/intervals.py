@@ -12,10 +12,11 @@ import numpy as np
 
 from haemo.errors import BadSettings
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, METHOD, SAME, Estimate, Groups
-from haemo.pipeline.evaluation.metrics import at_prevalence, evaluate
+from haemo.pipeline.evaluation.metrics import at_prevalence, evaluate, evaluate_decisions
 from haemo.pipeline.evaluation.set_tallies import AnyTally, tally_of
 from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.evaluation.units import Answers
+from haemo.pipeline.run.predictions import Predictions
 from haemo.progress import Progress, silent
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LeftOut",
     "Resampling",
     "assess",
+    "assess_decisions",
     "bounds_of",
     "fewest_of_a_class",
     "figures_left_out",
@@ -216,6 +218,27 @@ def assess(
             if name in result["at_prevalence"]
         }
         found.add(result["at_prevalence"], values, None)
+    return result
+
+
+def assess_decisions(
+    predictions: Predictions, threshold: float | None = None, resampling: Resampling | None = None
+) -> dict[str, Any]:
+    """What `assess` gives of two classes that follows from what is predicted alone, at a part of its price.
+
+    Returns
+    -------
+    dict
+        Accuracy, sensitivity, specificity, PPV, NPV, F1, MCC and threat score, where they are defined;
+        ``undefined``, ``intervals`` and ``no_interval``.
+    """
+    resampling = resampling or Resampling()
+    tally = Tally(predictions, threshold)
+    groups, positive = resampling.groups(len(tally.patients)), tally.classes[1]
+    result = evaluate_decisions(tally)
+    blocks = [tally.decided_figures(positive, weights) for weights in groups.weights()]
+    left_out = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    _Intervals(tally, groups.sizes, resampling.level, np.empty(0)).add(result, left_out, positive)
     return result
 
 

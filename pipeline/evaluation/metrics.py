@@ -7,10 +7,16 @@ import numpy as np
 
 from haemo.errors import BadSettings
 from haemo.pipeline.evaluation.set_tallies import AnyTally, tally_of
-from haemo.pipeline.evaluation.tallies import CALIBRATION_BINS, CLASS_METRICS, METRICS, metric_title
+from haemo.pipeline.evaluation.tallies import (
+    CALIBRATION_BINS,
+    CLASS_METRICS,
+    METRICS,
+    Tally,
+    metric_title,
+)
 from haemo.pipeline.evaluation.units import Answers
 
-__all__ = ["METRICS", "at_prevalence", "classification_report", "evaluate"]
+__all__ = ["METRICS", "at_prevalence", "classification_report", "evaluate", "evaluate_decisions"]
 
 
 def evaluate(
@@ -80,6 +86,17 @@ def evaluate(
     if prevalence is not None:
         result["at_prevalence"] = at_prevalence(result, prevalence)
     return result
+
+
+def evaluate_decisions(tally: Tally) -> dict[str, Any]:
+    """Of two classes the figures that follow from what is predicted alone, as `evaluate` gives them."""
+    positive = tally.classes[1]
+    figures = {name: float(value[0]) for name, value in tally.decided_figures(positive).items()}
+    undefined = {name: _class_reason(name, positive, tally) for name in figures if np.isnan(figures[name])}
+    return {
+        **{name: value for name, value in figures.items() if name not in undefined},
+        "undefined": undefined,
+    }
 
 
 def at_prevalence(figures: Mapping[str, Any], prevalence: float) -> dict[str, Any]:

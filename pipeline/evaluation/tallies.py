@@ -242,6 +242,12 @@ class Tally:
 
     def class_figures(self, name: str, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The metrics of one class against all others, as `figures` gives them, with keys `CLASS_METRICS`."""
+        roc_auc, average_precision = self._ranked(name, self._weights(weights))
+        decided = self.decided_figures(name, weights)
+        return {**decided, "roc_auc": roc_auc, "average_precision": average_precision}
+
+    def decided_figures(self, name: str, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Those of `class_figures` that follow from what is predicted alone, without a sort of the scores."""
         weights = self._weights(weights)
         one = self.classes.index(name)
         table = np.einsum("bp,pij->bij", weights, self.confusion, optimize=True)
@@ -249,7 +255,6 @@ class Tally:
         fn = table[:, one].sum(axis=1) - tp
         fp = table[:, :, one].sum(axis=1) - tp
         tn = table.sum(axis=(1, 2)) - tp - fn - fp
-        roc_auc, average_precision = self._ranked(name, weights)
         binary = np.stack([tn, fp, fn, tp], axis=1).reshape(-1, 2, 2)
         return {
             "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
@@ -260,8 +265,6 @@ class Tally:
             "f1": _ratio(2 * tp, 2 * tp + fp + fn),
             "mcc": _matthews(binary),
             "threat_score": _ratio(tp, tp + fp + fn),
-            "roc_auc": roc_auc,
-            "average_precision": average_precision,
         }
 
     def class_tables(self, name: str) -> np.ndarray:

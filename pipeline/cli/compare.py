@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from haemo.pipeline.cli.console import progress, run_option, table, trust_option
-from haemo.pipeline.cli.figures import cell
+from haemo.pipeline.cli.figures import cell, show_shortfalls
 
 __all__ = ["compare", "resampling_options"]
 
@@ -121,6 +121,7 @@ def compare(
         progress=progress,
     )
     _show_models(comparison, level)
+    _show_points(comparison)
     if per_class:
         _show_classes(comparison)
     _show_pairs(comparison)
@@ -139,7 +140,7 @@ def _cross_validate(run: Any, plan: str, resampling: Any) -> None:
     rows = [
         [
             metric_title(metric),
-            *(_spread(own[metric]) for own in found.models.values()),
+            *(_spread(own.get(metric, {})) for own in (*found.models.values(), found.baseline)),
         ]
         for metric in metrics
     ]
@@ -147,7 +148,8 @@ def _cross_validate(run: Any, plan: str, resampling: Any) -> None:
         f"{found.folds}-fold cross-validation over whole patients, mean of {found.repeats} repeats: "
         f"{found.slices} slices of {found.patients} patients; {resampling.level:.0%} intervals"
     )
-    table(["", *found.models], rows)
+    table(["", *found.models, found.baseline["name"]], rows)
+    show_shortfalls(found.shortfalls)
     for pair in found.pairs:
         click.echo(pair["sentence"])
     click.echo(f"all figures: {run.path / 'compare_cv.json'}")
@@ -166,7 +168,7 @@ def _show_models(comparison: Any, level: float) -> None:
     from haemo.pipeline.evaluation.intervals import BY_CHANCE
     from haemo.pipeline.evaluation.tallies import METRICS, metric_title
 
-    first = next(iter(comparison.models.values()))
+    first, same = next(iter(comparison.models.values())), comparison.baseline
     leaky = " LEAKY" if comparison.leaky else ""
     average = "" if first["positive"] else ", averages over classes"
     by_patient = comparison.unit.startswith("patient")
@@ -177,17 +179,41 @@ def _show_models(comparison: Any, level: float) -> None:
     )
     rows = []
     for metric in (*METRICS, BY_CHANCE):
-        cells = [cell(figures, metric) for figures in comparison.models.values()]
+        cells = [cell(figures, metric) for figures in (*comparison.models.values(), same)]
         rows.append([metric_title(metric), *cells])
     if "at_prevalence" in first:
         share = first["at_prevalence"]["prevalence"]
         for metric in ("ppv", "npv"):
             cells = [cell(figures["at_prevalence"], metric) for figures in comparison.models.values()]
-            rows.append([f"{metric_title(metric)} at {share:.3g}", *cells])
-    table(["", *comparison.models], rows, title)
+            rows.append([f"{metric_title(metric)} at {share:.3g}", *cells, "-"])
+    table(["", *comparison.models, same["name"]], rows, title)
     for kind in ("undefined", "no_interval"):
         for line in _reasons(comparison.models, kind):
             click.echo(f"{kind.replace('_', ' ')}: {line}")
+    show_shortfalls(comparison.shortfalls)
+
+
+def _show_points(comparison: Any) -> None:
+    """Each model at its own threshold, and at others."""
+    from haemo.pipeline.evaluation.operating import SHOWN, point_title, rows_of_points
+    from haemo.pipeline.evaluation.tallies import metric_title
+
+    if not comparison.points:
+        return
+    rows = [
+        [
+            f"{model} {point_title(point)}",
+            f"{own['threshold']:.3f}" if "threshold" in own else "-",
+            *(cell({"intervals": {}, **own}, metric) for metric in SHOWN),
+        ]
+        for model, point, own in rows_of_points(comparison.points)
+    ]
+    columns = ["", "threshold", *map(metric_title, SHOWN)]
+    table(columns, rows, "operating points; those for a share were chosen out of fold on training patients")
+    for reason in sorted(
+        {own["why_not"] for _, _, own in rows_of_points(comparison.points) if "why_not" in own}
+    ):
+        click.echo(f"operating points absent: {reason}")
 
 
 def _reasons(models: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:

@@ -1,13 +1,13 @@
 """Figures of a model as the commands print them: a name that people use, three places, and the interval."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from haemo.pipeline.cli.console import table
 
-__all__ = ["cell", "show_trained"]
+__all__ = ["cell", "show_shortfalls", "show_trained"]
 
 _SHOWN = (
     "roc_auc",
@@ -47,6 +47,7 @@ def show_trained(name: str, facts: Mapping[str, Any], metrics: Mapping[str, Any]
     held_out : str
         What the slices of ``cv`` are called: ``out of fold`` or ``validation``.
     """
+    from haemo.pipeline.evaluation.baseline import shortfalls
     from haemo.pipeline.evaluation.tallies import metric_title
 
     test = metrics["test"]
@@ -61,6 +62,16 @@ def show_trained(name: str, facts: Mapping[str, Any], metrics: Mapping[str, Any]
         first += [f"{cv[metric]:.3f}" if metric in cv else "-" for metric in _SHOWN]
         rows = [(name, left, right) for (name, right), left in zip(rows, first, strict=True)]
         columns.insert(1, held_out)
-    table(columns, rows, title=f"{name} at threshold {facts.get('threshold', 0.5):g}{leaky}")
+    rule = str(facts.get("threshold_rule", ""))
+    chosen = f" ({rule}, out of fold)" if rule.startswith(("youden", "sensitivity", "specificity")) else ""
+    table(columns, rows, title=f"{name} at threshold {facts.get('threshold', 0.5):g}{chosen}{leaky}")
     for reason in sorted(set(test["undefined"].values())):
         click.echo(f"undefined on the test slices: {reason}")
+    show_shortfalls({name: shortfalls(test, "test slices")})
+
+
+def show_shortfalls(found: Mapping[str, Sequence[str]]) -> None:
+    """Print what speaks against models, by name."""
+    for name, sentences in found.items():
+        for sentence in sentences:
+            click.echo(f"warning: {name}: {sentence}")

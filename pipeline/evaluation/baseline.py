@@ -8,7 +8,7 @@ import numpy as np
 from haemo.pipeline.evaluation.tallies import METRICS, metric_title
 from haemo.pipeline.evaluation.units import background_of
 
-__all__ = ["always_the_same", "shortfalls"]
+__all__ = ["always_the_same", "beside_means", "shortfalls"]
 
 _NO_PROBABILITY = "always saying the same comes with no probability"
 _OF_PROBABILITIES = ("mse", "brier", "log_loss", "calibration_error")
@@ -99,3 +99,38 @@ def shortfalls(figures: Mapping[str, Any], things: str = "slices") -> list[str]:
                 f"({metric_title('sensitivity')} {sensitivity:.3f})"
             )
     return found
+
+
+def beside_means(
+    figures: Mapping[str, Any], models: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """`always_the_same` and `shortfalls` beside means over many draws.
+
+    Parameters
+    ----------
+    figures : mapping
+        As for `always_the_same`.
+    models : mapping of str to mapping
+        Model to its figures: metric to an entry that has its ``mean`` where there is one.
+
+    Returns
+    -------
+    baseline : dict
+        ``name``, and entries like those of the models where they can be computed.
+    shortfalls : dict of str to list of str
+        Of the models that have any. Of several classes there are only means over all of them, so that none
+        is said to be missed.
+    """
+    same = always_the_same(figures)
+    metrics = {metric for own in models.values() for metric in own}
+    baseline = {"name": same["name"], **{name: {"mean": same[name]} for name in METRICS if name in same}}
+    found = {}
+    for model, own in models.items():
+        means = {metric: entry["mean"] for metric, entry in own.items() if "mean" in entry}
+        each = {name: {"slices": entry["slices"]} for name, entry in figures["per_class"].items()}
+        if figures["positive"] is not None:
+            for name, metric in zip(figures["classes"], ("specificity", "sensitivity"), strict=True):
+                each[name] |= {"sensitivity": means[metric]} if metric in means else {}
+        found[model] = shortfalls({**figures, **means, "per_class": each})
+    baseline = {name: entry for name, entry in baseline.items() if name == "name" or name in metrics}
+    return baseline, {model: sentences for model, sentences in found.items() if sentences}

@@ -1,5 +1,6 @@
 """The same model at other operating points: at 0.5, and at thresholds for a sensitivity or a specificity."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,16 @@ from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
 from haemo.pipeline.evaluation.intervals import Resampling, assess_decisions
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["OWN", "POINTS", "operating_points", "point_title"]
+__all__ = ["OWN", "POINTS", "SHOWN", "operating_points", "point_title", "rows_of_points"]
 
 OWN = "own"
 """Name of the point at which a model decides by itself, or at which it was asked to."""
 
 POINTS = ("0.5", "sensitivity=0.9", "specificity=0.9")
 """The other points, as `models.heads.thresholds.parse_threshold` reads them."""
+
+SHOWN = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+"""The figures that tables of points show."""
 
 _NONE_HELD_OUT = "no answers out of fold to choose a threshold by"
 
@@ -26,6 +30,18 @@ def point_title(name: str) -> str:
         return "own threshold"
     rule = parse_threshold(name)
     return f"at {name}" if rule.name == "fixed" else f"for {rule.value:.0%} {rule.name}"
+
+
+def rows_of_points(
+    points: Mapping[str, Mapping[str, dict[str, Any]]],
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Model, point and figures of each row of a table; a model that decides at 0.5 stands there once."""
+    return [
+        (model, point, own)
+        for model, each in points.items()
+        for point, own in each.items()
+        if point != "0.5" or each[OWN].get("threshold") != 0.5
+    ]
 
 
 def operating_points(

@@ -18,9 +18,11 @@ from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
 from haemo.models.search.cells import usable_cores
 from haemo.models.search.newton_svm import standardised_kernel
+from haemo.pipeline.evaluation.baseline import beside_means
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
 from haemo.pipeline.evaluation.inflation import Cohort, load_cohort
 from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.metrics import evaluate
 from haemo.pipeline.evaluation.refits import Features, fit_splits, store_rows
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
@@ -63,6 +65,10 @@ class RepeatedCV:
         ``first``, ``second``, ``differences`` (as figures), ``corrected`` and ``sentence``. ``corrected``
         is the difference in ROC AUC with an interval at ``level``, so that those of all pairs together hold
         as often as one interval of the level asked for (Bonferroni).
+    baseline : dict
+        Always saying normal: ``name``, and metric -> ``mean`` where it can be computed.
+    shortfalls : mapping of str to list of str
+        What speaks against a head as it decides, in sentences; heads without any are left out.
     """
 
     folds: int
@@ -73,6 +79,8 @@ class RepeatedCV:
     models: Mapping[str, dict[str, Any]]
     rotated: tuple[str, ...]
     pairs: tuple[dict[str, Any], ...]
+    baseline: dict[str, Any]
+    shortfalls: Mapping[str, list[str]]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
@@ -86,6 +94,8 @@ class RepeatedCV:
             "models": dict(self.models),
             "rotated": list(self.rotated),
             "pairs": list(self.pairs),
+            "baseline": self.baseline,
+            "shortfalls": dict(self.shortfalls),
         }
 
 
@@ -174,8 +184,18 @@ def repeat_cv(
         for name, figures in values.items()
     }
     pairs = _pairs(values, len(patients), resampling.level)
+    baseline, spoken = beside_means(evaluate(found[0]), models)
     result = RepeatedCV(
-        int(held_out.max()) + 1, repeats, len(patients), len(cohort.rows), resampling, models, rotated, pairs
+        folds=int(held_out.max()) + 1,
+        repeats=repeats,
+        patients=len(patients),
+        slices=len(cohort.rows),
+        resampling=resampling,
+        models=models,
+        rotated=rotated,
+        pairs=pairs,
+        baseline=baseline,
+        shortfalls=spoken,
     )
     write_text(run.path / "compare_cv.json", json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
     return result

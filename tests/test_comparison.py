@@ -177,8 +177,8 @@ def test_the_command_prints_one_table_and_the_sentences(run, capsys):
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert out.startswith("test, by slice: 300 slices of 40 patients; 95% intervals")
-    assert ["svm", "softmax", "mlp"] in lines
-    assert any(line[:2] == ["ROC", "AUC"] and len(line) == 8 for line in lines)
+    assert ["svm", "softmax", "mlp", "always", "normal"] in lines
+    assert any(line[:2] == ["ROC", "AUC"] and len(line) == 9 and line[-1] == "0.500" for line in lines)
     assert any(line[:3] == ["PPV", "at", "0.1"] for line in lines)
     assert "svm and softmax cannot be told apart on these 40 patients" in out
 

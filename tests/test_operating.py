@@ -8,7 +8,9 @@ import pytest
 from runs import add_model, make_run
 from scored import make_predictions
 
+import haemo
 from haemo.models.heads.thresholds import parse_threshold
+from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.comparison import compare
 from haemo.pipeline.evaluation.intervals import Resampling, assess, assess_decisions
 from haemo.pipeline.evaluation.operating import OWN, POINTS, operating_points
@@ -103,3 +105,80 @@ def test_compare_keeps_points_and_baseline_beside_the_figures(tmp_path, by):
     assert kept["baseline"]["name"] == "always normal"
     assert kept["baseline"]["accuracy"] == np.mean(test.label == "normal")
     assert kept["shortfalls"] == found.shortfalls
+
+
+def silent_model(run):
+    """A model that ranks slices well and finds next to nothing: one slice in six bleeds."""
+    add_model(run, "svm")
+    made = run.predictions("svm")
+    chances = 0.4 * made.probabilities
+    named = np.array(made.classes)[(chances >= 0.5).astype(int)]
+    replace(made, probabilities=chances, predicted=named).write(run.path / "svm" / "predictions.csv")
+    facts = {"head": "svm", "threshold": 0.5, "threshold_rule": "0.5"}
+    (run.path / "svm" / "settings.json").write_text(json.dumps(facts))
+
+
+def test_a_model_that_finds_nothing_is_told_so_in_terminal_report_and_card(tmp_path, capsys):
+    run = make_run(tmp_path, patients=60, copies=1)
+    silent_model(run)
+    told = [
+        "its accuracy, 0.850, does not beat that of always saying normal, 0.850",
+        "it finds fewer than half of the slices of class bleed (sensitivity 0.000)",
+    ]
+    assert main(["compare", "--run", str(tmp_path), "--resamples", "200"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert [line for line in out.splitlines() if line.startswith("warning")] == [
+        f"warning: svm: {sentence}" for sentence in told
+    ]
+    assert ["svm", "always", "normal"] in lines
+    (ninety,) = [line for line in lines if line[:4] == ["svm", "for", "90%", "sensitivity"]]
+    assert float(ninety[4]) < 0.5 < float(ninety[5])
+    # At 0.5 it decides by itself, so that stands there once.
+    assert [line[1] for line in lines if line[:1] == ["svm"] and len(line) > 3] == ["own", "for", "for"]
+    assert main(["report", "--run", str(tmp_path), "--resamples", "200"]) == 0
+    page, card = ((tmp_path / name).read_text() for name in ("report.html", "MODEL_CARD.md"))
+    for sentence in told:
+        assert page.count(sentence) == 2  # before all figures, and under the table
+        assert f"- **{sentence}**" in card
+    assert '<th scope="col">always normal</th>' in page
+    assert "svm for 90% specificity" in page
+    assert "Always normal would have accuracy 0.850, sensitivity 0.000, specificity 1.000" in card
+
+
+def test_a_head_is_told_so_after_its_training(tmp_path, capsys):
+    run = make_run(tmp_path, patients=60, copies=1, signal=0.2)
+    command = ["svm", "--run", str(tmp_path), "--grid", "C=1e-3"]
+    assert main([*command, "--threshold", "0.9"]) == 0
+    out = capsys.readouterr().out
+    assert "warning: svm: it finds fewer than half of the test slices of class bleed (sensitivity" in out
+    assert "svm at threshold 0.9\n" in out
+    assert main([*command]) == 0
+    assert f"svm at threshold {run.settings('svm')['threshold']:g} (youden, out of fold)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_cross_validation_has_the_same_column_and_words(tmp_path, capsys):
+    run = make_run(tmp_path, patients=30, copies=1, signal=0.2)
+    assert main(["svm", "--run", str(run.path), "--grid", "C=1e-3", "--threshold", "0.9"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "--run", str(run.path), "--cv", "3x2", "--resamples", "200"]) == 0
+    out = capsys.readouterr().out
+    kept = json.loads((tmp_path / "compare_cv.json").read_text())
+    share = np.mean([row.label == "normal" for row in run.manifest()])
+    assert kept["baseline"]["accuracy"] == {"mean": pytest.approx(share)}
+    assert "always normal" in out
+    mean = kept["models"]["svm"]["sensitivity"]["mean"]
+    assert f"fewer than half of the slices of class bleed (sensitivity {mean:.3f})" in out
+
+
+def test_python_has_the_same_column_points_and_words(tmp_path):
+    run = make_run(tmp_path, patients=60, copies=1)
+    silent_model(run)
+    found = haemo.Run(tmp_path).compare(resamples=200)
+    assert found.baseline["always normal"]["accuracy"].value == found.models["svm"]["accuracy"].value
+    assert "always normal" in repr(found)
+    assert "<th" in found._repr_html_()
+    assert "warning: svm: it finds fewer than half" in repr(found)
+    assert list(found.points["svm"]) == [OWN, *POINTS]

@@ -390,7 +390,7 @@ def test_the_command_compares_by_study(run, capsys):
     own = evaluate(aggregate(make_several(patients=60, noise=0.7, noise_seed=3), "study", "max"))
     (accuracy,) = [line for line in lines if line[:1] == ["accuracy"]]
     assert accuracy[1] == f"{own['accuracy']:.3f}"
-    assert ["MCC", "-", "-"] in lines
+    assert ["MCC", "-", "-", "-"] in lines
     assert "undefined: MCC of svm, mlp: R_K needs one class a study, and a study can have several" in out
     assert "svm is right more often than mlp (accuracy 0." in out
     assert "note: a study can have several classes at once" in out

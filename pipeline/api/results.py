@@ -31,6 +31,8 @@ class Trained:
         Whether patients stand on both sides of the split: then every figure is too good.
     up_to_date : bool
         Whether it was there already, made from the same settings and data.
+    shortfalls : tuple of str
+        What speaks against it as it decides: no better than always saying normal, or more than half missed.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Trained:
     threshold: float
     leaky: bool
     up_to_date: bool
+    shortfalls: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -49,13 +52,15 @@ class Trained:
         return f"{self.name}: {chosen}; threshold {self.threshold:.3g}{leaky}"
 
     def __repr__(self) -> str:
-        return f"{self.heading}\ntest: {self.test!r}"
+        against = [f"warning: {sentence}" for sentence in self.shortfalls]
+        return "\n".join([self.heading, f"test: {self.test!r}", *against])
 
     def _repr_html_(self) -> str:
         parts = {"test": self.test}
         if self.out_of_fold is not None:
             parts = {"out of fold": self.out_of_fold, **parts}
-        return table(["", *parts], _side_by_side(parts), f"{self.heading}; {self.test.heading}")
+        shown = table(["", *parts], _side_by_side(parts), f"{self.heading}; {self.test.heading}")
+        return shown + "".join(paragraph(f"warning: {sentence}") for sentence in self.shortfalls)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,18 +75,28 @@ class ComparedModels:
     notes : tuple of str
         What a reader has to know beside the figures.
     leaky : bool
+    baseline : mapping of str to Figures
+        One entry, ``always normal``: the figures of always saying so, but for what needs a probability.
+    points : mapping of str to dict
+        Model to its figures at other operating points, as in compare.json.
+    shortfalls : mapping of str to list of str
+        What speaks against a model as it decides, in sentences; models without any are left out.
     """
 
     models: Mapping[str, Figures]
     pairs: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     leaky: bool
+    baseline: Mapping[str, Figures]
+    points: Mapping[str, dict[str, Any]]
+    shortfalls: Mapping[str, list[str]]
 
     @classmethod
     def of_comparison(cls, found: Comparison) -> "ComparedModels":
         """Take over what `pipeline.evaluation.comparison.compare` gives."""
         models = {name: Figures.of_assessment(own, found.things) for name, own in found.models.items()}
-        return cls(models, found.pairs, found.notes, found.leaky)
+        same = {found.baseline["name"]: Figures.of_assessment(found.baseline, found.things)}
+        return cls(models, found.pairs, found.notes, found.leaky, same, found.points, found.shortfalls)
 
     @property
     def heading(self) -> str:
@@ -89,10 +104,13 @@ class ComparedModels:
         return next(iter(self.models.values())).heading + ("; LEAKY: too good" if self.leaky else "")
 
     def _remarks(self) -> list[str]:
-        return [pair["sentence"] for pair in self.pairs] + [f"note: {note}" for note in self.notes]
+        against = [f"warning: {name}: {one}" for name, own in self.shortfalls.items() for one in own]
+        said = [pair["sentence"] for pair in self.pairs]
+        return [*against, *said, *(f"note: {note}" for note in self.notes)]
 
     def __repr__(self) -> str:
-        rows = [["", *self.models], *_side_by_side(self.models)]
+        columns = {**self.models, **self.baseline}
+        rows = [["", *columns], *_side_by_side(columns)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -101,7 +119,8 @@ class ComparedModels:
         return "\n".join([self.heading, *lines, *self._remarks()])
 
     def _repr_html_(self) -> str:
-        models = table(["", *self.models], _side_by_side(self.models), self.heading)
+        columns = {**self.models, **self.baseline}
+        models = table(["", *columns], _side_by_side(columns), self.heading)
         return models + "".join(map(paragraph, self._remarks()))
 
 

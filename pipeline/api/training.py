@@ -7,6 +7,7 @@ from haemo.errors import BadSettings
 from haemo.pipeline.api.figures import Figures
 from haemo.pipeline.api.options import made_of, names_of, refuse_unknown
 from haemo.pipeline.api.results import Trained
+from haemo.pipeline.evaluation.baseline import shortfalls
 from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory
 from haemo.progress import Progress
 
@@ -37,6 +38,7 @@ def train(run: RunDirectory, name: str, options: Mapping[str, Any], progress: Pr
         threshold=float(result.facts.get("threshold", 0.5)),
         leaky=result.facts["leaky"],
         up_to_date=result.up_to_date,
+        shortfalls=tuple(shortfalls(result.metrics["test"], "test slices")),
     )
 
 

@@ -12,6 +12,7 @@ __all__ = ["always_the_same", "beside_means", "shortfalls"]
 
 _NO_PROBABILITY = "always saying the same comes with no probability"
 _OF_PROBABILITIES = ("mse", "brier", "log_loss", "calibration_error")
+_ABOUT = ("slices", "patients", "classes", "positive", "resampling")
 _SAME = "it says the same of all"
 
 
@@ -27,9 +28,9 @@ def always_the_same(figures: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name`` (as ``always normal``), ``says`` (the class), a float for each of `METRICS` that can be
-        computed, and ``undefined`` (metric -> reason) for the others; ``intervals`` and ``no_interval``
-        are empty. ROC AUC is 0.5: all scores are tied.
+        ``name`` (as ``always normal``), ``says`` (the class), what is judged as `figures` has it, a float for
+        each of `METRICS` that can be computed, and ``undefined`` (metric -> reason) for the others;
+        ``intervals`` and ``no_interval`` are empty. ROC AUC is 0.5: all scores are tied.
     """
     classes, total = figures["classes"], figures["slices"]
     counts = {name: figures["per_class"][name]["slices"] for name in classes}
@@ -49,6 +50,7 @@ def always_the_same(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": f"always {says}",
         "says": says,
+        **{fact: figures[fact] for fact in _ABOUT if fact in figures},
         **{metric: found[metric] for metric in METRICS if metric not in undefined},
         "undefined": undefined,
         "intervals": {},

@@ -45,12 +45,15 @@ def model_card(evidence: Evidence) -> str:
             f"{figures['patients']} patients"
         )
     rows = [[metric_title(name), *_value(figures, name)] for name in METRICS if name in figures]
+    against = evidence.comparison.shortfalls.get(evidence.chosen, ())
+    spoken = ["", "As it decides now:", *[f"- **{sentence}**" for sentence in against]] if against else []
     undefined = [f"- {name}: undefined, {reason}" for name, reason in figures["undefined"].items()]
     return "\n".join(
         [
             f"# Model card: {evidence.chosen}",
             "",
             claim(evidence),
+            *spoken,
             "",
             "## Model",
             *[f"- {name}: {value}" for name, value in details if value],
@@ -64,12 +67,24 @@ def model_card(evidence: Evidence) -> str:
             "## Results on the test slices",
             *_markdown(["figure", "value", f"{figures['resampling']['level']:.0%} interval", "method"], rows),
             *undefined,
+            *_always_the_same(evidence),
             "",
             "## Limits",
             *[f"- {text}" for text in LIMITS],
             "",
         ]
     )
+
+
+def _always_the_same(evidence: Evidence) -> list[str]:
+    """What is had for nothing, in a line."""
+    same = evidence.comparison.baseline
+    shown = [
+        f"{metric_title(name)} {same[name]:.3f}"
+        for name in ("accuracy", "sensitivity", "specificity", "roc_auc")
+        if name in same
+    ]
+    return ["", f"{same['name'].capitalize()} would have {', '.join(shown)}."]
 
 
 def claim_checklist(evidence: Evidence) -> str:

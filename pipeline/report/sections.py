@@ -11,6 +11,7 @@ from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.intervals import BY_CHANCE, Resampling, assess
 from haemo.pipeline.evaluation.jackknife import rough_mark
 from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence
+from haemo.pipeline.evaluation.operating import SHOWN, point_title, rows_of_points
 from haemo.pipeline.evaluation.tallies import metric_title
 from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count
 from haemo.pipeline.evaluation.units import background_of
@@ -105,6 +106,10 @@ def warnings_of(evidence: Evidence) -> list[str]:
             for finding in evidence.leakage["findings"]
             if finding["verdict"] == "LEAK" and finding["name"] != "patients"
         ]
+    found += [
+        f"{evidence.chosen}: {sentence}."
+        for sentence in evidence.comparison.shortfalls.get(evidence.chosen, ())
+    ]
     return [paragraph(text, "warn") for text in found]
 
 
@@ -115,10 +120,12 @@ def results_section(evidence: Evidence, resampling: Resampling) -> Section:
     average = (
         "" if first["positive"] else " Figures are plain means over classes where they are of one class."
     )
-    rows = [[escape(metric_title(m)), *(cell(f, m) for f in models.values())] for m in (*METRICS, BY_CHANCE)]
+    same = evidence.comparison.baseline
+    columns = {**models, same["name"]: same}
+    rows = [[escape(metric_title(m)), *(cell(f, m) for f in columns.values())] for m in (*METRICS, BY_CHANCE)]
     parts = [
         table(
-            ["", *models],
+            ["", *columns],
             rows,
             f"Tested: {first['slices']} {evidence.comparison.things} of {first['patients']} patients"
             f"{' (LEAKY)' if evidence.comparison.leaky else ''}; small print: "
@@ -130,6 +137,11 @@ def results_section(evidence: Evidence, resampling: Resampling) -> Section:
             f"whose probabilities are right.{average}",
             "sub",
         ),
+    ]
+    parts += [
+        paragraph(f"{name}: {sentence}.", "warn")
+        for name, sentences in evidence.comparison.shortfalls.items()
+        for sentence in sentences
     ]
     if evidence.comparison.pairs:
         items = "".join(f"<li>{escape(pair['sentence'])}</li>" for pair in evidence.comparison.pairs)
@@ -252,6 +264,8 @@ def published_section(evidence: Evidence) -> Section:
                 repeated,
             ]
         )
+    same = evidence.comparison.baseline
+    rows.append([escape(same["name"]), "–", "–", "–", f"{cell(same, 'accuracy')}{mark}", "–", "–"])
     columns = ["system", "published accuracy", "MSE", "published on", "accuracy here", "MSE here"]
     columns.append("SVM under its protocol, here")
     side = "with patients on both sides" if evidence.comparison.leaky else "patients kept whole"
@@ -294,6 +308,23 @@ def curves_section(evidence: Evidence, folder: Path, resampling: Resampling) -> 
     return Section("curves", "Curves", parts)
 
 
+def _points_table(evidence: Evidence) -> str:
+    """Every model at its own threshold, and at others."""
+    rows = [
+        [
+            f"{escape(model)} {point_title(point)}",
+            f"{own['threshold']:.3f}" if "threshold" in own else "–",
+            *(
+                cell({"undefined": dict.fromkeys(SHOWN, own.get("why_not", "")), **own}, metric)
+                for metric in SHOWN
+            ),
+        ]
+        for model, point, own in rows_of_points(evidence.comparison.points)
+    ]
+    head = ["", "threshold", *(metric_title(name) for name in SHOWN)]
+    return table(head, rows, "every model, test slices; thresholds for a share were chosen out of fold")
+
+
 def operating_section(evidence: Evidence, resampling: Resampling) -> Section | None:
     """What the chosen model does at several thresholds, and what a positive means at several prevalences."""
     if evidence.figures["positive"] is None:
@@ -322,11 +353,12 @@ def operating_section(evidence: Evidence, resampling: Resampling) -> Section | N
         "operating",
         "Operating points",
         [
+            _points_table(evidence),
             table(head, rows, f"{evidence.chosen}, test slices, by threshold on the probability"),
             table(["prevalence", "PPV", "NPV"], own, f"{evidence.chosen} at its own threshold, elsewhere"),
             paragraph(
-                "Thresholds named by a sensitivity were set on training slices that were held out; the test "
-                "slices show what they give. PPV and NPV at a prevalence follow from sensitivity "
+                "Thresholds for a sensitivity or specificity were set on training slices that were held out; "
+                "the test slices show what they give. PPV and NPV at a prevalence follow from sensitivity "
                 "and specificity by Bayes' rule, and hold only if those do where the model is used.",
                 "sub",
             ),

@@ -50,7 +50,7 @@ def test_without_answers_out_of_fold_only_a_fixed_threshold_is_judged():
     found = operating_points(make_predictions(), None, resampling=QUICK)
     assert found["0.5"]["threshold"] == 0.5
     for name in POINTS[1:]:
-        assert found[name] == {"why_not": "no answers out of fold to choose a threshold by"}
+        assert found[name] == {"why_not": "nothing was held out of training to choose a threshold by"}
 
 
 @pytest.mark.parametrize("name", POINTS[1:])

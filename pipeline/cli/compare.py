@@ -195,7 +195,7 @@ def _show_models(comparison: Any, level: float) -> None:
 
 def _show_points(comparison: Any) -> None:
     """Each model at its own threshold, and at others."""
-    from haemo.pipeline.evaluation.operating import SHOWN, point_title, rows_of_points
+    from haemo.pipeline.evaluation.operating import SHOWN, heading_of_points, point_title, rows_of_points
     from haemo.pipeline.evaluation.tallies import metric_title
 
     if not comparison.points:
@@ -209,7 +209,7 @@ def _show_points(comparison: Any) -> None:
         for model, point, own in rows_of_points(comparison.points)
     ]
     columns = ["", "threshold", *map(metric_title, SHOWN)]
-    table(columns, rows, "operating points; those for a share were chosen out of fold on training patients")
+    table(columns, rows, heading_of_points(comparison.points))
     for reason in sorted(
         {own["why_not"] for _, _, own in rows_of_points(comparison.points) if "why_not" in own}
     ):

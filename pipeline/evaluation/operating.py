@@ -10,7 +10,7 @@ from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
 from haemo.pipeline.evaluation.intervals import Resampling, assess_decisions
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["OWN", "POINTS", "SHOWN", "operating_points", "point_title", "rows_of_points"]
+__all__ = ["OWN", "POINTS", "SHOWN", "heading_of_points", "operating_points", "point_title", "rows_of_points"]
 
 OWN = "own"
 """Name of the point at which a model decides by itself, or at which it was asked to."""
@@ -21,7 +21,7 @@ POINTS = ("0.5", "sensitivity=0.9", "specificity=0.9")
 SHOWN = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 """The figures that tables of points show."""
 
-_NONE_HELD_OUT = "no answers out of fold to choose a threshold by"
+_NONE_HELD_OUT = "nothing was held out of training to choose a threshold by"
 
 
 def point_title(name: str) -> str:
@@ -30,6 +30,12 @@ def point_title(name: str) -> str:
         return "own threshold"
     rule = parse_threshold(name)
     return f"at {name}" if rule.name == "fixed" else f"for {rule.value:.0%} {rule.name}"
+
+
+def heading_of_points(points: Mapping[str, Mapping[str, dict[str, Any]]]) -> str:
+    """What a table of points is called, and where their thresholds come from if any was chosen."""
+    chosen = any("why_not" not in each[name] for each in points.values() for name in POINTS[1:])
+    return "operating points" + ("; those for a share were chosen out of fold on training patients" * chosen)
 
 
 def rows_of_points(

@@ -11,7 +11,7 @@ from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.intervals import BY_CHANCE, Resampling, assess
 from haemo.pipeline.evaluation.jackknife import rough_mark
 from haemo.pipeline.evaluation.metrics import METRICS, at_prevalence
-from haemo.pipeline.evaluation.operating import SHOWN, point_title, rows_of_points
+from haemo.pipeline.evaluation.operating import SHOWN, heading_of_points, point_title, rows_of_points
 from haemo.pipeline.evaluation.tallies import metric_title
 from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count
 from haemo.pipeline.evaluation.units import background_of
@@ -322,7 +322,7 @@ def _points_table(evidence: Evidence) -> str:
         for model, point, own in rows_of_points(evidence.comparison.points)
     ]
     head = ["", "threshold", *(metric_title(name) for name in SHOWN)]
-    return table(head, rows, "every model, test slices; thresholds for a share were chosen out of fold")
+    return table(head, rows, f"every model, test slices: {heading_of_points(evidence.comparison.points)}")
 
 
 def operating_section(evidence: Evidence, resampling: Resampling) -> Section | None:

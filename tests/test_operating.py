@@ -146,6 +146,19 @@ def test_a_model_that_finds_nothing_is_told_so_in_terminal_report_and_card(tmp_p
     assert "Always normal would have accuracy 0.850, sensitivity 0.000, specificity 1.000" in card
 
 
+def test_a_threshold_of_before_that_these_slices_chose_is_noted(tmp_path):
+    run = make_run(tmp_path, patients=60, copies=1)
+    silent_model(run)
+    settings = run.path / "svm" / "settings.json"
+    facts = {"head": "svm", "threshold": 0.2, "threshold_rule": "youden"}
+    noted = {}
+    for name, more in (("before", {}), ("now", {"fold_thresholds": [0.2]})):
+        settings.write_text(json.dumps(facts | more))
+        found = {part: compare(run, part=part, resampling=QUICK).notes for part in ("cv", "test")}
+        noted[name] = [part for part, notes in found.items() if "chose its threshold" in " ".join(notes)]
+    assert noted == {"before": ["cv"], "now": []}
+
+
 def test_a_head_is_told_so_after_its_training(tmp_path, capsys):
     run = make_run(tmp_path, patients=60, copies=1, signal=0.2)
     command = ["svm", "--run", str(tmp_path), "--grid", "C=1e-3"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from haemo.atomic import write_text
 from haemo.errors import BadDataset, BadSettings, MissingStep
+from haemo.models.heads.thresholds import parse_threshold
 from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
 from haemo.pipeline.evaluation.baseline import always_the_same, shortfalls
 from haemo.pipeline.evaluation.intervals import (
@@ -179,6 +180,12 @@ def compare(
         notes.append(f"LEAKY{protocol}: patients stand on both sides of the split; every figure is too good")
     chosen_on = [name for name in aligned if part == "cv" and run.chose_on_part_cv(name)]
     notes += [f"{name} {_CHOSE}: its figures here are too good" for name in chosen_on]
+    notes += [
+        f"{name} chose its threshold on these slices: what depends on it is too good here; train it again: "
+        f"{train_command(run.model_path(name))}"
+        for name in aligned
+        if part == "cv" and _chose_threshold_on_all(run.settings(name))
+    ]
     comparison = compare_predictions(
         joined,
         part=part,
@@ -194,6 +201,12 @@ def compare(
     )
     comparison.write(run.path / "compare.json")
     return comparison
+
+
+def _chose_threshold_on_all(settings: Mapping[str, Any]) -> bool:
+    """Whether a head of before judges slices out of fold at a threshold that they had a say in."""
+    rule = settings.get("threshold_rule", "0.5")
+    return parse_threshold(rule).name != "fixed" and "fold_thresholds" not in settings
 
 
 def _held_out(run: RunDirectory, name: str, by: str, how: Aggregation | str) -> Answers:

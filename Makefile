@@ -21,7 +21,7 @@ GO_ON = || [ $$? -eq 3 ]
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
 	finetune lenet tinyvgg compare predict explain leakage learning-curve report verify phantom \
-	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage
+	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment builtin-model segment
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -68,6 +68,10 @@ compare leakage learning-curve report verify: $(INSTALLED)
 
 predict explain: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS) $(if $(DATA),"$(DATA)")
+
+segment: $(INSTALLED) $(RUN)/manifest.csv ## Blood, pixel by pixel: learned from masks, and measured
+	$(HAEMO) segment train --run "$(RUN)" $(ARGS)
+	$(HAEMO) segment score --run "$(RUN)"
 
 phantom: $(INSTALLED) ## Write a phantom cohort into DATA
 	@[ -n "$(DATA)" ] || { echo "name the folder to write: make phantom DATA=folder" >&2; exit 2; }
@@ -135,6 +139,17 @@ links:
 	@mkdir -p build/typing/haemo
 	@cd build/typing/haemo && ln -sfn ../../../haemo/* ../../../features ../../../models ../../../pipeline . \
 		&& find -L . -type l -delete  # what is gone
+
+# Each step is skipped where it was done before; the same seeds give the same bytes on one kind of machine.
+builtin-model: $(INSTALLED) ## Train the built-in segmenter anew on phantoms, some 40 minutes on 2 cores
+	[ -e build/builtin/phantom/cohort.json ] || $(HAEMO) phantom build/builtin/phantom --patients 240 --slices 10..14 \
+		--prevalence 0.65 --seed 101
+	$(HAEMO) index build/builtin/phantom --run build/builtin/run
+	$(HAEMO) segment train --run build/builtin/run --train-fraction 0.9 --looks 2
+	cp build/builtin/run/segment/model.safetensors pipeline/segmenting/builtin.safetensors
+
+bench-segment: $(INSTALLED) ## Slices outlined a second, beside scikit-learn's own trees
+	$(BIN)/python benchmarks/bench_segment.py $(ARGS)
 
 bench-features: $(INSTALLED) ## Stage one against a straightforward peer
 	$(BIN)/python benchmarks/bench_features.py $(ARGS)

@@ -5,6 +5,7 @@ those above it:
 
 - `reading/`: one file to one slice.
 - `views/`: a slice to what a network sees of it.
+- `pixels/`: every pixel of a head in numbers, maps and outlines of blood, and true masks.
 - `store/`: embeddings on disk.
 - `extraction/`: slices through the network into the store.
 - `layouts/`: a data folder to a manifest (of the other rooms it knows `reading/` alone).

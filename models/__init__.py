@@ -8,4 +8,5 @@ Rooms, each importing only from those above it in this list:
 - `search/`: grid search over those heads.
 - `training/`: networks trained end to end.
 - `evidence/`: where on a slice the score of a head comes from.
+- `pixels/`: classical classifiers of pixels (knows no other room).
 """

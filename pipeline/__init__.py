@@ -7,7 +7,8 @@
 - `preparing/`: a data folder to a manifest, a manifest to a feature store.
 - `training/`: heads and networks trained on a run, and judged at once.
 - `predicting/`: what a trained model says of new slices.
-- `explaining/`: where on a slice the bleed is, by a trained model.
+- `segmenting/`: which pixels are blood, learned from masks.
+- `explaining/`: where on a slice the evidence of a trained model is, and outlines.
 - `report/`: one page to show to others, and pictures.
 - `api/`: what a notebook needs, under the public names of `haemo`; nothing else imports it.
 - `cli/`: the command line; nothing imports it. `doctor` looks at the machine for it.

@@ -17,9 +17,19 @@ IDS = [str(path.relative_to(ROOT)) for path in MODULES]
 
 # Every room, and the rooms it may import from besides itself and haemo/: errors, progress and files.
 MODELS = ["models/weights", "models/networks", "models/heads", "models/search", "models/training"]
-MODELS += ["models/evidence"]
+MODELS += ["models/evidence", "models/pixels"]
 READING, VIEWS, STORE = "features/reading", "features/views", "features/store"
-FEATURES = ["features", READING, VIEWS, STORE, "features/extraction", "features/layouts", "features/phantom"]
+PIXELS = "features/pixels"
+FEATURES = [
+    "features",
+    READING,
+    VIEWS,
+    PIXELS,
+    STORE,
+    "features/extraction",
+    "features/layouts",
+    "features/phantom",
+]
 RUN, SPLITTING, TRAINED = "pipeline/run", "pipeline/splitting", "pipeline/trained"
 BELOW = [*MODELS, *FEATURES]
 MAY_IMPORT = {
@@ -31,9 +41,11 @@ MAY_IMPORT = {
     "models/search": ["models/heads"],
     "models/training": ["models/weights", "models/networks", "models/heads"],
     "models/evidence": ["models/networks", "models/heads", "models/training"],
+    "models/pixels": [],
     "features": [],
     READING: [],
     VIEWS: [READING],
+    PIXELS: [READING, VIEWS],
     STORE: ["features"],
     "features/extraction": [*MODELS, "features", READING, VIEWS, STORE],
     "features/layouts": ["features", READING],
@@ -55,7 +67,15 @@ MAY_IMPORT = {
     "pipeline/preparing": [*BELOW, RUN, SPLITTING, TRAINED],
     "pipeline/training": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation"],
     "pipeline/predicting": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation", "pipeline/preparing"],
-    "pipeline/explaining": [*BELOW, RUN, SPLITTING, "pipeline/evaluation", "pipeline/predicting"],
+    "pipeline/segmenting": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation", "pipeline/predicting"],
+    "pipeline/explaining": [
+        *BELOW,
+        RUN,
+        SPLITTING,
+        "pipeline/evaluation",
+        "pipeline/predicting",
+        "pipeline/segmenting",
+    ],
     "pipeline/report": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation"],
 }
 MAY_IMPORT["pipeline/cli"] = MAY_IMPORT["pipeline/api"] = list(MAY_IMPORT)

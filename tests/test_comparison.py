@@ -102,11 +102,9 @@ def test_nothing_is_said_of_a_network_on_the_slices_that_chose_its_epoch(tmp_pat
         own.write(tmp_path / name / "predictions.csv")
     (tmp_path / "finetune" / "settings.json").write_text('{"network": "finetune"}')
     found = compare(RunDirectory(tmp_path), part="cv", resampling=Resampling(100))
-    assert "finetune chose the epoch on these slices: its figures here are too good" in found.notes
+    assert "finetune was settled by these slices: its figures here are too good" in found.notes
     for pair in found.pairs[1:]:
-        said = (
-            f"Nothing is said of {pair['first']} against finetune: finetune chose the epoch on these slices."
-        )
+        said = f"Nothing is said of {pair['first']} against finetune: finetune was settled by these slices."
         assert (pair["sentence"], pair["tests"]) == (said, {})
     assert found.pairs[0]["sentence"].startswith("svm and mlp cannot be told apart")
     assert compare_predictions({"svm": drawn(0), "finetune": best}).pairs[0]["tests"]

@@ -4,9 +4,8 @@ import numpy as np
 from PIL import Image
 
 from haemo.features.reading.slice import Slice
-from haemo.features.views.preprocess import Preprocessing
-from haemo.pipeline.explaining.overlay import draw_overlay, write_overlay
 from haemo.pipeline.explaining.regions import find_regions
+from haemo.pipeline.segmenting.overlay import draw_overlay, write_overlay
 
 
 def test_for_is_orange_against_is_blue_and_the_outline_stands_on_the_right_half(tmp_path):
@@ -15,7 +14,7 @@ def test_for_is_orange_against_is_blue_and_the_outline_stands_on_the_right_half(
     evidence[100:140, 50:90] = 2.0
     evidence[200:240, 200:240] = -1.0
     regions = find_regions(evidence, None, (0.5, 0.5))
-    picture = draw_overlay(image, evidence, regions, Preprocessing(), ["haemorrhage 0.93", "a.dcm"])
+    picture = draw_overlay(image, evidence, regions, ["haemorrhage 0.93", "a.dcm"])
     assert picture.shape == (300 + 40, 560, 3)
     left, right = picture[:300, :280].astype(int), picture[:300, 280:].astype(int)
     assert np.ptp(left) == 0
@@ -34,6 +33,6 @@ def test_for_is_orange_against_is_blue_and_the_outline_stands_on_the_right_half(
 
 def test_small_slices_are_enlarged_and_no_evidence_is_no_colour():
     image = Slice(np.full((100, 120), 50, dtype=np.float32), False)
-    picture = draw_overlay(image, np.zeros((100, 120)), [], Preprocessing())
+    picture = draw_overlay(image, np.zeros((100, 120)), [])
     assert picture.shape == (300, 720, 3)
     assert (picture == 50).all()

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from haemo.pipeline.cli import COMMANDS, cli
@@ -35,6 +36,9 @@ def test_every_haemo_command_in_the_documents_is_understood(words):
         return
     assert words[1] in COMMANDS
     command = cli.get_command(None, words[1])
+    if isinstance(command, click.Group):
+        assert words[2] in command.commands
+        command = command.commands[words[2]]
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     used = {word.split("=")[0] for word in words[2:] if re.match(r"--?[a-zA-Z]", word)}
     assert used <= options | {"--help"}

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from haemo.features.pixels.region import Region, joined
 from haemo.features.reading.slice import Slice
-from haemo.pipeline.explaining.regions import Region, blood_likelihood, find_regions, joined
+from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 
 pytestmark = pytest.mark.numerical
 

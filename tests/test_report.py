@@ -304,9 +304,9 @@ def test_a_network_is_not_chosen_by_the_slices_that_chose_its_epoch(tmp_path, he
     found = gather(run, anonymous=False, prevalence=None, resampling=QUICK)
     if heads:
         assert found.chosen in heads
-        assert found.why_chosen.endswith("; cnn, finetune left out, whose epoch these slices chose")
+        assert found.why_chosen.endswith("; cnn, finetune left out, which these slices settled")
     else:
-        assert found.why_chosen.endswith("; these slices chose the epoch too")
+        assert found.why_chosen.endswith("; these slices settled it too")
 
 
 def test_the_card_of_a_network_says_what_the_network_was_made_with(tmp_path):

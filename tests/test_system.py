@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import namedtuple
 
+import click
 import pytest
 from cohorts import class_folders
 
@@ -175,13 +176,17 @@ def test_the_demo_types_the_main_job_and_every_word_of_it_is_understood(typed, t
     steps, _ = typed
     (tmp_path / "x" / "phantom" / "P0001").mkdir(parents=True)
     assert run_demo("--run", str(tmp_path / "x"), "--weights", "random", "--seed", "3") == 0
-    order = ["phantom", "index", "features", "svm", "softmax", "mlp", "compare", "report", "predict"]
+    order = ["phantom", "index", "features", "svm", "softmax", "mlp", "compare", "report"]
+    order += ["segment", "predict", "explain"]
     assert [step[0] for step in steps] == order
     assert "--layer fc7 --crop head --weights random --seed 3" in " ".join(steps[2])
     out = capsys.readouterr().out
     for step in steps:
         assert f"$ haemo {' '.join(step)}\n" in out
-        cli.get_command(None, step[0]).make_context(step[0], step[1:])
+        command = cli.get_command(None, step[0])
+        if isinstance(command, click.Group):
+            command, step = command.commands[step[1]], step[1:]
+        command.make_context(step[0], step[1:])
 
 
 def test_without_fc7_the_demo_says_so_and_takes_the_trunk(typed, tmp_path, monkeypatch, capsys):

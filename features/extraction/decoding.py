@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Decoded", "Decoder", "in_order"]
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def in_order(
-    items: Iterable[Item], work: Callable[[Item], Decoded | UnreadableSlice], workers: int, ahead: int
-) -> Iterator[tuple[Item, Decoded | UnreadableSlice]]:
+    items: Iterable[Item], work: Callable[[Item], Result], workers: int, ahead: int
+) -> Iterator[tuple[Item, Result]]:
     """Do `work` on items in threads, giving items and results in their order.
 
     Threads serve: reading, inflating, hashing and resizing happen outside Python's lock. For the formats
@@ -121,7 +122,7 @@ def in_order(
         Results that may wait for their reader; what bounds the memory.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="haemo-decode")
-    waiting: deque[tuple[Item, Future[Decoded | UnreadableSlice]]] = deque()
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
             waiting.append((item, pool.submit(work, item)))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from haemo.extensions import unknown
 from haemo.features.layouts import Index
 from haemo.pipeline.api.features import Features, features_of
 from haemo.pipeline.api.options import names_of, refuse_unknown
@@ -298,6 +299,7 @@ class Run:
         *,
         out: str | Path | None = None,
         method: str | None = None,
+        outline: str = "blood",
         device: str = "auto",
     ) -> "list[Explained]":
         """Pictures of what on slices speaks for a bleed (orange) and against it (blue), as ``haemo explain``.
@@ -311,6 +313,8 @@ class Run:
             Folder for pictures and outlines; by default ``RUN/explain/NAME``. Earlier ones give way.
         method : str, optional
             ``contrast``, ``hirescam``, ``gradcam``, ``gradcam++`` or ``occlusion``.
+        outline : {'blood', 'evidence'}
+            Outlines of blood, by the run's segmenter or the built-in one, or of what is hot in the map.
         device : {'auto', 'cpu', 'cuda'}
 
         Returns
@@ -321,12 +325,21 @@ class Run:
         from haemo.pipeline.explaining.explanation import explain_slices
         from haemo.pipeline.predicting.prediction import score_slices
         from haemo.pipeline.predicting.trained_model import load_model
+        from haemo.pipeline.segmenting.segmenterfolder import outliner
 
+        if outline not in ("blood", "evidence"):
+            raise unknown("outline", outline, ("blood", "evidence"))
         model = load_model(self._run, name, device, self.progress)
         result = score_slices(model, _paths(paths), None, self.progress)
         folder = self.path / "explain" / name if out is None else Path(out)
         return explain_slices(
-            model, result, folder, chosen=range(len(result)), method=method, progress=self.progress
+            model,
+            result,
+            folder,
+            chosen=range(len(result)),
+            method=method,
+            segmenter=outliner(self._run) if outline == "blood" else None,
+            progress=self.progress,
         )
 
     def report(self, *, anonymous: bool = False) -> "Report":

@@ -1,8 +1,8 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
-Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `explain`,
-`leakage`, `report`, `phantom`, `pictures`, `system`. They share `console` (printing and common options),
-`choices`, `figures`, `outputs` and `protocol`. Nothing imports it.
+Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `segment`,
+`explain`, `leakage`, `report`, `phantom`, `pictures`, `system`. They share `console` (printing and common
+options), `choices`, `figures`, `outputs` and `protocol`. Nothing imports it.
 """
 
 import importlib
@@ -32,6 +32,7 @@ COMMANDS = {
     "tinyvgg": "networks",
     "compare": "compare",
     "predict": "predict",
+    "segment": "segment",
     "explain": "explain",
     "leakage": "leakage",
     "learning-curve": "leakage",

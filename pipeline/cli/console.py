@@ -17,6 +17,7 @@ __all__ = [
     "counted",
     "crop_option",
     "network_names",
+    "outline_option",
     "print_any_name",
     "progress",
     "run_option",
@@ -43,6 +44,15 @@ run_option = click.option(
     required=True,
     metavar="RUN",
     help="Run directory, e.g. runs/first.",
+)
+
+outline_option = click.option(
+    "--outline",
+    type=click.Choice(["blood", "evidence"]),
+    default="blood",
+    show_default=True,
+    help="What is outlined: blood, as the run's segmenter finds it (without one, the built-in one), or what "
+    "is hot in the model's map of evidence.",
 )
 
 crop_option = click.option(

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models, trust_option
+from haemo.pipeline.cli.console import (
+    counted,
+    outline_option,
+    progress,
+    run_option,
+    table,
+    trained_models,
+    trust_option,
+)
+from haemo.pipeline.cli.figures import mean_cell
 
 if TYPE_CHECKING:
     from haemo.pipeline.predicting.trained_model import TrainedModel
@@ -30,6 +39,7 @@ _MOST_OVERLAYS = 12
     shell_complete=trained_models,
     help="Which head or network; may be given again with --score.  [default: svm; with --score all]",
 )
+@outline_option
 @click.option("--method", type=click.Choice(_METHODS), default=None, show_default="contrast")
 @click.option(
     "--slices",
@@ -58,6 +68,7 @@ def explain(
     run_path: Path,
     trust: tuple[str, ...],
     heads: tuple[str, ...],
+    outline: str,
     method: str | None,
     slices: int,
     overlays: Path | None,
@@ -67,7 +78,7 @@ def explain(
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
-    """Show on slices what speaks for a bleed (orange) and against it (blue), and outline it.
+    """Show on slices what speaks for a bleed (orange) and against it (blue), and outline blood.
 
     Draws every slice of PATH, or the test slices of RUN that most probably show a bleed. With more than two
     classes colours are for and against the class that is predicted, and the slices are those that are least
@@ -88,12 +99,13 @@ def explain(
         raise click.UsageError("--masks is for --score")
     if len(heads) > 1:
         raise click.UsageError("draw one model at a time; several are for --score")
-    return _draw(run, heads[0] if heads else "svm", method, slices, overlays, device, paths)
+    return _draw(run, heads[0] if heads else "svm", outline, method, slices, overlays, device, paths)
 
 
 def _draw(
     run: "RunDirectory",
     name: str,
+    outline: str,
     method: str | None,
     slices: int,
     overlays: Path | None,
@@ -103,12 +115,21 @@ def _draw(
     from haemo.pipeline.explaining.explanation import explain_slices
     from haemo.pipeline.predicting.prediction import score_slices
     from haemo.pipeline.predicting.trained_model import load_model
+    from haemo.pipeline.segmenting.segmenterfolder import outliner
 
     model = load_model(run, name, device, progress)
     result = score_slices(model, paths or _likeliest(run, model, slices), None, progress)
     folder = overlays or run.path / "explain" / name
     everything = range(len(result))
-    explained = explain_slices(model, result, folder, chosen=everything, method=method, progress=progress)
+    explained = explain_slices(
+        model,
+        result,
+        folder,
+        chosen=everything,
+        method=method,
+        segmenter=outliner(run) if outline == "blood" else None,
+        progress=progress,
+    )
     rows = []
     for number, one in enumerate(explained):
         row = result.row(number)
@@ -154,8 +175,9 @@ def _score(
 ) -> int:
     from haemo.errors import MissingStep
     from haemo.pipeline.explaining.localisation import localise
+    from haemo.pipeline.run.directory import SEGMENTER
 
-    names = heads or tuple(run.models())
+    names = heads or tuple(name for name in run.models() if name != SEGMENTER)
     if not names:
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
     result = localise(run, names, masks=masks, method=method, seed=seed, device=device, progress=progress)
@@ -183,7 +205,8 @@ def _score(
 
 
 def _print_pointing(result: dict[str, Any]) -> None:
-    entries = {name: entry["pointing"] for name, entry in result["models"].items()} | result["baselines"]
+    entries = {name: entry["pointing"] for name, entry in result["models"].items()}
+    entries |= result["outlines"] | result["baselines"]
     groups = list(next(iter(entries.values())))
     for group in groups:
         if group.endswith("_over_1_cm2"):
@@ -194,7 +217,7 @@ def _print_pointing(result: dict[str, Any]) -> None:
             [
                 name,
                 *(
-                    _with_interval(entry[group][figure])
+                    mean_cell(entry[group][figure])
                     for figure in ("hit", "near", "region_hit", "iou", "dice", "energy")
                 ),
             ]
@@ -205,11 +228,3 @@ def _print_pointing(result: dict[str, Any]) -> None:
             rows,
             title=f"{_GROUPS.get(group, group)}: {seen}",
         )
-
-
-def _with_interval(figure: dict[str, float]) -> str:
-    from haemo.pipeline.evaluation.jackknife import rough_mark
-
-    if "low" not in figure:
-        return f"{figure['mean']:.2f}"
-    return f"{figure['mean']:.2f} [{rough_mark(figure)}{figure['low']:.2f}, {figure['high']:.2f}]"

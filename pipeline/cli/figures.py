@@ -7,7 +7,7 @@ import click
 
 from haemo.pipeline.cli.console import table
 
-__all__ = ["cell", "show_shortfalls", "show_trained"]
+__all__ = ["cell", "mean_cell", "show_shortfalls", "show_trained"]
 
 _SHOWN = (
     "roc_auc",
@@ -30,6 +30,17 @@ def cell(figures: Mapping[str, Any], metric: str) -> str:
     if interval is None:
         return f"{figures[metric]:.3f}"
     return f"{figures[metric]:.3f} ({rough_mark(interval)}{interval['low']:.3f}-{interval['high']:.3f})"
+
+
+def mean_cell(figure: Mapping[str, Any] | None) -> str:
+    """A mean of `pipeline.evaluation.patient_means` with its interval, as far as there are any."""
+    from haemo.pipeline.evaluation.jackknife import rough_mark
+
+    if figure is None:
+        return ""
+    if "low" not in figure:
+        return f"{figure['mean']:.2f}"
+    return f"{figure['mean']:.2f} [{rough_mark(figure)}{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
 def show_trained(name: str, facts: Mapping[str, Any], metrics: Mapping[str, Any], held_out: str) -> None:

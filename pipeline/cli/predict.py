@@ -6,19 +6,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table, trained_models, trust_option
+from haemo.pipeline.cli.console import (
+    counted,
+    outline_option,
+    progress,
+    table,
+    trained_models,
+    trust_option,
+)
 from haemo.pipeline.cli.outputs import NewFile
+from haemo.pipeline.cli.segment import BUILTIN, named_segmenter, run_segmenter, say_caveat
 
 if TYPE_CHECKING:
     from haemo.pipeline.predicting.slice_scores import SliceScores
+    from haemo.pipeline.segmenting.segmenter import Segmenter
 
 __all__ = ["predict"]
 
+SEGMENTER = "segment"  # of `pipeline.run.directory`, which is not imported before it is needed
 _MOST_ROWS = 40
 
 
 @click.command()
-@run_option
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN",
+    help="Run directory of the model, e.g. runs/first.",
+)
+@click.option(
+    "--model",
+    metavar="builtin|FILE",
+    help="In place of --run: the segmenter that comes with haemo and needs no data, or one of a file.",
+)
 @trust_option
 @click.option(
     "--head",
@@ -58,22 +79,20 @@ _MOST_ROWS = 40
     metavar="DIR",
     help="Where --explain writes.  [default: RUN/explain/NAME]",
 )
+@outline_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
 )
 def predict(
-    run_path: Path,
-    trust: tuple[str, ...],
-    head: str,
+    run_path: Path | None,
+    model: str | None,
     threshold: float | None,
     aggregate: str,
     out: Path | None,
     as_json: bool,
-    explain: bool,
-    overlays: Path | None,
-    device: str,
     paths: tuple[Path, ...],
+    **options: Any,
 ) -> int:
     """Score slices: image or DICOM files, or folders of them.
 
@@ -82,31 +101,24 @@ def predict(
     study can have several at once. Slices unlike those the model was trained on are marked. Not a medical
     device: a score is no diagnosis. Exit code 3 if some files could not be used; they are named.
     """
-    from haemo.pipeline.predicting.prediction import score_slices
-    from haemo.pipeline.predicting.trained_model import load_model
-    from haemo.pipeline.run.directory import RunDirectory
-
-    run = RunDirectory(run_path, trust)
-    model = load_model(run, head, device, progress)
-    result = score_slices(model, paths, threshold, progress)
+    if (run_path is None) == (model is None):
+        raise click.UsageError(f"name one: --run RUN, or --model {BUILTIN}, which needs no run")
+    if model is not None:
+        segmenter = named_segmenter(model)
+        result, pictures = _segmented(segmenter, paths, threshold, as_json, None, **options)
+        asked = {"model": model}
+    elif run_path is not None and options["head"] == SEGMENTER:
+        segmenter = run_segmenter(run_path)
+        folder = run_path / "explain" / SEGMENTER
+        result, pictures = _segmented(segmenter, paths, threshold, as_json, folder, **options)
+        asked = {"run": str(run_path), "head": SEGMENTER}
+    else:
+        result, pictures = _predicted(run_path, paths, threshold, **options)
+        asked = {"run": str(run_path), "head": options["head"]}
     if out:
         result.write_csv(out)
-    pictures: dict[str, Any] = {}
-    if explain or overlays:
-        from haemo.pipeline.explaining.explanation import explain_slices
-
-        folder = overlays or run.path / "explain" / head
-        explained = explain_slices(model, result, folder, progress=progress)
-        pictures = {
-            "overlays": [str(one.picture) for one in explained],
-            "regions": f"{folder}/regions.geojson",
-        }
     if as_json:
-        click.echo(
-            json.dumps(
-                {"run": str(run_path), "head": head, **result.as_json(aggregate), **pictures}, indent=2
-            )
-        )
+        click.echo(json.dumps({**asked, **result.as_json(aggregate), **pictures}, indent=2))
     else:
         _print(result, aggregate)
     for failure in result.failures:
@@ -117,6 +129,65 @@ def predict(
     where = f" -> {out}" if out else ""
     click.echo(f"{counted(len(result), 'slice')} scored, {len(result.failures)} failed{where}", err=as_json)
     return 3 if result.failures else 0
+
+
+def _predicted(
+    run_path: "Path | None",
+    paths: tuple[Path, ...],
+    threshold: float | None,
+    *,
+    head: str,
+    trust: tuple[str, ...],
+    explain: bool,
+    overlays: Path | None,
+    outline: str,
+    device: str,
+) -> tuple["SliceScores", dict[str, Any]]:
+    """What a head or network of a run says, and what was drawn."""
+    from haemo.pipeline.predicting.prediction import score_slices
+    from haemo.pipeline.predicting.trained_model import load_model
+    from haemo.pipeline.run.directory import RunDirectory
+
+    run = RunDirectory(run_path or Path(), trust)
+    model = load_model(run, head, device, progress)
+    result = score_slices(model, paths, threshold, progress)
+    if not (explain or overlays):
+        return result, {}
+    from haemo.pipeline.explaining.explanation import explain_slices
+    from haemo.pipeline.segmenting.segmenterfolder import outliner
+
+    folder = overlays or run.path / "explain" / head
+    segmenter = outliner(run) if outline == "blood" else None
+    explained = explain_slices(model, result, folder, segmenter=segmenter, progress=progress)
+    return result, _pictures([one.picture for one in explained], folder)
+
+
+def _segmented(
+    segmenter: "Segmenter",
+    paths: tuple[Path, ...],
+    threshold: float | None,
+    as_json: bool,
+    usual: Path | None,
+    *,
+    explain: bool,
+    overlays: Path | None,
+    **unused: Any,
+) -> tuple["SliceScores", dict[str, Any]]:
+    """What a segmenter says, and what it outlined."""
+    from haemo.pipeline.segmenting.outlining import Outputs, outline_slices
+
+    del unused
+    folder = overlays or (usual if explain else None)
+    if explain and not folder:
+        raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
+    outputs = Outputs(folder, masks=False, overwrite=True) if folder else None
+    result = outline_slices(segmenter, paths, outputs, threshold=threshold, progress=progress)
+    say_caveat(segmenter, as_json)
+    return result.scores, _pictures(result.pictures, folder) if folder else {}
+
+
+def _pictures(overlays: list[Path], folder: Path) -> dict[str, Any]:
+    return {"overlays": [str(path) for path in overlays], "regions": f"{folder}/regions.geojson"}
 
 
 def _print(result: "SliceScores", how: str) -> None:

@@ -98,5 +98,7 @@ def _steps(run_path: Path, patients: int, seed: int, layer: str, weights: str) -
         *([head, *run, *seeded] for head in ("svm", "softmax", "mlp")),
         ["compare", *run],
         ["report", *run],
+        ["segment", "score", *run, "--model", "builtin"],
         ["predict", *run, "--head", "svm", str(run_path / "phantom" / "P0001")],
+        ["explain", *run, "--head", "svm"],
     ]

@@ -6,6 +6,6 @@ studies and patients (`aggregation`, `units`, judged by a `unit_rule`). Models s
 with what is had for nothing (`baseline`), other thresholds (`operating`), `pairs` and the tests of
 `paired`; over many splits `repeated_cv`, with `refits` and `drawn_figures`.
 What makes figures too good: `leakage`, made of `duplicates`, `findings`, `inflation` and `shortcuts` (with
-`permuted_labels`). What more patients would bring: `learning_curve` with `power_law`. Everything here may be
-imported from outside.
+`permuted_labels`). What more patients would bring: `learning_curve` with `power_law`. What is measured on
+slices beside answers: `patient_means`. Everything here may be imported from outside.
 """

@@ -40,7 +40,7 @@ __all__ = ["Comparison", "align", "compare", "compare_predictions"]
 
 log = logging.getLogger("haemo")
 
-_CHOSE = "chose the epoch on these slices"
+_CHOSE = "was settled by these slices"
 _PLURAL = {"slice": "slices", "copy": "slices and rotated copies", "study": "studies", "patient": "patients"}
 
 

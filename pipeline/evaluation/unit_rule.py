@@ -17,7 +17,7 @@ from haemo.pipeline.evaluation.units import Answers, background_of
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["UnitRule", "judged_units", "told_by_count", "unit_rule"]
+__all__ = ["UnitRule", "judged_units", "rule_of", "told_by_count", "unit_rule"]
 
 LEAST_UNITS = 5
 """Units of each class that have to be held out for a rule."""
@@ -87,11 +87,17 @@ def unit_rule(run: RunDirectory, name: str, by: str, how: Aggregation | str) -> 
     """
     if not (run.model_path(name) / "predictions.csv").exists():
         return None
-    held_out = run.predictions(name).of_part("cv")
+    return rule_of(run.predictions(name).of_part("cv"), by, how, _threshold_rule(run, name))
+
+
+def rule_of(
+    held_out: Predictions, by: str, how: Aggregation | str, chosen_by: ThresholdRule
+) -> UnitRule | None:
+    """The rule that slices held out of training give; None as of `unit_rule`."""
     if held_out.positive is None or not len(held_out):
         return None
     units = _Units.of(held_out, by, Aggregation(how))
-    return _fit(units, np.ones(len(units.slices), dtype=bool), _threshold_rule(run, name))
+    return _fit(units, np.ones(len(units.slices), dtype=bool), chosen_by)
 
 
 def judged_units(

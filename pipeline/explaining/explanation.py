@@ -10,14 +10,16 @@ import numpy as np
 
 from haemo.atomic import write_text
 from haemo.errors import UnreadableSlice
+from haemo.features.pixels.region import Region
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.evaluation.units import background_of
-from haemo.pipeline.explaining.overlay import draw_overlay, write_overlay
-from haemo.pipeline.explaining.regions import Region, blood_likelihood, find_regions
+from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.segmenting.overlay import draw_overlay, write_overlay
+from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.progress import Progress, silent
 
 __all__ = ["Explained", "explain_slices", "likeliest"]
@@ -60,9 +62,13 @@ def explain_slices(
     *,
     chosen: Sequence[int] | None = None,
     method: str | None = None,
+    segmenter: Segmenter | None = None,
     progress: Progress = silent,
 ) -> list[Explained]:
     """Write an overlay a slice, and the outlines of all of them to ``regions.geojson``.
+
+    The map is the model's own evidence. Outlines are of blood, as `segmenter` finds it; without one, of what
+    is hot in the map.
 
     Parameters
     ----------
@@ -76,6 +82,7 @@ def explain_slices(
         that are not predicted as the background (`background_of`), and all where no class is that.
     method : str, optional
         As for `TrainedModel.explained`.
+    segmenter : Segmenter, optional
     progress : Progress
 
     Returns
@@ -88,7 +95,8 @@ def explain_slices(
     out.mkdir(parents=True, exist_ok=True)
     _remove_earlier(out)
     pages = [
-        _Page(model, result, number, out / f"{place:04d}") for place, number in enumerate(chosen, start=1)
+        _Page(model, result, number, out / f"{place:04d}", segmenter)
+        for place, number in enumerate(chosen, start=1)
     ]
     explained: list[Explained] = []
     with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool:
@@ -161,6 +169,7 @@ class _Page:
     result: SliceScores
     number: int
     stem: Path
+    segmenter: Segmenter | None
 
     @property
     def path(self) -> Path:
@@ -176,12 +185,19 @@ class _Page:
         except UnreadableSlice as error:
             raise UnreadableSlice(f"{self.path} could be scored and now cannot be read: {error}") from error
 
-    def draw(self, image: Slice, evidence: np.ndarray) -> Explained:
+    def _regions(self, image: Slice, evidence: np.ndarray) -> list[Region]:
+        if self.segmenter is not None:
+            return self.segmenter.regions(self.segmenter.draw(image))
         blood = blood_likelihood(image) if image.is_hu else None
-        regions = find_regions(evidence, blood, image.spacing_mm)
+        return find_regions(evidence, blood, image.spacing_mm)
+
+    def draw(self, image: Slice, evidence: np.ndarray) -> Explained:
+        regions = self._regions(image, evidence)
         caption = _caption(self.result, self.number, regions)
         picture = self.stem.with_name(f"{self.stem.name}-{self.path.stem}.png")
-        drawn = draw_overlay(image, evidence, regions, self.model.preprocessing, caption)
+        planes = self.model.preprocessing
+        window_hu = planes.window_centre_hu, planes.window_width_hu
+        drawn = draw_overlay(image, evidence, regions, caption, window_hu)
         write_overlay(picture, drawn)
         return Explained(self.path, self.target, regions, picture)
 
@@ -196,7 +212,7 @@ def _caption(result: SliceScores, number: int, regions: Sequence[Region]) -> lis
     if regions:
         region = regions[0]
         area = f"{region.mask.sum()} pixels" if region.area_mm2 is None else f"{region.area_mm2:.0f} mm2"
-        kind = "blood in the hot area" if region.is_blood else "hot area"
+        kind = "blood" if region.is_blood else "hot area"
         lines.append(f"{len(regions)} region(s), {kind}; the strongest {area}")
     if result.outside[number]:
         lines.append(f"outside what this model knows: {result.outside[number]}")

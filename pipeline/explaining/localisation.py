@@ -13,16 +13,18 @@ from haemo.atomic import write_text
 from haemo.errors import MissingStep, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
+from haemo.features.pixels.masks import find_mask, read_mask, subtypes
+from haemo.features.pixels.region import Region, joined
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.models.evidence.explain import ExplainedModel, randomised
-from haemo.pipeline.evaluation.intervals import Resampling
-from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, Estimate
-from haemo.pipeline.explaining.masks import find_mask, read_mask, subtypes
+from haemo.pipeline.evaluation.patient_means import means_by_patient
 from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
-from haemo.pipeline.explaining.regions import blood_likelihood, find_regions, joined
+from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 from haemo.pipeline.predicting.trained_model import TrainedModel, load_model
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.segmenting.segmenter import Segmenter
+from haemo.pipeline.segmenting.segmenterfolder import outliner
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import made_for, refuse_model_of_other_split
 from haemo.progress import Progress, silent
@@ -80,7 +82,7 @@ def localise(
     names : sequence of str
         Trained heads and networks.
     masks : Path, optional
-        Folder of masks, see `pipeline.explaining.masks.find_mask`.
+        Folder of masks, see `features.pixels.masks.find_mask`.
     method : str, optional
         As for `pipeline.predicting.trained_model.TrainedModel.explained`.
     seed : int
@@ -93,7 +95,8 @@ def localise(
     -------
     dict
         What was written: ``models`` with ``pointing`` (all, over 1 cm2, by subtype), ``perturbation`` and
-        ``sanity`` each; ``baselines``, the random network in the form of the first model; ``method``;
+        ``sanity`` each; ``baselines``, the random network in the form of the first model; ``outlines``, of
+        blood by the run's segmenter or the built-in one; ``method``;
         ``slices``; ``failures``; ``made_for``, from `pipeline.splitting.splitfile.made_for`.
 
     Raises
@@ -138,6 +141,9 @@ def localise(
                     for name, draw in _baselines(model, blank, method).items()
                     if (summary := _pointing(cases, draw, seed, progress, name))
                 }
+                result["outlines"] = {
+                    "blood segmenter": _pointing(cases, _segmented(outliner(run)), seed, progress, "blood")
+                }
             entry["pointing"] = _pointing(cases, _drawn(model, network, method), seed, progress, model.name)
         shown = cases or unmasked
         planes, labels = _planes(model, shown[:_MOST_PERTURBED])
@@ -165,6 +171,7 @@ def measure_map(
     mask: np.ndarray,
     blood: np.ndarray | None,
     spacing_mm: tuple[float, float] | None,
+    regions: Sequence[Region] | None = None,
 ) -> dict[str, float]:
     """Compare one map with the truth.
 
@@ -175,6 +182,8 @@ def measure_map(
         Not empty.
     blood, spacing_mm
         As for `pipeline.explaining.regions.find_regions`.
+    regions : sequence of Region, optional
+        What is outlined, the strongest first; by default what `find_regions` finds.
 
     Returns
     -------
@@ -185,7 +194,8 @@ def measure_map(
         mask. ``energy``: share of the positive evidence that lies in the mask. ``mask_share``: share of the
         slice that the mask covers.
     """
-    regions = find_regions(evidence, blood, spacing_mm)
+    if regions is None:
+        regions = find_regions(evidence, blood, spacing_mm)
     found = joined(regions, mask.shape)
     both, either = (found & mask).sum(), (found | mask).sum()
     for_it = np.maximum(evidence, 0)
@@ -204,7 +214,9 @@ def measure_map(
     }
 
 
-Draw = Callable[[Sequence[_Case]], list[np.ndarray]]
+Drawn = tuple[np.ndarray, Sequence[Region] | None]
+Draw = Callable[[Sequence[_Case]], list[Drawn]]
+"""Maps of some slices, each with what it outlines, or None where that is left to `find_regions`."""
 
 
 def _planes(model: TrainedModel, cases: Sequence[_Case]) -> tuple[np.ndarray, list[str]]:
@@ -214,10 +226,20 @@ def _planes(model: TrainedModel, cases: Sequence[_Case]) -> tuple[np.ndarray, li
 
 
 def _drawn(model: TrainedModel, network: ExplainedModel, method: str) -> Draw:
-    def draw(cases: Sequence[_Case]) -> list[np.ndarray]:
+    def draw(cases: Sequence[_Case]) -> list[Drawn]:
         planes, labels = _planes(model, cases)
         maps = network.maps(planes, method, labels)
-        return [model.on_slice(network, own, case.image) for own, case in zip(maps, cases, strict=True)]
+        return [
+            (model.on_slice(network, own, case.image), None) for own, case in zip(maps, cases, strict=True)
+        ]
+
+    return draw
+
+
+def _segmented(segmenter: Segmenter) -> Draw:
+    def draw(cases: Sequence[_Case]) -> list[Drawn]:
+        found = [segmenter.draw(case.image) for case in cases]
+        return [(own.probability, segmenter.regions(own)) for own in found]
 
     return draw
 
@@ -225,10 +247,11 @@ def _drawn(model: TrainedModel, network: ExplainedModel, method: str) -> Draw:
 def _baselines(model: TrainedModel, blank: ExplainedModel, method: str) -> dict[str, Draw]:
     """What knows nothing of the slice, or nothing of the network: each gets the same narrowing to blood."""
     return {
-        "centre": lambda cases: [_hill(case.mask.shape) for case in cases],
+        "centre": lambda cases: [(_hill(case.mask.shape), None) for case in cases],
         "random network": _drawn(model, blank, method),
         "blood alone": lambda cases: [
-            _smooth(case.blood) if case.blood is not None else np.zeros(case.mask.shape) for case in cases
+            (_smooth(case.blood) if case.blood is not None else np.zeros(case.mask.shape), None)
+            for case in cases
         ],
     }
 
@@ -256,8 +279,8 @@ def _pointing(
     starts = range(0, len(cases), _BATCH)
     for start in progress(starts, total=len(starts), label=f"explain: {label}"):
         part = cases[start : start + _BATCH]
-        for case, evidence in zip(part, draw(part), strict=True):
-            rows.append(measure_map(evidence, case.mask, case.blood, case.image.spacing_mm))
+        for case, (evidence, regions) in zip(part, draw(part), strict=True):
+            rows.append(measure_map(evidence, case.mask, case.blood, case.image.spacing_mm, regions))
     values = np.array([[row[name] for name in FIGURES] for row in rows])
     patients = np.array([case.row.patient for case in cases])
     areas = np.array([np.nan if case.area_mm2 is None else case.area_mm2 for case in cases])
@@ -266,33 +289,10 @@ def _pointing(
         groups[name] = np.array([name in case.subtype.split("+") for case in cases])
         groups[f"{name}_over_1_cm2"] = groups[name] & groups["over_1_cm2"]
     return {
-        name: _summary(values[inside], patients[inside], seed)
+        name: means_by_patient(dict(zip(FIGURES, values[inside].T, strict=True)), patients[inside], seed)
         for name, inside in groups.items()
         if inside.any()
     }
-
-
-def _summary(values: np.ndarray, patients: np.ndarray, seed: int) -> dict[str, Any]:
-    """Means over slices with intervals from patients left out in turn, rough ones of too few patients."""
-    names, patient = np.unique(patients, return_inverse=True)
-    sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, patient, values)
-    counts = np.bincount(patient)
-    summary: dict[str, Any] = {"slices": len(values), "patients": len(names)}
-    groups = Resampling(seed=seed).groups(len(names))
-    weights = np.concatenate(list(groups.weights()))
-    rest = (weights @ counts)[:, None]
-    means = np.divide(weights @ sums, rest, out=np.full((len(rest), values.shape[1]), np.nan), where=rest > 0)
-    for column, name in enumerate(FIGURES):
-        entry: dict[str, Any] = {"mean": float(values[:, column].mean())}
-        estimate = Estimate.of(entry["mean"], means[:, column], groups.sizes)
-        interval = estimate if isinstance(estimate, str) else estimate.interval(0.95)
-        if not isinstance(interval, str):
-            entry["low"], entry["high"] = interval
-            if len(names) < LEAST_PATIENTS:
-                entry["rough"] = True
-        summary[name] = entry
-    return summary
 
 
 def _cases(

@@ -1,14 +1,11 @@
 """Regions of interest on a slice: what is hot in a map of evidence, narrowed to blood where HU are known."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
+from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
 
-__all__ = ["HOT_SHARE", "Region", "blood_likelihood", "find_regions", "joined"]
+__all__ = ["HOT_SHARE", "blood_likelihood", "find_regions"]
 
 HOT_SHARE = 0.5
 """A pixel is hot from this share of the highest evidence on its slice."""
@@ -21,116 +18,6 @@ _OPENING_MM = 3.0
 _BROAD_MM = 2.0
 _LEAST_BLOOD_MM2 = 20.0
 _USUAL_SPACING_MM = 0.45  # of a head CT of 230 mm in 512 pixels; for HU slices that do not say theirs
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """One connected region.
-
-    Attributes
-    ----------
-    mask : ndarray of shape (height, width), bool
-    peak : tuple of int
-        Row and column of what it is ranked by.
-    evidence : float
-        There, in units of the score: the highest evidence; in blood, the highest of evidence times blood.
-    is_blood : bool
-        Whether it was narrowed to the HU of blood; else it is all that is hot.
-    spacing_mm : tuple of float or None
-        Row and column spacing.
-    """
-
-    mask: np.ndarray
-    peak: tuple[int, int]
-    evidence: float
-    is_blood: bool
-    spacing_mm: tuple[float, float] | None
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """First row, first column, last row, last column; inclusive."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        return int(rows[0]), int(columns[0]), int(rows[-1]), int(columns[-1])
-
-    @property
-    def area_mm2(self) -> float | None:
-        """Area; None where the spacing is not known."""
-        if self.spacing_mm is None:
-            return None
-        return float(self.mask.sum() * self.spacing_mm[0] * self.spacing_mm[1])
-
-    @property
-    def diameter_mm(self) -> float | None:
-        """Longest distance between corners of two of its pixels; None where the spacing is not known."""
-        return None if self.spacing_mm is None else self._diameter(self.spacing_mm)
-
-    @property
-    def diameter_pixels(self) -> float:
-        """The same in pixels."""
-        return self._diameter((1.0, 1.0))
-
-    def _diameter(self, spacing: tuple[float, float]) -> float:
-        from scipy.spatial import ConvexHull
-
-        # The two ends are corners of the hull, and of each row only the outermost pixels can be on it.
-        rows = np.flatnonzero(self.mask.any(axis=1))
-        first = self.mask[rows].argmax(axis=1)
-        last = self.mask.shape[1] - self.mask[rows, ::-1].argmax(axis=1)
-        ends = np.concatenate(
-            [np.column_stack([rows + down, ends]) for ends in (first, last) for down in (0, 1)]
-        )
-        corners = ends[ConvexHull(ends).vertices] * np.array(spacing)
-        difference = corners[:, None] - corners[None]
-        return float(np.sqrt((difference**2).sum(axis=2)).max())
-
-    def rings(self) -> list[list[list[float]]]:
-        """Outline as closed rings of (column, row), the outer one first, then those of holes.
-
-        Pixel centres are whole numbers, the first pixel is (0, 0), as in DICOM's graphic annotations but for
-        their start at 1. The outer ring runs counter-clockwise where rows point up, as GeoJSON asks.
-        """
-        from scipy import ndimage
-        from skimage.measure import find_contours
-
-        top, left, bottom, right = self.box
-        own = np.pad(self.mask[top : bottom + 1, left : right + 1], 1)
-        filled = ndimage.binary_fill_holes(own)
-        holes, count = ndimage.label(filled & ~own)
-        rings = []
-        for number, part in enumerate([filled, *(holes == place for place in range(1, count + 1))]):
-            (line, *_) = find_contours(part.astype(float), 0.5)
-            ring = (line[:, ::-1] + (left - 1, top - 1)).round(2)
-            if (_signed_area(ring) > 0) != (number == 0):
-                ring = ring[::-1]
-            rings.append(ring.tolist())
-        return rings
-
-    def feature(self, **properties: Any) -> dict[str, Any]:
-        """A GeoJSON feature in pixel coordinates, with measures and `properties`."""
-        row, column = self.peak
-        return {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": self.rings()},
-            "properties": {
-                **properties,
-                "evidence": self.evidence,
-                "peak": [column, row],
-                "box": [self.box[1], self.box[0], self.box[3], self.box[2]],
-                "narrowed_to_blood": self.is_blood,
-                "area_pixels": int(self.mask.sum()),
-                "area_mm2": self.area_mm2,
-                "diameter_pixels": self.diameter_pixels,
-                "diameter_mm": self.diameter_mm,
-            },
-        }
-
-
-def joined(regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:
-    """All pixels of some regions as one mask of `shape`."""
-    mask = np.zeros(shape, dtype=bool)
-    for region in regions:
-        mask |= region.mask
-    return mask
 
 
 def find_regions(
@@ -241,8 +128,3 @@ def _broad(blood: np.ndarray, spacing_mm: tuple[float, float] | None) -> np.ndar
 
     height, width = spacing_mm or (_USUAL_SPACING_MM, _USUAL_SPACING_MM)
     return ndimage.gaussian_filter(blood, (_BROAD_MM / height, _BROAD_MM / width))
-
-
-def _signed_area(ring: np.ndarray) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    return float((x[:-1] * y[1:] - x[1:] * y[:-1]).sum() / 2)

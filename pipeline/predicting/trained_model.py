@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from haemo.errors import MissingStep, UnreadableSlice
+from haemo.errors import BadSettings, MissingStep, UnreadableSlice
 from haemo.extensions import unknown
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
@@ -17,7 +17,7 @@ from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
-from haemo.pipeline.run.directory import HEADS, NETWORKS, RunDirectory, train_command
+from haemo.pipeline.run.directory import HEADS, NETWORKS, SEGMENTER, RunDirectory, train_command
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
 from haemo.pipeline.trained.headfolder import HeadFolder
@@ -173,6 +173,8 @@ def load_model(
     """
     if name in NETWORKS:
         return _network(run, name, device)
+    if name == SEGMENTER:
+        raise BadSettings(f"a segmenter draws and has no embeddings: haemo segment predict --run {run} PATH")
     if name in HEADS or HeadFolder(run.model_path(name)).model_path.exists():
         return _head(run, name, device, progress)
     raise unknown("model", name, dict.fromkeys((*run.models(), *HEADS, *NETWORKS)))

@@ -230,7 +230,7 @@ def explanation_section(evidence: Evidence) -> Section | None:
         return None
     scores = evidence.explanation
     maps = {name: one["pointing"] for name, one in scores["models"].items() if "pointing" in one}
-    maps |= scores.get("baselines", {})
+    maps |= scores.get("outlines", {}) | scores.get("baselines", {})
     parts = []
     for group, words in (("over_1_cm2", "bleeds over 1 cm2"), ("all", "all bleeds")):
         shown = {escape(name): own[group] for name, own in maps.items() if group in own}
@@ -271,10 +271,10 @@ def explanation_section(evidence: Evidence) -> Section | None:
     )
     parts.append(
         paragraph(
-            f"Maps by {scores['method']}. Pointing: the highest evidence lies in the bleed. Outlines are "
-            "narrowed to the HU of blood where these are known, for the baselines too: only what a model "
-            "gains over them is the map's doing. A map that another head leaves as it is (correlation near "
-            "1) shows the slice and not the model.",
+            f"Maps of models by {scores['method']}. Pointing: the highest evidence lies in the bleed. "
+            "Regions of maps are narrowed to the HU of blood where these are known, for the baselines too: "
+            "only what a model gains over them is the map's doing. A map that another head leaves as it is "
+            "(correlation near 1) shows the slice and not the model.",
             "sub",
         )
     )

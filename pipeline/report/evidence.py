@@ -201,9 +201,9 @@ def _choose(
     no others.
     """
     honest = {name: own for name, own in out_of_fold.items() if name not in flattered}
-    left_out = f"; {', '.join(flattered)} left out, whose epoch these slices chose" if flattered else ""
+    left_out = f"; {', '.join(flattered)} left out, which these slices settled" if flattered else ""
     if not honest:
-        honest, left_out = out_of_fold, "; these slices chose the epoch too" if flattered else ""
+        honest, left_out = out_of_fold, "; these slices settled it too" if flattered else ""
     if not honest:
         return names[0], "the first that was trained; no model has out-of-fold predictions to choose by"
     if len(honest) == 1:

@@ -24,10 +24,19 @@ from haemo.features.manifest import Manifest
 from haemo.features.store.contents import is_gone
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["HEADS", "NETWORKS", "RunDirectory", "read_json", "software_versions", "train_command"]
+__all__ = [
+    "HEADS",
+    "NETWORKS",
+    "SEGMENTER",
+    "RunDirectory",
+    "read_json",
+    "software_versions",
+    "train_command",
+]
 
 HEADS = ("svm", "softmax", "mlp")
 NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
+SEGMENTER = "segment"
 
 log = logging.getLogger("haemo")
 
@@ -95,7 +104,7 @@ class RunDirectory:
 
     def heads(self) -> list[str]:
         """Names of the classical heads that were trained here, those that are built in first."""
-        others = [name for name in self.models() if name not in (*HEADS, *NETWORKS)]
+        others = [name for name in self.models() if name not in (*HEADS, *NETWORKS, SEGMENTER)]
         return [name for name in (*HEADS, *others) if (self.model_path(name) / "settings.json").exists()]
 
     def refuse_untrusted(self, estimator: str) -> None:
@@ -122,8 +131,8 @@ class RunDirectory:
         return read_json(path) if path.exists() else {}
 
     def chose_on_part_cv(self, name: str) -> bool:
-        """Whether the slices of part ``cv`` chose what a model became: of a network, its epoch."""
-        return "network" in self.settings(name)
+        """Whether the slices of part ``cv`` chose a network's epoch, or a segmenter's thresholds."""
+        return name == SEGMENTER or "network" in self.settings(name)
 
     def predictions(self, name: str) -> Predictions:
         """What a model of the run says, and at which thresholds; errors as `Predictions.read`."""
@@ -248,6 +257,8 @@ def _training_of(folder: Path) -> str:
     name, settings = folder.name, folder / "settings.json"
     if name in (*HEADS, *NETWORKS):
         return name
+    if name == SEGMENTER:
+        return "segment train"
     estimator = read_json(settings).get("estimator") if settings.exists() else None
     return f"train --estimator {estimator} --name {name}" if estimator else f"train --head {name}"
 

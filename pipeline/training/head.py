@@ -16,7 +16,7 @@ from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
-from haemo.pipeline.run.directory import NETWORKS, RunDirectory, software_versions
+from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory, software_versions
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest
@@ -220,7 +220,7 @@ def _refuse_name(name: str, settings: HeadSettings) -> None:
     """Refuse a name that is no plain folder, or says another model than it is."""
     if settings.estimator is None:
         return
-    taken = (*HEAD_KINDS.names(), *NETWORKS, *_FOLDERS)
+    taken = (*HEAD_KINDS.names(), *NETWORKS, SEGMENTER, *_FOLDERS)
     if name in taken or not _NAME.fullmatch(name):
         raise BadSettings(
             f"a head of {settings.estimator} cannot be called {name!r}: give --name letters, digits, - and "

@@ -1,0 +1,106 @@
+"""What a classifier of pixels reads: each pixel inside the skull in `len(DESCRIPTORS)` numbers."""
+
+import numpy as np
+
+from haemo.features.pixels.head_grid import HeadGrid
+
+__all__ = ["DESCRIPTORS", "DESCRIPTOR_SCHEMA", "describe"]
+
+DESCRIPTOR_SCHEMA = 1
+"""Part of what a pixel classifier is bound to."""
+
+_BLURS_MM = (1.0, 2.0, 4.0, 8.0)
+_BRIGHT_HU, _DARK_HU = 14.0, -12.0  # off the brain's median: blood and calcium; fluid and oedema
+_FAR_MM = 40.0
+
+DESCRIPTORS = (
+    "level",
+    *(f"mean_{mm:.0f}mm" for mm in _BLURS_MM),
+    "mean_1mm_less_4mm",
+    "mean_2mm_less_8mm",
+    "spread_2mm",
+    "spread_4mm",
+    "gradient",
+    "laplacian",
+    "to_bone",
+    "to_edge",
+    "bone_6mm",
+    "mirror_2mm",
+    "mirror_4mm",
+    "across",
+    "along",
+    "bright_4mm",
+    "dark_4mm",
+    "bright_10mm",
+    "dark_10mm",
+    "extent",
+)
+"""Names of the numbers, in order. Levels are HU less the brain's median, places and distances mm."""
+
+
+def describe(grid: HeadGrid) -> np.ndarray:
+    """Describe every pixel inside the skull.
+
+    Means are Gaussian, of the standard deviation in their name, over the inside alone: neither bone nor what
+    lies beyond it takes part. ``mirror`` is the difference to the place on the other side of the midline,
+    ``across`` and ``along`` the place as a share of the extent of the inside, ``extent`` its root area in mm,
+    which tells the vertex from the middle of the head.
+
+    Parameters
+    ----------
+    grid : HeadGrid
+
+    Returns
+    -------
+    ndarray of shape (pixels inside, len(DESCRIPTORS)), float32
+        Rows in the order of ``grid.hu[grid.inside]``.
+    """
+    from scipy import ndimage
+
+    inside = grid.inside
+    if grid.midline is None:
+        return np.empty((0, len(DESCRIPTORS)), dtype=np.float32)
+    weight = inside.astype(np.float32)
+    level = (grid.hu - np.float32(grid.median_hu)) * weight
+
+    def mean(values: np.ndarray, sigma_mm: float) -> np.ndarray:
+        share = ndimage.gaussian_filter(weight, sigma_mm, mode="constant", truncate=3.0)
+        total = ndimage.gaussian_filter(values * weight, sigma_mm, mode="constant", truncate=3.0)
+        return np.divide(total, share, out=np.zeros_like(total), where=share > 1e-4)
+
+    means = {mm: mean(level, mm) for mm in _BLURS_MM}
+    squares = level * level
+    spreads = [np.sqrt(np.maximum(mean(squares, mm) - means[mm] ** 2, 0)) for mm in (2.0, 4.0)]
+    smooth = np.where(inside, means[2.0], 0)
+    bright = (means[1.0] > _BRIGHT_HU).astype(np.float32)
+    dark = (means[1.0] < _DARK_HU).astype(np.float32)
+    rows, columns = np.nonzero(inside)
+    far = np.stack(grid.midline.mirrored(rows, columns))
+
+    def mirrored(values: np.ndarray) -> np.ndarray:
+        other = ndimage.map_coordinates(values * weight, far, order=1, mode="constant", output=np.float32)
+        share = ndimage.map_coordinates(weight, far, order=1, mode="constant", output=np.float32)
+        own = values[inside]
+        return np.where(share > 0.5, own - other / np.maximum(share, 0.5), 0)
+
+    across, along = grid.midline.across(rows, columns), grid.midline.along(rows, columns)
+    gradient = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)) / 8
+    columns_of = [
+        level[inside],
+        *(means[mm][inside] for mm in _BLURS_MM),
+        (means[1.0] - means[4.0])[inside],
+        (means[2.0] - means[8.0])[inside],
+        *(spread[inside] for spread in spreads),
+        gradient[inside],
+        ndimage.laplace(smooth)[inside],
+        np.minimum(ndimage.distance_transform_edt(~grid.bone)[inside], _FAR_MM),
+        np.minimum(ndimage.distance_transform_edt(inside)[inside], _FAR_MM),
+        ndimage.gaussian_filter(grid.bone.astype(np.float32), 6.0, truncate=3.0)[inside],
+        mirrored(means[2.0]),
+        mirrored(means[4.0]),
+        np.abs(across) / max(float(np.abs(across).max()), 1.0),
+        along / max(float(np.abs(along).max()), 1.0),
+        *(mean(part, mm)[inside] for mm in (4.0, 10.0) for part in (bright, dark)),
+        np.full(len(rows), float(np.sqrt(inside.sum()))),
+    ]
+    return np.column_stack(columns_of).astype(np.float32)

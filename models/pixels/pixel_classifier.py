@@ -1,0 +1,178 @@
+"""A classifier of pixels: boosted trees, logistic regression or a linear SVM on descriptors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from haemo.errors import BadSettings, TooFewData
+from haemo.models.pixels.trees import BoostedTrees
+
+__all__ = ["KINDS", "PixelClassifier", "fit_pixels"]
+
+KINDS = ("trees", "logistic", "svm")
+
+_ROUNDS = 300
+_LEARNING_RATE = 0.08
+_LEAVES = 31
+_LEAST_LEAF = 100
+# Log odds after a quarter of the trees. On phantom slices 93 of 100 pixels are below, and of those that end
+# at a probability over 0.3 fewer than 1 in 1,000.
+_SURELY_NOT = -3.0
+_SVM_FOLDS = 3
+_SVM_C = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class LinearScores:
+    """Scores that are a weighted sum of descriptors.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (descriptors,), float64
+    intercept : float
+    """
+
+    weights: np.ndarray
+    intercept: float
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, for a file."""
+        return {"weights": self.weights, "intercept": np.array([self.intercept])}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LinearScores":
+        """The reverse of `arrays`."""
+        return cls(arrays["weights"], float(arrays["intercept"][0]))
+
+    def scores(self, X: np.ndarray) -> np.ndarray:
+        """Log odds of blood: ndarray of shape (rows,), float64."""
+        return X.astype(np.float64) @ self.weights + self.intercept
+
+
+@dataclass(frozen=True, eq=False)
+class PixelClassifier:
+    """Tells blood from what is not, for each pixel by itself.
+
+    Attributes
+    ----------
+    kind : str
+        Of `KINDS`.
+    model : BoostedTrees or LinearScores
+    """
+
+    kind: str
+    model: BoostedTrees | LinearScores
+
+    def probability(self, X: np.ndarray) -> np.ndarray:
+        """The probability of blood: ndarray of shape (pixels,), float32, in 0..1."""
+        from scipy.special import expit
+
+        scores = (
+            self.model.scores(X, _SURELY_NOT)
+            if isinstance(self.model, BoostedTrees)
+            else self.model.scores(X)
+        )
+        return expit(scores).astype(np.float32)
+
+    @classmethod
+    def of_arrays(cls, kind: str, arrays: Mapping[str, np.ndarray]) -> "PixelClassifier":
+        """The classifier whose `model.arrays` these are."""
+        return cls(kind, (BoostedTrees if kind == "trees" else LinearScores).of_arrays(arrays))
+
+
+def fit_pixels(
+    kind: str, X: np.ndarray, y: np.ndarray, weights: np.ndarray, patients: np.ndarray, seed: int = 0
+) -> PixelClassifier:
+    """Fit a classifier on pixels of slices.
+
+    ``trees`` are gradient-boosted (scikit-learn's histogram kind); ``logistic`` and ``svm`` read standardised
+    descriptors. Probabilities of the SVM are fitted on scores that whole patients got out of fold (Platt).
+
+    Parameters
+    ----------
+    kind : str
+        Of `KINDS`.
+    X : ndarray of shape (pixels, descriptors), float32
+    y : ndarray of shape (pixels,), bool
+        Whether a pixel is blood.
+    weights : ndarray of shape (pixels,), above 0
+    patients : ndarray of shape (pixels,)
+        Whom each pixel is from.
+    seed : int
+
+    Raises
+    ------
+    BadSettings
+        If there is no such kind.
+    TooFewData
+        If there is no pixel of blood, or none without; for ``svm`` also under 3 patients who bleed.
+    """
+    if kind not in KINDS:
+        raise BadSettings(f"there is no pixel classifier {kind!r}; it is one of {', '.join(KINDS)}")
+    if not y.any() or y.all():
+        raise TooFewData(
+            "a pixel classifier needs pixels with blood and pixels without; "
+            "the masks of the training slices have only one of both"
+        )
+    if kind == "trees":
+        return PixelClassifier(kind, BoostedTrees.of(_trees(seed).fit(X, y, sample_weight=weights)))
+    slope, intercept = (1.0, 0.0) if kind == "logistic" else _platt(X, y, weights, patients, seed)
+    scale, head = _linear(kind, seed).fit(X, y, head__sample_weight=weights)
+    own = head.coef_[0].astype(np.float64) / scale.scale_
+    total = float(head.intercept_[0] - own @ scale.mean_)
+    return PixelClassifier(kind, LinearScores(slope * own, slope * total + intercept))
+
+
+def _trees(seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        max_iter=_ROUNDS,
+        learning_rate=_LEARNING_RATE,
+        max_leaf_nodes=_LEAVES,
+        min_samples_leaf=_LEAST_LEAF,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=seed,
+    )
+
+
+def _linear(kind: str, seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    head = (
+        LogisticRegression(max_iter=1000)
+        if kind == "logistic"
+        else LinearSVC(C=_SVM_C, dual=False, intercept_scaling=10, random_state=seed)
+    )
+    return Pipeline([("scale", StandardScaler()), ("head", head)])
+
+
+def _platt(
+    X: np.ndarray, y: np.ndarray, weights: np.ndarray, patients: np.ndarray, seed: int
+) -> tuple[float, float]:
+    """Slope and intercept of the SVM's log odds over its score, from scores out of fold."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+    bleeding = len(np.unique(patients[y]))
+    if bleeding < _SVM_FOLDS:
+        raise TooFewData(f"probabilities of the SVM need {_SVM_FOLDS} patients who bleed, not {bleeding}")
+    folds = StratifiedGroupKFold(_SVM_FOLDS, shuffle=True, random_state=seed)
+    scores = cross_val_predict(
+        _linear("svm", seed),
+        X,
+        y,
+        groups=patients,
+        cv=folds,
+        method="decision_function",
+        params={"head__sample_weight": weights},
+    )
+    platt = LogisticRegression(C=1e6).fit(scores[:, None], y, sample_weight=weights)
+    return float(platt.coef_[0, 0]), float(platt.intercept_[0])

@@ -1,0 +1,273 @@
+"""``haemo segment``: which pixels are blood, learned from masks, drawn on new slices, and measured."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from haemo.pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
+from haemo.pipeline.cli.protocol import protocol_option, split_request
+
+if TYPE_CHECKING:
+    from haemo.pipeline.segmenting.outlining import Outlined
+    from haemo.pipeline.segmenting.segmenter import Segmenter
+
+__all__ = ["BUILTIN", "named_segmenter", "run_segmenter", "say_caveat", "segment", "show_study_measures"]
+
+BUILTIN = "builtin"
+
+_KINDS = ("trees", "logistic", "svm")
+_MOST_ROWS = 40
+_GROUPS = {"all": "all bleeds", "over_1_cm2": "over 1 cm2", "under_1_cm2": "up to 1 cm2"}
+_FIGURES = ("pointing", "dice", "pixel_sensitivity", "pixel_precision", "bleed_sensitivity")
+
+_masks_option = click.option(
+    "--masks",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="FOLDER",
+    help="True masks, PNG files named like the slices.  [default: folders called masks]",
+)
+_jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
+_model_option = click.option(
+    "--model",
+    metavar="builtin|FILE",
+    help="The segmenter that comes with haemo and needs no data, or a model.safetensors, in place of that "
+    "of a run.",
+)
+
+
+@click.group()
+def segment() -> None:
+    """Find the blood, pixel by pixel: train on masks, outline new slices, measure outlines."""
+
+
+@segment.command()
+@run_option
+@click.option("--kind", type=click.Choice(_KINDS), default="trees", show_default=True)
+@_masks_option
+@click.option(
+    "--as-is",
+    is_flag=True,
+    help="Learn from slices as they are. Without, slices in HU are given other looks: paler blood, other "
+    "windows and sharpness, grain.",
+)
+@click.option(
+    "--looks", type=click.IntRange(1), default=1, show_default=True, help="How many looks of each slice."
+)
+@click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]")
+@click.option(
+    "--train-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the slices for training in a new split.  [default: 0.7]",
+)
+@click.option("--seed", type=int, help="Seed of a new split and of the model.  [default: 0]")
+@protocol_option
+@click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then.")
+@_jobs_option
+def train(
+    run_path: Path, kind: str, masks: Path | None, as_is: bool, looks: int, jobs: int | None, **options: Any
+) -> int:
+    """Train a classifier of pixels on the masks of the training patients. Writes RUN/segment/.
+
+    Each pixel inside the skull is described by 23 numbers (its level, its surroundings, the mirrored side,
+    how far bone is) and told blood or not by boosted trees, logistic regression or a linear SVM. What remains
+    to be chosen is chosen on patients held out; the test slices are scored once. Needs no features.
+    """
+    from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.segmenting.training import SegmenterSettings, train_segmenter
+
+    run = RunDirectory(run_path)
+    result = train_segmenter(
+        run,
+        SegmenterSettings(kind, not as_is, looks),
+        masks=masks,
+        split=split_request(options, "seed", "folds"),
+        jobs=jobs,
+        progress=progress,
+    )
+    show_trained("segment", result.facts, result.metrics, "held-out patients")
+    for failure in result.failures:
+        click.echo(f"{failure.path}: {failure.reason}", err=True)
+    where = "kept in" if result.up_to_date else "written to"
+    slices = counted(result.facts["slices"]["train"], "slice")
+    click.echo(f"segment ({result.facts['kind']}) learned from {slices}; {where} {run.path / 'segment'}")
+    click.echo(f"next: haemo segment score --run {run}")
+    return 3 if result.failures else 0
+
+
+@segment.command()
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN",
+    help="Take the segmenter of this run.  [default: the built-in one]",
+)
+@_model_option
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for masks, overlays, outlines and tables; new or empty.",
+)
+@click.option("--probabilities", is_flag=True, help="Write maps of probability too, as 16-bit PNG.")
+@click.option("--no-overlays", is_flag=True, help="Draw no pictures.")
+@click.option("--overwrite", is_flag=True, help="What an earlier call left in DIR gives way.")
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
+)
+def predict(
+    run_path: Path | None,
+    model: str | None,
+    out: Path,
+    probabilities: bool,
+    no_overlays: bool,
+    overwrite: bool,
+    paths: tuple[Path, ...],
+) -> int:
+    """Outline blood on image or DICOM files, or folders of them, and sum up each study.
+
+    Writes to DIR: masks/ (255 is blood), overlays/, regions.geojson, slices.csv, and studies.csv with volume,
+    ABC/2, largest diameter, side of the picture and range of slices of each study; what slices do not tell
+    (pictures have no spacing) is left empty. Not a medical device. Exit code 3 if some files could not be
+    used; they are named, and listed in failures.csv.
+    """
+    from haemo.pipeline.segmenting.outlining import Outputs, outline_slices
+
+    if run_path and model:
+        raise click.UsageError("give --run or --model, not both")
+    outputs = Outputs(out, overlays=not no_overlays, probabilities=probabilities, overwrite=overwrite)
+    segmenter = run_segmenter(run_path) if run_path else named_segmenter(model or BUILTIN)
+    result = outline_slices(segmenter, paths, outputs, progress=progress)
+    show_study_measures(result)
+    if not run_path:
+        say_caveat(segmenter)
+    for failure in result.scores.failures:
+        click.echo(f"{failure.path}: {failure.reason}", err=True)
+    slices, pictures = counted(len(result.scores), "slice"), counted(len(result.pictures), "overlay")
+    click.echo(f"{slices} outlined, {len(result.scores.failures)} failed; masks and {pictures} -> {out}")
+    return 3 if result.scores.failures else 0
+
+
+@segment.command()
+@run_option
+@_model_option
+@_masks_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the groups of patients.")
+@_jobs_option
+def score(run_path: Path, model: str | None, masks: Path | None, seed: int, jobs: int | None) -> int:
+    """Measure outlines on the test slices that have true masks. Writes RUN/explain/segment.json.
+
+    Pointing (the most probable place lies on the bleed), Dice, sensitivity and precision by pixel and by
+    bleed, false outlines a slice, and volumes of studies; for all bleeds, by size and by subtype.
+    """
+    from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.segmenting.agreement import measure_outlines
+
+    run = RunDirectory(run_path)
+    segmenter = named_segmenter(model) if model else run_segmenter(run_path)
+    name = f"segment-{Path(model).stem}" if model else "segment"
+    result = measure_outlines(
+        run,
+        segmenter,
+        name=name,
+        masks=masks,
+        seed=seed,
+        jobs=jobs,
+        progress=progress,
+    )
+    rows = [
+        [
+            _GROUPS.get(group, group),
+            str(own["slices"]),
+            str(own["patients"]),
+            *(mean_cell(own.get(figure)) for figure in _FIGURES),
+        ]
+        for group, own in result["groups"].items()
+    ]
+    heads = (
+        "bleeds",
+        "slices",
+        "patients",
+        "pointing",
+        "Dice",
+        "pixel sens.",
+        "pixel precision",
+        "bleeds found",
+    )
+    table(heads, rows, title=f"{name}: test slices with masks")
+    said = result["classified"]
+    click.echo(
+        f"slices with a bleed told from those without: ROC AUC {cell(said, 'roc_auc')}, sensitivity "
+        f"{cell(said, 'sensitivity')}, specificity {cell(said, 'specificity')} at its threshold"
+    )
+    click.echo(f"false outlines a slice: {mean_cell(result['false_regions'])}")
+    _echo_volumes(result["volume"])
+    for failure in result["failures"]:
+        click.echo(f"{failure['path']}: {failure['reason']}", err=True)
+    click.echo(f"{counted(result['slices'], 'test slice')} measured -> {run.path / 'explain' / name}.json")
+    return 3 if result["failures"] else 0
+
+
+def named_segmenter(model: str) -> "Segmenter":
+    """The built-in segmenter, or that of a file."""
+    from haemo.pipeline.segmenting.segmenter import Segmenter, builtin_segmenter
+
+    return builtin_segmenter() if model == BUILTIN else Segmenter.read(Path(model))
+
+
+def say_caveat(segmenter: "Segmenter", aside: bool = False) -> None:
+    """Say what a segmenter must not be taken for, where that is known; `aside` where output is data."""
+    if "caveat" in segmenter.facts:
+        click.echo(segmenter.facts["caveat"], err=aside)
+
+
+def run_segmenter(run_path: Path) -> "Segmenter":
+    """The segmenter of a run, trained on the split that the run has now."""
+    from haemo.pipeline.run.directory import SEGMENTER, RunDirectory
+    from haemo.pipeline.segmenting.segmenterfolder import SegmenterFolder
+    from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
+
+    run = RunDirectory(run_path)
+    folder = SegmenterFolder(run.model_path(SEGMENTER))
+    refuse_model_of_other_split(folder.facts(), run, SEGMENTER)
+    return folder.segmenter()
+
+
+def show_study_measures(result: "Outlined") -> None:
+    """Print volume and place of each study's bleed; what cannot be known is left empty."""
+    rows = []
+    for row in result.study_rows()[:_MOST_ROWS]:
+        rows.append(
+            [
+                row["study"],
+                str(row["slices"]),
+                str(row["slices_with_blood"]),
+                "" if row["first"] is None else f"{row['first']}-{row['last']}",
+                *(_number(row[name]) for name in ("volume_ml", "abc2_ml", "diameter_mm")),
+                row["side"] or "",
+            ]
+        )
+    heads = ("study", "slices", "with blood", "range", "ml", "ABC/2 ml", "diameter mm", "side of picture")
+    table(heads, rows, title="blood outlined, by study")
+    if len(result.studies) > _MOST_ROWS:
+        click.echo(f"... and {len(result.studies) - _MOST_ROWS} more in studies.csv")
+    if any(row["volume_ml"] is None for row in result.study_rows()):
+        click.echo("no volume where slices do not say their spacing and place, or a study has but one")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _echo_volumes(volume: dict[str, float] | None) -> None:
+    if volume is None:
+        click.echo("volumes: too few studies whose slices say spacing and place")
+        return
+    click.echo(
+        f"volumes of {volume['studies']} studies: {volume['bias_ml']:+.1f} ml on average against the masks, "
+        f"limits of agreement {volume['low_ml']:+.1f} to {volume['high_ml']:+.1f} ml "
+        f"(true {volume['mean_true_ml']:.1f} ml on average)"
+    )

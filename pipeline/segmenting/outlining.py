@@ -1,0 +1,318 @@
+"""Blood outlined on new slices: masks, pictures and measures of studies."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from haemo.atomic import replacing, write_csv, write_table, write_text
+from haemo.errors import BadSettings, TooFewData, UnreadableSlice
+from haemo.features.extraction.decoding import in_order
+from haemo.features.failures import Failure
+from haemo.features.pixels.blood_map import BloodMap
+from haemo.features.pixels.region import Region, joined
+from haemo.features.reading.reader import SliceReader
+from haemo.features.reading.slice import Slice
+from haemo.pipeline.predicting.prediction import find_slices, nothing_scored
+from haemo.pipeline.predicting.slice_scores import SliceScores
+from haemo.pipeline.predicting.studies import Place, by_study, place_of, study_names
+from haemo.pipeline.segmenting.overlay import draw_overlay, write_overlay
+from haemo.pipeline.segmenting.segmenter import Segmenter
+from haemo.pipeline.segmenting.study_measures import DrawnSlice, StudyMeasures
+from haemo.pipeline.trained.scope import implausible
+from haemo.progress import Progress, silent
+
+__all__ = ["Outlined", "Outputs", "outline_slices"]
+
+log = logging.getLogger("haemo")
+
+_STAGE = "segment"
+_WORKERS = 2
+_AHEAD = 8
+_OUTLINES = "regions.geojson"
+_TABLES = (_OUTLINES, "slices.csv", "studies.csv", "failures.csv")
+_PICTURES = ("masks", "overlays", "probabilities")
+_NO_HEAD = "nothing inside a skull was found"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written, and where.
+
+    Attributes
+    ----------
+    folder : Path
+        Gets ``regions.geojson``, ``slices.csv``, ``studies.csv`` and, where files could not be used,
+        ``failures.csv``; ``masks/STUDY/NAME.png`` a slice (255 is blood), ``overlays/STUDY/NAME.png`` a
+        slice with an outline.
+    masks, overlays, probabilities : bool
+        Which pictures; ``probabilities/STUDY/NAME.png`` has 16 bits, 65535 for 1.
+    overwrite : bool
+        Whether what an earlier call left in the folder gives way; all else in it stays.
+    """
+
+    folder: Path
+    masks: bool = True
+    overlays: bool = True
+    probabilities: bool = False
+    overwrite: bool = False
+
+    def prepare(self) -> None:
+        """Make the folder ready.
+
+        Raises
+        ------
+        BadSettings
+            If it holds something that may not give way.
+        """
+        if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
+            return
+        if not (self.folder / _OUTLINES).is_file():
+            raise BadSettings(f"{self.folder} is not empty; give another folder, or empty it first")
+        if not self.overwrite:
+            raise BadSettings(
+                f"{self.folder} holds outlines already, which may have been corrected by hand; give another "
+                f"folder, or --overwrite"
+            )
+        for name in _TABLES:
+            (self.folder / name).unlink(missing_ok=True)
+        for name in _PICTURES:
+            if (self.folder / name).is_dir():
+                shutil.rmtree(self.folder / name)
+
+
+@dataclass(frozen=True, eq=False)
+class Outlined:
+    """What was found on new slices.
+
+    Attributes
+    ----------
+    scores : SliceScores
+        Score, probability and class of each slice: studies as they were given, slices of each in order.
+    studies : dict of str to StudyMeasures
+    pictures : list of Path
+        The overlays.
+    """
+
+    scores: SliceScores
+    studies: dict[str, StudyMeasures]
+    pictures: list[Path] = field(default_factory=list)
+
+    def study_rows(self) -> list[dict[str, Any]]:
+        """A dictionary a study: its name and its measures; None where one cannot be known."""
+        return [{"study": name, **asdict(measures)} for name, measures in self.studies.items()]
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """One slice that was drawn."""
+
+    path: Path
+    study: str
+    position: float | None
+    outside: str
+    score: float
+
+
+def outline_slices(
+    segmenter: Segmenter,
+    paths: Sequence[Path],
+    outputs: Outputs | None = None,
+    *,
+    threshold: float | None = None,
+    progress: Progress = silent,
+) -> Outlined:
+    """Find blood on files, and on the slices in folders. No more than a study is held in memory.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    paths : sequence of Path
+        Image and DICOM files, and folders, which are searched to any depth.
+    outputs : Outputs, optional
+        None writes nothing.
+    threshold : float in 0..1, optional
+        From which probability a slice is called positive, in place of the segmenter's own.
+    progress : Progress
+
+    Raises
+    ------
+    BadSettings
+        If the folder of outputs holds something already.
+    TooFewData
+        If not one slice could be used.
+    """
+    if outputs:
+        outputs.prepare()
+    files, failures = find_slices(paths)
+    places: list[Place] = []
+    readable = []
+    for path in files:
+        try:
+            places.append(place_of(path))
+            readable.append(path)
+        except UnreadableSlice as error:
+            failures.append(Failure(str(path), _STAGE, str(error)))
+    names = study_names({place.study for place in places})
+    order = by_study(places)
+    writer = _Writer(outputs, segmenter)
+    found: list[_Found] = []
+    studies: dict[str, StudyMeasures] = {}
+    waiting: list[tuple[_Found, DrawnSlice]] = []
+
+    def close() -> None:
+        if waiting:
+            studies[waiting[0][0].study] = StudyMeasures.of([drawn for _, drawn in waiting])
+            found.extend(one for one, _ in waiting)
+            waiting.clear()
+
+    drawn = _drawn(segmenter, [readable[number] for number in order])
+    for number, (path, result) in zip(order, progress(drawn, total=len(order), label=_STAGE), strict=True):
+        study = names[places[number].study]
+        if waiting and waiting[0][0].study != study:
+            close()
+        if isinstance(result, UnreadableSlice):
+            failures.append(Failure(str(path), _STAGE, str(result)))
+            continue
+        image, blood = result
+        waiting.append(writer.slice(path, study, places[number], image, blood))
+    close()
+    if not found:
+        raise TooFewData(nothing_scored(failures))
+    scores = _scores(segmenter, found, failures, threshold)
+    result = Outlined(scores, studies, writer.pictures)
+    writer.finish(result)
+    return result
+
+
+def _drawn(
+    segmenter: Segmenter, files: Sequence[Path]
+) -> "Iterator[tuple[Path, tuple[Slice, BloodMap] | UnreadableSlice]]":
+    with SliceReader(_WORKERS) as reader:
+
+        def draw(path: Path) -> tuple[Slice, BloodMap] | UnreadableSlice:
+            try:
+                image = reader(path)
+                return image, segmenter.draw(image)
+            except UnreadableSlice as error:
+                return error
+
+        yield from in_order(files, draw, _WORKERS, _AHEAD)
+
+
+def _scores(
+    segmenter: Segmenter, found: Sequence[_Found], failures: Sequence[Failure], threshold: float | None
+) -> SliceScores:
+    from scipy.special import expit
+
+    scores = np.asarray(segmenter.log_odds(np.array([one.score for one in found])), dtype=float)
+    chances = expit(scores)
+    limit = float(segmenter.facts["threshold"] if threshold is None else threshold)
+    return SliceScores(
+        paths=tuple(one.path for one in found),
+        studies=tuple(one.study for one in found),
+        positions=tuple(one.position for one in found),
+        outside=tuple(one.outside for one in found),
+        classes=segmenter.classes,
+        threshold=limit,
+        scores=scores,
+        probabilities=chances,
+        predicted=np.array(segmenter.classes)[(chances >= limit).astype(int)],
+        failures=tuple(failures),
+        distance_checked=False,
+        study_rule=segmenter.study_rule,
+        asked_threshold=threshold,
+    )
+
+
+class _Writer:
+    """Writes each slice as it comes, and what sums them up at the end."""
+
+    def __init__(self, outputs: Outputs | None, segmenter: Segmenter):
+        self.outputs = outputs
+        self.segmenter = segmenter
+        self.pictures: list[Path] = []
+        self.features: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.taken: set[tuple[str, str]] = set()
+
+    def slice(
+        self, path: Path, study: str, place: Place, image: Slice, blood: BloodMap
+    ) -> tuple[_Found, DrawnSlice]:
+        regions = self.segmenter.regions(blood)
+        mask = joined(regions, image.pixels.shape)
+        left = float(blood.left_share[mask].mean()) if regions else None
+        drawn = DrawnSlice(regions, left, place.z_mm, image.spacing_mm, image.pixels.shape)
+        outside = implausible(image) or ("" if blood.has_head else _NO_HEAD)
+        if self.outputs:
+            self._write(self.outputs, path, study, image, blood, regions, mask)
+        self.rows.append({"regions": len(regions), "area_pixels": drawn.pixels, "area_mm2": drawn.area_mm2})
+        return _Found(path, study, place.position, outside, blood.score), drawn
+
+    def _write(
+        self,
+        outputs: Outputs,
+        path: Path,
+        study: str,
+        image: Slice,
+        blood: BloodMap,
+        regions: Sequence[Region],
+        mask: np.ndarray,
+    ) -> None:
+        name = f"{study}/{self._name(path, study)}.png"
+        if outputs.masks:
+            _write_gray(outputs.folder / "masks" / name, np.where(mask, np.uint8(255), np.uint8(0)))
+        if outputs.probabilities:
+            levels = np.rint(blood.probability * 65535).astype(np.uint16)
+            _write_gray(outputs.folder / "probabilities" / name, levels)
+        if outputs.overlays and regions:
+            picture = outputs.folder / "overlays" / name
+            write_overlay(picture, draw_overlay(image, blood.probability, regions, _caption(path, regions)))
+            self.pictures.append(picture)
+        self.features += [region.feature(slice=str(path), study=study) for region in regions]
+
+    def _name(self, path: Path, study: str) -> str:
+        """The file's own name; with a number where another slice of the study is called so."""
+        name, number = path.stem, 1
+        while (study, name) in self.taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        self.taken.add((study, name))
+        return name
+
+    def finish(self, result: Outlined) -> None:
+        if not self.outputs:
+            return
+        folder = self.outputs.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        collection = {"type": "FeatureCollection", "features": self.features}
+        write_text(folder / _OUTLINES, json.dumps(collection) + "\n")
+        own = [row | more for row, more in zip(result.scores.rows(), self.rows, strict=True)]
+        write_table(folder / "slices.csv", [_without_none(row) for row in own])
+        write_table(folder / "studies.csv", [_without_none(row) for row in result.study_rows()])
+        if result.scores.failures:
+            rows = [(one.path, one.stage, one.reason) for one in result.scores.failures]
+            write_csv(folder / "failures.csv", [("path", "stage", "reason"), *rows])
+
+
+def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: "" if value is None else value for name, value in row.items()}
+
+
+def _caption(path: Path, regions: Sequence[Region]) -> list[str]:
+    area = regions[0].area_mm2
+    size = f"{regions[0].mask.sum()} pixels" if area is None else f"{area:.0f} mm2"
+    return [f"{path.name}: {len(regions)} region(s), the most probable {size}"]
+
+
+def _write_gray(path: Path, levels: np.ndarray) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        Image.fromarray(levels).save(temporary, format="PNG", compress_level=1)

@@ -1,0 +1,217 @@
+"""Slices with masks: the pixels of them that a classifier learns from, and how well it draws them."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from haemo.errors import TooFewData, UnreadableSlice
+from haemo.features.failures import Failure
+from haemo.features.manifest import ManifestRow
+from haemo.features.pixels.descriptors import describe
+from haemo.features.pixels.head_grid import HeadGrid
+from haemo.features.pixels.masks import find_mask, read_mask
+from haemo.features.pixels.region import joined
+from haemo.features.pixels.variation import vary
+from haemo.features.reading.formats import read_slice
+from haemo.pipeline.segmenting.segmenter import Segmenter
+from haemo.progress import Progress, silent
+
+__all__ = ["DrawnRow", "MaskedRow", "Pixels", "drawn_slices", "masked_rows", "sample"]
+
+STAGE = "segment"
+
+MaskedRow = tuple[ManifestRow, Path]
+"""A slice and its mask."""
+
+_BLOOD, _OTHER, _LOOKALIKE = 200, 150, 150
+"""Most pixels a slice: of blood; of the rest; of the rest that is as bright as blood."""
+_LOOKALIKE_HU = 8.0  # above the brain's median, blurred by 1 mm
+_SURE = 0.1, 0.5  # share of blood in a pixel of 1 mm up to which it is none, and from which it is blood
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Described pixels of many slices.
+
+    Attributes
+    ----------
+    X : ndarray of shape (pixels, descriptors), float32
+    y : ndarray of shape (pixels,), bool
+    weights : ndarray of shape (pixels,), float32
+        How many pixels of its slice each stands for.
+    patients : ndarray of shape (pixels,), str
+    failures : tuple of Failure
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+    patients: np.ndarray
+    failures: tuple[Failure, ...]
+
+    def of(self, chosen: np.ndarray) -> "Pixels":
+        """The pixels that a mask of shape (pixels,) chooses."""
+        kept = (values[chosen] for values in (self.X, self.y, self.weights, self.patients))
+        return Pixels(*kept, self.failures)
+
+
+def masked_rows(rows: Iterable[ManifestRow], masks: Path | None = None) -> list[MaskedRow]:
+    """Slices that have a mask, which may be empty, and where it is.
+
+    Raises
+    ------
+    TooFewData
+        If none of them has a mask.
+    """
+    found = [(row, mask) for row in rows if (mask := find_mask(row.path, masks))]
+    if not found:
+        where = masks or "a folder called masks beside the slices"
+        raise TooFewData(f"no slice has a mask in {where}; masks are PNG files named like the slices")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnRow:
+    """What a segmenter says of one slice of a run.
+
+    Attributes
+    ----------
+    row : ManifestRow
+    score : float
+        Of the map.
+    dice : ndarray of shape (thresholds,), float64, or None
+        Of the outlines at some thresholds; None where there is no mask with a bleed.
+    surest : ndarray of shape (thresholds,), float64
+        The highest probability within an outline at each; 0 where none is drawn.
+    """
+
+    row: ManifestRow
+    score: float
+    dice: np.ndarray | None
+    surest: np.ndarray
+
+
+def drawn_slices(
+    segmenter: Segmenter,
+    rows: Sequence[tuple[ManifestRow, Path | None]],
+    thresholds: Sequence[float],
+    jobs: int | None = None,
+    progress: Progress = silent,
+) -> tuple[list[DrawnRow], list[Failure]]:
+    """Draw slices of a run, in their order, and measure outlines at some thresholds where masks are given."""
+    from joblib import Parallel, delayed
+
+    work = (delayed(_drawn)(segmenter, row, mask, tuple(thresholds)) for row, mask in rows)
+    results = Parallel(n_jobs=jobs or -1, return_as="generator")(work)
+    found, failures = [], []
+    for (row, _), one in zip(rows, progress(results, total=len(rows), label="segment: drawing"), strict=True):
+        if isinstance(one, str):
+            failures.append(Failure(str(row.path), STAGE, one))
+        else:
+            found.append(DrawnRow(row, *one))
+    return found, failures
+
+
+def _drawn(
+    segmenter: Segmenter, row: ManifestRow, mask_path: Path | None, thresholds: tuple[float, ...]
+) -> "tuple[float, np.ndarray | None, np.ndarray] | str":
+    try:
+        image = read_slice(row.path)
+        found = segmenter.draw(image)
+        mask = None if mask_path is None else read_mask(mask_path, image.pixels.shape)
+    except UnreadableSlice as error:
+        return str(error)
+    regions = [found.regions(threshold) for threshold in thresholds]
+    surest = np.array([some[0].evidence if some else 0.0 for some in regions])
+    if mask is None or not mask.any():
+        return found.score, None, surest
+    outlines = [joined(some, mask.shape) for some in regions]
+    dice = [2 * (outline & mask).sum() / (outline.sum() + mask.sum()) for outline in outlines]
+    return found.score, np.array(dice), surest
+
+
+def sample(
+    rows: Sequence[MaskedRow],
+    *,
+    seed: int,
+    varied: bool,
+    looks: int = 1,
+    jobs: int | None = None,
+    progress: Progress = silent,
+) -> Pixels:
+    """Describe some pixels of each slice: blood, what is as bright, and less of the rest.
+
+    What is drawn of a slice follows from `seed`, the number of the look and its id alone.
+
+    Parameters
+    ----------
+    rows : sequence of (ManifestRow, Path)
+        From `masked_rows`.
+    seed : int
+    varied : bool
+        Whether slices in HU are given another look first, see `features.pixels.variation.vary`.
+    looks : int
+        How often each slice is taken.
+    jobs : int, optional
+        Processes; None is one a core.
+    progress : Progress
+    """
+    parts, patients, failures = [], [], []
+    work = [(row, mask, look) for look in range(looks) for row, mask in rows]
+    for (row, _, look), found in zip(work, _side_by_side(work, seed, varied, jobs, progress), strict=True):
+        if isinstance(found, str):
+            failures += [Failure(str(row.path), STAGE, found)] if look == 0 else []
+        else:
+            parts.append(found)
+            patients.append(np.full(len(found[1]), row.patient))
+    if not parts:
+        raise TooFewData(
+            f"none of {len(rows)} slices with masks can be used; {failures[0].path}: {failures[0].reason}"
+        )
+    X, y, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Pixels(X, y, weights, np.concatenate(patients), tuple(failures))
+
+
+def _side_by_side(
+    work: Sequence[tuple[ManifestRow, Path, int]],
+    seed: int,
+    varied: bool,
+    jobs: int | None,
+    progress: Progress,
+) -> Iterator["tuple[np.ndarray, np.ndarray, np.ndarray] | str"]:
+    from joblib import Parallel, delayed
+
+    tasks = (delayed(_pixels_of)(row, mask, (seed, look), varied) for row, mask, look in work)
+    results = Parallel(n_jobs=jobs or -1, return_as="generator")(tasks)
+    return progress(results, total=len(work), label="segment: reading")
+
+
+def _pixels_of(
+    row: ManifestRow, mask_path: Path, seed: tuple[int, int], varied: bool
+) -> "tuple[np.ndarray, np.ndarray, np.ndarray] | str":
+    rng = np.random.default_rng([*seed, zlib.crc32(row.slice_id.encode("utf-8", "surrogateescape"))])
+    try:
+        image = read_slice(row.path)
+        mask = read_mask(mask_path, image.pixels.shape)
+        grid = HeadGrid.of(vary(image, mask, rng) if varied and image.is_hu else image)
+    except UnreadableSlice as error:
+        return str(error)
+    X = describe(grid)
+    blood = grid.from_slice(mask)[grid.inside]
+    least, most = _SURE
+    bright = X[:, 2] > _LOOKALIKE_HU
+    groups = (
+        (np.flatnonzero(blood > most), _BLOOD),
+        (np.flatnonzero((blood < least) & ~bright), _OTHER),
+        (np.flatnonzero((blood < least) & bright), _LOOKALIKE),
+    )
+    chosen = [rng.choice(group, min(len(group), limit), replace=False) for group, limit in groups]
+    weights = [
+        np.full(len(some), len(group) / max(len(some), 1))
+        for some, (group, _) in zip(chosen, groups, strict=True)
+    ]
+    places = np.concatenate(chosen)
+    return X[places], blood[places] > most, np.concatenate(weights).astype(np.float32)

@@ -1,0 +1,166 @@
+"""A trained classifier of pixels with all that drawing takes, in one file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from haemo.atomic import replacing
+from haemo.errors import BadDataset, FingerprintMismatch, MissingStep
+from haemo.features.manifest import ManifestRow
+from haemo.features.pixels.blood_map import BloodMap
+from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, describe
+from haemo.features.pixels.head_grid import GRID_SCHEMA, HeadGrid
+from haemo.features.pixels.region import Region
+from haemo.features.reading.slice import Slice
+from haemo.models.heads.thresholds import ThresholdRule
+from haemo.models.pixels.pixel_classifier import PixelClassifier
+from haemo.pipeline.evaluation.aggregation import Aggregation
+from haemo.pipeline.evaluation.unit_rule import UnitRule, rule_of
+from haemo.pipeline.run.predictions import Predictions
+
+__all__ = ["Segmenter", "builtin_segmenter", "pixels_described"]
+
+_KEY = "haemo-segment"
+_CAVEAT = "built-in model: trained on synthetic heads only, not validated on patients"
+_BUILTIN = Path(__file__).with_name("builtin.safetensors")
+
+
+def pixels_described() -> dict[str, Any]:
+    """What a classifier of pixels is bound to: how pixels are described by this version."""
+    return {"grid": GRID_SCHEMA, "schema": DESCRIPTOR_SCHEMA, "names": list(DESCRIPTORS)}
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """Draws blood on slices.
+
+    Attributes
+    ----------
+    classifier : PixelClassifier
+    facts : dict
+        ``pixels`` (`pixels_described`), ``pixel_threshold`` (from which probability a pixel is outlined),
+        ``peak_threshold`` (which probability an outline must reach somewhere),
+        ``slice_slope`` and ``slice_intercept`` (a slice's score to its log odds of a bleed),
+        ``threshold`` (from which probability a slice is called positive), ``study_rules`` (by way of joining
+        slices, the numbers of a `UnitRule`), ``classes`` (normal first), and
+        how it was trained; ``caveat`` where it must not be taken for more than it is.
+    """
+
+    classifier: PixelClassifier
+    facts: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        """Names of the two classes, the bleed second."""
+        normal, bleed = self.facts["classes"]
+        return normal, bleed
+
+    def draw(self, image: Slice) -> BloodMap:
+        """Find the probability of blood on a slice.
+
+        Raises
+        ------
+        UnreadableSlice
+            If the slice is too small for a head.
+        """
+        grid = HeadGrid.of(image)
+        return BloodMap.of(image, grid, self.classifier.probability(describe(grid)))
+
+    def study_rule(self, how: Aggregation) -> UnitRule | None:
+        """How studies are judged where slices are joined so; None where too few studies were held out."""
+        rule = self.facts.get("study_rules", {}).get(str(how))
+        return None if rule is None else UnitRule("study", how, **rule)
+
+    def with_study_rules(self, held_out: Predictions) -> "Segmenter":
+        """The segmenter with rules for studies from what it said of held-out slices."""
+        rules = {}
+        for how in Aggregation:
+            found = rule_of(held_out, "study", how, ThresholdRule("youden"))
+            if found is not None:
+                names = ("growth", "slope", "intercept", "threshold")
+                rules[str(how)] = {name: float(getattr(found, name)) for name in names}
+        return replace(self, facts={**self.facts, "study_rules": rules})
+
+    def regions(self, found: BloodMap) -> list[Region]:
+        """What is outlined, at the segmenter's own thresholds."""
+        some = found.regions(self.facts["pixel_threshold"])
+        return [region for region in some if region.evidence >= self.facts["peak_threshold"]]
+
+    def log_odds(self, score: float | np.ndarray) -> Any:
+        """Log odds of a bleed of slices by their maps' `score`."""
+        return self.facts["slice_slope"] * log_ratio(score) + self.facts["slice_intercept"]
+
+    def predictions(
+        self, rows: Sequence[ManifestRow], scores: Sequence[float], part: np.ndarray, fold: np.ndarray
+    ) -> Predictions:
+        """What the segmenter says of slices of a run, by their maps' `score`."""
+        from scipy.special import expit
+
+        log_odds = np.asarray(self.log_odds(np.array(scores)), dtype=float)
+        chances = expit(log_odds)
+        return Predictions.of_rows(
+            rows,
+            part=part,
+            fold=fold,
+            scores=log_odds,
+            probabilities=chances,
+            predicted=np.array(self.classes)[(chances >= self.facts["threshold"]).astype(int)],
+            classes=self.classes,
+            thresholds=np.full(len(rows), float(self.facts["threshold"])),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write one safetensors file, atomically; the same segmenter gives the same bytes."""
+        from safetensors.numpy import save
+
+        header = {_KEY: json.dumps({"kind": self.classifier.kind, **self.facts}, sort_keys=True)}
+        data = save(self.classifier.model.arrays, metadata=header)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+
+    @classmethod
+    def read(cls, path: Path) -> "Segmenter":
+        """Read what `write` wrote; nothing in the file is executed.
+
+        Raises
+        ------
+        MissingStep
+            If there is no such file.
+        BadDataset
+            If it is damaged, or no segmenter.
+        FingerprintMismatch
+            If this version of haemo describes pixels in another way.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise MissingStep(f"{path} is not there; train it first: haemo segment train --run RUN")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                facts = json.loads((file.metadata() or {})[_KEY])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            classifier = PixelClassifier.of_arrays(facts.pop("kind"), arrays)
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise BadDataset(f"{path} is no segmenter, or it is damaged ({error}); train it again") from error
+        if facts.get("pixels") != pixels_described():
+            raise FingerprintMismatch(
+                f"{path} was trained on pixels that another version of haemo described; train it again: "
+                f"haemo segment train"
+            )
+        return cls(classifier, facts)
+
+
+def log_ratio(score: float | np.ndarray) -> Any:
+    """Log odds of a score in 0..1, held within -7 .. 7, where a mean of probabilities says nothing more."""
+    held = np.clip(np.asarray(score, dtype=np.float64), 1e-3, 1 - 1e-3)
+    return np.log(held / (1 - held))
+
+
+def builtin_segmenter() -> Segmenter:
+    """The segmenter that comes with haemo; it needs no data, and says what it must not be taken for."""
+    found = Segmenter.read(_BUILTIN)
+    return Segmenter(found.classifier, {**found.facts, "caveat": _CAVEAT})

@@ -1,0 +1,100 @@
+"""Classifiers of pixels as plain arrays: the answers of scikit-learn, which are the oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from haemo.errors import BadSettings, TooFewData
+from haemo.models.pixels import pixel_classifier
+from haemo.models.pixels.pixel_classifier import KINDS, PixelClassifier, fit_pixels
+from haemo.models.pixels.trees import BoostedTrees
+
+ROUNDS = 15
+
+
+def pixels(seed: int = 0, count: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(count, 6)).astype(np.float32)
+    X[:, 4] = np.round(X[:, 4])  # ties, and values that are cuts themselves
+    y = X[:, 0] + X[:, 1] * X[:, 2] + 0.5 * X[:, 4] + rng.normal(size=count) > 0.8
+    return X, y, rng.uniform(0.5, 3, count), rng.integers(0, 12, count).astype(str)
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    monkeypatch.setattr(pixel_classifier, "_ROUNDS", ROUNDS)
+    monkeypatch.setattr(pixel_classifier, "_LEAST_LEAF", 5)
+
+
+@pytest.mark.numerical
+@given(st.integers(0, 2**31), st.integers(2, 31), st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_trees_say_what_scikit_learn_says(seed, leaves, rounds):
+    X, y, weights, _ = pixels(seed % 1000, 500)
+    fitted = HistGradientBoostingClassifier(
+        max_iter=rounds, max_leaf_nodes=leaves, min_samples_leaf=2, early_stopping=False
+    ).fit(X, y, sample_weight=weights)
+    own = BoostedTrees.of(fitted)
+    rng = np.random.default_rng(seed)
+    on_cuts = rng.choice(own.cuts[np.isfinite(own.cuts)], (200, 6))  # beside what the trees were grown on
+    for asked in (X, on_cuts, np.full((1, 6), 1e30), np.full((1, 6), -1e30)):
+        np.testing.assert_allclose(own.scores(asked), fitted.decision_function(asked), atol=1e-5)
+
+
+@pytest.mark.numerical
+def test_rows_that_are_surely_not_are_left_after_a_quarter_of_the_trees():
+    X, y, weights, patients = pixels()
+    model = fit_pixels("trees", X, y, weights, patients).model
+    whole, early = model.scores(X), model.scores(X, surely_not=0.0)
+    first = model.splits[: len(model.splits) // 4].sum()
+    fields = {name: getattr(model, name)[:first] for name in ("feature", "cut", "first", "middle")}
+    trees = {name: getattr(model, name)[: len(model.splits) // 4] for name in ("values", "splits")}
+    quarter = replace(model, **fields, **trees).scores(X)
+    np.testing.assert_array_equal(early, np.where(quarter >= 0, whole, quarter))
+
+
+@pytest.mark.numerical
+def test_more_rows_than_a_block_are_answered_alike():
+    X, y, weights, patients = pixels(count=9000)
+    model = fit_pixels("trees", X, y, weights, patients).model
+    np.testing.assert_array_equal(model.scores(X)[5000:5050], model.scores(X[5000:5050]))
+    assert model.scores(X[:0]).shape == (0,)
+
+
+@pytest.mark.numerical
+def test_logistic_is_scikit_learns_on_standardised_descriptors():
+    X, y, weights, patients = pixels()
+    own = fit_pixels("logistic", X, y, weights, patients)
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    fitted.fit(X, y, logisticregression__sample_weight=weights)
+    np.testing.assert_allclose(own.probability(X), fitted.predict_proba(X)[:, 1], atol=1e-5)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("kind", KINDS)
+def test_probabilities_are_as_frequent_as_they_say_and_survive_a_file(kind):
+    X, y, _weights, patients = pixels(count=6000)
+    fitted = fit_pixels(kind, X[:4000], y[:4000], np.ones(4000), patients[:4000])
+    chances = fitted.probability(X[4000:])
+    assert chances.dtype == np.float32
+    assert abs(chances.mean() - y[4000:].mean()) < 0.04
+    assert chances[y[4000:]].mean() > chances[~y[4000:]].mean() + 0.2
+    again = PixelClassifier.of_arrays(kind, fitted.model.arrays)
+    np.testing.assert_array_equal(again.probability(X[:100]), fitted.probability(X[:100]))
+
+
+def test_what_cannot_be_learned_is_refused():
+    X, y, weights, patients = pixels(count=200)
+    with pytest.raises(TooFewData, match="pixels with blood and pixels without"):
+        fit_pixels("trees", X, np.zeros(200, dtype=bool), weights, patients)
+    with pytest.raises(TooFewData, match="3 patients who bleed"):
+        fit_pixels("svm", X, y, weights, np.where(y, "one", patients))
+    with pytest.raises(BadSettings, match="trees, logistic, svm"):
+        fit_pixels("forest", X, y, weights, patients)

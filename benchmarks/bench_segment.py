@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from haemo.features.phantom import CohortSettings, write_cohort
 from haemo.features.pixels.descriptors import describe
-from haemo.features.pixels.head_grid import HeadGrid
 from haemo.features.reading.formats import read_slice
+from haemo.features.views.head_grid import HeadGrid
 from haemo.models.pixels.pixel_classifier import _SURELY_NOT, _trees
 from haemo.models.pixels.trees import BoostedTrees
 from haemo.pipeline.segmenting.outlining import Outputs, outline_slices

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from haemo.errors import UnreadableSlice
 from haemo.features.pixels.blood_map import BloodMap
 from haemo.features.pixels.descriptors import DESCRIPTORS, describe
-from haemo.features.pixels.head_grid import HeadGrid
 from haemo.features.pixels.variation import vary
 from haemo.features.reading.slice import Slice
+from haemo.features.views.head_grid import HeadGrid
 
 SPACING = (SPACING_MM, SPACING_MM)
 

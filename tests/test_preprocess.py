@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from haemo.errors import BadSettings
 from haemo.features.reading.slice import Slice
-from haemo.features.views.preprocess import Preprocessing, resize_matrix
+from haemo.features.views.preprocess import Preprocessing
+from haemo.features.views.resize import resize_matrix
 from haemo.models.networks.alexnet import load_extractor
 from haemo.models.networks.engine import Engine
 from haemo.models.weights.imagenet import random_weights

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haemo.features.pixels.head_grid import HeadGrid
 from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
+from haemo.features.views.head_grid import HeadGrid
 
 __all__ = ["BloodMap"]
 

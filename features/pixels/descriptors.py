@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from haemo.features.pixels.head_grid import HeadGrid
+from haemo.features.views.head_grid import HeadGrid
 
 __all__ = ["DESCRIPTORS", "DESCRIPTOR_SCHEMA", "describe"]
 

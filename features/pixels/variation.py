@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from haemo.features.pixels.head_grid import resized
 from haemo.features.reading.slice import Slice
+from haemo.features.views.head_grid import resized
 
 __all__ = ["VARIATION_SCHEMA", "vary"]
 

@@ -11,11 +11,11 @@ from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.descriptors import describe
-from haemo.features.pixels.head_grid import HeadGrid
 from haemo.features.pixels.masks import find_mask, read_mask
 from haemo.features.pixels.region import joined
 from haemo.features.pixels.variation import vary
 from haemo.features.reading.formats import read_slice
+from haemo.features.views.head_grid import HeadGrid
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.progress import Progress, silent
 

@@ -13,9 +13,9 @@ from haemo.errors import BadDataset, FingerprintMismatch, MissingStep
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.blood_map import BloodMap
 from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, describe
-from haemo.features.pixels.head_grid import GRID_SCHEMA, HeadGrid
 from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
+from haemo.features.views.head_grid import GRID_SCHEMA, HeadGrid
 from haemo.models.heads.thresholds import ThresholdRule
 from haemo.models.pixels.pixel_classifier import PixelClassifier
 from haemo.pipeline.evaluation.aggregation import Aggregation

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from haemo.errors import UnreadableSlice
-from haemo.features.pixels.midline import Midline, find_midline
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import Box, head_box
-from haemo.features.views.preprocess import resize_matrix
+from haemo.features.views.midline import Midline, find_midline
+from haemo.features.views.resize import resize_matrix
 
 __all__ = ["GRID_SCHEMA", "HeadGrid", "resized"]
 

@@ -19,7 +19,7 @@ from haemo.models.networks.engine import (
 )
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
 from haemo.models.networks.pooling import pooled, rectified
-from haemo.models.weights.imagenet import random_weights
+from haemo.models.weights.imagenet import LAYERS, random_weights
 
 pytestmark = pytest.mark.numerical
 
@@ -99,12 +99,17 @@ def test_reference_network_is_torchvisions(weights):
     with torch.inference_mode():
         pool5 = theirs.avgpool(theirs.features(images)).flatten(1)
         fc6 = theirs.classifier[:3](pool5)
-        for layer, expected in {"pool5": pool5, "fc6": fc6, "fc7": theirs.classifier[3:6](fc6)}.items():
+        expected_of = {"pool5": pool5, "fc6": fc6, "fc7": theirs.classifier[3:6](fc6)}
+        for layer, upto in (("pool3", 8), ("pool4", 10)):  # after the ReLU of conv3 and of conv4
+            expected_of[layer] = functional.max_pool2d(theirs.features[:upto](images), 3, 2).flatten(1)
+        assert expected_of.keys() == LAYERS.keys()
+        for layer, expected in expected_of.items():
+            assert expected[0].numel() == LAYERS[layer]
             assert torch.allclose(reference_network(weights, layer)(images), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("layer", ["pool5", "fc6", "fc7"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_extractor_is_the_network_it_rewrites(weights, planes, layer, layout):
     with torch.inference_mode():
         expected = reference_network(weights, layer)(normalised_rgb(planes).float()).numpy()

@@ -116,7 +116,7 @@ class TestCroppedToTheHead:
         image = read_slice(slices_of(cropped)[2])
         wide = Slice(np.pad(image.pixels, ((60, 20), (10, 30))), image.is_hu)
         network = explain_extractor(model.extractor, model.head)
-        box = model.preprocessing.box(wide)
+        box = model.preprocessing.view(wide).box
         assert np.abs(np.subtract(box, (70, 131, 15, 76))).max() <= 3
         (evidence,) = network.maps(model.preprocessing.plane(wide)[None], "occlusion")
         placed = model.on_slice(network, evidence, wide)

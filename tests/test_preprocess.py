@@ -51,13 +51,13 @@ def test_a_cropped_plane_is_that_of_the_head_alone(is_hu):
     image = Slice(pixels, is_hu)
     cropped = Preprocessing(crop="head")
 
-    box = cropped.box(image)
+    box = cropped.view(image).box
     plane = cropped.plane(image)
 
     assert np.abs(np.subtract(box, (60, 180, 100, 200))).max() <= 2
     alone = Slice(pixels[box.top : box.bottom, box.left : box.right], is_hu)
     assert (plane == Preprocessing().plane(alone)).all()
-    assert Preprocessing().box(image) == (0, 300, 0, 260)
+    assert Preprocessing().view(image).box == (0, 300, 0, 260)
 
 
 @pytest.mark.parametrize("is_hu", [False, True])

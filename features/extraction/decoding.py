@@ -38,6 +38,8 @@ class Decoded:
     planes : ndarray of shape (len(variants), size, size), uint8
     is_colour : bool
         Whether the file held a colour picture, converted to gray.
+    is_askew : bool
+        Whether planes were made and no head was found to turn upright, though that was wanted.
     """
 
     size: int
@@ -46,6 +48,7 @@ class Decoded:
     variants: tuple[int, ...]
     planes: np.ndarray
     is_colour: bool
+    is_askew: bool = False
 
 
 class Decoder:
@@ -88,12 +91,16 @@ class Decoder:
         """Make the planes of a slice that is decoded; size and time are those of its file, if it has one."""
         content = content_hash(slice_)
         variants = self._missing(content)
-        planes = self._preprocessing.plane(slice_)[np.newaxis] if variants else np.empty((0, 0, 0), np.uint8)
+        planes, is_askew = np.empty((0, 0, 0), np.uint8), False
+        if variants:
+            view = self._preprocessing.view(slice_)
+            planes = self._preprocessing.level(view)[np.newaxis]
+            is_askew = self._preprocessing.upright and view.turn is None
         if any(variants):
             from haemo.features.views.augment import rotate_planes
 
             planes = rotate_planes(planes)[0, list(variants)]
-        return Decoded(size, mtime_ns, content, variants, planes, slice_.is_colour)
+        return Decoded(size, mtime_ns, content, variants, planes, slice_.is_colour, is_askew)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

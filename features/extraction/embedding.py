@@ -24,8 +24,7 @@ from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
-    from haemo.models.networks.extractor import PlaneExtractor
-    from haemo.models.training.cnn_extractor import CNNExtractor
+    from haemo.models.networks.frozen import Embedder
 
 __all__ = ["embed_slices"]
 
@@ -34,7 +33,7 @@ _NAMED = 5
 
 def embed_slices(
     slices: Sequence[Path | Slice],
-    extractor: "PlaneExtractor | CNNExtractor",
+    extractor: "Embedder",
     preprocessing: "Preprocessing",
     store_path: Path | None = None,
     *,
@@ -52,7 +51,7 @@ def embed_slices(
     Parameters
     ----------
     slices : sequence of Path or Slice
-    extractor : PlaneExtractor or CNNExtractor
+    extractor : Embedder
     preprocessing : Preprocessing
     store_path : Path, optional
         The folder must exist.
@@ -160,9 +159,7 @@ class _Sink:
 class _Store:
     """The store that remembers, and what an earlier call left beside it."""
 
-    def __init__(
-        self, path: Path, fingerprint: Fingerprint, extractor: "PlaneExtractor | CNNExtractor", keep: bool
-    ):
+    def __init__(self, path: Path, fingerprint: Fingerprint, extractor: "Embedder", keep: bool):
         self.path = path
         if path.exists():
             with FeatureStore(path) as store:

@@ -25,7 +25,7 @@ from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
-    from haemo.models.networks.alexnet import Extractor
+    from haemo.models.networks.frozen import Embedder
 
 __all__ = [
     "ROTATIONS",
@@ -74,6 +74,8 @@ class ExtractionReport:
         Slices that went through the network in this call, or have the pixels of one that did.
     colour : int
         Slices decoded in this call that were colour pictures and were converted to gray.
+    askew : int
+        Slices embedded in this call that were to be turned upright and, without a head, stayed as they are.
     failures : list of Failure
         Slices that could not be used.
     rows : int
@@ -85,13 +87,14 @@ class ExtractionReport:
     shared: int
     computed: int
     colour: int
+    askew: int
     failures: list[Failure]
     rows: int
     fingerprint: Fingerprint
 
 
 def embedding_fingerprint(
-    extractor: "Extractor", preprocessing: "Preprocessing", dtype: str = "float32"
+    extractor: "Embedder", preprocessing: "Preprocessing", dtype: str = "float32"
 ) -> Fingerprint:
     """Everything that changes an embedding made with these two and kept as `dtype`."""
     from haemo.features.views.augment import PAPER_ANGLES_DEG
@@ -136,7 +139,7 @@ class ExtractionRequest:
 def extract_features(
     manifest: Manifest,
     store_path: Path,
-    extractor: "Extractor",
+    extractor: "Embedder",
     preprocessing: "Preprocessing",
     request: ExtractionRequest | None = None,
     *,
@@ -155,7 +158,7 @@ def extract_features(
     manifest : Manifest
     store_path : Path
         Replaced in one rename when all is done.
-    extractor : Extractor
+    extractor : Embedder
     preprocessing : Preprocessing
     request : ExtractionRequest, optional
     progress : Progress
@@ -200,6 +203,7 @@ def extract_features(
         shared=len(files) - len(set(order)),
         computed=extraction.computed,
         colour=extraction.colour,
+        askew=extraction.askew,
         failures=extraction.failures,
         rows=rows,
         fingerprint=fingerprint,
@@ -212,7 +216,7 @@ class Extraction:
     Parameters
     ----------
     manifest : Manifest
-    extractor : Extractor
+    extractor : Embedder
     variants : tuple of int
         Of each slice.
     parts : PartsSink
@@ -225,12 +229,12 @@ class Extraction:
     failures : list of Failure
     gone : set of str
         Ids of those slices that failed because there is no such file any more.
-    computed, colour : int
+    computed, colour, askew : int
         As in `ExtractionReport`.
     """
 
     def __init__(
-        self, manifest: Manifest, extractor: "Extractor", variants: tuple[int, ...], parts: PartsSink
+        self, manifest: Manifest, extractor: "Embedder", variants: tuple[int, ...], parts: PartsSink
     ):
         self._manifest = manifest
         self._extractor = extractor
@@ -244,6 +248,7 @@ class Extraction:
         self.gone: set[str] = set()
         self.computed = 0
         self.colour = 0
+        self.askew = 0
         self._new: set[str] = set()
 
     def missing(self, content: str) -> tuple[int, ...]:
@@ -315,6 +320,7 @@ class Extraction:
             self._new.add(result.content)
         self.computed += result.content in self._new
         self.colour += result.is_colour
+        self.askew += result.is_askew
         for variant, plane in zip(result.variants, result.planes, strict=True):
             if variant in wanted:
                 self._held.add((result.content, variant))

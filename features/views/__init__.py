@@ -1,7 +1,7 @@
 """A slice to what a network sees of it.
 
-`preprocess` crops, windows and resizes (by `resize`) to a plane (`Preprocessing`), `head_box` finds the head
-for it, `augment` turns planes as the paper did. `head_grid` brings a slice to millimetres and finds the
-inside of the skull and, by `midline`, the line about which it mirrors. Everything here may be imported from
-outside.
+`preprocess` turns, crops, windows and resizes (by `resize`) to a plane (`Preprocessing`), and knows where
+that lies on the slice (`View`). `head_box` finds the head for it, and `upright` how to turn it: by the
+`midline` about which the inside of the skull mirrors, which `head_grid` finds on a grid of millimetres.
+`augment` turns planes as the paper did. Everything here may be imported from outside.
 """

@@ -6,7 +6,7 @@ belong to the network's weights and are done with them (`models.networks.gray`).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy as np
 from haemo.errors import BadSettings
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import HEAD_BOX_SCHEMA, Box, head_box
+from haemo.features.views.head_grid import GRID_SCHEMA
 from haemo.features.views.resize import resize_matrix
+from haemo.features.views.upright import TURN_SCHEMA, Turn, upright_turn
 
-__all__ = ["CROPS", "WINDOWS", "Preprocessing"]
+__all__ = ["CROPS", "WINDOWS", "Preprocessing", "View"]
 
 # Name -> width and centre in HU.
 WINDOWS = {"brain": (80.0, 40.0), "subdural": (200.0, 80.0), "bone": (2800.0, 600.0)}
@@ -28,6 +30,35 @@ _WHITE = 255.0
 _SCHEMA = 1
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """What of a slice becomes its plane, and where that lies.
+
+    Attributes
+    ----------
+    image : Slice
+        Turned, where it is to be upright.
+    box : Box
+        The part of `image` that is seen.
+    turn : Turn or None
+        None where the slice is as it was.
+    """
+
+    image: Slice
+    box: Box
+    turn: Turn | None = None
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """What is seen, before window and resizing: (box.height, box.width), float32."""
+        return self.box.cut(self.image.pixels)
+
+    def paste(self, values: np.ndarray) -> np.ndarray:
+        """Put values of the box back where they lie on the slice as it was; 0 on what was not seen."""
+        pasted = self.box.paste(values, self.image.pixels.shape)
+        return pasted if self.turn is None else self.turn.back(pasted)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How a slice becomes a plane of 8-bit gray levels.
@@ -36,6 +67,10 @@ class Preprocessing:
     ``centre - width/2``, white from ``centre + width/2``, linear between. (LINEAR, C.11.2.1.2.1, takes half
     a unit from the centre and one from the width; that suits stored integers, not HU, and would move the
     levels of a brain window by up to 3.) Slices that are gray levels already are taken as they are.
+
+    A slice may first be turned so that the midline of the head is its middle column
+    (`features.views.upright`); one without a head stays as it is. The box of the head is then made as wide to
+    the left of that column as to the right.
 
     The whole slice, or the box of the head in it, is then resized to a square, as in Dawud et al. 2019, also
     where it is not square itself: linear interpolation after a Gaussian filter, as
@@ -48,12 +83,15 @@ class Preprocessing:
         Height and width of a plane, in pixels.
     crop : {'none', 'head'}
         Of `CROPS`.
+    upright : bool
+        Whether slices are turned.
     """
 
     window_width_hu: float = 80.0
     window_centre_hu: float = 40.0
     size: int = 227
     crop: str = "none"
+    upright: bool = False
 
     def __post_init__(self):
         if not (math.isfinite(self.window_centre_hu) and 0 < self.window_width_hu < math.inf):
@@ -67,7 +105,7 @@ class Preprocessing:
             raise BadSettings(f"crop {self.crop!r} is none of {', '.join(CROPS)}")
 
     @classmethod
-    def for_window(cls, window: str, crop: str = "none") -> "Preprocessing":
+    def for_window(cls, window: str, crop: str = "none", upright: bool = False) -> "Preprocessing":
         """Take a window by name (``brain``, ``subdural``, ``bone``) or as ``WIDTH/CENTRE`` in HU: ``80/40``.
 
         Raises
@@ -84,7 +122,7 @@ class Preprocessing:
                 raise BadSettings(
                     f"window {window!r} is none of {', '.join(WINDOWS)}, nor WIDTH/CENTRE in HU such as 80/40"
                 ) from None
-        return cls(window_width_hu=width, window_centre_hu=centre, crop=crop)
+        return cls(window_width_hu=width, window_centre_hu=centre, crop=crop, upright=upright)
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Preprocessing":
@@ -95,7 +133,8 @@ class Preprocessing:
     def describe(self) -> dict[str, Any]:
         """Give the facts that an embedding depends on, for the fingerprint.
 
-        Without a crop they are those of the first stores, which knew none, so that these can be carried on.
+        Without a crop and a turn they are those of the first stores, which knew neither, so that these can be
+        carried on.
         """
         facts = {
             "schema": _SCHEMA,
@@ -110,17 +149,31 @@ class Preprocessing:
             facts["crop"] = self.crop
             facts["head_box"] = HEAD_BOX_SCHEMA
             facts["resize"] = facts["resize"].replace("whole slice", "box of the head")
+        if self.upright:
+            facts["upright"] = True
+            facts["turn"], facts["head_grid"] = TURN_SCHEMA, GRID_SCHEMA
         return facts
 
-    def box(self, image: Slice) -> Box:
-        """The part of a slice that becomes its plane."""
-        if self.crop == "head":
-            return head_box(image)
+    def view(self, image: Slice) -> View:
+        """What of a slice becomes its plane."""
+        turn = upright_turn(image) if self.upright else None
+        if turn is not None:
+            image = replace(image, pixels=turn.there(image))
         height, width = image.pixels.shape
-        return Box(0, height, 0, width)
+        if self.crop != "head":
+            return View(image, Box(0, height, 0, width), turn)
+        box = head_box(image)
+        if turn is not None:
+            left = min(box.left, width - box.right)
+            box = box._replace(left=left, right=width - left)
+        return View(image, box, turn)
 
     def plane(self, image: Slice) -> np.ndarray:
-        """Make the plane of one slice.
+        """Make the plane of one slice: `level` of its `view`."""
+        return self.level(self.view(image))
+
+    def level(self, view: View) -> np.ndarray:
+        """Make the plane of what is seen of a slice.
 
         Returns
         -------
@@ -132,9 +185,9 @@ class Preprocessing:
         matrix for each direction, with about eight numbers a row when 512 becomes 227. Before rounding this
         differs from scikit-image in float64 by less than 0.001 gray levels.
         """
-        low, high = self._range(image)
-        pixels = self.box(image).cut(image.pixels)
-        if image.is_hu:
+        low, high = self._range(view.image)
+        pixels = view.pixels
+        if view.image.is_hu:
             pixels = np.clip(pixels, low, high)
         height, width = pixels.shape
         rows = resize_matrix(height, self.size) @ pixels
@@ -152,7 +205,7 @@ class Preprocessing:
         from skimage.transform import resize
 
         low, high = self._range(image)
-        pixels = np.clip(self.box(image).cut(image.pixels).astype(np.float64), low, high)
+        pixels = np.clip(self.view(image).pixels.astype(np.float64), low, high)
         levels = (pixels - low) / (high - low) * _WHITE
         return resize(levels, (self.size, self.size), order=1, mode="reflect", anti_aliasing=True)
 

@@ -1,9 +1,10 @@
 """The architectures, and how a network is run on this host.
 
 `table` has the networks of stage one by name, `frozen` says what is asked of one, and `extractor` embeds
-planes through any of them. `alexnet` is the first (`load_extractor`), with `gray` (its conv1 for gray
-slices) and `pooling`; `pretrained` is any other one, run up to a layer, and `torchvision_models` are
-torchvision's. `cnn`, `lenet`, `tinyvgg` and `finetune` are trained end to end; `end_to_end` is what they have
-in common, and `layers` tells any of them layer by layer. `engine` settles device, precision and memory
-layout. From outside: `table`, `frozen`, `alexnet`, `pretrained`, `engine` and the networks' own modules.
+planes through any of them; `mirrored` shows one each plane and its mirror image. `alexnet` is the first
+(`load_extractor`), with `gray` (its conv1 for gray slices) and `pooling`; `pretrained` is any other one, run
+up to a layer, and `torchvision_models` are torchvision's. `cnn`, `lenet`, `tinyvgg` and `finetune` are
+trained end to end; `end_to_end` is what they have in common, and `layers` tells any of them layer by layer.
+`engine` settles device, precision and memory layout. From outside: `table`, `frozen`, `mirrored`, `alexnet`,
+`pretrained`, `engine` and the networks' own modules.
 """

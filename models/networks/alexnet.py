@@ -14,7 +14,7 @@ from haemo.models.networks.frozen import FrozenNetwork, NetworkRequest
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
 from haemo.models.networks.pooling import pooled, rectified
 from haemo.models.weights import imagenet
-from haemo.models.weights.imagenet import LAYERS, Weights
+from haemo.models.weights.imagenet import LAYERS, TRUNK_LAYERS, Weights
 
 __all__ = ["ALEXNET", "SIZE", "AlexNet", "Extractor", "GrayAlexNet", "load_extractor"]
 
@@ -29,14 +29,15 @@ class AlexNet(nn.Module):
 
     Parameters
     ----------
-    layer : {'pool5', 'fc6', 'fc7'}
-        fc6 and fc7 are taken after their ReLU.
+    layer : {'pool3', 'pool4', 'pool5', 'fc6', 'fc7'}
+        fc6 and fc7 are taken after their ReLU; pool3 and pool4 are the maps of conv3 and conv4, max-pooled as
+        those of conv5 are.
     """
 
     def __init__(self, layer: str = "fc7"):
         super().__init__()
         self.layer = layer
-        self.features = nn.Sequential(
+        maps = [
             nn.Conv2d(3, 64, 11, stride=4, padding=2),  # (64, 56, 56)
             nn.ReLU(),
             nn.MaxPool2d(3, 2),  # (64, 27, 27)
@@ -49,8 +50,9 @@ class AlexNet(nn.Module):
             nn.ReLU(),
             nn.Conv2d(256, 256, 3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(3, 2),  # (256, 6, 6)
-        )
+        ]
+        upto = {"pool3": 8, "pool4": 10}.get(layer, len(maps))
+        self.features = nn.Sequential(*maps[:upto], nn.MaxPool2d(3, 2))  # (256, 6, 6), or 384 of pool3
         dense = [
             nn.Dropout(),
             nn.Linear(9216, 4096),
@@ -59,7 +61,7 @@ class AlexNet(nn.Module):
             nn.Linear(4096, 4096),
             nn.ReLU(),
         ]
-        self.classifier = nn.Sequential(*dense[: {"pool5": 0, "fc6": 3, "fc7": 6}[layer]])
+        self.classifier = nn.Sequential(*dense[: {"fc6": 3, "fc7": 6}.get(layer, 0)])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embed normalised RGB images of shape (batch, 3, 227, 227)."""
@@ -75,7 +77,7 @@ class GrayAlexNet(nn.Module):
     Parameters
     ----------
     weights : Weights
-    layer : {'pool5', 'fc6', 'fc7'}
+    layer : {'pool3', 'pool4', 'pool5', 'fc6', 'fc7'}
     engine : Engine
     """
 
@@ -86,20 +88,21 @@ class GrayAlexNet(nn.Module):
             state["features.0.weight"], state["features.0.bias"], SIZE, engine.dtype, engine.memory_format
         )
         self.convolutions = nn.ModuleList(
-            _convolution(state, f"features.{place}", engine) for place in (3, 6, 8, 10)
+            _convolution(state, f"features.{place}", engine)
+            for place in (3, 6, 8, 10)[: {"pool3": 2, "pool4": 3}.get(layer)]
         )
-        dense = {"pool5": (), "fc6": (1,), "fc7": (1, 4)}[layer]
+        dense = {"fc6": (1,), "fc7": (1, 4)}.get(layer, ())
         self.dense = nn.ModuleList(_linear(state, f"classifier.{place}", engine) for place in dense)
         self.requires_grad_(False).eval().to(engine.device)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Embed uint8 planes of shape (batch, 227, 227); float32, (batch, dimension)."""
-        conv2, conv3, conv4, conv5 = self.convolutions
+        conv2, *between, last = self.convolutions
         maps = pooled(self.conv1(planes))
         maps = pooled(conv2(maps))
-        maps = rectified(conv3(maps))
-        maps = rectified(conv4(maps))
-        embedding = pooled(conv5(maps)).flatten(1)
+        for convolution in between:
+            maps = rectified(convolution(maps))
+        embedding = pooled(last(maps)).flatten(1)
         for layer in self.dense:
             embedding = rectified(layer(embedding))
         return embedding.float()
@@ -111,7 +114,7 @@ class Extractor(PlaneExtractor):
     Parameters
     ----------
     weights : Weights
-    layer : {'pool5', 'fc6', 'fc7'}
+    layer : {'pool3', 'pool4', 'pool5', 'fc6', 'fc7'}
     engine : Engine
     batch : int
         Slices per pass.
@@ -147,8 +150,8 @@ def load_extractor(
     ----------
     weights : Weights
         As `models.weights.imagenet.resolve_weights` gives them, reaching at least `layer`.
-    layer : {'pool5', 'fc6', 'fc7'}
-        9216, 4096 or 4096 numbers per slice, after ReLU.
+    layer : {'pool3', 'pool4', 'pool5', 'fc6', 'fc7'}
+        Numbers per slice, after ReLU, as `models.weights.imagenet.LAYERS` has them.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
         ``auto`` takes bfloat16 where the hardware has it. On head-CT slices that moves pool5 by about 1 % of
         its length (cosine above 0.9998), as much as in the network that is not rewritten.
@@ -178,7 +181,7 @@ def load_extractor(
 
 
 class _AlexNetOfStageOne(FrozenNetwork):
-    """AlexNet with ImageNet weights; its layers are pool5, fc6 and fc7."""
+    """AlexNet with ImageNet weights; its layers are pool3, pool4, pool5, fc6 and fc7."""
 
     size = SIZE
 
@@ -202,12 +205,13 @@ class _Stopwatch:
 
     def __init__(self, weights: Weights):
         self._weights = weights
+        self._layer = weights.layer if weights.layer in TRUNK_LAYERS else "pool5"
         self._extractors: dict[Engine, Extractor] = {}
         self._planes = np.zeros((_MEASURED_SLICES, SIZE, SIZE), dtype=np.uint8)
 
     def __call__(self, engine: Engine) -> float:
         if engine not in self._extractors:
-            self._extractors[engine] = Extractor(self._weights, "pool5", engine, _MEASURED_SLICES)
+            self._extractors[engine] = Extractor(self._weights, self._layer, engine, _MEASURED_SLICES)
         start = time.perf_counter()
         self._extractors[engine](self._planes)
         return time.perf_counter() - start

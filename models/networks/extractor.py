@@ -1,7 +1,7 @@
 """Gray planes to embeddings through a frozen network: batches, threads and devices, for any network."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -96,7 +96,7 @@ class PlaneExtractor:
         parts = list(self.stream(planes[start : start + self.batch] for start in starts))
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
 
-    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def stream(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
         """Embed batches of at most `batch` planes each, in their order.
 
         On a CPU each batch is computed by one thread, and as many batches at once as torch has threads: so
@@ -105,7 +105,7 @@ class PlaneExtractor:
         """
         return self._stream_cuda(batches) if self.engine.device == "cuda" else self._stream_cpu(batches)
 
-    def _stream_cpu(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def _stream_cpu(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
         workers = torch.get_num_threads()
         pool = ThreadPoolExecutor(workers, "haemo-network", initializer=torch.set_num_threads, initargs=(1,))
         waiting: deque[Future[np.ndarray]] = deque()
@@ -136,7 +136,7 @@ class PlaneExtractor:
         filled[: len(planes)] = planes
         return filled
 
-    def _stream_cuda(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def _stream_cuda(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
         pending = None
         copies = torch.cuda.Stream()
         for planes in batches:

@@ -1,18 +1,55 @@
 """What stage one asks of a network: the planes it takes, and how it is made ready."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.models.networks.engine import Engine
+    from haemo.models.weights.imagenet import Weights
 
-__all__ = ["PENULTIMATE", "FrozenNetwork", "NetworkRequest"]
+__all__ = ["PENULTIMATE", "Embedder", "FrozenNetwork", "NetworkRequest"]
 
 # The layer that is whatever the last linear layer of a network is given.
 PENULTIMATE = "penultimate"
+
+
+class Embedder(Protocol):
+    """A network that is ready to embed gray planes.
+
+    Attributes
+    ----------
+    weights : Weights
+    layer : str
+    engine : Engine
+    batch : int
+        Planes per pass.
+    dimension : int
+        Numbers per plane.
+    """
+
+    weights: "Weights"
+    layer: str
+    engine: "Engine"
+    batch: int
+    dimension: int
+
+    def describe(self) -> dict[str, Any]:
+        """Give the facts that an embedding depends on, for the fingerprint."""
+        ...
+
+    def __call__(self, planes: np.ndarray) -> np.ndarray:
+        """Embed planes (n, size, size), uint8: (n, dimension), float32."""
+        ...
+
+    def stream(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
+        """Embed batches of at most `batch` planes each, in their order."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +100,12 @@ class FrozenNetwork(ABC):
     size: int | None
 
     @abstractmethod
-    def load(self, request: NetworkRequest) -> Any:
+    def load(self, request: NetworkRequest) -> Embedder:
         """Make it ready to embed gray planes.
 
         Returns
         -------
-        PlaneExtractor
-            Or what has its methods and attributes.
+        Embedder
 
         Raises
         ------

@@ -1,6 +1,6 @@
 """The trained scratch CNN as a feature extractor, in AlexNet's place."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class CNNExtractor:
             return np.empty((0, self.dimension), dtype=np.float32)
         return self.trained.embeddings(planes)
 
-    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def stream(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
         """Embed batches of at most `batch` planes each, in their order."""
         yield from map(self, batches)
 

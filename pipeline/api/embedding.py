@@ -17,8 +17,7 @@ from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
-    from haemo.models.networks.extractor import PlaneExtractor
-    from haemo.models.training.cnn_extractor import CNNExtractor
+    from haemo.models.networks.frozen import Embedder
 
 __all__ = ["extract"]
 
@@ -26,7 +25,7 @@ log = logging.getLogger("haemo")
 
 _Key = tuple[Any, ...]
 # The network that was used last: reading its weights takes a second, and a search asks for it once a fold.
-_last: dict[_Key, "tuple[PlaneExtractor | CNNExtractor, Preprocessing]"] = {}
+_last: dict[_Key, "tuple[Embedder, Preprocessing]"] = {}
 
 
 def extract(
@@ -121,7 +120,7 @@ def _store_path(store: str | Path) -> Path:
 
 def _stage_one(
     settings: ExtractionSettings, store: Path | None, progress: Progress
-) -> "tuple[PlaneExtractor | CNNExtractor, Preprocessing]":
+) -> "tuple[Embedder, Preprocessing]":
     """Network and preprocessing; a store is carried on with the engine and batch that it was begun with."""
     notes: dict[str, str] = {}
     if store is not None and store.exists():

@@ -26,8 +26,9 @@ __all__ = ["features", "verify"]
 )
 @click.option(
     "--layer",
-    metavar="fc7|fc6|pool5|penultimate|MODULE",
-    help="Layer whose activations are kept. AlexNet: fc7, fc6 or pool5, 4096, 4096 or 9216 numbers a slice; "
+    metavar="fc7|fc6|pool5|pool4|pool3|penultimate|MODULE",
+    help="Layer whose activations are kept. AlexNet: fc7, fc6, pool5, pool4 or pool3: 4096, 4096, 9216, "
+    "9216 or 13824 numbers a slice; "
     "other networks: any module by its name, or what the last linear layer is given.  "
     "[default: fc7, or penultimate]",
 )
@@ -36,7 +37,7 @@ __all__ = ["features", "verify"]
     default="auto",
     show_default=True,
     metavar="auto|trunk|random|FILE|FOLDER",
-    help="Network weights. auto: torchvision's, else the trunk; trunk: pool5 only; random: a control.",
+    help="Network weights. auto: torchvision's, else the trunk; trunk: to pool5; random: a control.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random weights.")
 @click.option(
@@ -56,7 +57,23 @@ __all__ = ["features", "verify"]
     metavar="brain|subdural|bone|WIDTH/CENTRE",
     help="Window of DICOM slices, in HU.",
 )
+@click.option(
+    "--recipe",
+    type=click.Choice(["paper", "best"]),
+    help="A named set of --crop, --upright, --mirror and --layer. paper: as published, the default; best: "
+    "--crop head --upright --mirror --layer pool4.",
+)
 @crop_option
+@click.option(
+    "--upright/--no-upright",
+    default=False,
+    help="Turn every slice first so that the midline of its head stands upright in the middle.",
+)
+@click.option(
+    "--mirror/--no-mirror",
+    default=False,
+    help="Embed the mirror image of each slice too: the sum and the difference of both are kept.",
+)
 @click.option(
     "--rotations",
     type=click.Choice(["none", "paper"]),
@@ -88,6 +105,7 @@ def features(
     batch: int | None,
     workers: int | None,
     import_path: Path | None,
+    recipe: str | None,
     **options: Any,
 ) -> int:
     """Stage one: turn the slices of RUN into embeddings, in RUN/features.h5.
@@ -106,8 +124,12 @@ def features(
     if import_path:
         return _import(run, import_path, new)
     device = options.pop("device")
+    typed = _typed(options)
+    if recipe:
+        typed |= _of_recipe(recipe, typed, options["network"])
+        options |= typed
     options["layer"] = options["layer"] or default_layer(options["network"])
-    chosen = options if new else _as_before(options, settings_so_far(run))
+    chosen = options if new else _as_before(options, typed, settings_so_far(run))
     rotations = chosen.pop("rotations")
     settings = ExtractionSettings(device=device, **chosen)
     report = make_features(
@@ -127,22 +149,41 @@ def _import(run: "RunDirectory", path: Path, new: bool) -> int:
     return 3 if imported.missing else 0
 
 
-def _as_before(chosen: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+def _typed(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that stand on the command line."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {
+        name: value for name, value in options.items() if context.get_parameter_source(name) is not default
+    }
+
+
+def _of_recipe(recipe: str, typed: dict[str, Any], network: str) -> dict[str, Any]:
+    from haemo.errors import BadSettings
+    from haemo.pipeline.preparing.recipes import options_of
+
+    try:
+        return options_of(recipe, network, typed)
+    except BadSettings as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _as_before(chosen: dict[str, Any], typed: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """Options that were not typed take the value that the run has, and this is said.
 
     Layer and weights of another network than the one that was typed mean nothing.
     """
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    if context.get_parameter_source("network") is not default and chosen["network"] != before.get("network"):
+    from haemo.pipeline.preparing.recipes import option_in_words
+
+    if "network" in typed and chosen["network"] != before.get("network"):
         before = {name: value for name, value in before.items() if name not in ("layer", "weights")}
     taken = {
         name: value
         for name, value in before.items()
-        if name in chosen and value != chosen[name] and context.get_parameter_source(name) is default
+        if name in chosen and value != chosen[name] and name not in typed
     }
     if taken:
-        listing = ", ".join(f"{name} {value}" for name, value in taken.items())
+        listing = ", ".join(option_in_words(name, value) for name, value in taken.items())
         click.echo(f"as in this run so far: {listing}", err=True)
     return {**chosen, **taken}
 
@@ -155,6 +196,8 @@ def _refuse_options_of_others() -> None:
         ("layer", "--layer"),
         ("window", "--window"),
         ("crop", "--crop"),
+        ("upright", "--upright"),
+        ("recipe", "--recipe"),
         ("precision", "--precision"),
         ("seed", "--seed"),
         ("batch", "--batch-size"),

@@ -99,14 +99,14 @@ class TrainedModel:
                 yield embeddings, embeddings
 
     def on_slice(self, network: "ExplainedModel", evidence: np.ndarray, image: Slice) -> np.ndarray:
-        """Put one map of `network` where it lies on the slice; 0 on what was cropped and never seen.
+        """Put one map of `network` where it lies on the slice; 0 on what was never seen.
 
         Returns
         -------
         ndarray of the slice's shape, float32
         """
-        box = self.preprocessing.box(image)
-        return box.paste(network.on_slice(evidence, box.height, box.width), image.pixels.shape)
+        view = self.preprocessing.view(image)
+        return view.paste(network.on_slice(evidence, view.box.height, view.box.width))
 
     def explained(self, method: str | None = None) -> tuple["ExplainedModel", str]:
         """The model cut at its last convolution, for maps of evidence, and by which method to draw them.

@@ -19,6 +19,7 @@ from haemo.features.extraction.extract import (
 from haemo.features.store.shards import parts_of
 from haemo.features.store.store import FeatureStore
 from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.preparing.recipes import in_words, recipe_of
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.splitting.split import Split
@@ -26,8 +27,7 @@ from haemo.pipeline.splitting.splitfile import refuse_features_of_other_patients
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from haemo.models.networks.extractor import PlaneExtractor
-    from haemo.models.training.cnn_extractor import CNNExtractor
+    from haemo.models.networks.frozen import Embedder
 
 __all__ = [
     "ExtractionSettings",
@@ -51,8 +51,9 @@ class ExtractionSettings:
         Of `models.networks.table`: ``alexnet``, ``torchvision:NAME``, one of a plug-in, or ``cnn``, the
         scratch CNN as `haemo cnn` trained it.
     layer : str, optional
-        ``fc7``, ``fc6`` or ``pool5`` of AlexNet; of others any module, or ``penultimate``; the scratch CNN
-        gives its hidden layer. None takes `models.networks.table.default_layer`.
+        ``fc7``, ``fc6``, ``pool5``, ``pool4`` or ``pool3`` of AlexNet; of others any module, or
+        ``penultimate``; the scratch CNN gives its hidden layer. None takes
+        `models.networks.table.default_layer`.
     weights : str
         ``auto``, ``random`` or a file, of AlexNet also ``trunk``; for the scratch CNN its folder in a run.
     seed : int
@@ -63,6 +64,10 @@ class ExtractionSettings:
         ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
     crop : {'none', 'head'}
         The whole slice, or the box of the head in it.
+    upright : bool
+        Whether slices are turned by the midline of the head first.
+    mirror : bool
+        Whether the network sees the mirror image of each slice too (`models.networks.mirrored`).
     dtype : {'float32', 'float16'}
         How embeddings are kept.
     """
@@ -75,6 +80,8 @@ class ExtractionSettings:
     device: str = "auto"
     window: str = "brain"
     crop: str = "none"
+    upright: bool = False
+    mirror: bool = False
     dtype: str = "float32"
 
 
@@ -83,7 +90,7 @@ def load_stage_one(
     notes: dict[str, str] | None = None,
     batch: int | None = None,
     progress: Progress = silent,
-) -> tuple["PlaneExtractor | CNNExtractor", Preprocessing]:
+) -> tuple["Embedder", Preprocessing]:
     """Make the network and the preprocessing, and say out loud which device, weights and precision are used.
 
     Parameters
@@ -105,7 +112,7 @@ def load_stage_one(
 
         preprocessing = NetworkFolder(Path(settings.weights)).preprocessing()
     else:
-        window = Preprocessing.for_window(settings.window, settings.crop)
+        window = Preprocessing.for_window(settings.window, settings.crop, settings.upright)
         preprocessing = replace(window, size=network.size)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
@@ -128,6 +135,10 @@ def load_stage_one(
             progress=progress,
         )
     )
+    if settings.mirror:
+        from haemo.models.networks.mirrored import MirroredExtractor
+
+        extractor = MirroredExtractor(extractor)
     _LOG.info(
         "network: %s to %s (%d numbers a slice) on %s",
         settings.network,
@@ -191,12 +202,21 @@ def make_features(
                 )
             raise
         run.replace_failures("features", report.failures)
+        made = asdict(_lasting(settings))
+        recipe = recipe_of(made)
+        _LOG.info(
+            "recipe: %s (%s); fingerprint %s",
+            recipe or "no name",
+            in_words(made),
+            report.fingerprint.hash[:12],
+        )
         _say(run, report)
         if not report.cached + report.computed:
             raise TooFewData(_nothing_usable(run, report))
         run.record(
             "features",
-            settings=asdict(_lasting(settings)),
+            settings=made,
+            recipe=recipe,
             rotations=rotations,
             weights=extractor.weights.origin,
             device=extractor.engine.device,
@@ -214,6 +234,9 @@ def _say(run: RunDirectory, report: ExtractionReport) -> None:
     if report.colour:
         were = "was a colour picture and was" if report.colour == 1 else "were colour pictures and were"
         _LOG.info("%d of the slices %s converted to gray", report.colour, were)
+    if report.askew:
+        stay = "it stays as it is" if report.askew == 1 else "they stay as they are"
+        _LOG.info("no head to turn upright was found on %d of the slices; %s", report.askew, stay)
     if report.shared:
         has = (
             "has the pixels of another one and shares its"
@@ -231,6 +254,7 @@ def _counted(report: ExtractionReport) -> dict[str, Any]:
             "shared": report.shared,
             "computed": report.computed,
             "colour": report.colour,
+            **({"askew": report.askew} if report.askew else {}),
             "failed": len(report.failures),
         },
         "embeddings": report.rows,
@@ -260,16 +284,17 @@ def command_anew(run: RunDirectory) -> str:
             command += ["--import", recorded["imported"]]
         made = settings_so_far(run)
         default = {**asdict(_lasting(ExtractionSettings())), "rotations": "none"}
-        of_alexnet = {"layer", "window", "crop", "precision", "seed"} if made.get("network") == "cnn" else ()
+        own = {"layer", "window", "crop", "upright", "precision", "seed"}
+        of_alexnet = own if made.get("network") == "cnn" else ()
         for name, value in made.items():
             if name not in of_alexnet and value != default.get(name):
-                command += [f"--{name}", str(value)]
+                command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return shlex.join(command)
 
 
 def stage_one_of(
     run: RunDirectory, device: str = "auto", progress: Progress = silent
-) -> tuple["PlaneExtractor | CNNExtractor", Preprocessing]:
+) -> tuple["Embedder", Preprocessing]:
     """Make again the network and preprocessing that a run's features came from, to embed new slices alike.
 
     Raises
@@ -310,7 +335,7 @@ def _notes(run: RunDirectory, new: bool) -> dict[str, str]:
     return {}
 
 
-def _refuse_other_split(run: RunDirectory, extractor: "PlaneExtractor | CNNExtractor") -> None:
+def _refuse_other_split(run: RunDirectory, extractor: "Embedder") -> None:
     facts = extractor.describe()
     if "split" in facts:
         if not run.split_path.exists():

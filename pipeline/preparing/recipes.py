@@ -1,0 +1,72 @@
+"""Recipes of features: named sets of the options that decide what of a slice is kept as numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from haemo.errors import BadSettings
+from haemo.extensions import unknown
+
+__all__ = ["RECIPES", "in_words", "option_in_words", "options_of", "recipe_of"]
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"crop": "none", "upright": False, "mirror": False, "layer": "fc7"},
+    "best": {"crop": "head", "upright": True, "mirror": True, "layer": "pool4"},
+}
+"""``paper`` is the published way, and the default. ``best`` is what did best on the public 200-image set with
+whole scans held out (docs/networks.md)."""
+
+_OF_ALEXNET = "layer"  # its name means nothing in another network, which keeps its own default
+
+
+def options_of(name: str, network: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a recipe stands for.
+
+    Parameters
+    ----------
+    name : str
+    network : str
+        Of another one than AlexNet the layer is left open.
+    typed : mapping
+        Options that were given beside the recipe.
+
+    Raises
+    ------
+    BadSettings
+        If there is no such recipe, or one of `typed` says otherwise.
+    """
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    options = _without_layer(RECIPES[name], network)
+    for option, value in options.items():
+        if option in typed and typed[option] != value:
+            raise BadSettings(
+                f"recipe {name} has {option_in_words(option, value)}, and "
+                f"{option_in_words(option, typed[option])} was given beside it; leave one of the two out. "
+                f"A recipe is nothing but its options: {in_words(options)}"
+            )
+    return options
+
+
+def recipe_of(settings: Mapping[str, Any]) -> str | None:
+    """Name of the recipe whose options are among these settings; None where there is none."""
+    for name, options in RECIPES.items():
+        wanted = _without_layer(options, settings["network"])
+        if all(settings[option] == value for option, value in wanted.items()):
+            return name
+    return None
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """The options of a recipe among settings: ``crop head, upright, mirror, layer pool4``."""
+    return ", ".join(option_in_words(name, settings[name]) for name in RECIPES["paper"] if name in settings)
+
+
+def option_in_words(option: str, value: Any) -> str:
+    """One option as people say it: ``crop head``, ``mirror``, ``no mirror``."""
+    if isinstance(value, bool):
+        return option if value else f"no {option}"
+    return f"{option} {value}"
+
+
+def _without_layer(options: Mapping[str, Any], network: str) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if network == "alexnet" or name != _OF_ALEXNET}

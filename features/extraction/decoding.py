@@ -39,7 +39,7 @@ class Decoded:
     is_colour : bool
         Whether the file held a colour picture, converted to gray.
     is_askew : bool
-        Whether planes were made and no head was found to turn upright, though that was wanted.
+        Whether the slice was to be turned upright and, without a clear midline, stayed as it is.
     """
 
     size: int

@@ -75,7 +75,8 @@ class ExtractionReport:
     colour : int
         Slices decoded in this call that were colour pictures and were converted to gray.
     askew : int
-        Slices embedded in this call that were to be turned upright and, without a head, stayed as they are.
+        Slices embedded in this call that were to be turned upright and, without a clear midline, stayed as
+        they are.
     failures : list of Failure
         Slices that could not be used.
     rows : int

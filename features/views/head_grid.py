@@ -10,7 +10,7 @@ from haemo.features.views.head_box import Box, head_box
 from haemo.features.views.midline import Midline, find_midline
 from haemo.features.views.resize import resize_matrix
 
-__all__ = ["GRID_SCHEMA", "HeadGrid", "resized"]
+__all__ = ["GRID_SCHEMA", "HeadGrid", "largest_piece", "resized"]
 
 GRID_SCHEMA = 2
 """Part of what a pixel classifier is bound to: another grid gives other numbers."""
@@ -166,11 +166,11 @@ def _inside(hu: np.ndarray, bone: np.ndarray) -> np.ndarray:
     closed = ndimage.distance_transform_edt(closed) > _CLOSING_MM
     filled = ndimage.binary_fill_holes(closed | wall)
     enclosed = filled[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] & ~bone
-    found = _largest(enclosed & soft)
-    return found if found.sum() >= _LEAST_INSIDE_MM2 else _largest(soft & (hu > 5))
+    found = largest_piece(enclosed & soft)
+    return found if found.sum() >= _LEAST_INSIDE_MM2 else largest_piece(soft & (hu > 5))
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def largest_piece(mask: np.ndarray) -> np.ndarray:
     """The largest piece of a mask after an opening, its holes filled; False everywhere if none is left."""
     from scipy import ndimage
 

@@ -69,8 +69,8 @@ class Preprocessing:
     levels of a brain window by up to 3.) Slices that are gray levels already are taken as they are.
 
     A slice may first be turned so that the midline of the head is its middle column
-    (`features.views.upright`); one without a head stays as it is. The box of the head is then made as wide to
-    the left of that column as to the right.
+    (`features.views.upright`); one without a head, or a clear midline, stays as it is. The box of the head is
+    then made as wide to the left of that column as to the right.
 
     The whole slice, or the box of the head in it, is then resized to a square, as in Dawud et al. 2019, also
     where it is not square itself: linear interpolation after a Gaussian filter, as

@@ -6,7 +6,8 @@ import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.slice import Slice
-from haemo.features.views.head_grid import HeadGrid
+from haemo.features.views.head_grid import HeadGrid, largest_piece
+from haemo.features.views.midline import Midline, find_midline
 
 __all__ = ["TURN_SCHEMA", "Turn", "upright_turn"]
 
@@ -15,6 +16,13 @@ TURN_SCHEMA = 1
 
 _AIR_HU = -1000.0
 _BLACK = 0.0
+
+_AGREE_DEG = 6.0
+_MOST_DEG = 24.0
+# Tissue is held to so much about the brain's median, and bone is so far above it: what is dense on one side
+# only, as a bleed, then weighs less than the skull and the dark that runs along the midline.
+_TISSUE_HU = 15.0
+_BONE_HU = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +56,12 @@ class Turn:
 def upright_turn(image: Slice) -> Turn | None:
     """The turn that stands the midline of the head upright, and shifts it to the slice's middle column.
 
-    The midline is that of `features.views.head_grid`, to about 1.5 degrees. The head is turned about a point
-    of its midline half way down; it keeps its height on the slice.
+    Two midlines are found, to about 1.5 degrees each: that of the inside of the skull (`HeadGrid.midline`),
+    and that of the whole head with its skull, in which a bleed weighs little. On a round head, or one in
+    which a bleed has moved everything, either may go astray: the slice is turned, by the second, only where
+    they are less than 6 degrees apart, and by at most 24 degrees, as far as midlines are looked for before
+    they are refined. The head is turned about a point of its midline half way down, and
+    keeps its height on the slice.
 
     Parameters
     ----------
@@ -58,25 +70,38 @@ def upright_turn(image: Slice) -> Turn | None:
     Returns
     -------
     Turn or None
-        None where no head is found.
+        None where no head is found, or its midline is not clear.
     """
     shape = image.pixels.shape
     try:
         grid = HeadGrid.of(image)
     except UnreadableSlice:  # smaller than any head
         return None
-    if grid.midline is None:
+    midline = _clear_midline(grid)
+    if midline is None:
         return None
     # Of a pixel: the grid has whole millimetres, so this differs from the spacing by a part of a percent.
     mm = np.divide(grid.hu.shape, shape)
-    angle = np.deg2rad(grid.midline.angle_deg)
+    angle = np.deg2rad(midline.angle_deg)
     cosine, sine = np.cos(angle), np.sin(angle)
     # Of millimetres: a step down the turned slice is one along the midline, a step right one across it.
     turning = np.array([[cosine, -sine], [sine, cosine]])
     matrix = turning * mm / mm[:, None]
-    point = (np.array([grid.midline.row, grid.midline.column]) + 0.5) / mm - 0.5
+    point = (np.array([midline.row, midline.column]) + 0.5) / mm - 0.5
     middle = np.array([point[0], (shape[1] - 1) / 2])
-    return Turn(float(grid.midline.angle_deg), matrix, point - matrix @ middle)
+    return Turn(float(midline.angle_deg), matrix, point - matrix @ middle)
+
+
+def _clear_midline(grid: HeadGrid) -> Midline | None:
+    if grid.midline is None:
+        return None
+    head = largest_piece(grid.inside | grid.bone)
+    if not head.any():
+        return None
+    tissue = np.clip(grid.hu - grid.median_hu, -_TISSUE_HU, _TISSUE_HU)
+    found = find_midline(np.where(grid.bone, np.float32(_BONE_HU), tissue), head)
+    apart = abs(found.angle_deg - grid.midline.angle_deg)
+    return found if apart < _AGREE_DEG and abs(found.angle_deg) <= _MOST_DEG else None
 
 
 def _resampled(values: np.ndarray, matrix: np.ndarray, offset: np.ndarray, outside: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from torch import nn
 
 from haemo.errors import BadSettings
 from haemo.extensions import unknown
+from haemo.models.evidence.both_sides import both_sides
 from haemo.models.evidence.cut import cut_in_two
 from haemo.models.evidence.decision import DecisionFunction, decision_function
 from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid_of, projection
@@ -246,7 +247,7 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
 
     Parameters
     ----------
-    extractor : Extractor, PretrainedExtractor or CNNExtractor
+    extractor : Extractor, PretrainedExtractor, CNNExtractor, or a MirroredExtractor of one
     head : CalibratedHead
         Trained on its embeddings.
 
@@ -255,35 +256,45 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     BadSettings
         If the head has no form in torch (`models.evidence.decision`).
     """
-    from haemo.models.networks.alexnet import SIZE, AlexNet
-    from haemo.models.networks.pretrained import PretrainedExtractor
+    from haemo.models.networks.mirrored import MirroredExtractor
     from haemo.models.training.cnn_extractor import CNNExtractor
 
     decision = decision_function(head)
     classes = tuple(str(name) for name in head.classes_)
-    ends = "" if decision.has_gradients else "head"
+    once = extractor.once if isinstance(extractor, MirroredExtractor) else extractor
+    below, layers, grid = _parts(once)
+    if once is not extractor:
+        below, layers = both_sides(below, layers, cut=grid is not None)
+    above = _Above(layers, decision)
+    ends = ("" if decision.has_gradients else "head") if grid else "network"
+    if isinstance(once, CNNExtractor):
+        return _of_trained(once.trained, below, above, classes, ends, grid)
+    mean, std = once.mean, once.std
+    return ExplainedModel(below, above, once.size, mean, std, classes, gradients_end_at=ends, grid=grid)
+
+
+def _parts(extractor: Any) -> tuple[list[nn.Module], list[nn.Module], Grid | None]:
+    """Layers up to the last maps, those from there to the embedding, and where the maps lie on the plane.
+
+    Where the network cannot be cut the first are all there are, and there is no grid.
+    """
+    from haemo.models.networks.alexnet import AlexNet
+    from haemo.models.networks.pretrained import PretrainedExtractor
+    from haemo.models.training.cnn_extractor import CNNExtractor
+
+    if isinstance(extractor, PretrainedExtractor):
+        below, above, grid = cut_in_two(extractor)
+        return [below], [above], grid
     if isinstance(extractor, CNNExtractor):
         network = _own_copy(extractor.trained)
         below, pools = _cut(network.features)
-        above = _Above([*pools, *network.classifier[:4]], decision)
-        return _of_trained(extractor.trained, below, above, classes, ends)
-    if isinstance(extractor, PretrainedExtractor):
-        below, above, grid = cut_in_two(extractor)
-        ends = ends if grid else "network"
-        above = _Above([above], decision)
-        mean, std = extractor.mean, extractor.std
-        return ExplainedModel(
-            [below], above, extractor.size, mean, std, classes, gradients_end_at=ends, grid=grid
-        )
+        return below, [*pools, *network.classifier[:4]], grid_of(below)
     with torch.device("meta"):  # no random weights are drawn only to be replaced
         network = AlexNet(extractor.layer)
     state = extractor.weights.state_dict
     network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
     below, pools = _cut(network.features)
-    above = _Above([*pools, nn.Flatten(), *network.classifier], decision)
-    facts = extractor.describe()
-    mean, std = facts["mean"], facts["std"]
-    return ExplainedModel(below, above, SIZE, mean, std, classes, gradients_end_at=ends)
+    return below, [*pools, nn.Flatten(), *network.classifier], grid_of(below)
 
 
 def explain_network(trained: TrainedNetwork) -> ExplainedModel:
@@ -304,10 +315,13 @@ def _of_trained(
     above: nn.Module,
     classes: tuple[str, ...],
     gradients_end_at: str = "",
+    grid: Grid | None = None,
 ) -> ExplainedModel:
     recipe, size = trained.recipe, trained.plane_size
     margin = (size - recipe.input_size) // 2
-    return ExplainedModel(below, above, size, recipe.mean, recipe.std, classes, margin, gradients_end_at)
+    return ExplainedModel(
+        below, above, size, recipe.mean, recipe.std, classes, margin, gradients_end_at, grid
+    )
 
 
 def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> ExplainedModel:

@@ -236,7 +236,7 @@ def _say(run: RunDirectory, report: ExtractionReport) -> None:
         _LOG.info("%d of the slices %s converted to gray", report.colour, were)
     if report.askew:
         stay = "it stays as it is" if report.askew == 1 else "they stay as they are"
-        _LOG.info("no head to turn upright was found on %d of the slices; %s", report.askew, stay)
+        _LOG.info("no clear midline was found on %d of the slices; %s", report.askew, stay)
     if report.shared:
         has = (
             "has the pixels of another one and shares its"

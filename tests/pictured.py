@@ -1,6 +1,7 @@
 """A run on pictures of discs with patches for bleeds, embedded by a network with random weights."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,7 @@ def picture(random: np.random.Generator, kind: int) -> np.ndarray:
     return values.clip(0, 255).astype(np.uint8)
 
 
-def trained_run(root: Path, kinds: int = 2, dtype: str = "float32", crop: str = "none") -> RunDirectory:
+def trained_run(root: Path, kinds: int = 2, dtype: str = "float32", **options: Any) -> RunDirectory:
     """A run of 18 patients with two PNG slices each; masks of the bleeds lie in a folder beside them."""
     random = np.random.default_rng(0)
     rows = []
@@ -42,9 +43,8 @@ def trained_run(root: Path, kinds: int = 2, dtype: str = "float32", crop: str = 
     run = RunDirectory(root / "run")
     run.create()
     Manifest(rows).write(run.manifest_path)
-    settings = ExtractionSettings(
-        weights="random", layer="pool5", precision="float32", dtype=dtype, crop=crop
-    )
+    chosen = {"weights": "random", "layer": "pool5", "precision": "float32", "dtype": dtype, **options}
+    settings = ExtractionSettings(**chosen)
     make_features(run, settings)
     train_head(run, "svm", HeadSettings(grid={"C": [1e-4]}))
     return run

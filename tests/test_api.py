@@ -170,19 +170,22 @@ class TestIndex:
 
 @pytest.mark.numerical
 class TestExtract:
-    @pytest.mark.parametrize("crop", ["none", "head"])
-    def test_the_bits_of_the_command(self, folder, tmp_path, crop):
+    @pytest.mark.parametrize(
+        "view", [{"crop": "none"}, {"crop": "head"}, {"upright": True, "mirror": True}], ids=str
+    )
+    def test_the_bits_of_the_command(self, folder, tmp_path, view):
         run = str(tmp_path / "run")
         assert main(["-q", "index", str(folder), "--run", run]) == 0
         words = ["--layer", "pool5", "--weights", "random", "--precision", "float32", "--device", "cpu"]
-        assert main(["-q", "features", "--run", run, "--crop", crop, *words]) == 0
+        options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in view.items()]
+        assert main(["-q", "features", "--run", run, *options, *words]) == 0
         manifest = haemo.index(folder).manifest
         with FeatureStore(tmp_path / "run" / "features.h5") as store:
             expected = store.embeddings([row.slice_id for row in manifest])
-        found = haemo.extract(manifest, crop=crop, **CONTROL)
+        found = haemo.extract(manifest, **view, **CONTROL)
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, expected)
-        features = haemo.AlexNetFeatures(crop=crop, **CONTROL)
+        features = haemo.AlexNetFeatures(**view, **CONTROL)
         np.testing.assert_array_equal(features.fit_transform([row.path for row in manifest]), expected)
 
     def test_paths_slices_and_arrays_are_the_same_slices(self, paths):
@@ -395,6 +398,8 @@ class TestAlexNetFeatures:
     def test_names_of_the_numbers(self):
         names = haemo.AlexNetFeatures(layer="pool5").get_feature_names_out()
         assert (names[0], names[-1], len(names)) == ("pool5_0", "pool5_9215", 9216)
+        names = haemo.AlexNetFeatures(layer="pool4", mirror=True).get_feature_names_out()
+        assert names[9216 - 1 : 9216 + 1].tolist() == ["pool4_sum_9215", "pool4_difference_0"]
         with pytest.raises(BadSettings, match="fc8"):
             haemo.AlexNetFeatures(layer="fc8").get_feature_names_out()
 

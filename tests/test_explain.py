@@ -14,6 +14,7 @@ from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid
 from haemo.models.heads.calibration import CalibratedHead
 from haemo.models.heads.spec import HeadSpec
 from haemo.models.networks.alexnet import load_extractor
+from haemo.models.networks.mirrored import MirroredExtractor, mirrored
 from haemo.models.training.recipes import build, recipe_for
 from haemo.models.training.trained import TrainedNetwork
 from haemo.models.weights.imagenet import resolve_weights
@@ -248,6 +249,28 @@ def test_a_head_on_alexnet_is_explained_with_the_scores_it_gives(extractor, embe
         assert isinstance(scaler, StandardScaler)
         constant = classifier.intercept_[0] - classifier.coef_[0] @ (scaler.mean_ / scaler.scale_)
         assert evidence.sum() + constant == pytest.approx(model.scores(planes[:1])[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("layer", ["pool3", "pool4"])
+def test_a_head_that_sees_mirror_images_is_explained_by_both(layer):
+    once = load_extractor(resolve_weights("random", 0, layer), layer, "float32", "cpu", batch=4)
+    both = MirroredExtractor(once)
+    planes = planes_of_noise(12)
+    planes[::2, 60:120, 30:90] = 250
+    names = np.array(["bleed", "normal"] * 6)
+    head = CalibratedHead(HeadSpec("svm").build(C=1e-4), classes=("normal", "bleed"), cv=2)
+    head.fit(both(planes), names)
+    model = explain_extractor(both, head)
+    expected = head.decision_function(both(planes))
+    np.testing.assert_allclose(model.scores(planes), expected, atol=1e-4 * np.abs(expected).max())
+    as_is, flipped = model.maps(planes[:2]), model.maps(mirrored(planes[:2]))
+    np.testing.assert_allclose(flipped, as_is[:, :, ::-1], atol=1e-4 * np.abs(as_is).max())
+    scaler, classifier = head.estimator_[0], head.estimator_[-1]
+    constant = classifier.intercept_[0] - classifier.coef_[0] @ (scaler.mean_ / scaler.scale_)
+    assert as_is[0].sum() + constant == pytest.approx(model.scores(planes[:1])[0], abs=1e-3)
+    y, x = np.unravel_index(model.on_slice(as_is[0], 227, 227).argmax(), (227, 227))
+    assert 44 <= y <= 136
+    assert 14 <= x <= 106
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_ins import SIZE, Network, folder_manifest, write_slices
+from stand_ins import SIZE, Network, embed, folder_manifest, write_slices
 
 from haemo.errors import BadDataset, FingerprintMismatch, MissingStep, TooFewData
 from haemo.features.failures import Failure, read_failures
+from haemo.features.reading.formats import read_slice
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore, create_store
+from haemo.features.views.augment import rotate_planes
 from haemo.features.views.preprocess import Preprocessing
 from haemo.models.networks.engine import Engine
+from haemo.models.networks.mirrored import MirroredExtractor
 from haemo.pipeline.cli import main
 from haemo.pipeline.preparing import extraction as extraction_module
 from haemo.pipeline.preparing.extraction import (
@@ -36,6 +39,7 @@ class NamedNetwork(Network):
 
     engine = Engine("cpu", "float32", "contiguous")
     weights = type("Weights", (), {"origin": "made up"})
+    layer = "only"
 
 
 @pytest.fixture
@@ -51,7 +55,9 @@ def network(monkeypatch):
     """Puts a stand-in in the network's place; its seed is the seed of the settings."""
 
     def load(settings, notes=None, batch=None, progress=None):
-        return NamedNetwork(settings.seed), Preprocessing(size=SIZE, crop=settings.crop)
+        network = NamedNetwork(settings.seed)
+        preprocessing = Preprocessing(size=SIZE, crop=settings.crop, upright=settings.upright)
+        return MirroredExtractor(network) if settings.mirror else network, preprocessing
 
     monkeypatch.setattr(extraction_module, "load_stage_one", load)
 
@@ -112,10 +118,92 @@ class TestCommand:
         assert main(["features", "--run", str(run), "--crop", "none"]) == 1
         assert "preprocessing.crop is 'head', asked for none" in capsys.readouterr().err
 
+    def test_a_recipe_is_a_name_for_options(self, run, capsys, tmp_path):
+        other = RunDirectory(tmp_path / "other")
+        other.create()
+        run.manifest().write(other.manifest_path)
+        assert main(["features", "--run", str(run), "--recipe", "best"]) == 0
+        assert "recipe: best (crop head, upright, mirror, layer " in capsys.readouterr().err
+        layer = run.read_record()["steps"]["features"]["settings"]["layer"]
+        typed = ["--crop", "head", "--upright", "--mirror", "--layer", layer]
+        assert main(["features", "--run", str(other), *typed]) == 0
+        assert "recipe: best (" in capsys.readouterr().err
+        assert run.store_path.read_bytes() == other.store_path.read_bytes()
+        assert sorted(shlex.split(command_anew(run))[5:]) == sorted(typed)
+
+        assert main(["features", "--run", str(run)]) == 0
+        said = capsys.readouterr()
+        assert f"as in this run so far: crop head, layer {layer}, mirror, upright" in said.err
+        assert said.out == "20 cached, 0 new, 0 failed\n"
+        extractor, preprocessing = stage_one_of(run)
+        assert (extractor.dimension, preprocessing.upright) == (32, True)
+
+    def test_the_published_recipe_is_the_default_and_its_stores_are_as_they_were(self, run, capsys, tmp_path):
+        assert main(["features", "--run", str(run)]) == 0
+        before = run.store_path.read_bytes()
+        assert "recipe: paper (crop none, no upright, no mirror, layer fc7)" in capsys.readouterr().err
+        assert main(["features", "--run", str(run), "--recipe", "paper", "--new"]) == 0
+        assert run.store_path.read_bytes() == before
+        with FeatureStore(run.store_path) as store:
+            # What the first stores of this network have.
+            assert store.fingerprint.hash.startswith("beec051ddfed509e")
+
+    def test_a_store_of_one_recipe_refuses_the_other(self, run, capsys):
+        assert main(["features", "--run", str(run), "--recipe", "best"]) == 0
+        capsys.readouterr()
+        assert main(["features", "--run", str(run), "--recipe", "paper"]) == 1
+        said = capsys.readouterr().err
+        for difference in ("mirror is 'a + b, |a - b|'", "preprocessing.upright is True", "crop is 'head'"):
+            assert f"{difference}, asked for none" in said
+        assert main(["features", "--run", str(run), "--no-mirror"]) == 1
+        assert "mirror is 'a + b, |a - b|', asked for none" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["best", "--no-mirror"], "recipe best has mirror, and no mirror was given"),
+            (["best", "--crop", "none"], "recipe best has crop head, and crop none was given"),
+            (["best", "--layer", "fc6"], "and layer fc6 was given"),
+            (["paper", "--upright"], "recipe paper has no upright, and upright was given"),
+        ],
+    )
+    def test_an_option_that_contradicts_a_recipe_is_refused(self, run, capsys, options, message):
+        assert main(["features", "--run", str(run), "--recipe", *options]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+        assert not run.store_path.exists()
+
+    def test_options_that_agree_with_a_recipe_may_stand_beside_it(self, run):
+        assert main(["features", "--run", str(run), "--recipe", "best", "--mirror", "--crop", "head"]) == 0
+
+    def test_the_layer_of_a_recipe_is_that_of_alexnet(self, run):
+        network = ["--network", "torchvision:resnet18"]
+        assert main(["features", "--run", str(run), "--recipe", "best", *network, "--layer", "layer4"]) == 0
+        step = run.read_record()["steps"]["features"]
+        assert (step["settings"]["layer"], step["recipe"]) == ("layer4", "best")
+
+    def test_slices_without_a_midline_are_counted(self, run, capsys, tmp_path):
+        Image.fromarray(np.zeros((30, 28), dtype=np.uint8)).save(tmp_path / "slices" / "003.png")
+        assert main(["features", "--run", str(run), "--upright"]) == 0
+        count = run.read_record()["steps"]["features"]["slices"]["askew"]
+        assert count >= 1
+        assert f"no clear midline was found on {count} of the slices" in capsys.readouterr().err
+
+    def test_rotated_copies_have_mirror_images_too(self, run):
+        assert main(["features", "--run", str(run), "--mirror", "--rotations", "paper"]) == 0
+        rows = run.manifest().rows
+        with FeatureStore(run.store_path) as store:
+            assert len(store) == 140
+            turned = store.embeddings([rows[4].slice_id], variant=3)[0]
+        plane = Preprocessing(size=SIZE).plane(read_slice(rows[4].path))
+        copy = rotate_planes(plane[None])[0, 3]
+        one, other = embed(NamedNetwork(), np.stack([copy, copy[:, ::-1]]))
+        np.testing.assert_array_equal(turned, np.concatenate([one + other, np.abs(one - other)]))
+
     def test_features_from_before_there_was_a_crop_are_carried_on(self, run, capsys):
         main(["features", "--run", str(run)])
         record = run.read_record()
-        del record["steps"]["features"]["settings"]["crop"]
+        for name in ("crop", "upright", "mirror"):
+            del record["steps"]["features"]["settings"][name]
         run.record_path.write_text(json.dumps(record))
         capsys.readouterr()
         assert main(["features", "--run", str(run)]) == 0

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_heads import as_picture
+from drawn_heads import head as head_of
 from pictured import picture, trained_run
 from PIL import Image
 from pydicom import dcmread
@@ -14,6 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from haemo.errors import FingerprintMismatch, MissingStep, TooFewData
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
+from haemo.features.store.store import FeatureStore
 from haemo.models.evidence.explain import explain_extractor
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.unit_rule import unit_rule
@@ -37,6 +40,12 @@ def cropped(tmp_path_factory):
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
     return trained_run(tmp_path_factory.mktemp("several"), kinds=3)
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory):
+    root = tmp_path_factory.mktemp("best")
+    return trained_run(root, crop="head", upright=True, mirror=True, layer="pool4")
 
 
 @pytest.fixture
@@ -136,6 +145,63 @@ class TestCroppedToTheHead:
         assert main(["report", "--run", str(cropped)]) == 0
         claims = "".join(path.read_text() for path in cropped.path.rglob("CLAIM.md"))
         assert "window 80/40 HU; pictures: gray levels as they are; cropped to the head, resized to" in claims
+
+
+class TestUprightAndMirrored:
+    """Slices turned upright, cropped and seen with their mirror images."""
+
+    def test_a_slice_gets_the_score_of_its_cached_embedding_bit_for_bit(self, best):
+        expected = stored(best)
+        tested = [path for path in slices_of(best) if path.name in expected]
+        for paths in (tested, tested[3:4]):
+            result = predict(best, "svm", paths, device="cpu")
+            found = by_name([path.name for path in result.paths], result)
+            assert found == {path.name: expected[path.name] for path in paths}
+        with FeatureStore(best.store_path) as store:
+            assert store.dimension == 2 * 9216
+
+    def test_left_and_right_may_change_places(self, best, tmp_path):
+        for source in slices_of(best)[:6]:
+            Image.fromarray(np.asarray(Image.open(source))[:, ::-1]).save(tmp_path / source.name)
+        as_is = predict(best, "svm", slices_of(best)[:6], device="cpu").scores
+        spread = np.std(predict(best, "svm", slices_of(best), device="cpu").scores)
+        assert np.abs(predict(best, "svm", [tmp_path], device="cpu").scores - as_is).max() < 0.2 * spread
+
+    def test_evidence_is_put_back_through_the_turn(self, best):
+        model = load_model(best, "svm", "cpu")
+        hu, _ = head_of(5, blood_mm=12, turn_deg=15)
+        image = Slice(as_picture(hu).astype(np.float32), False)
+        view = model.preprocessing.view(image)
+        assert view.turn.angle_deg == pytest.approx(-15, abs=2)
+        network, method = model.explained()
+        assert method == "contrast"
+        planes = model.preprocessing.plane(image)[None]
+        expected = model.head.decision_function(model.extractor(planes))
+        np.testing.assert_allclose(network.scores(planes), expected, rtol=1e-3)
+        for name in ("contrast", "occlusion"):
+            evidence = model.on_slice(network, network.maps(planes, name)[0], image)
+            assert evidence.shape == image.pixels.shape
+            assert evidence.any()
+        seen = model.on_slice(network, planes[0].astype(np.float32), image)
+        assert np.abs(seen - image.pixels).mean() < 0.05 * np.ptp(image.pixels), "it lies where it was seen"
+
+    def test_the_other_commands_follow(self, best, capsys, tmp_path):
+        command = ["predict", "--run", str(best), *map(str, slices_of(best)[:4]), "--explain"]
+        assert main([*command, "--overlays", str(tmp_path)]) == 0
+        for step in (
+            ["verify"],
+            ["compare"],
+            ["compare", "--cv", "3x2"],
+            ["report"],
+            ["leakage"],
+            ["features"],
+        ):
+            assert main([*step, "--run", str(best)]) == 0
+        claims = "".join(path.read_text() for path in best.path.rglob("CLAIM.md"))
+        assert (
+            "turned upright, cropped to the head, resized to 227 x 227, seen as they are and mirrored"
+            in claims
+        )
 
 
 def write_dicom(path, values, study=None, z_mm=None):

@@ -261,7 +261,7 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
 
     decision = decision_function(head)
     classes = tuple(str(name) for name in head.classes_)
-    once = extractor.once if isinstance(extractor, MirroredExtractor) else extractor
+    once: Any = extractor.once if isinstance(extractor, MirroredExtractor) else extractor
     below, layers, grid = _parts(once)
     if once is not extractor:
         below, layers = both_sides(below, layers, cut=grid is not None)

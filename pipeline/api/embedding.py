@@ -33,6 +33,8 @@ def extract(
     layer: str = "fc7",
     *,
     crop: str = "none",
+    upright: bool = False,
+    mirror: bool = False,
     window: str = "brain",
     weights: str = "auto",
     seed: int = 0,
@@ -49,14 +51,18 @@ def extract(
     ----------
     slices : sequence of path, Slice or ndarray (height, width); or ndarray (n, height, width)
         A manifest serves too. Arrays of uint8 are gray levels; of others `units` says what they are.
-    layer : {'fc7', 'fc6', 'pool5'}
-        4096, 4096 or 9216 numbers a slice.
+    layer : {'fc7', 'fc6', 'pool5', 'pool4', 'pool3'}
+        4096, 4096, 9216, 9216 or 13824 numbers a slice.
     crop : {'none', 'head'}
         The whole slice, or the box of the head in it.
+    upright : bool
+        Turn slices by the midline of the head first.
+    mirror : bool
+        Embed mirror images too; of embeddings a and b a + b is given, then abs(a - b): twice as many numbers.
     window : str
         Of slices in HU: ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
     weights : str
-        ``auto``, ``trunk`` (pool5 only), ``random`` (a control) or a file.
+        ``auto``, ``trunk`` (to pool5), ``random`` (a control) or a file.
     seed : int
         Of random weights.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
@@ -93,6 +99,8 @@ def extract(
         device=device,
         window=window,
         crop=crop,
+        upright=upright,
+        mirror=mirror,
     )
     images = as_slices(slices, units)
     path = None if store is None else _store_path(store)

@@ -89,6 +89,7 @@ class Run:
     def extract(
         self,
         *,
+        recipe: str | None = None,
         rotations: str | None = None,
         workers: int | None = None,
         new: bool = False,
@@ -98,14 +99,17 @@ class Run:
 
         Parameters
         ----------
+        recipe : {'paper', 'best'}, optional
+            A named set of ``crop``, ``upright``, ``mirror`` and ``layer``; none of them may say otherwise.
         rotations : {'none', 'paper'}, optional
         workers : int, optional
             Threads that decode.
         new : bool
             Replace features that were made in another way.
         **settings
-            ``layer``, ``crop``, ``window``, ``weights``, ``seed``, ``precision``, ``device``, ``dtype``,
-            ``network``. Those left out are as the run's features were made, or as the command has them.
+            ``layer``, ``crop``, ``upright``, ``mirror``, ``window``, ``weights``, ``seed``, ``precision``,
+            ``device``, ``dtype``, ``network``. Those left out are as the run's features were made, or as the
+            command has them.
 
         Returns
         -------
@@ -113,10 +117,13 @@ class Run:
             Counts of slices ``cached`` and ``computed``, and the ``failures``, each with its reason.
         """
         from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
+        from haemo.pipeline.preparing.recipes import options_of
 
         refuse_unknown(settings, names_of(ExtractionSettings))
         if "weights" in settings:
             settings["weights"] = str(settings["weights"])
+        if recipe:
+            settings |= options_of(recipe, settings.get("network", "alexnet"), settings)
         chosen = {**({} if new else settings_so_far(self._run)), **settings}
         before = chosen.pop("rotations", "none")
         return make_features(

@@ -21,7 +21,7 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    layer, crop, window, weights, seed, precision, device, units, store, workers, progress
+    layer, crop, upright, mirror, window, weights, seed, precision, device, units, store, workers, progress
         As `haemo.extract` takes them.
 
     Examples
@@ -33,8 +33,8 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A store holds embeddings of one kind. Where a search varies `layer`, `crop` or `window`, vary `store` with
-    it: another kind in one store is refused.
+    A store holds embeddings of one kind. Where a search varies `layer`, `crop`, `upright`, `mirror` or
+    `window`, vary `store` with it: another kind in one store is refused.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
         layer: str = "fc7",
         *,
         crop: str = "none",
+        upright: bool = False,
+        mirror: bool = False,
         window: str = "brain",
         weights: str = "auto",
         seed: int = 0,
@@ -54,6 +56,8 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
     ):
         self.layer = layer
         self.crop = crop
+        self.upright = upright
+        self.mirror = mirror
         self.window = window
         self.weights = weights
         self.seed = seed
@@ -90,6 +94,8 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the numbers: ``fc7_0``, ``fc7_1`` and so on.
 
+        With `mirror` first ``fc7_sum_0`` and so on, then ``fc7_difference_0``.
+
         Parameters
         ----------
         input_features : ignored
@@ -108,7 +114,9 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
         del input_features
         if self.layer not in LAYERS:
             raise BadSettings(f"layer {self.layer!r} is not one of {', '.join(LAYERS)}")
-        return np.array([f"{self.layer}_{place}" for place in range(LAYERS[self.layer])], dtype=object)
+        kinds = ("sum_", "difference_") if self.mirror else ("",)
+        places = range(LAYERS[self.layer])
+        return np.array([f"{self.layer}_{kind}{place}" for kind in kinds for place in places], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

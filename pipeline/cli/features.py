@@ -61,7 +61,7 @@ __all__ = ["features", "verify"]
     "--recipe",
     type=click.Choice(["paper", "best"]),
     help="A named set of --crop, --upright, --mirror and --layer. paper: as published, the default; best: "
-    "--crop head --upright --mirror --layer pool4.",
+    "--crop head --upright --mirror --layer pool3.",
 )
 @crop_option
 @click.option(

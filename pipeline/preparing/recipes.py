@@ -10,7 +10,7 @@ __all__ = ["RECIPES", "in_words", "option_in_words", "options_of", "recipe_of"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"crop": "none", "upright": False, "mirror": False, "layer": "fc7"},
-    "best": {"crop": "head", "upright": True, "mirror": True, "layer": "pool4"},
+    "best": {"crop": "head", "upright": True, "mirror": True, "layer": "pool3"},
 }
 """``paper`` is the published way, and the default. ``best`` is what did best on the public 200-image set with
 whole scans held out (docs/networks.md)."""
@@ -57,7 +57,7 @@ def recipe_of(settings: Mapping[str, Any]) -> str | None:
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """The options of a recipe among settings: ``crop head, upright, mirror, layer pool4``."""
+    """The options of a recipe among settings: ``crop head, upright, mirror, layer pool3``."""
     return ", ".join(option_in_words(name, settings[name]) for name in RECIPES["paper"] if name in settings)
 
 

@@ -101,8 +101,10 @@ def claim_checklist(evidence: Evidence) -> str:
     window = (
         f"DICOM: window {preprocessing['window_width_hu']:g}/{preprocessing['window_centre_hu']:g} HU; "
         "pictures: gray levels as they are; "
+        f"{'turned upright, ' if preprocessing.get('upright') else ''}"
         f"{'cropped to the head, ' if preprocessing.get('crop') == 'head' else ''}"
         f"resized to {preprocessing['size']} x {preprocessing['size']}"
+        f"{', seen as they are and mirrored' if 'mirror' in made_with else ''}"
         if preprocessing
         else "not recorded"
     )

@@ -60,8 +60,8 @@ def upright_turn(image: Slice) -> Turn | None:
     and that of the whole head with its skull, in which a bleed weighs little. On a round head, or one in
     which a bleed has moved everything, either may go astray: the slice is turned, by the second, only where
     they are less than 6 degrees apart, and by at most 24 degrees, as far as midlines are looked for before
-    they are refined. The head is turned about a point of its midline half way down, and
-    keeps its height on the slice.
+    they are refined. The head is turned about a point of its midline half way down, and keeps its height on
+    the slice.
 
     Parameters
     ----------

@@ -204,12 +204,9 @@ def make_features(
         run.replace_failures("features", report.failures)
         made = asdict(_lasting(settings))
         recipe = recipe_of(made)
-        _LOG.info(
-            "recipe: %s (%s); fingerprint %s",
-            recipe or "no name",
-            in_words(made),
-            report.fingerprint.hash[:12],
-        )
+        if settings.network != "cnn":
+            words, digits = in_words(made), report.fingerprint.hash[:12]
+            _LOG.info("recipe: %s (%s); fingerprint %s", recipe or "no name", words, digits)
         _say(run, report)
         if not report.cached + report.computed:
             raise TooFewData(_nothing_usable(run, report))

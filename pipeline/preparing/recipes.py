@@ -12,8 +12,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"crop": "none", "upright": False, "mirror": False, "layer": "fc7"},
     "best": {"crop": "head", "upright": True, "mirror": True, "layer": "pool3"},
 }
-"""``paper`` is the published way, and the default. ``best`` is what did best on the public 200-image set with
-whole scans held out (docs/networks.md)."""
+"""``paper`` is the published way, and the default. What each option of ``best`` is worth stands in
+docs/networks.md."""
 
 _OF_ALEXNET = "layer"  # its name means nothing in another network, which keeps its own default
 
@@ -48,7 +48,12 @@ def options_of(name: str, network: str, typed: Mapping[str, Any]) -> dict[str, A
 
 
 def recipe_of(settings: Mapping[str, Any]) -> str | None:
-    """Name of the recipe whose options are among these settings; None where there is none."""
+    """Name of the recipe whose options are among these settings; None where there is none.
+
+    The scratch CNN brings its own view of a slice and layer, and so has none.
+    """
+    if settings["network"] == "cnn":
+        return None
     for name, options in RECIPES.items():
         wanted = _without_layer(options, settings["network"])
         if all(settings[option] == value for option, value in wanted.items()):

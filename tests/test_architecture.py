@@ -19,6 +19,7 @@ IDS = [str(path.relative_to(ROOT)) for path in MODULES]
 MODELS = ["models/weights", "models/networks", "models/heads", "models/search", "models/training"]
 MODELS += ["models/evidence", "models/pixels"]
 READING, VIEWS, STORE = "features/reading", "features/views", "features/store"
+STREAMS = "features/reading/streams"
 PIXELS = "features/pixels"
 FEATURES = [
     "features",
@@ -43,7 +44,8 @@ MAY_IMPORT = {
     "models/evidence": ["models/networks", "models/heads", "models/training"],
     "models/pixels": [],
     "features": [],
-    READING: [],
+    STREAMS: [],
+    READING: [STREAMS],
     VIEWS: [READING],
     PIXELS: [READING, VIEWS],
     STORE: ["features"],

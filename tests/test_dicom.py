@@ -17,8 +17,8 @@ from pydicom.pixels import apply_rescale
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.dicom import AIR_HU, decode_dicom, read_dicom_header
 from haemo.features.reading.formats import read_header, read_slice
-from haemo.features.reading.jpeg import check_lossless_head
 from haemo.features.reading.slice import content_hash
+from haemo.features.reading.streams.lossless_jpeg import check_lossless_head
 
 CT = get_testdata_file("CT_small.dcm")
 

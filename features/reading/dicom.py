@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pydicom
 from pydicom import uid
-from pydicom.encaps import generate_frames
+from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 
 from haemo.errors import UnreadableSlice
-from haemo.features.reading.jpeg import check_lossless_head
-from haemo.features.reading.slice import DicomTags, Slice, SliceHeader, check_size, damaged
+from haemo.features.reading.slice import (
+    MAX_PIXELS,
+    DicomTags,
+    Slice,
+    SliceHeader,
+    check_size,
+    damaged,
+)
+from haemo.features.reading.streams.deflate import BoundedInflation
+from haemo.features.reading.streams.described import Described
+from haemo.features.reading.streams.jpeg import check_jpeg, check_jpeg_ls
+from haemo.features.reading.streams.jpeg2000 import check_jpeg2000
+from haemo.features.reading.streams.lossless_jpeg import check_lossless_head
+from haemo.features.reading.streams.rle import check_rle
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -30,6 +42,15 @@ _WRAPS_FROM = 3096
 _PLUGINS = ("pylibjpeg", "pyjpegls", "pydicom", "pillow")
 _LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)
 _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
+# What reads the head of a stream before its decoder does.
+_CHECKS = {
+    **dict.fromkeys(uid.JPEGTransferSyntaxes, check_jpeg),
+    **dict.fromkeys(uid.JPEGLSTransferSyntaxes, check_jpeg_ls),
+    **dict.fromkeys(uid.JPEG2000TransferSyntaxes, check_jpeg2000),
+    **dict.fromkeys(uid.RLETransferSyntaxes, check_rle),
+}
+# The largest slice, and as much beside it as any header has.
+_MOST_INFLATED_BYTES = 2 * MAX_PIXELS + (1 << 26)
 _IMAGE_TYPE = 0x00080008
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
@@ -253,8 +274,13 @@ def _uid(text: str) -> uid.UID:
 def _parse(stream: BinaryIO, stop_before_pixels: bool) -> "Dataset":
     try:
         return pydicom.dcmread(
-            stream, force=True, stop_before_pixels=stop_before_pixels, specific_tags=list(_WANTED)
+            BoundedInflation(stream, _MOST_INFLATED_BYTES),
+            force=True,
+            stop_before_pixels=stop_before_pixels,
+            specific_tags=list(_WANTED),
         )
+    except UnreadableSlice:
+        raise
     # Like every parser of hostile bytes, pydicom raises whatever they lead to; each means the same here.
     except Exception as error:
         raise damaged(error) from error
@@ -287,8 +313,10 @@ def _stored_values(header: _Header) -> np.ndarray:
 def _decompressed(header: _Header) -> np.ndarray:
     decoder, plugin = _decoder(header)
     try:
+        # As pydicom will give it to the decoder.
+        frame = get_frame(header.raw(_PIXELS), 0, number_of_frames=1)
+        _CHECKS[header.syntax](frame, Described(*header.size, header.bits_allocated, header.bits_stored))
         if plugin == "gdcm":
-            frame = next(generate_frames(header.raw(_PIXELS), number_of_frames=1))
             check_lossless_head(frame, header.size)
         stored, _ = decoder.as_array(header.dataset, index=0, raw=True, decoding_plugin=plugin)
     except UnreadableSlice:

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from cohorts import ct_values, dicom_dataset, save_dicom
+from cohorts import ct_values, dicom_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_rescale
+from small_files import lossless_jpeg, saved
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.dicom import AIR_HU, decode_dicom, read_dicom_header
@@ -21,12 +22,6 @@ from haemo.features.reading.slice import content_hash
 from haemo.features.reading.streams.lossless_jpeg import check_lossless_head
 
 CT = get_testdata_file("CT_small.dcm")
-
-
-def saved(dataset: pydicom.Dataset) -> bytes:
-    stream = BytesIO()
-    save_dicom(dataset, stream)
-    return stream.getvalue()
 
 
 def hu(dataset: pydicom.Dataset) -> np.ndarray:
@@ -176,24 +171,6 @@ def test_jpeg_2000_agrees_with_the_reference_reader(name):
     theirs = apply_rescale(dataset.pixel_array, dataset)
     padding = dataset.pixel_array == dataset.get("PixelPaddingValue", -99999)
     np.testing.assert_array_equal(ours, np.where(padding, AIR_HU, theirs))
-
-
-def lossless_jpeg(stored: np.ndarray, folder: Path) -> bytes:
-    """The slice as lossless JPEG, process 14 with first-order prediction, made by GDCM."""
-    import gdcm
-
-    save_dicom(dicom_dataset(stored), folder / "native.dcm")
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(folder / "native.dcm"))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(folder / "lossless.dcm"))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return (folder / "lossless.dcm").read_bytes()
 
 
 def test_lossless_jpeg_holds_the_same_pixels(tmp_path):

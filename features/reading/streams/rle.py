@@ -44,18 +44,17 @@ def check_rle(frame: bytes, described: Described) -> None:
     pixels = described.rows * described.columns
     for start, end in pairwise(bounds):
         if _BYTES_A_BYTE * (end - start) > max(_UNCOUNTED_BYTES, 2 * pixels):
-            unpacked = _unpacked_bytes(frame, start, end)
-            # A segment has an even number of bytes, and some encoders pad what they pack.
-            if unpacked > 2 * pixels:
+            # Some encoders pad what they pack.
+            if _unpacks_past(2 * pixels, frame, start, end):
                 raise UnreadableSlice(
-                    f"a segment of its RLE stream unpacks to {unpacked} bytes, but the DICOM header says "
-                    f"{described.rows} x {described.columns} pixels"
+                    f"a segment of its RLE stream unpacks to more than {2 * pixels} bytes, but the DICOM "
+                    f"header says {described.rows} x {described.columns} pixels"
                 )
 
 
-def _unpacked_bytes(frame: bytes, place: int, end: int) -> int:
+def _unpacks_past(most: int, frame: bytes, place: int, end: int) -> bool:
     unpacked = 0
-    while place < end:
+    while place < end and unpacked <= most:
         head = frame[place]
         if head < 128:
             unpacked += head + 1
@@ -65,4 +64,4 @@ def _unpacked_bytes(frame: bytes, place: int, end: int) -> int:
             place += 2
         else:
             place += 1
-    return unpacked
+    return unpacked > most

@@ -21,7 +21,8 @@ GO_ON = || [ $$? -eq 3 ]
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
 	finetune lenet tinyvgg compare predict explain leakage learning-curve report verify phantom \
-	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment builtin-model segment
+	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment builtin-model segment \
+	fuzz
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -168,6 +169,9 @@ bench-coverage: $(INSTALLED) ## How often intervals hold the truth, beside perce
 
 bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real slices
 	$(BIN)/python benchmarks/phantom_transfer.py $(ARGS)
+
+fuzz: $(INSTALLED) ## Damaged files of every format: read, refused, or harm; ARGS="--files 10000"
+	PYTHONPATH=tests $(BIN)/python benchmarks/fuzz.py $(ARGS)
 
 clean: ## Delete the environment and caches; runs are kept
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

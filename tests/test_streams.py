@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -32,7 +33,9 @@ from small_files import (
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.dicom import decode_dicom
 from haemo.features.reading.formats import read_header, read_slice
+from haemo.features.reading.raster import decode_raster
 from haemo.features.reading.slice import Slice, content_hash
+from haemo.features.reading.streams.tiff import count_pictures
 
 STORED = ct_values(1, SIZE)
 J2K, HTJ2K = uid.JPEG2000Lossless, uid.HTJ2KLossless
@@ -74,6 +77,19 @@ def jp2(stream: bytes, inside: bytes = b"", length: int = 0) -> bytes:
     head += box(b"colr", bytes([1, 0, 0, 0, 0, 0, 17])) + inside
     parts = box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + box(b"jp2h", head)
     return parts + struct.pack(">I4s", length, b"jp2c") + stream
+
+
+def tiff(tags: dict[int, int], directories: int = 1) -> bytes:
+    """A TIFF file with tags beside those of a gray picture, and the same directory several times."""
+    basic = {256: SIZE[1], 257: SIZE[0], 258: 8, 259: 8, 262: 1, 277: 1}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted((basic | tags).items())
+    )
+    head = b"II*\0" + struct.pack("<I", 108) + zlib.compress(bytes(SIZE[0] * SIZE[1])).ljust(100, b"\0")
+    chain = [108 + number * (len(entries) + 6) for number in range(1, directories)] + [0]
+    return head + b"".join(
+        struct.pack("<H", len(entries) // 12) + entries + struct.pack("<I", next_) for next_ in chain
+    )
 
 
 LOSSLESS = FILES["DICOM JPEG lossless"]
@@ -186,6 +202,13 @@ BOMBS = {
     ),
     "RLE, a segment over another": (of_rle(RLE[:8] + struct.pack("<I", 10) + RLE[12:]), "segments at 64, 10"),
     "RLE, bomb": (of_rle(rle_frame(*[b"\x81\0" * (1 << 23)] * 2)), "unpacks to more than 2880 bytes"),
+    "JPEG picture, scans": (
+        PROGRESSIVE + PROGRESSIVE[PROGRESSIVE.index(b"\xff\xda") :] * 99,
+        "a progressive JPEG of [0-9]+ scans .limit 100",
+    ),
+    "TIFF, giant tiles": (tiff({322: 1 << 20, 323: 1 << 10, 324: 8, 325: 99}), "tiles of 1024 x 1048576"),
+    "TIFF, many pictures": (tiff({273: 8}, directories=5000), "holds 1000 or more pictures"),
+    "TIFF, a chain out of the file": (tiff({273: 8}, directories=2)[:-8], "damaged or cut short"),
     "deflated, bomb": (deflated(dicom_dataset(STORED), behind=1 << 30), "too many for one slice"),
 }
 WHOLE = {
@@ -290,6 +313,21 @@ def test_tiles_blocks_and_layers_as_encoders_write_them_are_read():
         {"of_tile": cod_segment(1, 5) + segment(0x64, b"\0\1a comment")},
     ):
         assert decode_dicom(of_j2k(j2k_stream(SIZE, **options))).pixels.shape == SIZE
+
+
+def test_a_tile_may_be_larger_than_its_picture():
+    packed = zlib.compress(bytes(64 * 64))
+    whole = tiff({322: 64, 323: 64, 324: 8, 325: len(packed)})
+    assert decode_raster(whole[:8] + packed + whole[8 + len(packed) :]).pixels.shape == SIZE
+
+
+@pytest.mark.parametrize("options", [{}, {"big_tiff": True}])
+def test_pictures_of_a_tiff_are_counted_as_by_pillow(options):
+    for pictures in (1, 2, 5):
+        stream = BytesIO()
+        image = Image.fromarray(gray_picture(1, SIZE))
+        image.save(stream, "TIFF", save_all=True, append_images=[image] * (pictures - 1), **options)
+        assert count_pictures(BytesIO(stream.getvalue())) == pictures == Image.open(stream).n_frames
 
 
 def test_padding_behind_a_segment_is_no_bomb():

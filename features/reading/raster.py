@@ -1,6 +1,7 @@
 """Pictures as they are shown on a screen: PNG, JPEG, TIFF and BMP, in any colour mode, as gray 0..255."""
 
 import importlib
+import math
 import struct
 import zlib
 from io import BytesIO
@@ -11,6 +12,8 @@ import numpy as np
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.format import Format
 from haemo.features.reading.slice import Slice, SliceHeader, check_size, damaged
+from haemo.features.reading.streams.jpeg import check_scans
+from haemo.features.reading.streams.tiff import MOST_COUNTED, count_pictures
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -32,6 +35,9 @@ _READERS = {
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _GRAY = ("1", "L")
 _COLOUR = ("P", "RGB", "RGBX", "CMYK", "YCbCr")
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
+# Decoders hold a whole tile; one as large as the picture, with its sides rounded up to 16, may be larger.
+_MOST_TILE_PIXELS = 2048 * 2048
 
 
 def decode_raster(data: bytes) -> Slice:
@@ -60,6 +66,7 @@ def decode_raster(data: bytes) -> Slice:
     """
     if data.startswith(_PNG):
         _check_png(data)
+    check_scans(data)
     image = _open(BytesIO(data))
     mode = f"{image.format} {image.mode}"
     try:
@@ -92,15 +99,22 @@ def _open(stream: BinaryIO) -> "ImageFile":
         raise UnreadableSlice("not a picture: it starts like neither PNG, JPEG, TIFF nor BMP")
     try:
         module, name = reader
+        pictures = count_pictures(stream) if name == "TiffImageFile" else 0
+        stream.seek(0)
         image = getattr(importlib.import_module(module), name)(stream)
-        frames = getattr(image, "n_frames", 1)
+        if pictures:
+            _check_tiles(image)
+        pictures = pictures or getattr(image, "n_frames", 1)
+    except UnreadableSlice:
+        raise
     # Pillow's parsers raise whatever a broken byte leads to, from struct.error to KeyError; each of them
     # means the same here: the file is damaged.
     except Exception as error:
         raise damaged(error) from error
     check_size(image.height, image.width)
-    if frames > 1:
-        raise UnreadableSlice(f"holds {frames} pictures; save each slice as a file of its own")
+    if pictures > 1:
+        number = f"{pictures} or more" if pictures == MOST_COUNTED else pictures
+        raise UnreadableSlice(f"holds {number} pictures; save each slice as a file of its own")
     if image.mode not in (*_SIXTEEN_BIT, *_GRAY, *_COLOUR, "LA", "RGBA", "PA"):
         raise UnreadableSlice(
             f"{image.format} pixels of mode {image.mode} have no defined gray level; "
@@ -136,6 +150,15 @@ def _over_black(image: "ImageFile") -> "ImageFile":
     if alpha.getextrema() == (255, 255):
         return shown
     return Image.composite(shown, Image.new(shown.mode, shown.size), alpha)
+
+
+def _check_tiles(image: "ImageFile") -> None:
+    tile = [image.tag_v2.get(tag, 0) for tag in (_TILE_HEIGHT, _TILE_WIDTH)]
+    if math.prod(tile) > max(_MOST_TILE_PIXELS, (image.height + 15) * (image.width + 15)):
+        raise UnreadableSlice(
+            f"the file is damaged: tiles of {tile[0]} x {tile[1]} pixels in a picture of {image.height} x "
+            f"{image.width}"
+        )
 
 
 def _check_png(data: bytes) -> None:

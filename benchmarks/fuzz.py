@@ -1,0 +1,228 @@
+"""Damaged files of every format, read in processes with limits: what is read, refused, or does harm.
+
+    make fuzz
+    make fuzz ARGS="--files 10000 --seed 1"
+
+Small valid files (tests/small_files.py) are damaged: bits flipped, bytes overwritten, removed or doubled,
+numbers in heads made extreme, ends cut off, two files joined. Whoever reads them must give a slice of the
+size that the header says, or refuse the file with a reason. Anything else is counted by its kind and kept:
+
+    crash    the process ended
+    hang     it took longer than --seconds
+    memory   it took more than --memory MB beside what the process had before
+    other    another exception than UnreadableSlice, or a slice that is none
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import click
+import numpy as np
+
+OUTCOMES = ("read", "refused", "crash", "hang", "memory", "other")
+HARM = OUTCOMES[2:]
+BATCH = 500
+# The child's own limit: what is asked for and never touched does no harm.
+ADDRESS_SPACE_BYTES = 8 << 30
+EXTREMES = (0, 1, 2, 7, 255, 256, 4095, 8192, 32767, 32768, 65000, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+ITEM = b"\xfe\xff\x00\xe0"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+# ---- damage ------------------------------------------------------------------------------------------
+
+
+def damaged(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """The file with one to three kinds of damage."""
+    for way in rng.choice(7, rng.integers(1, 4), p=(0.2, 0.15, 0.1, 0.1, 0.3, 0.1, 0.05)):
+        place = _place(rng, data)
+        size = int(rng.integers(1, 33))
+        if way == 0:
+            changed = bytearray(data)
+            for _ in range(rng.integers(1, 9)):
+                changed[_place(rng, data)] ^= 1 << rng.integers(8)
+            data = bytes(changed)
+        elif way == 1:
+            data = data[:place] + rng.bytes(size) + data[place + size :]
+        elif way == 2:
+            data = data[:place] + data[place + size :]
+        elif way == 3:
+            data = data[: place + size] + data[place:]
+        elif way == 4:
+            width = int(rng.choice((1, 2, 4, 8)))
+            value = int(rng.choice(EXTREMES)) % 256**width
+            data = data[:place] + value.to_bytes(width, rng.choice(("big", "little"))) + data[place + width :]
+        elif way == 5:
+            data = data[: max(place, 1)]
+        else:
+            data = data[:place] + other[_place(rng, other) :]
+        if not data:
+            return b"\0"
+    if data.startswith(PNG) and rng.random() < 0.8:
+        return _with_checksums(data)
+    return data
+
+
+def _place(rng: np.random.Generator, data: bytes) -> int:
+    """Anywhere, in the head of the file, or in that of a compressed stream of DICOM."""
+    start = data.find(ITEM, data.find(ITEM) + 4) if ITEM in data else 0
+    place = rng.choice((rng.integers(len(data)), rng.integers(700), max(start, 0) + rng.integers(120)))
+    return int(place) % len(data)
+
+
+def _with_checksums(data: bytes) -> bytes:
+    """A PNG whose checksums are right again, so that its decoder sees the damage."""
+    whole, place = data[:8], 8
+    while place + 12 <= len(data):
+        end = min(place + 8 + int.from_bytes(data[place : place + 4], "big"), len(data) - 4)
+        whole += data[place:end] + zlib.crc32(data[place + 4 : end]).to_bytes(4, "big")
+        place = end + 4
+    return whole
+
+
+# ---- reading -----------------------------------------------------------------------------------------
+
+
+def read_all(memory_mb: int, names: list[str]) -> None:
+    """Read files, and print of each what came of it; the part that runs in a process of its own."""
+    import resource
+
+    import PIL.TiffImagePlugin  # noqa: F401
+    import pydicom.pixels  # noqa: F401
+
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name in names:
+        before = _peak_kb(reset=True)
+        outcome = _read(Path(name))
+        grown_mb = (_peak_kb() - before) // 1024
+        if grown_mb > memory_mb:
+            outcome = f"memory: {grown_mb} MB, {outcome}"
+        print(outcome.replace("\n", " "), flush=True)
+
+
+def _read(path: Path) -> str:
+    from haemo.errors import UnreadableSlice
+    from haemo.features.reading.formats import read_header, read_slice
+
+    try:
+        header, slice_ = None, None
+        try:
+            header = read_header(path)
+        except UnreadableSlice as error:
+            refusal = error
+        try:
+            slice_ = read_slice(path)
+        except UnreadableSlice as error:
+            if isinstance(error.__cause__, MemoryError):
+                return f"memory: {error}"
+            return f"refused: {error}"
+        if header is None:
+            return f"other: read, but its header is refused ({refusal})"
+        if slice_.pixels.shape != header.size or not np.isfinite(slice_.pixels).all():
+            return f"other: {slice_.pixels.shape} where the header says {header.size}"
+    except Exception as error:
+        return f"other: {type(error).__name__}: {error}"
+    return "read"
+
+
+def _peak_kb(reset: bool = False) -> int:
+    """Most memory that this process has held, since it was last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
+def outcomes(paths: list[Path], memory_mb: int, seconds: float) -> list[str]:
+    """What came of each file; after a crash the next one is read by another process."""
+    found: list[str] = []
+    while len(found) < len(paths):
+        code = "import sys, fuzz; fuzz.read_all(int(sys.argv[1]), sys.stdin.read().split('\\n'))"
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, str(memory_mb)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parent,
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write("\n".join(map(str, paths[len(found) :])).encode())
+        child.stdin.close()
+        said = b""
+        # The first answer waits for the imports.
+        wait = seconds + 60
+        while len(found) < len(paths):
+            ready, _, _ = select.select([child.stdout], [], [], wait)
+            read = os.read(child.stdout.fileno(), 1 << 16) if ready else b""
+            if not read:
+                child.kill()
+                status = child.wait()
+                reason = signal.Signals(-status).name if status < 0 else f"exit {status}"
+                found.append(f"crash: {reason}" if ready else f"hang: more than {seconds:g} s")
+                break
+            *lines, said = (said + read).split(b"\n")
+            found += [line.decode() for line in lines]
+            wait = seconds
+        child.stdout.close()
+        child.wait()
+    return found
+
+
+# ---- the table ---------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option("--files", default=2000, show_default=True, help="Damaged files to read.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--memory", "memory_mb", default=300, show_default=True, help="MB a file may take.")
+@click.option("--seconds", default=10.0, show_default=True, help="That a file may take.")
+@click.option("--only", default="", help="Part of the name of a format, to damage its files alone.")
+@click.option("--out", default="build/fuzz", show_default=True, type=click.Path(path_type=Path))
+def main(files: int, seed: int, memory_mb: int, seconds: float, only: str, out: Path) -> None:
+    from small_files import small_files
+
+    seeds = {name: data for name, data in small_files().items() if only.lower() in name.lower()}
+    if not seeds:
+        raise click.UsageError(f"no format has {only!r} in its name")
+    names, everything = list(seeds), list(seeds.values())
+    counts = {name: Counter() for name in names}
+    kept = []
+    for start in range(0, files, BATCH):
+        with tempfile.TemporaryDirectory() as folder:
+            paths, kinds = [], []
+            for number in range(start, min(start + BATCH, files)):
+                rng = np.random.default_rng([seed, number])
+                kinds.append(names[number % len(names)])
+                other = everything[rng.integers(len(everything))]
+                suffix = ".dcm" if kinds[-1].startswith("DICOM") else ".img"
+                paths.append(Path(folder) / f"{number}{suffix}")
+                paths[-1].write_bytes(damaged(rng, seeds[kinds[-1]], other))
+            for path, kind, outcome in zip(paths, kinds, outcomes(paths, memory_mb, seconds), strict=True):
+                word, _, why = outcome.partition(": ")
+                counts[kind][word] += 1
+                if word in HARM:
+                    out.mkdir(parents=True, exist_ok=True)
+                    target = out / f"{word} {kind.replace('/', ' ')} {seed}-{path.name}"
+                    target.write_bytes(path.read_bytes())
+                    kept.append(f"{target}: {why[:200]}")
+    click.echo(f"{'format':32}" + "".join(f"{word:>9}" for word in OUTCOMES))
+    for name, own in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
+        click.echo(f"{name:32}" + "".join(f"{own[word]:9}" for word in OUTCOMES))
+    for line in kept:
+        click.echo(line)
+    sys.exit(bool(kept))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The directories of a TIFF file (revision 6.0, and BigTIFF): how many pictures it holds."""
+
+import struct
+from typing import BinaryIO
+
+__all__ = ["MOST_COUNTED", "count_pictures"]
+
+# A file of some megabytes can have a directory without a picture for every ten bytes of it.
+MOST_COUNTED = 1000
+
+
+def count_pictures(stream: BinaryIO) -> int:
+    """Follow the chain of directories to its end, to one that was there before, or to `MOST_COUNTED`.
+
+    Parameters
+    ----------
+    stream : binary file
+        A TIFF file from its start on.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    struct.error, ValueError
+        If the chain leads out of the file.
+    """
+    head = stream.read(16)
+    order = "<" if head.startswith(b"II") else ">"
+    is_big = 43 in head[2:4]
+    number, offset, entry_bytes = (f"{order}Q", f"{order}Q", 20) if is_big else (f"{order}H", f"{order}I", 12)
+    (place,) = struct.unpack_from(offset, head, 8 if is_big else 4)
+    seen: set[int] = set()
+    while place and place not in seen and len(seen) < MOST_COUNTED:
+        seen.add(place)
+        stream.seek(place)
+        (entries,) = struct.unpack(number, stream.read(struct.calcsize(number)))
+        stream.seek(entries * entry_bytes, 1)
+        (place,) = struct.unpack(offset, stream.read(struct.calcsize(offset)))
+    return len(seen)

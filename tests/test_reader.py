@@ -82,6 +82,32 @@ def test_a_decoder_that_crashes_costs_its_own_slice_only(tmp_path):
     assert all(isinstance(pixels, np.ndarray) for pixels in (found[0], *found[2:]))
 
 
+def do_harm(path: Path) -> Slice:
+    """Never end, or take memory, as the name of the file says."""
+    while path.name.startswith("hang"):
+        pass
+    taken = bytearray(3 << 30 if path.name.startswith("memory") else 1)
+    return Slice(np.full((1, 1), len(taken), np.float32), is_hu=True)
+
+
+def test_a_decoder_that_does_not_end_costs_its_own_slice_only(tmp_path):
+    paths = [write_rle(tmp_path / name) for name in ("a.dcm", "hang.dcm", "b.dcm")]
+    with SliceReader(2, do_harm, seconds=0.5) as reader, ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(reader, path) for path in paths]
+        with pytest.raises(UnreadableSlice, match=r"its decoder took more than 0\.50. s of CPU"):
+            futures[1].result()
+        assert futures[0].result().pixels == futures[2].result().pixels == 1
+        assert reader(paths[0]).pixels == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux bounds the address space")
+def test_a_decoder_that_takes_all_memory_is_stopped(tmp_path):
+    with SliceReader(1, do_harm, memory_mb=1024) as reader:
+        with pytest.raises(UnreadableSlice, match="its decoder asked for more than 1024 MB of memory"):
+            reader(write_rle(tmp_path / "memory.dcm"))
+        assert reader(write_rle(tmp_path / "a.dcm")).pixels == 1
+
+
 READ_AND_WAIT = """
 import sys, time
 from pathlib import Path

@@ -111,6 +111,10 @@ BOMBS = {
         of_j2k(changed(J2K_STREAM, b"\xff\x51", 6, struct.pack(">4I", 2**31, 2**31, 0, 0))),
         "declares 2147483648 x 2147483648",
     ),
+    "JPEG 2000, of its size far from the origin": (
+        of_j2k(changed(J2K_STREAM, b"\xff\x51", 6, struct.pack(">4I", 60036, 60040, 60000, 60000))),
+        "begins at row 60000 and column 60000",
+    ),
     "JPEG 2000, no size": (of_j2k(changed(J2K_STREAM, b"\xff\x51", 14, HUGE * 2)), "not sound"),
     "JPEG 2000, many components": (of_j2k(j2k_stream(SIZE, samples=16384)), "with 16384 samples"),
     "JPEG 2000, 38 bits": (of_j2k(j2k_stream(SIZE, bits=38)), "of 38 bits"),
@@ -302,6 +306,24 @@ def test_a_codestream_may_have_any_bits_that_hold_its_values():
     for bits, stored_bits in ((12, 16), (16, 12), (12, 12)):
         data = of_j2k(j2k_stream(SIZE, bits=bits), BitsStored=stored_bits, HighBit=stored_bits - 1)
         np.testing.assert_array_equal(np.unique(decode_dicom(data).pixels).size, 1)
+
+
+@pytest.mark.parametrize("no_jp2", [True, False], ids=["bare", "in boxes"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tile_size": (64, 48)},
+        {"num_resolutions": 1, "codeblock_size": (4, 4)},
+        {"num_resolutions": 4, "codeblock_size": (16, 16), "precinct_size": (64, 64)},
+        {"quality_mode": "rates", "quality_layers": [20, 10, 5, 2], "irreversible": True},
+        {"progression": "RPCL", "precinct_size": (128, 128), "plt": True},
+    ],
+)
+def test_jpeg_2000_is_read_however_it_is_cut_up(options, no_jp2):
+    gray, stream = gray_picture(1, (200, 300)), BytesIO()
+    Image.fromarray(gray).save(stream, "JPEG2000", no_jp2=no_jp2, **options)
+    pixels = decode_dicom(with_frame(dicom_dataset(gray), J2K, stream.getvalue())).pixels
+    np.testing.assert_array_equal(pixels + 1024, np.asarray(Image.open(stream)))
 
 
 def test_tiles_blocks_and_layers_as_encoders_write_them_are_read():

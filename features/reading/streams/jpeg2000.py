@@ -50,14 +50,17 @@ def check_jpeg2000(stream: bytes, described: Described) -> None:
     if length != 38 + 3 * samples or len(stream) < place + 4 + length or x1 <= x0 or y1 <= y0:
         raise unsound(_KIND)
     described.hold(_KIND, y1 - y0, x1 - x0, samples, (precision & 0x7F) + 1)
+    # Where it begins elsewhere, openjpeg's wrapper makes room for all from the origin on.
+    if (x0, y0) != (0, 0):
+        raise unsound(_KIND, f"it begins at row {y0} and column {x0}")
     if (step_x, step_y) != (1, 1):
         raise unsound(_KIND, f"samples {step_x} columns and {step_y} rows apart")
-    if not (tile_x0 <= x0 < tile_x0 + tile_width and tile_y0 <= y0 < tile_y0 + tile_height):
+    if (tile_x0, tile_y0) != (0, 0) or not (tile_width and tile_height):
         raise unsound(_KIND, f"tiles of {tile_height} x {tile_width} from ({tile_y0}, {tile_x0}) on")
-    tiles = -(-(x1 - tile_x0) // tile_width) * -(-(y1 - tile_y0) // tile_height)
+    tiles = -(-x1 // tile_width) * -(-y1 // tile_height)
     if tiles > _MOST_TILES:
         raise unsound(_KIND, f"{tiles} tiles, limit {_MOST_TILES}")
-    size = min(tile_width, x1 - x0), min(tile_height, y1 - y0)
+    size = min(tile_width, x1), min(tile_height, y1)
     layers = 1
     for marker, segment in _segments(stream, place + 4 + length):
         if marker == _COD and len(segment) >= 10:

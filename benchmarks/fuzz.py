@@ -101,6 +101,7 @@ def read_all(memory_mb: int, names: list[str]) -> None:
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print("ready", flush=True)
     for name in names:
         before = _peak_kb(reset=True)
         outcome = _read(Path(name))
@@ -115,19 +116,18 @@ def _read(path: Path) -> str:
     from haemo.features.reading.formats import read_header, read_slice
 
     try:
-        header, slice_ = None, None
-        try:
-            header = read_header(path)
-        except UnreadableSlice as error:
-            refusal = error
-        try:
-            slice_ = read_slice(path)
-        except UnreadableSlice as error:
-            if isinstance(error.__cause__, MemoryError):
-                return f"memory: {error}"
-            return f"refused: {error}"
-        if header is None:
-            return f"other: read, but its header is refused ({refusal})"
+        found, refusals = [], []
+        # The header may be refused where the slice is not: that of DICOM is asked for more. Both are tried.
+        for read in (read_header, read_slice):
+            try:
+                found.append(read(path))
+            except UnreadableSlice as error:
+                if isinstance(error.__cause__, MemoryError):
+                    return f"memory: {error}"
+                refusals.append(str(error))
+        if refusals:
+            return f"refused: {refusals[-1]}"
+        header, slice_ = found
         if slice_.pixels.shape != header.size or not np.isfinite(slice_.pixels).all():
             return f"other: {slice_.pixels.shape} where the header says {header.size}"
     except Exception as error:
@@ -150,6 +150,7 @@ def outcomes(paths: list[Path], memory_mb: int, seconds: float) -> list[str]:
         code = "import sys, fuzz; fuzz.read_all(int(sys.argv[1]), sys.stdin.read().split('\\n'))"
         child = subprocess.Popen(
             [sys.executable, "-c", code, str(memory_mb)],
+            bufsize=0,  # what is said behind the first line stays for select
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -159,11 +160,11 @@ def outcomes(paths: list[Path], memory_mb: int, seconds: float) -> list[str]:
         assert child.stdout is not None
         child.stdin.write("\n".join(map(str, paths[len(found) :])).encode())
         child.stdin.close()
+        if child.stdout.readline() != b"ready\n":
+            raise click.ClickException("the process that reads cannot start; try `haemo doctor`")
         said = b""
-        # The first answer waits for the imports.
-        wait = seconds + 60
         while len(found) < len(paths):
-            ready, _, _ = select.select([child.stdout], [], [], wait)
+            ready, _, _ = select.select([child.stdout], [], [], seconds)
             read = os.read(child.stdout.fileno(), 1 << 16) if ready else b""
             if not read:
                 child.kill()
@@ -173,7 +174,6 @@ def outcomes(paths: list[Path], memory_mb: int, seconds: float) -> list[str]:
                 break
             *lines, said = (said + read).split(b"\n")
             found += [line.decode() for line in lines]
-            wait = seconds
         child.stdout.close()
         child.wait()
     return found

@@ -33,7 +33,7 @@ from small_files import (
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.dicom import decode_dicom
 from haemo.features.reading.formats import read_header, read_slice
-from haemo.features.reading.raster import decode_raster
+from haemo.features.reading.raster import decode_raster, read_raster_header
 from haemo.features.reading.slice import Slice, content_hash
 from haemo.features.reading.streams.tiff import count_pictures
 
@@ -212,7 +212,10 @@ BOMBS = {
     ),
     "TIFF, giant tiles": (tiff({322: 1 << 20, 323: 1 << 10, 324: 8, 325: 99}), "tiles of 1024 x 1048576"),
     "TIFF, many pictures": (tiff({273: 8}, directories=5000), "holds 1000 or more pictures"),
-    "TIFF, a chain out of the file": (tiff({273: 8}, directories=2)[:-8], "damaged or cut short"),
+    "TIFF, a chain out of the file": (
+        tiff({273: 8})[:-4] + struct.pack("<I", 10**6),
+        "damaged or cut short",
+    ),
     "deflated, bomb": (deflated(dicom_dataset(STORED), behind=1 << 30), "too many for one slice"),
 }
 WHOLE = {
@@ -335,6 +338,14 @@ def test_tiles_blocks_and_layers_as_encoders_write_them_are_read():
         {"of_tile": cod_segment(1, 5) + segment(0x64, b"\0\1a comment")},
     ):
         assert decode_dicom(of_j2k(j2k_stream(SIZE, **options))).pixels.shape == SIZE
+
+
+# Pillow says so too, as a warning.
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_tiff_may_end_with_its_directory():
+    whole = tiff({273: 8, 278: SIZE[0], 279: 100})
+    for data in (whole, whole[:-2], whole[:-4]):
+        assert decode_raster(data).pixels.shape == SIZE == read_raster_header(BytesIO(data)).size
 
 
 def test_a_tile_may_be_larger_than_its_picture():

@@ -37,5 +37,7 @@ def count_pictures(stream: BinaryIO) -> int:
         stream.seek(place)
         (entries,) = struct.unpack(number, stream.read(struct.calcsize(number)))
         stream.seek(entries * entry_bytes, 1)
-        (place,) = struct.unpack(offset, stream.read(struct.calcsize(offset)))
+        # Some writers leave out where the next one is, if there is none.
+        next_ = stream.read(struct.calcsize(offset)).ljust(struct.calcsize(offset), b"\0")
+        (place,) = struct.unpack(offset, next_)
     return len(seen)

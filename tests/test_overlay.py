@@ -4,8 +4,9 @@ import numpy as np
 from PIL import Image
 
 from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.explaining.regions import find_regions
-from haemo.pipeline.segmenting.overlay import draw_overlay, write_overlay
+from haemo.pipeline.segmenting.overlay import draw_overlay, write_picture
 
 
 def test_for_is_orange_against_is_blue_and_the_outline_stands_on_the_right_half(tmp_path):
@@ -14,7 +15,7 @@ def test_for_is_orange_against_is_blue_and_the_outline_stands_on_the_right_half(
     evidence[100:140, 50:90] = 2.0
     evidence[200:240, 200:240] = -1.0
     regions = find_regions(evidence, None, (0.5, 0.5))
-    picture = draw_overlay(image, evidence, regions, ["haemorrhage 0.93", "a.dcm"])
+    picture = draw_overlay(image, evidence, regions, Preprocessing(), ["haemorrhage 0.93", "a.dcm"])
     assert picture.shape == (300 + 40, 560, 3)
     left, right = picture[:300, :280].astype(int), picture[:300, 280:].astype(int)
     assert np.ptp(left) == 0
@@ -27,12 +28,12 @@ def test_for_is_orange_against_is_blue_and_the_outline_stands_on_the_right_half(
     assert right[100, 50].tolist() == [240, 228, 66]
     np.testing.assert_array_equal(right[0, 0], left[0, 0])
     assert picture[300:].max() > 200
-    write_overlay(tmp_path / "deep" / "a.png", picture)
+    write_picture(tmp_path / "deep" / "a.png", picture)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "deep" / "a.png")), picture)
 
 
 def test_small_slices_are_enlarged_and_no_evidence_is_no_colour():
     image = Slice(np.full((100, 120), 50, dtype=np.float32), False)
-    picture = draw_overlay(image, np.zeros((100, 120)), [])
+    picture = draw_overlay(image, np.zeros((100, 120)), [], Preprocessing())
     assert picture.shape == (300, 720, 3)
     assert (picture == 50).all()

@@ -217,6 +217,7 @@ class TestScore:
     def test_all_figures_of_a_segmenter_that_says_what_masks_say_are_one(self, run, monkeypatch):
         """An oracle in place of the classifier: outlines are the masks, but for one false piece a slice."""
         from haemo.features.pixels.blood_map import BloodMap
+        from haemo.features.views.head_grid import HeadGrid
         from haemo.pipeline.segmenting import agreement
 
         asked = []
@@ -229,8 +230,7 @@ class TestScore:
             mask = asked[-1].astype(np.float32)
             mask[:6, :6] = 0.9
             peak = tuple(int(place[0]) for place in np.nonzero(mask == mask.max()))
-            shape = image.pixels.shape
-            return BloodMap(mask, peak, 1.0, np.ones(shape), image.spacing_mm, SPACING_MM**2, True)
+            return BloodMap(mask, peak, 1.0, image.spacing_mm, HeadGrid.of(image))
 
         monkeypatch.setattr(agreement, "read_mask", read)
         monkeypatch.setattr(Segmenter, "draw", draw)

@@ -14,7 +14,7 @@ def drawn(mask: np.ndarray, z_mm: float | None, left: float = 1.0, spacing=SPACI
 
     labels, count = ndimage.label(mask)
     regions = [Region(labels == number, (0, 0), 1.0, True, spacing) for number in range(1, count + 1)]
-    return DrawnSlice(regions, left if count else None, z_mm, spacing, mask.shape)
+    return DrawnSlice(regions, left if count else None, z_mm, spacing)
 
 
 def ellipsoid(radii_mm: tuple[float, float, float], step_mm: float) -> list[DrawnSlice]:

@@ -1,10 +1,11 @@
 """The probability of blood over a slice: where it peaks, what it outlines, and one number for the slice."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from haemo.features.pixels.region import Region
+from haemo.features.pixels.region import Region, pieces
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_grid import HeadGrid
 
@@ -29,23 +30,17 @@ class BloodMap:
         Row and column where the probability, smoothed by 3 mm, is highest.
     score : float in 0..1
         Mean of the 50 mm2 where it is highest, smoothed by 1.5 mm.
-    left_share : ndarray of the slice's shape, float32, in 0..1
-        1 on the left of the picture's midline, 0 on the right.
     spacing_mm : tuple of float or None
         That the slice says it has.
-    pixel_mm2 : float
-        Area of a pixel; where the slice has no spacing, that of a head of usual size.
-    has_head : bool
-        Whether anything was found inside a skull; without, all is 0.
+    grid : HeadGrid
+        What was found of the head.
     """
 
     probability: np.ndarray
     peak: tuple[int, int]
     score: float
-    left_share: np.ndarray
     spacing_mm: tuple[float, float] | None
-    pixel_mm2: float
-    has_head: bool
+    grid: HeadGrid
 
     @classmethod
     def of(cls, image: Slice, grid: HeadGrid, inside: np.ndarray) -> "BloodMap":
@@ -64,31 +59,26 @@ class BloodMap:
             min(int((place + 0.5) * side / size), side - 1)
             for place, side, size in zip((row, column), grid.shape, broad.shape, strict=True)
         )
-        pixel_mm2 = float(np.prod(grid.pixel_mm))
-        share = _left_share(grid)
-        return cls(fine, peak, score, share, image.spacing_mm, pixel_mm2, grid.midline is not None)
+        return cls(fine, peak, score, image.spacing_mm, grid)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether anything was found inside a skull; without, all is 0."""
+        return self.grid.midline is not None
+
+    @cached_property
+    def left_share(self) -> np.ndarray:
+        """1 on the left of the picture's midline, 0 on the right: float32, of the slice's shape."""
+        if self.grid.midline is None:
+            return np.full(self.grid.shape, 0.5, dtype=np.float32)
+        rows, columns = np.indices(self.grid.hu.shape)
+        return self.grid.on_slice(self.grid.midline.across(rows, columns) < 0)
 
     def regions(self, threshold: float) -> list[Region]:
-        """Connected pixels from a probability on, of 10 mm2 and more; the most probable first."""
-        from scipy import ndimage
+        """Connected pixels from a probability on, of 10 mm2 and more; the most probable first.
 
-        labels, _ = ndimage.label(self.probability >= threshold)
-        found = []
-        for number, place in enumerate(ndimage.find_objects(labels), start=1):
-            own = labels[place] == number
-            if own.sum() * self.pixel_mm2 < _LEAST_MM2:
-                continue
-            inside = np.where(own, self.probability[place], -1)
-            row, column = np.unravel_index(inside.argmax(), own.shape)
-            peak = int(row + place[0].start), int(column + place[1].start)
-            mask = np.zeros(labels.shape, dtype=bool)
-            mask[place] = own
-            found.append(Region(mask, peak, float(self.probability[peak]), True, self.spacing_mm))
-        return sorted(found, key=lambda region: -region.evidence)
-
-
-def _left_share(grid: HeadGrid) -> np.ndarray:
-    if grid.midline is None:
-        return np.full(grid.shape, 0.5, dtype=np.float32)
-    rows, columns = np.indices(grid.hu.shape)
-    return grid.on_slice(grid.midline.across(rows, columns) < 0)
+        Where the slice does not say its spacing, pixels are those of a head of usual size.
+        """
+        some = pieces(self.probability >= threshold, self.probability, True, self.spacing_mm)
+        pixel_mm2 = float(np.prod(self.grid.pixel_mm))
+        return [region for region in some if region.mask.sum() * pixel_mm2 >= _LEAST_MM2]

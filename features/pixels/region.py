@@ -1,12 +1,19 @@
 """One connected region of a slice: its outline, its size, and how it is written."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Region", "joined"]
+from haemo.atomic import write_text
+
+__all__ = ["OUTLINES", "Region", "axes", "joined", "pieces", "write_outlines"]
+
+OUTLINES = "regions.geojson"
+"""Name of the file of outlines in a folder of pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +26,8 @@ class Region:
     peak : tuple of int
         Row and column of what it is ranked by.
     evidence : float
-        There, in units of the score: the highest evidence; in blood, the highest of evidence times blood.
+        There: of a map of evidence, in units of the score, the highest evidence, and in blood the highest of
+        evidence times blood; of a segmenter the highest probability.
     is_blood : bool
         Whether it was narrowed to the HU of blood; else it is all that is hot.
     spacing_mm : tuple of float or None
@@ -48,26 +56,12 @@ class Region:
     @property
     def diameter_mm(self) -> float | None:
         """Longest distance between corners of two of its pixels; None where the spacing is not known."""
-        return None if self.spacing_mm is None else self._diameter(self.spacing_mm)
+        return None if self.spacing_mm is None else axes(self.mask, self.spacing_mm)[0]
 
     @property
     def diameter_pixels(self) -> float:
         """The same in pixels."""
-        return self._diameter((1.0, 1.0))
-
-    def _diameter(self, spacing: tuple[float, float]) -> float:
-        from scipy.spatial import ConvexHull
-
-        # The two ends are corners of the hull, and of each row only the outermost pixels can be on it.
-        rows = np.flatnonzero(self.mask.any(axis=1))
-        first = self.mask[rows].argmax(axis=1)
-        last = self.mask.shape[1] - self.mask[rows, ::-1].argmax(axis=1)
-        ends = np.concatenate(
-            [np.column_stack([rows + down, ends]) for ends in (first, last) for down in (0, 1)]
-        )
-        corners = ends[ConvexHull(ends).vertices] * np.array(spacing)
-        difference = corners[:, None] - corners[None]
-        return float(np.sqrt((difference**2).sum(axis=2)).max())
+        return axes(self.mask, (1.0, 1.0))[0]
 
     def rings(self) -> list[list[list[float]]]:
         """Outline as closed rings of (column, row), the outer one first, then those of holes.
@@ -109,6 +103,49 @@ class Region:
                 "diameter_mm": self.diameter_mm,
             },
         }
+
+
+def pieces(
+    chosen: np.ndarray,
+    strength: np.ndarray,
+    is_blood: bool,
+    spacing_mm: tuple[float, float] | None,
+) -> list[Region]:
+    """The connected regions of a mask, each with its peak in `strength`, the strongest first."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(chosen)
+    regions = []
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        mask = labels == number
+        inside = np.where(mask[place], strength[place], -np.inf)
+        row, column = np.unravel_index(inside.argmax(), inside.shape)
+        peak = int(row + place[0].start), int(column + place[1].start)
+        regions.append(Region(mask, peak, float(strength[peak]), is_blood, spacing_mm))
+    return sorted(regions, key=lambda region: -region.evidence)
+
+
+def axes(mask: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
+    """The longest distance between corners of two pixels of a mask, and its extent at a right angle to it."""
+    from scipy.spatial import ConvexHull
+
+    # The two ends are corners of the hull, and of each row only the outermost pixels can be on it.
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    ends = np.concatenate([np.column_stack([rows + down, ends]) for ends in (first, last) for down in (0, 1)])
+    corners = ends[ConvexHull(ends).vertices] * np.array(spacing)
+    difference = corners[:, None] - corners[None]
+    lengths = np.sqrt((difference**2).sum(axis=2))
+    one, other = np.unravel_index(lengths.argmax(), lengths.shape)
+    direction = difference[one, other] / lengths[one, other]
+    return float(lengths[one, other]), float(np.ptp(corners @ np.array([-direction[1], direction[0]])))
+
+
+def write_outlines(path: Path, features: Sequence[dict[str, Any]]) -> None:
+    """Write GeoJSON features of regions as one collection, atomically."""
+    collection = {"type": "FeatureCollection", "features": list(features)}
+    write_text(path, json.dumps(collection) + "\n")
 
 
 def joined(regions: Sequence[Region], shape: tuple[int, int]) -> np.ndarray:

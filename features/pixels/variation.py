@@ -3,7 +3,7 @@
 import numpy as np
 
 from haemo.features.reading.slice import Slice
-from haemo.features.views.head_grid import resized
+from haemo.features.views.resize import resized
 
 __all__ = ["VARIATION_SCHEMA", "vary"]
 

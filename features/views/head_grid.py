@@ -8,9 +8,9 @@ from haemo.errors import UnreadableSlice
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import Box, head_box
 from haemo.features.views.midline import Midline, find_midline
-from haemo.features.views.resize import resize_matrix
+from haemo.features.views.resize import resized
 
-__all__ = ["GRID_SCHEMA", "HeadGrid", "largest_piece", "resized"]
+__all__ = ["GRID_SCHEMA", "HeadGrid", "largest_piece"]
 
 GRID_SCHEMA = 2
 """Part of what a pixel classifier is bound to: another grid gives other numbers."""
@@ -77,18 +77,21 @@ class HeadGrid:
         UnreadableSlice
             If the slice would have fewer than 16 mm either way.
         """
-        pixel_mm = image.spacing_mm or _usual_spacing(image)
         shape = image.pixels.shape
+        pixel_mm, box = image.spacing_mm, None
+        if pixel_mm is None or not image.is_hu:
+            box = head_box(image)
+            pixel_mm = pixel_mm or _usual_spacing(box, shape)
         size = tuple(round(count * mm) for count, mm in zip(shape, pixel_mm, strict=True))
         if min(size) < 16:
             raise UnreadableSlice(f"the slice is {size[0]} x {size[1]} mm, too small for a head")
         hu = image.pixels if image.is_hu else _from_picture(image.pixels)
         wide = resized(np.clip(hu, -200, 200), size)
-        if image.is_hu:
+        if image.is_hu or box is None:
             bone = wide > _BONE_HU
             inside = _inside(wide, bone)
         else:
-            bone, inside = _of_picture(wide, head_box(image), shape)
+            bone, inside = _of_picture(wide, box, shape)
             # In a brain window dense blood is as white as bone; what lies free inside the skull is not bone.
             bone &= ~inside
         level = np.clip(wide, BLACK_HU, WHITE_HU)
@@ -134,9 +137,8 @@ def _of_picture(wide: np.ndarray, box: Box, shape: tuple[int, int]) -> tuple[np.
     return bone, inside
 
 
-def _usual_spacing(image: Slice) -> tuple[float, float]:
-    box = head_box(image)
-    pixel = min(_HEAD_MM / (box.height * box.width) ** 0.5, _FIELD_MM / max(image.pixels.shape))
+def _usual_spacing(box: Box, shape: tuple[int, int]) -> tuple[float, float]:
+    pixel = min(_HEAD_MM / (box.height * box.width) ** 0.5, _FIELD_MM / max(shape))
     return pixel, pixel
 
 
@@ -145,12 +147,6 @@ def _from_picture(gray: np.ndarray) -> np.ndarray:
     dark, bright = np.percentile(gray, _ENDS_PERCENT)
     black, white = min(float(dark), _BLACK_AT_MOST), max(float(bright), _WHITE_AT_LEAST)
     return BLACK_HU + (gray - np.float32(black)) * np.float32((WHITE_HU - BLACK_HU) / (white - black))
-
-
-def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize with antialiasing, to (height, width)."""
-    rows = resize_matrix(pixels.shape[0], size[0]) @ pixels
-    return np.ascontiguousarray((resize_matrix(pixels.shape[1], size[1]) @ np.ascontiguousarray(rows.T)).T)
 
 
 def _inside(hu: np.ndarray, bone: np.ndarray) -> np.ndarray:

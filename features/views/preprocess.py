@@ -15,7 +15,7 @@ from haemo.errors import BadSettings
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import HEAD_BOX_SCHEMA, Box, head_box
 from haemo.features.views.head_grid import GRID_SCHEMA
-from haemo.features.views.resize import resize_matrix
+from haemo.features.views.resize import resized
 from haemo.features.views.upright import TURN_SCHEMA, Turn, upright_turn
 
 __all__ = ["CROPS", "WINDOWS", "Preprocessing", "View"]
@@ -189,9 +189,7 @@ class Preprocessing:
         pixels = view.pixels
         if view.image.is_hu:
             pixels = np.clip(pixels, low, high)
-        height, width = pixels.shape
-        rows = resize_matrix(height, self.size) @ pixels
-        levels = (resize_matrix(width, self.size) @ np.ascontiguousarray(rows.T)).T
+        levels = resized(pixels, (self.size, self.size))
         levels = (levels - np.float32(low)) * np.float32(_WHITE / (high - low))
         return np.rint(levels, order="C").astype(np.uint8)
 

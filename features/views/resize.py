@@ -1,11 +1,17 @@
-"""The antialiased resizing of a line of pixels, as a sparse matrix."""
+"""Antialiased resizing, rows and columns apart, each a sparse matrix."""
 
 from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
 
-__all__ = ["resize_matrix"]
+__all__ = ["resize_matrix", "resized"]
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize float32 pixels of shape (height, width) to `size`, another height and width."""
+    rows = resize_matrix(pixels.shape[0], size[0]) @ pixels
+    return np.ascontiguousarray((resize_matrix(pixels.shape[1], size[1]) @ np.ascontiguousarray(rows.T)).T)
 
 
 @lru_cache(maxsize=512)

@@ -1,6 +1,5 @@
 """Pictures and outlines of what speaks for a bleed on new slices."""
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from haemo.atomic import write_text
 from haemo.errors import UnreadableSlice
-from haemo.features.pixels.region import Region
+from haemo.features.pixels.region import OUTLINES, Region, write_outlines
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.evaluation.units import background_of
@@ -18,14 +16,13 @@ from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.predictions import Predictions
-from haemo.pipeline.segmenting.overlay import draw_overlay, write_overlay
+from haemo.pipeline.segmenting.overlay import draw_overlay, write_picture
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.progress import Progress, silent
 
 __all__ = ["Explained", "explain_slices", "likeliest"]
 
 _BATCH = 16
-_OUTLINES = "regions.geojson"
 _WORKERS = 2
 
 
@@ -117,8 +114,7 @@ def explain_slices(
         for number, one in zip(chosen, explained, strict=True)
         for region in one.regions
     ]
-    collection = {"type": "FeatureCollection", "features": features}
-    write_text(out / _OUTLINES, json.dumps(collection) + "\n")
+    write_outlines(out / OUTLINES, features)
     return explained
 
 
@@ -154,7 +150,7 @@ def likeliest(predictions: Predictions) -> np.ndarray:
 
 def _remove_earlier(out: Path) -> None:
     """Remove what an earlier call left, and nothing else: overlays beside outlines, numbered as ours are."""
-    outlines = out / _OUTLINES
+    outlines = out / OUTLINES
     if outlines.exists():
         outlines.unlink()
         for picture in out.glob("[0-9][0-9][0-9][0-9]-*.png"):
@@ -195,10 +191,8 @@ class _Page:
         regions = self._regions(image, evidence)
         caption = _caption(self.result, self.number, regions)
         picture = self.stem.with_name(f"{self.stem.name}-{self.path.stem}.png")
-        planes = self.model.preprocessing
-        window_hu = planes.window_centre_hu, planes.window_width_hu
-        drawn = draw_overlay(image, evidence, regions, caption, window_hu)
-        write_overlay(picture, drawn)
+        drawn = draw_overlay(image, evidence, regions, self.model.preprocessing, caption)
+        write_picture(picture, drawn)
         return Explained(self.path, self.target, regions, picture)
 
 

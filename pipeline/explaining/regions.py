@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from haemo.features.pixels.region import Region
+from haemo.features.pixels.region import Region, pieces
 from haemo.features.reading.slice import Slice
 
 __all__ = ["HOT_SHARE", "blood_likelihood", "find_regions"]
@@ -48,8 +48,6 @@ def find_regions(
     list of Region
         The strongest first; empty where nothing speaks for a bleed.
     """
-    from scipy import ndimage
-
     highest = float(evidence.max())
     if highest <= 0:
         return []
@@ -58,15 +56,7 @@ def find_regions(
     is_blood = bool(patches.any())
     if is_blood:
         strength, chosen = evidence * _broad(blood, spacing_mm), patches
-    labels, _ = ndimage.label(chosen)
-    regions = []
-    for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        mask = labels == number
-        inside = np.where(mask[place], strength[place], -np.inf)
-        row, column = np.unravel_index(inside.argmax(), inside.shape)
-        peak = int(row + place[0].start), int(column + place[1].start)
-        regions.append(Region(mask, peak, float(strength[peak]), is_blood, spacing_mm))
-    return sorted(regions, key=lambda region: -region.evidence)
+    return pieces(chosen, strength, is_blood, spacing_mm)
 
 
 def blood_likelihood(image: Slice) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Blood outlined on new slices: masks, pictures and measures of studies."""
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from haemo.atomic import replacing, write_csv, write_table, write_text
+from haemo.atomic import write_table
 from haemo.errors import BadSettings, TooFewData, UnreadableSlice
 from haemo.features.extraction.decoding import in_order
-from haemo.features.failures import Failure
+from haemo.features.failures import Failure, replace_failures
 from haemo.features.pixels.blood_map import BloodMap
-from haemo.features.pixels.region import Region, joined
+from haemo.features.pixels.region import OUTLINES, Region, joined, write_outlines
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.predicting.prediction import find_slices, nothing_scored
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import Place, by_study, place_of, study_names
-from haemo.pipeline.segmenting.overlay import draw_overlay, write_overlay
+from haemo.pipeline.segmenting.overlay import draw_overlay, write_picture
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.study_measures import DrawnSlice, StudyMeasures
 from haemo.pipeline.trained.scope import implausible
@@ -34,8 +34,7 @@ log = logging.getLogger("haemo")
 _STAGE = "segment"
 _WORKERS = 2
 _AHEAD = 8
-_OUTLINES = "regions.geojson"
-_TABLES = (_OUTLINES, "slices.csv", "studies.csv", "failures.csv")
+_TABLES = (OUTLINES, "slices.csv", "studies.csv", "failures.csv")
 _PICTURES = ("masks", "overlays", "probabilities")
 _NO_HEAD = "nothing inside a skull was found"
 
@@ -72,7 +71,7 @@ class Outputs:
         """
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
             return
-        if not (self.folder / _OUTLINES).is_file():
+        if not (self.folder / OUTLINES).is_file():
             raise BadSettings(f"{self.folder} is not empty; give another folder, or empty it first")
         if not self.overwrite:
             raise BadSettings(
@@ -247,7 +246,7 @@ class _Writer:
         regions = self.segmenter.regions(blood)
         mask = joined(regions, image.pixels.shape)
         left = float(blood.left_share[mask].mean()) if regions else None
-        drawn = DrawnSlice(regions, left, place.z_mm, image.spacing_mm, image.pixels.shape)
+        drawn = DrawnSlice(regions, left, place.z_mm, image.spacing_mm)
         outside = implausible(image) or ("" if blood.has_head else _NO_HEAD)
         if self.outputs:
             self._write(self.outputs, path, study, image, blood, regions, mask)
@@ -266,13 +265,16 @@ class _Writer:
     ) -> None:
         name = f"{study}/{self._name(path, study)}.png"
         if outputs.masks:
-            _write_gray(outputs.folder / "masks" / name, np.where(mask, np.uint8(255), np.uint8(0)))
+            write_picture(outputs.folder / "masks" / name, np.where(mask, np.uint8(255), np.uint8(0)))
         if outputs.probabilities:
             levels = np.rint(blood.probability * 65535).astype(np.uint16)
-            _write_gray(outputs.folder / "probabilities" / name, levels)
+            write_picture(outputs.folder / "probabilities" / name, levels)
         if outputs.overlays and regions:
             picture = outputs.folder / "overlays" / name
-            write_overlay(picture, draw_overlay(image, blood.probability, regions, _caption(path, regions)))
+            write_picture(
+                picture,
+                draw_overlay(image, blood.probability, regions, Preprocessing(), _caption(path, regions)),
+            )
             self.pictures.append(picture)
         self.features += [region.feature(slice=str(path), study=study) for region in regions]
 
@@ -290,29 +292,15 @@ class _Writer:
             return
         folder = self.outputs.folder
         folder.mkdir(parents=True, exist_ok=True)
-        collection = {"type": "FeatureCollection", "features": self.features}
-        write_text(folder / _OUTLINES, json.dumps(collection) + "\n")
-        own = [row | more for row, more in zip(result.scores.rows(), self.rows, strict=True)]
-        write_table(folder / "slices.csv", [_without_none(row) for row in own])
-        write_table(folder / "studies.csv", [_without_none(row) for row in result.study_rows()])
+        write_outlines(folder / OUTLINES, self.features)
+        rows = zip(result.scores.rows(), self.rows, strict=True)
+        write_table(folder / "slices.csv", [row | more for row, more in rows])
+        write_table(folder / "studies.csv", result.study_rows())
         if result.scores.failures:
-            rows = [(one.path, one.stage, one.reason) for one in result.scores.failures]
-            write_csv(folder / "failures.csv", [("path", "stage", "reason"), *rows])
-
-
-def _without_none(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: "" if value is None else value for name, value in row.items()}
+            replace_failures(folder / "failures.csv", _STAGE, result.scores.failures)
 
 
 def _caption(path: Path, regions: Sequence[Region]) -> list[str]:
     area = regions[0].area_mm2
     size = f"{regions[0].mask.sum()} pixels" if area is None else f"{area:.0f} mm2"
     return [f"{path.name}: {len(regions)} region(s), the most probable {size}"]
-
-
-def _write_gray(path: Path, levels: np.ndarray) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        Image.fromarray(levels).save(temporary, format="PNG", compress_level=1)

@@ -8,23 +8,23 @@ import numpy as np
 from haemo.atomic import replacing
 from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import Preprocessing
 
-__all__ = ["draw_overlay", "write_overlay"]
+__all__ = ["draw_overlay", "write_picture"]
 
 # Of Okabe and Ito, told apart by every eye: for, against, outline.
 _FOR, _AGAINST, _OUTLINE = (230, 159, 0), (0, 114, 178), (240, 228, 66)
 _STRONGEST = 0.55
 _CAPTION_PIXELS = 18
 _LEAST_SIDE = 256
-BRAIN_WINDOW_HU = (40.0, 80.0)
 
 
 def draw_overlay(
     image: Slice,
     evidence: np.ndarray,
     regions: Sequence[Region],
+    preprocessing: Preprocessing,
     caption: Sequence[str] = (),
-    window_hu: tuple[float, float] = BRAIN_WINDOW_HU,
 ) -> np.ndarray:
     """Draw a slice, and beside it the same slice with evidence and outlines.
 
@@ -36,16 +36,16 @@ def draw_overlay(
     evidence : ndarray of shape (height, width)
         Signed, on the slice's pixels.
     regions : sequence of Region
+    preprocessing : Preprocessing
+        Its window is shown.
     caption : sequence of str
         Lines below.
-    window_hu : tuple of float
-        Centre and width of the window that is shown.
 
     Returns
     -------
     ndarray of shape (rows, columns, 3), uint8
     """
-    gray = _display(image, *window_hu)
+    gray = _display(image, preprocessing)
     factor = max(1, -(-_LEAST_SIDE // min(gray.shape)))
     plain = np.repeat(gray[..., None], 3, axis=2).astype(np.float32)
     shown = plain.copy()
@@ -61,8 +61,8 @@ def draw_overlay(
     return np.concatenate([picture, _text(caption, picture.shape[1])]) if caption else picture
 
 
-def write_overlay(path: Path, picture: np.ndarray) -> None:
-    """Write a picture as PNG, atomically."""
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, colour or gray of 8 or 16 bits, as PNG, atomically; folders are made."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,11 @@ def write_overlay(path: Path, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
 
 
-def _display(image: Slice, centre_hu: float, width_hu: float) -> np.ndarray:
+def _display(image: Slice, preprocessing: Preprocessing) -> np.ndarray:
     if not image.is_hu:
         return np.rint(image.pixels).astype(np.uint8)
-    share = np.clip((image.pixels - (centre_hu - width_hu / 2)) / width_hu, 0, 1)
+    low = preprocessing.window_centre_hu - preprocessing.window_width_hu / 2
+    share = np.clip((image.pixels - low) / preprocessing.window_width_hu, 0, 1)
     return np.rint(255 * share).astype(np.uint8)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haemo.features.pixels.region import Region
+from haemo.features.pixels.region import Region, axes
 
 __all__ = ["DrawnSlice", "StudyMeasures", "slice_steps_mm"]
 
@@ -25,14 +25,12 @@ class DrawnSlice:
     z_mm : float or None
         Place along the scan axis.
     spacing_mm : tuple of float or None
-    shape : tuple of int
     """
 
     regions: Sequence[Region]
     left_share: float | None
     z_mm: float | None
     spacing_mm: tuple[float, float] | None
-    shape: tuple[int, int]
 
     @property
     def pixels(self) -> int:
@@ -146,7 +144,7 @@ def _abc2_ml(drawn: Sequence[DrawnSlice], steps: np.ndarray) -> float | None:
     largest = max(pieces, key=ml)
     areas = {number: mm2(number, mask) for number, mask in largest.items()}
     widest = max(areas, key=lambda number: areas[number])
-    length, breadth = _axes_mm(largest[widest], drawn[widest].spacing_mm or (np.nan, np.nan))
+    length, breadth = axes(largest[widest], drawn[widest].spacing_mm or (np.nan, np.nan))
     shares = {number: area / areas[widest] for number, area in areas.items()}
     height = sum(
         steps[number] * (1.0 if share > _FULL else 0.5 if share >= _HALF else 0.0)
@@ -174,20 +172,3 @@ def _connected(drawn: Sequence[DrawnSlice]) -> list[dict[int, np.ndarray]]:
                     whole[place] = whole[place] | mask if place in whole else mask
             pieces.append(whole)
     return pieces
-
-
-def _axes_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[float, float]:
-    """The longest diameter of a mask, and its extent at a right angle to it, pixels taken whole."""
-    rows, columns = np.nonzero(mask)
-    corners = np.concatenate(
-        [np.column_stack([rows + down, columns + right]) for down in (0, 1) for right in (0, 1)]
-    ) * np.array(spacing_mm)
-    from scipy.spatial import ConvexHull
-
-    hull = corners[ConvexHull(corners).vertices]
-    difference = hull[:, None] - hull[None]
-    lengths = np.sqrt((difference**2).sum(axis=2))
-    one, other = np.unravel_index(lengths.argmax(), lengths.shape)
-    direction = difference[one, other] / lengths[one, other]
-    across = hull @ np.array([-direction[1], direction[0]])
-    return float(lengths[one, other]), float(np.ptp(across))

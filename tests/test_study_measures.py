@@ -63,6 +63,23 @@ def test_abc2_is_of_the_largest_bleed_and_volume_of_all():
     assert both.volume_ml == pytest.approx((1600 + 100) * 15 / 1000)
 
 
+def test_bleeds_that_grow_together_and_apart_are_one_and_others_stay_others():
+    """Three columns over five slices: the last two meet on the third, the first stays by itself."""
+    slices = []
+    for number in range(5):
+        mask = np.zeros((60, 60), dtype=bool)
+        mask[5:15, 5:15] = mask[5:15, 30:40] = mask[25:35, 30:40] = True
+        if number == 2:
+            mask[5:35, 30:40] = True
+        slices.append(drawn(mask, 5.0 * number, spacing=(1, 1)))
+    found = StudyMeasures.of(slices)
+    # On the third slice the joined one is 30 x 10 mm; on the others two thirds of it, which count by half.
+    length = np.hypot(30, 10)
+    across = 2 * 300 / length
+    assert found.abc2_ml == pytest.approx(length * across * (1 + 4 * 0.5) * 5 / 2000)
+    assert found.volume_ml == pytest.approx((5 * 100 + 4 * 200 + 300) * 5 / 1000)
+
+
 def test_a_missing_slice_does_not_thicken_its_neighbours():
     assert slice_steps_mm([0, 5, 10, 15]).tolist() == [5, 5, 5, 5]
     assert slice_steps_mm([0, 5, 30, 35]).tolist() == [5, 5, 5, 5]

@@ -165,9 +165,9 @@ def _connected(drawn: Sequence[DrawnSlice]) -> list[dict[int, np.ndarray]]:
                 and piece[number - 1].shape == region.mask.shape
                 and (piece[number - 1] & region.mask).any()
             ]
+            pieces = [piece for piece in pieces if not any(piece is other for other in touching)]
             whole: dict[int, np.ndarray] = {number: region.mask}
             for piece in touching:
-                pieces.remove(piece)
                 for place, mask in piece.items():
                     whole[place] = whole[place] | mask if place in whole else mask
             pieces.append(whole)

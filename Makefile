@@ -142,7 +142,7 @@ links:
 		&& find -L . -type l -delete  # what is gone
 
 # Each step is skipped where it was done before; the same seeds give the same bytes on one kind of machine.
-builtin-model: $(INSTALLED) ## Train the built-in segmenter anew on phantoms, some 40 minutes on 2 cores
+builtin-model: $(INSTALLED) ## Train the built-in segmenter anew on phantoms, half an hour on 2 cores
 	[ -e build/builtin/phantom/cohort.json ] || $(HAEMO) phantom build/builtin/phantom --patients 240 --slices 10..14 \
 		--prevalence 0.65 --seed 101
 	$(HAEMO) index build/builtin/phantom --run build/builtin/run

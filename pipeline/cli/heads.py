@@ -8,7 +8,13 @@ import click
 
 from haemo.pipeline.cli.console import progress, run_option
 from haemo.pipeline.cli.figures import show_trained
-from haemo.pipeline.cli.protocol import protocol_option, split_request
+from haemo.pipeline.cli.protocol import (
+    folds_option,
+    new_split_option,
+    protocol_option,
+    split_request,
+    train_fraction_option,
+)
 
 if TYPE_CHECKING:
     from haemo.pipeline.training.head import HeadResult
@@ -78,15 +84,11 @@ _SETTINGS = (
 )
 
 _SPLIT = (
-    click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]"),
-    click.option(
-        "--train-fraction",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Share of the slices for training in a new split.  [default: 0.7]",
-    ),
+    folds_option,
+    train_fraction_option,
     click.option("--seed", type=int, help="Seed of a new split and of the head.  [default: 0]"),
     protocol_option,
-    click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then."),
+    new_split_option,
 )
 
 _RESOURCES = (

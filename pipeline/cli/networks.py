@@ -9,7 +9,12 @@ import click
 from haemo.models.training.recipes import AUGMENTATIONS, recipe_for
 from haemo.pipeline.cli.console import counted, crop_option, progress, run_option
 from haemo.pipeline.cli.figures import show_trained
-from haemo.pipeline.cli.protocol import protocol_option, split_request
+from haemo.pipeline.cli.protocol import (
+    new_split_option,
+    protocol_option,
+    split_request,
+    train_fraction_option,
+)
 
 if TYPE_CHECKING:
     from haemo.models.training.recipes import TrainingSettings
@@ -84,13 +89,9 @@ _SHARED = (
     crop_option,
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Decoding threads."),
-    click.option(
-        "--train-fraction",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Share of the slices for training in a new split.  [default: 0.7]",
-    ),
+    train_fraction_option,
     protocol_option,
-    click.option("--new-split", is_flag=True, help="Draw the split anew; train every model again then."),
+    new_split_option,
 )
 
 

@@ -15,7 +15,13 @@ from haemo.pipeline.cli.console import (
     trust_option,
 )
 from haemo.pipeline.cli.outputs import NewFile
-from haemo.pipeline.cli.segment import BUILTIN, named_segmenter, run_segmenter, say_caveat
+from haemo.pipeline.cli.segment import (
+    BUILTIN,
+    named_segmenter,
+    run_segmenter,
+    say_caveat,
+    segmenter_option,
+)
 
 if TYPE_CHECKING:
     from haemo.pipeline.predicting.slice_scores import SliceScores
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
-SEGMENTER = "segment"  # of `pipeline.run.directory`, which is not imported before it is needed
 _MOST_ROWS = 40
 
 
@@ -35,11 +40,7 @@ _MOST_ROWS = 40
     metavar="RUN",
     help="Run directory of the model, e.g. runs/first.",
 )
-@click.option(
-    "--model",
-    metavar="builtin|FILE",
-    help="In place of --run: the segmenter that comes with haemo and needs no data, or one of a file.",
-)
+@segmenter_option
 @trust_option
 @click.option(
     "--head",
@@ -101,6 +102,8 @@ def predict(
     study can have several at once. Slices unlike those the model was trained on are marked. Not a medical
     device: a score is no diagnosis. Exit code 3 if some files could not be used; they are named.
     """
+    from haemo.pipeline.run.directory import SEGMENTER
+
     if (run_path is None) == (model is None):
         raise click.UsageError(f"name one: --run RUN, or --model {BUILTIN}, which needs no run")
     if model is not None:

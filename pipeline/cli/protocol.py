@@ -1,4 +1,4 @@
-"""What every command that trains asks of the run's split: the option ``--protocol``, and the request."""
+"""What commands that train ask of the run's split: the options, and the request."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,23 @@ import click
 if TYPE_CHECKING:
     from haemo.pipeline.splitting.protocols import SplitRequest
 
-__all__ = ["protocol_option", "split_request"]
+__all__ = [
+    "folds_option",
+    "new_split_option",
+    "protocol_option",
+    "split_request",
+    "train_fraction_option",
+]
+
+folds_option = click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]")
+train_fraction_option = click.option(
+    "--train-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the slices for training in a new split.  [default: 0.7]",
+)
+new_split_option = click.option(
+    "--new-split", is_flag=True, help="Draw the split anew; train every model again then."
+)
 
 protocol_option = click.option(
     "--protocol",

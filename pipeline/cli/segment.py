@@ -7,13 +7,27 @@ import click
 
 from haemo.pipeline.cli.console import counted, progress, run_option, table
 from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
-from haemo.pipeline.cli.protocol import protocol_option, split_request
+from haemo.pipeline.cli.protocol import (
+    folds_option,
+    new_split_option,
+    protocol_option,
+    split_request,
+    train_fraction_option,
+)
 
 if TYPE_CHECKING:
     from haemo.pipeline.segmenting.outlining import Outlined
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-__all__ = ["BUILTIN", "named_segmenter", "run_segmenter", "say_caveat", "segment", "show_study_measures"]
+__all__ = [
+    "BUILTIN",
+    "named_segmenter",
+    "run_segmenter",
+    "say_caveat",
+    "segment",
+    "segmenter_option",
+    "show_study_measures",
+]
 
 BUILTIN = "builtin"
 
@@ -29,7 +43,7 @@ _masks_option = click.option(
     help="True masks, PNG files named like the slices.  [default: folders called masks]",
 )
 _jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
-_model_option = click.option(
+segmenter_option = click.option(
     "--model",
     metavar="builtin|FILE",
     help="The segmenter that comes with haemo and needs no data, or a model.safetensors, in place of that "
@@ -55,15 +69,11 @@ def segment() -> None:
 @click.option(
     "--looks", type=click.IntRange(1), default=1, show_default=True, help="How many looks of each slice."
 )
-@click.option("--folds", type=click.IntRange(2), help="Folds of a new split.  [default: 5]")
-@click.option(
-    "--train-fraction",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of the slices for training in a new split.  [default: 0.7]",
-)
+@folds_option
+@train_fraction_option
 @click.option("--seed", type=int, help="Seed of a new split and of the model.  [default: 0]")
 @protocol_option
-@click.option("--new-split", is_flag=True, help="Draw the split anew; train every head again then.")
+@new_split_option
 @_jobs_option
 def train(
     run_path: Path, kind: str, masks: Path | None, as_is: bool, looks: int, jobs: int | None, **options: Any
@@ -104,7 +114,7 @@ def train(
     metavar="RUN",
     help="Take the segmenter of this run.  [default: the built-in one]",
 )
-@_model_option
+@segmenter_option
 @click.option(
     "--out",
     required=True,
@@ -153,7 +163,7 @@ def predict(
 
 @segment.command()
 @run_option
-@_model_option
+@segmenter_option
 @_masks_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the groups of patients.")
 @_jobs_option

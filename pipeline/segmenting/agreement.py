@@ -12,13 +12,14 @@ from haemo.atomic import write_text
 from haemo.errors import MissingStep, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import find_mask, read_mask, subtypes
+from haemo.features.pixels.masks import read_mask, subtypes
 from haemo.features.pixels.region import joined
 from haemo.features.reading.formats import read_slice
 from haemo.pipeline.evaluation.intervals import Resampling, assess
 from haemo.pipeline.evaluation.patient_means import means_by_patient
 from haemo.pipeline.predicting.studies import place_of
 from haemo.pipeline.run.directory import SEGMENTER, RunDirectory
+from haemo.pipeline.segmenting.sampling import STAGE, in_processes, masked_rows
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.study_measures import slice_steps_mm
 from haemo.pipeline.splitting.split import Split
@@ -27,7 +28,6 @@ from haemo.progress import Progress, silent
 
 __all__ = ["measure_outlines", "volume_agreement"]
 
-_STAGE = "segment"
 _LARGE_MM2 = 100.0
 
 
@@ -82,27 +82,19 @@ def measure_outlines(
     TooFewData
         If no test slice has a mask with a bleed.
     """
-    from joblib import Parallel, delayed
-
     if not run.split_path.exists():
         raise MissingStep(f"{run} has no split; train first: haemo segment train --run {run}")
     rows = run.manifest().labelled
     parts = Split.read(run.split_path).parts(rows)
-    test = [
-        (row, mask)
-        for row, part in zip(rows, parts, strict=True)
-        if part == "test" and (mask := find_mask(row.path, masks))
-    ]
-    if not test:
-        raise TooFewData(f"no test slice of {run} has a mask in {masks or 'a folder called masks'}")
-    work = (delayed(_agreement)(segmenter, row, mask) for row, mask in test)
-    results = Parallel(n_jobs=jobs or -1, return_as="generator")(work)
+    own = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
+    test = masked_rows(own, masks, "test")
+    work = [(segmenter, row, mask) for row, mask in test]
     found: list[tuple[ManifestRow, _Agreement]] = []
     failures: list[Failure] = []
-    shown = progress(results, total=len(test), label="segment: drawing")
-    for (row, _), one in zip(test, shown, strict=True):
+    results = in_processes(_agreement, work, jobs, progress, "drawing")
+    for (row, _), one in zip(test, results, strict=True):
         if isinstance(one, str):
-            failures.append(Failure(str(row.path), _STAGE, one))
+            failures.append(Failure(str(row.path), STAGE, one))
         else:
             found.append((row, one))
     if not any(one.true_pixels for _, one in found):

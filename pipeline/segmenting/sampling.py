@@ -1,9 +1,10 @@
 """Slices with masks: the pixels of them that a classifier learns from, and how well it draws them."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,16 @@ from haemo.features.views.head_grid import HeadGrid
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.progress import Progress, silent
 
-__all__ = ["DrawnRow", "MaskedRow", "Pixels", "drawn_slices", "masked_rows", "sample"]
+__all__ = [
+    "STAGE",
+    "DrawnRow",
+    "MaskedRow",
+    "Pixels",
+    "drawn_slices",
+    "in_processes",
+    "masked_rows",
+    "sample",
+]
 
 STAGE = "segment"
 
@@ -58,8 +68,22 @@ class Pixels:
         return Pixels(*kept, self.failures)
 
 
-def masked_rows(rows: Iterable[ManifestRow], masks: Path | None = None) -> list[MaskedRow]:
-    """Slices that have a mask, which may be empty, and where it is.
+def in_processes(
+    task: Callable[..., Any],
+    work: Sequence[tuple[Any, ...]],
+    jobs: int | None,
+    progress: Progress,
+    label: str,
+) -> Iterator[Any]:
+    """Do a task of a module for each tuple of arguments: results in their order; None is a process a core."""
+    from joblib import Parallel, delayed
+
+    results = Parallel(n_jobs=jobs or -1, return_as="generator")(delayed(task)(*own) for own in work)
+    return progress(results, total=len(work), label=f"{STAGE}: {label}")
+
+
+def masked_rows(rows: Iterable[ManifestRow], masks: Path | None, side: str) -> list[MaskedRow]:
+    """Slices of one side of a split that have a mask, which may be empty, and where it is.
 
     Raises
     ------
@@ -69,7 +93,7 @@ def masked_rows(rows: Iterable[ManifestRow], masks: Path | None = None) -> list[
     found = [(row, mask) for row in rows if (mask := find_mask(row.path, masks))]
     if not found:
         where = masks or "a folder called masks beside the slices"
-        raise TooFewData(f"no slice has a mask in {where}; masks are PNG files named like the slices")
+        raise TooFewData(f"no {side} slice has a mask in {where}; masks are PNG files named like the slices")
     return found
 
 
@@ -102,12 +126,9 @@ def drawn_slices(
     progress: Progress = silent,
 ) -> tuple[list[DrawnRow], list[Failure]]:
     """Draw slices of a run, in their order, and measure outlines at some thresholds where masks are given."""
-    from joblib import Parallel, delayed
-
-    work = (delayed(_drawn)(segmenter, row, mask, tuple(thresholds)) for row, mask in rows)
-    results = Parallel(n_jobs=jobs or -1, return_as="generator")(work)
+    work = [(segmenter, row, mask, tuple(thresholds)) for row, mask in rows]
     found, failures = [], []
-    for (row, _), one in zip(rows, progress(results, total=len(rows), label="segment: drawing"), strict=True):
+    for (row, _), one in zip(rows, in_processes(_drawn, work, jobs, progress, "drawing"), strict=True):
         if isinstance(one, str):
             failures.append(Failure(str(row.path), STAGE, one))
         else:
@@ -160,8 +181,9 @@ def sample(
     progress : Progress
     """
     parts, patients, failures = [], [], []
-    work = [(row, mask, look) for look in range(looks) for row, mask in rows]
-    for (row, _, look), found in zip(work, _side_by_side(work, seed, varied, jobs, progress), strict=True):
+    work = [(row, mask, (seed, look), varied) for look in range(looks) for row, mask in rows]
+    results = in_processes(_pixels_of, work, jobs, progress, "reading")
+    for (row, _, (_, look), _), found in zip(work, results, strict=True):
         if isinstance(found, str):
             failures += [Failure(str(row.path), STAGE, found)] if look == 0 else []
         else:
@@ -173,20 +195,6 @@ def sample(
         )
     X, y, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Pixels(X, y, weights, np.concatenate(patients), tuple(failures))
-
-
-def _side_by_side(
-    work: Sequence[tuple[ManifestRow, Path, int]],
-    seed: int,
-    varied: bool,
-    jobs: int | None,
-    progress: Progress,
-) -> Iterator["tuple[np.ndarray, np.ndarray, np.ndarray] | str"]:
-    from joblib import Parallel, delayed
-
-    tasks = (delayed(_pixels_of)(row, mask, (seed, look), varied) for row, mask, look in work)
-    results = Parallel(n_jobs=jobs or -1, return_as="generator")(tasks)
-    return progress(results, total=len(work), label="segment: reading")
 
 
 def _pixels_of(

@@ -116,7 +116,7 @@ def train_segmenter(
         parts = cohort.split.parts(rows)
         train = [row for row, part in zip(rows, parts, strict=True) if part == "train"]
         test = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
-        masked = masked_rows(train, masks)
+        masked = masked_rows(train, masks, "training")
         cohort.keep()
         facts = _facts(settings, cohort, masked)
         folder = SegmenterFolder(run.model_path(SEGMENTER))
@@ -178,6 +178,8 @@ def fit_segmenter(
     chosen : list of (ManifestRow, float)
         The held-out slices with the scores that they got from the classifier that had not seen them.
     """
+    from scipy.special import expit
+
     pixels = sample(
         masked, seed=seed, varied=settings.varied, looks=settings.looks, jobs=jobs, progress=progress
     )
@@ -194,7 +196,7 @@ def fit_segmenter(
             f"there are {int(bleeds.sum())} {classes[1]} and {int((~bleeds).sum())} {classes[0]}"
         )
     slope, intercept = _platt(scores, bleeds)
-    chances = 1 / (1 + np.exp(-(slope * log_ratio(scores) + intercept)))
+    chances = expit(slope * log_ratio(scores) + intercept)
     best = _best_threshold([one.dice for one in found if one.dice is not None])
     surest = np.array([one.surest[best] for one in found])
     facts = {

@@ -128,12 +128,14 @@ class TestCroppedToTheHead:
         box = model.preprocessing.view(wide).box
         assert np.abs(np.subtract(box, (70, 131, 15, 76))).max() <= 3
         (evidence,) = network.maps(model.preprocessing.plane(wide)[None], "occlusion")
-        placed = model.on_slice(network, evidence, wide)
+        placed = model.on_slice(network, evidence, model.preprocessing.view(wide))
         assert placed.shape == wide.pixels.shape
         outside = np.ones(placed.shape, dtype=bool)
         outside[box.top : box.bottom, box.left : box.right] = False
         assert not placed[outside].any()
-        seen = model.on_slice(network, model.preprocessing.plane(wide).astype(np.float32), wide)
+        seen = model.on_slice(
+            network, model.preprocessing.plane(wide).astype(np.float32), model.preprocessing.view(wide)
+        )
         inside = wide.pixels[box.top : box.bottom, box.left : box.right]
         again = seen[box.top : box.bottom, box.left : box.right]
         assert np.abs(again - inside).mean() < 0.05 * np.ptp(inside), "what was seen lies where it was seen"
@@ -179,10 +181,10 @@ class TestUprightAndMirrored:
         expected = model.head.decision_function(model.extractor(planes))
         np.testing.assert_allclose(network.scores(planes), expected, rtol=1e-3)
         for name in ("contrast", "occlusion"):
-            evidence = model.on_slice(network, network.maps(planes, name)[0], image)
+            evidence = model.on_slice(network, network.maps(planes, name)[0], model.preprocessing.view(image))
             assert evidence.shape == image.pixels.shape
             assert evidence.any()
-        seen = model.on_slice(network, planes[0].astype(np.float32), image)
+        seen = model.on_slice(network, planes[0].astype(np.float32), model.preprocessing.view(image))
         assert np.abs(seen - image.pixels).mean() < 0.05 * np.ptp(image.pixels), "it lies where it was seen"
 
     def test_the_other_commands_follow(self, best, capsys, tmp_path):

@@ -102,11 +102,12 @@ def explain_slices(
         for start in progress(starts, total=len(starts), label="explain, batches"):
             part = pages[start : start + _BATCH]
             images = list(pool.map(_Page.read, part))
-            planes = np.stack([model.preprocessing.plane(image) for image in images])
+            views = [model.preprocessing.view(image) for image in images]
+            planes = np.stack([model.preprocessing.level(view) for view in views])
             maps = {target: network.maps(planes, method, target) for target in {page.target for page in part}}
             evidence = [
-                model.on_slice(network, maps[page.target][place], image)
-                for place, (page, image) in enumerate(zip(part, images, strict=True))
+                model.on_slice(network, maps[page.target][place], view)
+                for place, (page, view) in enumerate(zip(part, views, strict=True))
             ]
             explained += pool.map(_Page.draw, part, images, evidence)
     features = [

@@ -17,6 +17,7 @@ from haemo.features.pixels.masks import find_mask, read_mask, subtypes
 from haemo.features.pixels.region import Region, joined
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import View
 from haemo.models.evidence.explain import ExplainedModel, randomised
 from haemo.pipeline.evaluation.patient_means import means_by_patient
 from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
@@ -146,7 +147,7 @@ def localise(
                 }
             entry["pointing"] = _pointing(cases, _drawn(model, network, method), seed, progress, model.name)
         shown = cases or unmasked
-        planes, labels = _planes(model, shown[:_MOST_PERTURBED])
+        _, planes, labels = _planes(model, shown[:_MOST_PERTURBED])
         entry["perturbation"] = perturbation(network, planes, labels, method, seed)
         entry["sanity"] = {
             "slices": len(planes),
@@ -219,19 +220,18 @@ Draw = Callable[[Sequence[_Case]], list[Drawn]]
 """Maps of some slices, each with what it outlines, or None where that is left to `find_regions`."""
 
 
-def _planes(model: TrainedModel, cases: Sequence[_Case]) -> tuple[np.ndarray, list[str]]:
-    """What the network is given of some slices, and the class that each is labelled with."""
-    planes = np.stack([model.preprocessing.plane(case.image) for case in cases])
-    return planes, [case.row.label for case in cases]
+def _planes(model: TrainedModel, cases: Sequence[_Case]) -> tuple[list[View], np.ndarray, list[str]]:
+    """What is seen of some slices, what the network is given of it, and the class of each."""
+    views = [model.preprocessing.view(case.image) for case in cases]
+    planes = np.stack([model.preprocessing.level(view) for view in views])
+    return views, planes, [case.row.label for case in cases]
 
 
 def _drawn(model: TrainedModel, network: ExplainedModel, method: str) -> Draw:
     def draw(cases: Sequence[_Case]) -> list[Drawn]:
-        planes, labels = _planes(model, cases)
+        views, planes, labels = _planes(model, cases)
         maps = network.maps(planes, method, labels)
-        return [
-            (model.on_slice(network, own, case.image), None) for own, case in zip(maps, cases, strict=True)
-        ]
+        return [(model.on_slice(network, own, view), None) for own, view in zip(maps, views, strict=True)]
 
     return draw
 

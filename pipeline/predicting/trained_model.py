@@ -12,7 +12,6 @@ import numpy as np
 from haemo.errors import BadSettings, MissingStep, UnreadableSlice
 from haemo.extensions import unknown
 from haemo.features.reading.formats import read_slice
-from haemo.features.reading.slice import Slice
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore
 from haemo.pipeline.evaluation.aggregation import Aggregation
@@ -25,17 +24,12 @@ from haemo.pipeline.trained.scope import Scope, evenly
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from haemo.features.views.preprocess import Preprocessing
+    from haemo.features.views.preprocess import Preprocessing, View
     from haemo.models.evidence.explain import ExplainedModel
 
 __all__ = ["TrainedModel", "load_model"]
 
 log = logging.getLogger("haemo")
-
-
-def _no_rule(_how: Aggregation) -> None:
-    """Studies are judged as their slices are."""
-
 
 _MOST_REFERENCES = 128
 _FEWEST_REFERENCES = 8
@@ -60,7 +54,7 @@ class TrainedModel:
         of a version of haemo that did not keep it.
     training_paths : callable
         Gives the paths of some of the slices it was trained on, evenly drawn; they may have gone since.
-    study_rule : callable
+    study_rule : callable, optional
         Gives the rule by which studies are judged, or None, for a way of joining slices.
     """
 
@@ -71,7 +65,7 @@ class TrainedModel:
     stored_as: str = "float32"
     scope: Scope | None = None
     training_paths: Callable[[], Sequence[Path]] = tuple
-    study_rule: Callable[[Aggregation], UnitRule | None] = _no_rule
+    study_rule: Callable[[Aggregation], UnitRule | None] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,14 +92,13 @@ class TrainedModel:
                 embeddings = raw.astype(self.stored_as).astype(np.float32)
                 yield embeddings, embeddings
 
-    def on_slice(self, network: "ExplainedModel", evidence: np.ndarray, image: Slice) -> np.ndarray:
-        """Put one map of `network` where it lies on the slice; 0 on what was never seen.
+    def on_slice(self, network: "ExplainedModel", evidence: np.ndarray, view: "View") -> np.ndarray:
+        """Put one map of `network` where it lies on the slice of a view; 0 on what was never seen.
 
         Returns
         -------
         ndarray of the slice's shape, float32
         """
-        view = self.preprocessing.view(image)
         return view.paste(network.on_slice(evidence, view.box.height, view.box.width))
 
     def explained(self, method: str | None = None) -> tuple["ExplainedModel", str]:

@@ -197,8 +197,8 @@ def _choose(
 ) -> tuple[str, str]:
     """The best by ROC AUC (accuracy, where that is undefined) on slices that no model has learned from.
 
-    Models that are `flattered` by these slices, which chose their epoch, are looked at only where there are
-    no others.
+    Models that are `flattered` by these slices, which settled what they became, are looked at only where
+    there are no others.
     """
     honest = {name: own for name, own in out_of_fold.items() if name not in flattered}
     left_out = f"; {', '.join(flattered)} left out, which these slices settled" if flattered else ""

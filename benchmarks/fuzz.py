@@ -98,7 +98,7 @@ def read_all(memory_mb: int, names: list[str]) -> None:
     import PIL.TiffImagePlugin  # noqa: F401
     import pydicom.pixels  # noqa: F401
 
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # readers warn of what is odd in a file, and go on
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print("ready", flush=True)

@@ -1,12 +1,10 @@
 """Inputs that could not be used: each with its path, the stage that gave up and the reason."""
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from haemo.atomic import read_text, write_csv
+from haemo.tables import Records, write_csv
 
 __all__ = ["Failure", "read_failures", "replace_failures"]
 
@@ -26,8 +24,8 @@ def read_failures(path: Path) -> list[Failure]:
     """Read failures.csv; a missing file is an empty list."""
     if not Path(path).exists():
         return []
-    entries = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    return [Failure(**{name: entry[name] for name in COLUMNS}) for entry in entries]
+    records = Records(path).require(COLUMNS, "delete it, and run the step again that wrote it")
+    return [Failure(**{name: entry[name] for name in COLUMNS}) for entry in records]
 
 
 def replace_failures(path: Path, stage: str, failures: Iterable[Failure]) -> None:

@@ -1,19 +1,18 @@
 """The manifest: which slices there are, with label, patient, study and position."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from haemo.atomic import read_text, write_csv
 from haemo.errors import BadDataset
+from haemo.tables import Records, write_csv
 
 __all__ = ["COLUMNS", "Manifest", "ManifestRow", "rows_as_bytes"]
 
 COLUMNS = ("slice_id", "path", "label", "patient", "study", "position", "part")
+_REMEDY = "rebuild it with 'haemo index'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +113,15 @@ class Manifest:
             If a column is missing or a row is malformed; the message names the line.
         """
         rows = []
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        missing = [name for name in COLUMNS[:-1] if name not in (reader.fieldnames or ())]
-        if missing:
-            raise BadDataset(f"{path}: no column {missing[0]!r}; rebuild it with 'haemo index'")
-        for entry in reader:
-            if None in entry or None in entry.values():
-                raise BadDataset(
-                    f"{path}, line {reader.line_num}: wrong number of fields; rebuild with 'haemo index'"
-                )
+        records = Records(path).require(COLUMNS[:-1], _REMEDY)
+        for entry in records:
             try:
                 position = float(entry["position"]) if entry["position"] else None
             except ValueError:
                 position = math.nan
             if position is not None and not math.isfinite(position):
                 raise BadDataset(
-                    f"{path}, line {reader.line_num}: position {entry['position']!r} is not a number"
+                    f"{path}, line {records.line}: position {entry['position']!r} is not a number"
                 )
             rows.append(
                 ManifestRow(

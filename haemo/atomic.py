@@ -1,10 +1,8 @@
 """Files that are written whole or not at all."""
 
-import csv
-import io
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,8 +11,6 @@ __all__ = [
     "replacing",
     "sync_directory",
     "temporary_beside",
-    "write_csv",
-    "write_table",
     "write_text",
 ]
 
@@ -98,23 +94,3 @@ def read_text(path: Path) -> str:
     """Read what `write_text` wrote, line ends as they are."""
     with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
         return stream.read()
-
-
-def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write `rows` as CSV to `path`, atomically.
-
-    A row with a carriage return is quoted throughout: the csv module of Python 3.11 and 3.12 leaves it bare
-    where lines end with a line feed, and would read it back as the end of the line.
-    """
-    stream = io.StringIO()
-    plain = csv.writer(stream, lineterminator="\n")
-    quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in rows:
-        writer = quoted if any("\r" in str(field) for field in row) else plain
-        writer.writerow(row)
-    write_text(path, stream.getvalue())
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows with the same keys as `write_csv` does, under a heading of the keys of the first one."""
-    write_csv(path, [list(rows[0]), *([row[name] for name in rows[0]] for row in rows)])

@@ -141,6 +141,10 @@ def test_a_room_imports_from_the_rooms_below_it_only(path):
     assert {room_of(file) for file in imported_files(path)} <= {"haemo", room, *MAY_IMPORT[room]}
 
 
+def test_csv_is_read_and_written_in_one_place():
+    assert [path for path in MODULES if "csv" in imported(path)] == [ROOT / "haemo" / "tables.py"]
+
+
 def test_no_import_leads_back_to_the_file_where_it_started():
     TopologicalSorter({path: imported_files(path) for path in MODULES}).prepare()
 

@@ -1,10 +1,7 @@
-import csv
-import io
-
 import pytest
 
 from haemo import cache
-from haemo.atomic import read_text, replacing, write_table, write_text
+from haemo.atomic import replacing, write_text
 from haemo.features.failures import Failure, read_failures, replace_failures
 
 
@@ -48,14 +45,6 @@ def test_failures_of_one_stage_replace_only_its_own(tmp_path):
     ]
     replace_failures(path, "index", [])
     assert [failure.path for failure in read_failures(path)] == ["c.png"]
-
-
-def test_a_table_reads_back_whatever_its_fields_hold(tmp_path):
-    path = tmp_path / "table.csv"
-    rows = [{"path": "a\rb, c.png", "score": 0.1}, {"score": 1e-17, "path": 'quoted " name'}]
-    write_table(path, rows)
-    read = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
-    assert [(row["path"], float(row["score"])) for row in read] == [(r["path"], r["score"]) for r in rows]
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "file"])

@@ -1,12 +1,12 @@
 """Label tables as people make them: CSV from Excel, pandas and by hand, read without fuss."""
 
-import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from haemo.errors import BadDataset
+from haemo.tables import rows_of_text
 
 __all__ = ["Table", "bare"]
 
@@ -96,11 +96,7 @@ def _decode(data: bytes) -> str:
 
 
 def _split(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    try:
-        for fields in reader:
-            stripped = [field.strip() for field in fields]
-            if any(stripped):
-                yield reader.line_num, stripped
-    except csv.Error as error:
-        raise BadDataset(f"{path}, line {reader.line_num}: {error}") from error
+    for number, fields in rows_of_text(text, path, delimiter, skipinitialspace=True):
+        stripped = [field.strip() for field in fields]
+        if any(stripped):
+            yield number, stripped

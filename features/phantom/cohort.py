@@ -1,6 +1,5 @@
 """A cohort of phantom patients on disk: slices, masks, labels.csv, cohort.json and a contact sheet."""
 
-import csv
 import json
 import logging
 import os
@@ -13,13 +12,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from haemo.atomic import write_table, write_text
+from haemo.atomic import write_text
 from haemo.errors import BadDataset
 from haemo.features.phantom.settings import CohortSettings
 from haemo.features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_sheet
 from haemo.features.phantom.study import PhantomSlice, Study, patient_name
 from haemo.features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
 from haemo.progress import Progress, silent
+from haemo.tables import Records, write_table
 
 __all__ = ["Cohort", "LabelRow", "write_cohort"]
 
@@ -216,11 +216,10 @@ def _read(out: Path) -> Cohort:
 
 
 def _read_rows(path: Path) -> tuple[LabelRow, ...]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return tuple(
-            LabelRow(**{**entry, "position": float(entry["position"]), "seed": int(entry["seed"])})
-            for entry in csv.DictReader(stream)
-        )
+    return tuple(
+        LabelRow(**{**entry, "position": float(entry["position"]), "seed": int(entry["seed"])})
+        for entry in Records(path)
+    )
 
 
 def _summary(out: Path, rows: tuple[LabelRow, ...], records: list[dict[str, Any]]) -> Cohort:

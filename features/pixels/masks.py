@@ -1,14 +1,12 @@
 """True masks of bleeds: found beside the slices or in a folder, read, and described."""
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from haemo.atomic import read_text
 from haemo.errors import UnreadableSlice
+from haemo.tables import read_rows
 
 __all__ = ["find_mask", "read_mask", "subtypes"]
 
@@ -76,7 +74,10 @@ def subtypes(paths: Iterable[Path]) -> dict[Path, str]:
             if above in seen or not table.is_file():
                 continue
             seen.add(above)
-            for entry in csv.DictReader(io.StringIO(read_text(table), newline="")):
+            rows = read_rows(table)
+            _, headings = next(rows, (0, []))
+            for _, fields in rows:
+                entry = dict(zip(headings, fields, strict=False))
                 if entry.get("path") and entry.get("subtype"):
                     known[above / entry["path"]] = entry["subtype"]
     return known

@@ -1,7 +1,5 @@
 """contents.csv: which decoded pixels stand behind each slice, so that a known file is not decoded again."""
 
-import csv
-import io
 import os
 import re
 import zlib
@@ -10,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from haemo.atomic import read_text, sync_directory, write_text
+from haemo.tables import csv_line, fields_of_line
 
 __all__ = ["Contents", "KnownFile", "is_gone"]
 
@@ -47,12 +46,7 @@ class KnownFile:
         Where a name holds a line feed, it is written as ``\\n`` and each backslash as two; the CRC-32 then
         covers the line's own end too, so that a backslash in any other line is just a backslash.
         """
-        stream = io.StringIO()
-        # With this line end the csv module quotes both characters; without it, it leaves one bare.
-        csv.writer(stream, lineterminator="\r\n").writerow(
-            (self.slice_id, self.path, self.size, self.mtime_ns, self.content)
-        )
-        text = stream.getvalue().removesuffix("\r\n")
+        text = csv_line((self.slice_id, self.path, self.size, self.mtime_ns, self.content))
         if "\n" not in text:
             return f"{text},{_check(text)}\n"
         text = _one_line(text)
@@ -170,9 +164,9 @@ def _parsed(line: str) -> KnownFile | None:
     elif check != _check(text):
         return None
     try:
-        slice_id, file_path, size, mtime_ns, content = next(csv.reader([text]))
+        slice_id, file_path, size, mtime_ns, content = fields_of_line(text)
         return KnownFile(slice_id, file_path, int(size), int(mtime_ns), content)
-    except (ValueError, csv.Error):
+    except ValueError:
         return None
 
 

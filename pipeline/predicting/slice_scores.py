@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from haemo.atomic import write_table
 from haemo.features.failures import Failure
 from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate, aggregate_sets
 from haemo.pipeline.evaluation.unit_rule import UnitRule
 from haemo.pipeline.evaluation.units import UnitAnswers
 from haemo.pipeline.run.predictions import Predictions
+from haemo.tables import write_table
 
 __all__ = ["SliceScores"]
 

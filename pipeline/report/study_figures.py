@@ -1,7 +1,6 @@
 """Figures of how the models came about: search, training, leakage, learning curve, and their worst errors."""
 
 import base64
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -20,6 +19,7 @@ from haemo.pipeline.report.drawing import COLOURS, INK, Drawing, figure_style, f
 from haemo.pipeline.report.evidence import Names
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.copies import SliceCopy
+from haemo.tables import Records
 
 __all__ = [
     "error_montage",
@@ -40,8 +40,7 @@ def grid_figure(name: str, path: Path, metric: str, chosen_by: str, folder: Path
     """
     from matplotlib.figure import Figure
 
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["mean"]]
+    rows = [row for row in Records(path) if row["mean"]]
     varied = [
         key
         for key in (rows[0] if rows else {})
@@ -99,8 +98,7 @@ def history_figure(name: str, path: Path, folder: Path) -> Drawing:
     """Loss and accuracy of a network over epochs."""
     from matplotlib.figure import Figure
 
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = list(Records(path))
     epochs = [int(row["epoch"]) for row in rows]
     with figure_style():
         figure = Figure(figsize=(6, 2.4), layout="constrained")

@@ -1,7 +1,5 @@
 """predictions.csv: what a model said about each slice, and the only input of evaluation."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from haemo.atomic import read_text, write_csv
 from haemo.errors import BadDataset, MissingStep
 from haemo.features.manifest import ManifestRow
+from haemo.tables import Records, write_csv
 
 __all__ = ["Predictions"]
 
@@ -129,15 +127,13 @@ class Predictions:
         path = Path(path)
         if not path.exists():
             raise MissingStep(f"{path} is not there; train that model first")
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        names = list(reader.fieldnames or ())
-        entries = list(reader)
-        for name in (*_FIXED, "predicted"):
-            if name not in names:
-                raise BadDataset(f"{path}: no column {name!r}")
+        records = Records(path).require((*_FIXED, "predicted"))
+        names = records.headings
+        entries = list(records)
         if not entries:
             raise BadDataset(f"{path} has no rows")
         if "score" in names:
+            records.require(("negative", "positive", "probability"))
             classes = (entries[0]["negative"], entries[0]["positive"])
             score_names, probability_names = ["score"], ["probability"]
         else:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from haemo.atomic import write_table
 from haemo.errors import BadSettings, TooFewData, UnreadableSlice
 from haemo.features.extraction.decoding import in_order
 from haemo.features.failures import Failure, replace_failures
@@ -26,6 +25,7 @@ from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.study_measures import DrawnSlice, StudyMeasures
 from haemo.pipeline.trained.scope import implausible
 from haemo.progress import Progress, silent
+from haemo.tables import write_table
 
 __all__ = ["Outlined", "Outputs", "outline_slices"]
 

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from haemo.atomic import write_table
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.trained.modelfolder import ModelFolder
+from haemo.tables import write_table
 
 if TYPE_CHECKING:
     from haemo.models.heads.calibration import CalibratedHead

@@ -1,6 +1,5 @@
 """The folder of one trained model, head or network: files under fixed names, written to be trusted."""
 
-import csv
 import hashlib
 import json
 import logging
@@ -77,7 +76,7 @@ class ModelFolder(ABC):
         for path, read in self._readers().items():
             try:
                 read()
-            except (ValueError, KeyError, TypeError, csv.Error, HaemoError):
+            except (ValueError, KeyError, TypeError, HaemoError):
                 log.warning("%s cannot be read; the %s is trained again", path, self.kind)
                 return False
         return self.facts().get("key") == key

@@ -1,6 +1,5 @@
 """The folder of one trained network: weights, settings, history, metrics and predictions."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -9,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from haemo.atomic import replacing, write_table
+from haemo.atomic import replacing
 from haemo.errors import BadDataset, FingerprintMismatch
 from haemo.models.training.history import Epoch
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.trained.modelfolder import ModelFolder
 from haemo.pipeline.trained.scope import Scope
+from haemo.tables import Records, write_table
 
 if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing
@@ -137,13 +137,10 @@ class NetworkFolder(ModelFolder):
         path = self._history_path
         self._require(path)
         try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                epochs = [
-                    Epoch(
-                        **{name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
-                    )
-                    for row in csv.DictReader(stream)
-                ]
+            epochs = [
+                Epoch(**{name: int(text) if name == "epoch" else float(text) for name, text in row.items()})
+                for row in Records(path)
+            ]
             expected = self.facts().get("epochs", 1)
             if len(epochs) != expected:
                 raise ValueError(f"it has {len(epochs)} epochs, {expected} were trained")

@@ -1,12 +1,14 @@
 """cells.csv: what a search has found so far, a row a setting and fold, so that a killed search goes on."""
 
-import csv
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from haemo.tables import csv_line, fields_of_line
 
 if TYPE_CHECKING:
     from haemo.models.search.cells import Cell
@@ -42,11 +44,14 @@ class SearchJournal:
             return []
         number = {_text(setting): place for place, setting in enumerate(settings)}
         found = []
-        with self.path.open(newline="", encoding="utf-8") as stream:
-            for row in csv.reader(line for line in stream if line.endswith("\n")):
-                if len(row) == len(_COLUMNS) and row[0] == self._key and row[1] in number:
-                    score, fit_seconds, score_seconds = map(float, row[3:])
-                    found.append(Cell(number[row[1]], int(row[2]), score, fit_seconds, score_seconds))
+        # What was altered is no UTF-8, no number or no CSV: that cell is fitted again.
+        with self.path.open(newline="", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                with suppress(ValueError):
+                    row = fields_of_line(line.removesuffix("\n")) if line.endswith("\n") else []
+                    if len(row) == len(_COLUMNS) and row[0] == self._key and row[1] in number:
+                        score, fit_seconds, score_seconds = map(float, row[3:])
+                        found.append(Cell(number[row[1]], int(row[2]), score, fit_seconds, score_seconds))
         return found
 
     def add(self, setting: Mapping[str, Any], cell: "Cell") -> None:
@@ -55,7 +60,7 @@ class SearchJournal:
             self._stream = self._open()
         row = (self._key, _text(setting), cell.fold, repr(float(cell.score)))
         seconds = (f"{cell.fit_seconds:.4f}", f"{cell.score_seconds:.4f}")
-        csv.writer(self._stream, lineterminator="\n").writerow([*row, *seconds])
+        self._stream.write(csv_line([*row, *seconds]) + "\n")
         self._stream.flush()
 
     def close(self) -> None:

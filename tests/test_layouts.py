@@ -336,6 +336,48 @@ def test_a_normal_slice_has_no_type_of_bleed_and_is_normal(tmp_path, types, expe
     assert {row.label for row in index_dataset(root).manifest} == {"normal", "haemorrhage"}
 
 
+READS = ("name", "Category", "R1:ICH", "R1:IPH", "R2:ICH", "R3:ICH")
+
+
+@pytest.mark.parametrize(
+    ("headings", "rows", "reason"),
+    [
+        (
+            READS,
+            [("P0", "B1", 0, 0, 0, 0), ("P1", "B2", 1, 1, 0, 1)],
+            r"'Category' may hold the labels, or something else; name the column with --label: "
+            r"'Category' .B1, B2., 'R1:ICH' .0, 1., 'R1:IPH' .0, 1., 'R3:ICH' .0, 1.\. If none",
+        ),
+        (
+            ("patient", "diagnosis", "ich"),
+            [("P0", "stroke", 0), ("P1", "trauma", 1)],
+            r"'diagnosis' or 'ich' may hold .* 'diagnosis' .stroke, trauma., 'ich' .0, 1.",
+        ),
+    ],
+)
+def test_a_label_column_that_is_a_guess_is_asked_about(tmp_path, headings, rows, reason):
+    write_csv(dicom_tree(tmp_path) / "reads.csv", [headings, *rows])
+    with pytest.raises(BadDataset, match=reason):
+        index_dataset(tmp_path)
+
+
+def test_a_column_that_was_named_is_taken(tmp_path):
+    write_csv(dicom_tree(tmp_path) / "reads.csv", [READS, ("P0", "B1", 0, 0, 0, 0), ("P1", "B1", 1, 1, 0, 1)])
+    assert set(labels_of(index_dataset(tmp_path, label="R1:ICH")).values()) == {"0", "1"}
+
+
+def test_label_goes_before_other_columns_that_may_be_it(tmp_path):
+    headings = ("path", "category", "diagnosis", "label")
+    root = table_cohort(tmp_path, [("a", "B1", "d", 1), ("b", "B2", "e", 0)], headings)
+    assert list(labels_of(index_dataset(root)).values()) == ["1", "0"]
+
+
+def test_a_table_without_labels_beside_dicom_files_is_left_aside_and_said(tmp_path, said):
+    write_csv(dicom_tree(tmp_path) / "ages.csv", [("patient", "age"), ("P0", 3), ("P1", 4)])
+    assert set(labels_of(index_dataset(tmp_path)).values()) == {""}
+    assert "tables without a column of labels, left aside: 1 (ages.csv)" in said()
+
+
 def test_of_several_tables_one_must_be_chosen(tmp_path):
     root = table_cohort(tmp_path, [])
     (root / "labels.csv").unlink()

@@ -2,8 +2,8 @@
 
 `indexing` is the entrance and has the table of layouts, the most particular first: `rsna`, `ct_ich`,
 `head_ct`, `labels_csv`, `class_folders`, `dicom_tree`. They share `folder` (what lies in a data folder),
-`table` and `label_table` (tables as people make them) and `claims` (what a layout is, and what it says of
-slices before they are opened). From outside: what this package itself names, and `folder`.
+`table`, `workbook` and `label_table` (tables as people make them) and `claims` (what a layout is, and what
+it says of slices before they are opened). From outside: what this package itself names, and `folder`.
 """
 
 from haemo.features.layouts.indexing import LAYOUTS, Index, index_dataset

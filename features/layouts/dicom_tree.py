@@ -43,6 +43,11 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         warnings.append(f"pictures among the DICOM files, left out: {len(folder.pictures):,}")
     if table is None:
         request.refuse("without a table of labels", "label", "patient_column")
+        if folder.tables:
+            names = ", ".join(folder.name_of(path) for path in folder.tables[:3])
+            warnings.append(
+                f"tables without a column of labels, left aside: {len(folder.tables):,} ({names})"
+            )
         slices = [Claim(path, _slice_id(folder, path, found)) for path, found in tags.items()]
         return Claims(slices, warnings=warnings)
     key, rows_of, failures = _keyed(folder, table, tags)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from haemo.errors import BadDataset
 from haemo.features.failures import Failure
+from haemo.features.layouts.table import TABLE_SUFFIXES
 from haemo.features.reading.formats import by_suffix, format_names
 
 __all__ = ["Folder", "any_format"]
 
-_TABLE_SUFFIXES = (".csv", ".tsv")
 _OTHER_IMAGES = (
     *(".gif", ".webp", ".jp2", ".j2k", ".heic", ".avif", ".svs", ".jxl"),
     *(".nii", ".gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".zip"),
@@ -33,7 +33,7 @@ class Folder:
     slices : list of Path
         Files with a suffix of a format that can be read, or DICOM by content where there is no suffix.
     tables : list of Path
-        CSV and TSV files, those nearest to the root first.
+        CSV and TSV files and Excel workbooks, those nearest to the root first.
     masks : list of Path
         Pictures in folders called ``masks``.
     others : list of Path
@@ -99,7 +99,7 @@ class Folder:
         elif suffix in by_suffix():
             is_mask = any(part.lower() in _MASK_FOLDERS for part in path.relative_to(self.root).parts[:-1])
             (self.masks if is_mask else self.slices).append(path)
-        elif suffix in _TABLE_SUFFIXES:
+        elif suffix in TABLE_SUFFIXES:
             self.tables.append(path)
         elif suffix in _OTHER_IMAGES:
             reason = f"files of type {suffix} are not read; save each slice as {any_format()}"
@@ -123,7 +123,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__")) or name.lower() in _NOT_SLICES
+    return name.startswith((".", "__", "~$")) or name.lower() in _NOT_SLICES
 
 
 def _starts_like_dicom(path: Path) -> bool:

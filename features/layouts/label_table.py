@@ -25,12 +25,17 @@ _HEADINGS = {
     "position": ("position", "positionmm", "z", "zmm", "slicelocation", "slicenumber", "instancenumber"),
     "part": ("part", "split", "subset", "partition", "fold"),
     "label": (
-        *("label", "labels", "class", "classname", "target", "category", "diagnosis", "y"),
+        *("label", "labels", "class", "classname", "target", "diagnosis"),
         *("hemorrhage", "haemorrhage", "bleed", "ich", "any"),
     ),
 }
+# Before any other label column that is there; of the others, one alone is taken.
+_NAMED_FOR_LABELS = ("label", "labels")
+# These may hold labels, or a batch, a kind of scan, a coordinate: the user is asked.
+_PERHAPS_LABELS = ("category", "type", "status", "finding", "findings", "result", "outcome", "y")
+_MOST_CLASSES, _SHOWN = 10, 8
 _KEYS = ("path", "uid", "id", "study", "patient")
-_NO_LABEL = ("", "nan", "na", "n/a", "null")
+_NO_LABEL = ("", "nan", "na", "n/a", "#n/a", "null")
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -65,11 +70,14 @@ class LabelTable:
     verdict : str, optional
         Heading of the column that says whether there is a bleed at all, where the labels are types of bleed:
         what has no type because it has no bleed is normal, not unlabelled.
+    guesses : tuple of str
+        Headings of columns that may be the labels, where none surely is.
     """
 
     table: Table
     columns: dict[str, str]
     verdict: str | None = None
+    guesses: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -79,7 +87,12 @@ class LabelTable:
     @property
     def is_usable(self) -> bool:
         """Whether it has a label column and a key column."""
-        return "label" in self.columns and any(key in self.columns for key in _KEYS)
+        return "label" in self.columns and self.has_key
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it has a column that says what is labelled."""
+        return any(key in self.columns for key in _KEYS)
 
     @classmethod
     def open(cls, path: Path, request: Request) -> "LabelTable":
@@ -101,6 +114,9 @@ class LabelTable:
                     raise BadSettings(
                         f"{path} has no column {wanted!r}; it has {', '.join(filter(None, table.headings))}"
                     )
+        guesses = () if request.label else _guesses(table)
+        if guesses:
+            columns["label"] = None
         verdict = table.column(*_HEADINGS["label"])
         if verdict in (None, columns["label"]) or not _holds_bleed_types(table, columns["label"]):
             verdict = None
@@ -108,6 +124,32 @@ class LabelTable:
             table,
             {meaning: heading for meaning, heading in columns.items() if heading is not None},
             verdict,
+            guesses,
+        )
+
+    def ask(self) -> BadDataset:
+        """The error that asks which column holds the labels: those it may be, each with its values."""
+        others = [name for name in self.table.headings if name and name not in self.columns.values()]
+        order = [*self.guesses, *(name for name in others if name not in self.guesses)]
+        values: dict[str, dict[str, None]] = {name: {} for name in order}
+        for _, cells in self.table.rows():
+            for name, seen in values.items():
+                if cells[name] and len(seen) <= _MOST_CLASSES:
+                    seen[cells[name]] = None
+        found = [
+            f"{name!r} ({', '.join(seen)})" for name, seen in values.items() if 1 < len(seen) <= _MOST_CLASSES
+        ]
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        listed = f": {', '.join(found[:_SHOWN])}{more}" if found else ""
+        if not self.guesses:
+            found = ", ".join(filter(None, self.table.headings))
+            return BadDataset(
+                f"{self.table.path} has no label column among {found}; name it with --label{listed}"
+            )
+        may = " or ".join(map(repr, self.guesses))
+        return BadDataset(
+            f"{self.table.path}: {may} may hold the labels, or something else; name the column with "
+            f"--label{listed}. If none of them holds labels, take the table out of the folder"
         )
 
     def rows(self) -> Iterator[LabelRow]:
@@ -143,6 +185,17 @@ class LabelTable:
         return position
 
 
+def _guesses(table: Table) -> tuple[str, ...]:
+    """Headings that may be those of the labels, where it is not plain which one is."""
+    if table.column(*_NAMED_FOR_LABELS):
+        return ()
+    for names, plain in ((_HEADINGS["label"], 1), (_PERHAPS_LABELS, 0)):
+        found = tuple(heading for heading in map(table.column, names) if heading)
+        if found:
+            return found if len(found) > plain else ()
+    return ()
+
+
 def _holds_bleed_types(table: Table, heading: str | None) -> bool:
     return heading is not None and any(names_bleed_type(values[heading]) for _, values in table.rows())
 
@@ -158,20 +211,20 @@ def find_label_table(folder: Folder, request: Request) -> LabelTable | None:
         If a column that the user named is not there.
     """
     if request.labels is not None:
-        table = LabelTable.open(request.labels, request)
-        if not table.is_usable:
-            raise BadDataset(_what_is_missing(table))
-        return table
+        return _usable(LabelTable.open(request.labels, request))
     named = [path for path in folder.tables if path.stem.casefold() == "labels"]
     if named:
-        table = LabelTable.open(named[0], request)
-        if table.is_usable:
-            return table
-        raise BadDataset(_what_is_missing(table))
-    usable = [table for table in _openable(folder.tables, request) if table.is_usable]
+        beside = [path for path in named if path.parent == named[0].parent]
+        if len(beside) > 1:
+            raise _several(folder, beside)
+        return _usable(LabelTable.open(named[0], request))
+    opened = list(_openable(folder.tables, request))
+    usable = [table for table in opened if table.is_usable]
     if len(usable) > 1:
-        names = ", ".join(folder.name_of(table.table.path) for table in usable)
-        raise BadDataset(f"several tables could hold the labels ({names}); choose one with --labels")
+        raise _several(folder, [table.table.path for table in usable])
+    asked = [table for table in opened if table.guesses and table.has_key]
+    if asked and not usable:
+        raise asked[0].ask()
     return usable[0] if usable else None
 
 
@@ -202,8 +255,17 @@ def _openable(paths: Iterable[Path], request: Request) -> Iterator[LabelTable]:
             continue
 
 
-def _what_is_missing(table: LabelTable) -> str:
-    found = ", ".join(filter(None, table.table.headings))
-    if "label" not in table.columns:
-        return f"{table.table.path} has no label column among {found}; name it with --label"
-    return f"{table.table.path} has no column path, id, SOPInstanceUID, study or patient among {found}"
+def _several(folder: Folder, paths: list[Path]) -> BadDataset:
+    names = ", ".join(folder.name_of(path) for path in paths)
+    return BadDataset(f"several tables could hold the labels ({names}); choose one with --labels")
+
+
+def _usable(table: LabelTable) -> LabelTable:
+    """The table, once it is known to have labels and to say what they are of."""
+    if table.has_key and "label" not in table.columns:
+        raise table.ask()
+    if not table.is_usable:
+        found = ", ".join(filter(None, table.table.headings))
+        keys = "no column path, id, SOPInstanceUID, study or patient"
+        raise BadDataset(f"{table.table.path} has {keys} among {found}, so it names no slices")
+    return table

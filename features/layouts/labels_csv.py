@@ -30,7 +30,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     del headers
     table = find_label_table(folder, request)
     if table is None or not ("path" in table.columns or "id" in table.columns):
-        raise BadDataset(f"{folder.root} holds no CSV file with a label and a path or id column")
+        raise BadDataset(f"{folder.root} holds no table with a label and a path or id column")
     finder, rows_of, failures = Finder(folder, table.table.path.parent), defaultdict(list), []
     for row in table.rows():
         path = finder.find(row.path or row.id)

@@ -1,21 +1,27 @@
-"""Label tables as people make them: CSV from Excel, pandas and by hand, read without fuss."""
+"""Label tables as people make them: CSV from Excel, pandas and by hand, and workbooks, read without fuss."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from haemo.errors import BadDataset
 from haemo.tables import rows_of_text
 
-__all__ = ["Table", "bare"]
+__all__ = ["TABLE_SUFFIXES", "Table", "bare"]
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm")
 
 _DELIMITERS = ",;\t"
+_ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # what an .xlsx and an .xls begin with
+
+Lines = Iterator[tuple[int, list[str]]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with a heading line.
+    """A CSV file, or the sheet of an Excel workbook, with a heading line.
 
     Byte order marks, CRLF, blank lines, spaces around headings and values, quotes, and ``;`` or tabs in place
     of commas are taken as they come. Text is UTF-8, UTF-16 with a mark, or else Windows-1252.
@@ -29,8 +35,7 @@ class Table:
 
     path: Path
     headings: tuple[str, ...]
-    _text: str
-    _delimiter: str
+    _lines: Callable[[], Lines]
 
     @classmethod
     def open(cls, path: Path) -> "Table":
@@ -42,21 +47,18 @@ class Table:
             If the file cannot be read or decoded, is empty, or a heading stands twice.
         """
         try:
-            text = _decode(Path(path).read_bytes())
+            data = Path(path).read_bytes()
         except OSError as error:
             raise BadDataset(f"{path} cannot be read: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise BadDataset(f"{path} is not a text file; save it as CSV in UTF-8") from error
-        first = next((line for line in io.StringIO(text) if line.strip()), "")
-        delimiter = max(_DELIMITERS, key=first.count)
-        headings = next(_split(path, text, delimiter), (0, []))[1]
+        lines = _lines_of(Path(path), data)
+        headings = next(lines(), (0, []))[1]
         named = [bare(heading) for heading in headings if heading]
         if not named:
             raise BadDataset(f"{path} is empty; it needs a line of headings")
         twice = next((heading for heading in headings if heading and named.count(bare(heading)) > 1), None)
         if twice is not None:
             raise BadDataset(f"{path}: the heading {twice!r} stands more than once")
-        return cls(Path(path), tuple(headings), text, delimiter)
+        return cls(Path(path), tuple(headings), lines)
 
     def column(self, *names: str) -> str | None:
         """Heading of the first of `names` that is there; case, spaces, ``_`` and ``-`` do not count."""
@@ -72,18 +74,34 @@ class Table:
             If a line has more fields than there are headings, or is no CSV; the message names the line.
         """
         width = len(self.headings)
-        lines = _split(self.path, self._text, self._delimiter)
+        lines = self._lines()
         next(lines)
         for number, fields in lines:
             if any(fields[width:]):
                 raise BadDataset(f"{self.path}, line {number}: {len(fields)} fields under {width} headings")
-            fields += [""] * (width - len(fields))
-            yield number, dict(zip(self.headings, fields, strict=False))
+            padded = fields + [""] * (width - len(fields))
+            yield number, dict(zip(self.headings, padded, strict=False))
 
 
 def bare(name: str) -> str:
     """A heading without what people vary: case, spaces and punctuation."""
     return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _lines_of(path: Path, data: bytes) -> Callable[[], Lines]:
+    """What gives the lines of a table, each with its number and fields; by content, not by suffix."""
+    if data.startswith(_OLE):
+        raise BadDataset(f"{path} is a workbook in Excel's old format (.xls); save it as .xlsx or as CSV")
+    if data.startswith(_ZIP):
+        from haemo.features.layouts.workbook import read_workbook
+
+        return partial(iter, read_workbook(path, data))
+    try:
+        text = _decode(data)
+    except UnicodeDecodeError as error:
+        raise BadDataset(f"{path} is not a text file; save it as CSV in UTF-8") from error
+    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    return partial(_split, path, text, max(_DELIMITERS, key=first.count))
 
 
 def _decode(data: bytes) -> str:
@@ -95,7 +113,7 @@ def _decode(data: bytes) -> str:
         return data.decode("cp1252")
 
 
-def _split(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _split(path: Path, text: str, delimiter: str) -> Lines:
     for number, fields in rows_of_text(text, path, delimiter, skipinitialspace=True):
         stripped = [field.strip() for field in fields]
         if any(stripped):

@@ -27,7 +27,12 @@ _SHOWN = 5
     help="Layout of DATA; recognised by default.",
 )
 @click.option("--positive", metavar="CLASS", help="The positive class, where its name does not say so.")
-@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="CSV file with the labels.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV file or Excel workbook with labels.",
+)
 @click.option(
     "--label", metavar="NAME", help="Column with the label; in RSNA and CT-ICH: any, or a type of bleed."
 )

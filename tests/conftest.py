@@ -3,6 +3,12 @@
 import logging
 
 import pytest
+from debian_packages import (  # noqa: F401 - pytest finds them here
+    pytest_collection_modifyitems,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

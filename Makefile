@@ -22,7 +22,7 @@ GO_ON = || [ $$? -eq 3 ]
 .PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
 	finetune lenet tinyvgg compare predict explain leakage learning-curve report verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment builtin-model segment \
-	fuzz
+	fuzz audit
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -169,6 +169,9 @@ bench-coverage: $(INSTALLED) ## How often intervals hold the truth, beside perce
 
 bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real slices
 	$(BIN)/python benchmarks/phantom_transfer.py $(ARGS)
+
+audit: $(INSTALLED) ## Known holes in the installed packages; needs a network; ARGS="--service osv"
+	$(BIN)/python benchmarks/audit.py $(ARGS)
 
 fuzz: $(INSTALLED) ## Damaged files of every format: read, refused, or harm; ARGS="--files 10000"
 	PYTHONPATH=tests $(BIN)/python benchmarks/fuzz.py $(ARGS)

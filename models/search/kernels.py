@@ -112,7 +112,7 @@ class Products:
         inner, across = self.room() if out is None else out
         _fill(spec, self.inner, inner)
         if self.across is not None:
-            assert across is not None, "out has room for held-out rows too"
+            assert across is not None, "out has room for held-out rows too"  # noqa: S101 - for type checkers
             _fill(spec, self.across, across)
         return inner, across
 

@@ -97,13 +97,13 @@ class Rows:
 
     def on(self, device: str) -> "Rows":
         """These rows, a stream, for products on another device."""
-        assert self._stream is not None, "the rows are a stream"
+        assert self._stream is not None, "the rows are a stream"  # noqa: S101 - for type checkers
         return Rows(self._stream, self.shape, device, self._order)
 
     def mapped(self, function: Callable[[np.ndarray], np.ndarray]) -> "Rows":
         """These rows, a stream, with each block changed by `function` as it comes in."""
         stream = self._stream
-        assert stream is not None, "the rows are a stream"
+        assert stream is not None, "the rows are a stream"  # noqa: S101 - for type checkers
         return Rows(lambda: map(function, stream()), self.shape, self.device or "numpy", self._order)
 
     def multiply(self, columns: Any) -> Any:

@@ -90,7 +90,7 @@ class TrainedNetwork:
 
     def embeddings(self, planes: np.ndarray) -> np.ndarray:
         """What the scratch CNN's hidden layer gives out: (n, 512), float32."""
-        assert isinstance(self.network, ScratchCNN)
+        assert isinstance(self.network, ScratchCNN)  # noqa: S101 - for type checkers
         return self._run(self.network.embed, planes, None, silent)
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ import logging
 import os
 import queue
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
@@ -23,6 +24,11 @@ logger = logging.getLogger("haemo")
 URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 _SECONDS_TO_ANSWER = 8.0
 _CHUNK = 1 << 20
+# The largest network of torchvision takes 2.6 GB, AlexNet 0.24 GB. What is larger, or slower than 0.1 MB a
+# second (40 minutes for AlexNet), is given up.
+_MOST_BYTES = 4 << 30
+_LEAST_BYTES_A_SECOND = 100_000
+_SECONDS_OF_GRACE = 60.0
 
 
 def kept_path(url: str = URL) -> Path:
@@ -46,20 +52,26 @@ def fetch(path: Path, progress: Progress = silent, url: str = URL) -> None:
     Raises
     ------
     WeightsUnavailable
-        If it cannot be reached within seconds, breaks off, or is not the file it should be.
+        If it cannot be reached within seconds, breaks off, comes too slowly, is larger than any file of
+        weights, or is not the file it should be.
     """
     response = _connect(url, _SECONDS_TO_ANSWER)
     logger.info("fetching %s to %s", url, path)
     digest = hashlib.sha256()
     try:
         with response, replacing(path) as stream:
-            total = -(-int(response.headers.get("Content-Length") or 0) // _CHUNK)
-            for chunk in progress(_chunks(response), total=total or None, label="weights, MB"):
+            size = int(response.headers.get("Content-Length") or 0)
+            if size > _MOST_BYTES:
+                raise WeightsUnavailable(f"{url} has {size / 1e9:.1f} GB, more than any file of weights")
+            total = -(-size // _CHUNK) or None
+            for chunk in progress(_chunks(response, url), total=total, label="weights, MB"):
                 digest.update(chunk)
                 stream.write(chunk)
             if not digest.hexdigest().startswith(_digits(url)):
                 raise WeightsUnavailable(f"{url} came with a wrong sha256, {digest.hexdigest()}")
-    except (OSError, HTTPException) as error:
+    except WeightsUnavailable:
+        raise
+    except (OSError, HTTPException, ValueError) as error:
         raise WeightsUnavailable(f"{url} cannot be fetched: {error}") from error
 
 
@@ -68,9 +80,25 @@ def _digits(url: str) -> str:
     return url.rpartition("-")[2].partition(".")[0]
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
-    while chunk := response.read(_CHUNK):
-        yield chunk
+def _chunks(response: Any, url: str) -> Iterator[bytes]:
+    """What comes, a MB at a time, as long as it comes in time and does not come without end."""
+    start, size, chunk = time.monotonic(), 0, bytearray()
+    # read1 gives what there is: each waits for seconds at most, as the connection does, a whole MB for ever.
+    while some := response.read1(_CHUNK):
+        chunk += some
+        size += len(some)
+        if size > _MOST_BYTES:
+            raise WeightsUnavailable(f"{url} sends more than {_MOST_BYTES / 1e9:.1f} GB; that is given up")
+        if time.monotonic() - start > _SECONDS_OF_GRACE + size / _LEAST_BYTES_A_SECOND:
+            raise WeightsUnavailable(
+                f"{url} sends less than {_LEAST_BYTES_A_SECOND / 1e3:.0f} kB a second; that is given up. "
+                "Fetch it on another machine, copy it here and give --weights FILE"
+            )
+        if len(chunk) >= _CHUNK:
+            yield bytes(chunk)
+            chunk.clear()
+    if chunk:
+        yield bytes(chunk)
 
 
 def _connect(url: str, seconds: float) -> Any:
@@ -83,7 +111,8 @@ def _connect(url: str, seconds: float) -> Any:
 
     def attempt() -> None:
         try:
-            answer.put(urllib.request.urlopen(url, timeout=seconds))
+            # The URL is https and one of ours; urllib follows no redirection to a file.
+            answer.put(urllib.request.urlopen(url, timeout=seconds))  # noqa: S310
         except (OSError, HTTPException) as error:
             answer.put(error)
 

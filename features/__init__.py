@@ -8,6 +8,7 @@ those above it:
 - `pixels/`: every pixel of a head in numbers, maps and outlines of blood, and true masks.
 - `store/`: embeddings on disk.
 - `extraction/`: slices through the network into the store.
-- `layouts/`: a data folder to a manifest (of the other rooms it knows `reading/` alone).
+- `series/`: which series of a study is taken, and what is amiss with it.
+- `layouts/`: a data folder to a manifest (of the other rooms it knows `reading/` and `series/` alone).
 - `phantom/`: a synthetic cohort (knows no other room).
 """

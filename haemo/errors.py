@@ -10,6 +10,7 @@ __all__ = [
     "MemoryBudgetExceeded",
     "MissingExtra",
     "MissingStep",
+    "NotASlice",
     "NotSolved",
     "RunLocked",
     "TooFewData",
@@ -33,6 +34,10 @@ class HaemoError(Exception):
 
 class UnreadableSlice(HaemoError, ValueError):
     """One file cannot be used as a slice; the message is the reason, without the path."""
+
+
+class NotASlice(UnreadableSlice):
+    """A sound file that is no axial slice of a CT: a localizer, a reformat, a dose report, outlines."""
 
 
 class BadDataset(HaemoError, ValueError):

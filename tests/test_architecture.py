@@ -21,12 +21,14 @@ MODELS += ["models/evidence", "models/pixels"]
 READING, VIEWS, STORE = "features/reading", "features/views", "features/store"
 STREAMS = "features/reading/streams"
 PIXELS = "features/pixels"
+SERIES = "features/series"
 FEATURES = [
     "features",
     READING,
     VIEWS,
     PIXELS,
     STORE,
+    SERIES,
     "features/extraction",
     "features/layouts",
     "features/phantom",
@@ -49,8 +51,9 @@ MAY_IMPORT = {
     VIEWS: [READING],
     PIXELS: [READING, VIEWS],
     STORE: ["features"],
+    SERIES: [READING],
     "features/extraction": [*MODELS, "features", READING, VIEWS, STORE],
-    "features/layouts": ["features", READING],
+    "features/layouts": ["features", READING, SERIES],
     "features/phantom": [],
     "pipeline": [*MODELS, READING, "features/layouts"],
     RUN: ["features", STORE],

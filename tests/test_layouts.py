@@ -483,7 +483,7 @@ def test_copies_with_different_labels_are_both_left_out(tmp_path):
     assert reasons(index).count("with another label") == 2
 
 
-def test_series_of_one_study_are_kept_apart(tmp_path):
+def test_series_of_one_study_are_kept_apart_where_all_are_taken(tmp_path):
     for series in ("thin", "thick"):
         for number in range(2):
             dataset = dicom_dataset(
@@ -494,7 +494,7 @@ def test_series_of_one_study_are_kept_apart(tmp_path):
                 InstanceNumber=number + 1,
             )
             save_dicom(dataset, tmp_path / f"{series}{number}.dcm")
-    rows = list(index_dataset(tmp_path).manifest)
+    rows = list(index_dataset(tmp_path, series="all").manifest)
     assert {row.study for row in rows} == {"1.9.4", "1.9.5"}
     assert {row.patient for row in rows} == {"1.9"}
     assert [row.position for row in rows] == [1, 2, 1, 2]

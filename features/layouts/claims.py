@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from haemo.errors import BadSettings, UnreadableSlice
+from haemo.errors import BadSettings, NotASlice, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.layouts.folder import Folder
 from haemo.features.reading.formats import read_header
@@ -27,11 +27,14 @@ class Request:
         Heading of the label column, or the type of bleed in data sets that label several.
     patient_column : str or None
         Heading of the column that says which patient a slice is of.
+    series : str or None
+        Which series of a study to take: ``all``, or a regular expression; None chooses.
     """
 
     labels: Path | None = None
     label: str | None = None
     patient_column: str | None = None
+    series: str | None = None
 
     def refuse(self, where: str, *options: str) -> None:
         """Say that an option has no meaning here, rather than pass it over.
@@ -74,6 +77,8 @@ class Claims:
         Where patient ids come from; empty where the layout has none.
     positive : str or None
         The positive class, where the layout knows it.
+    are_listed : bool
+        Whether labels were given slice by slice, so that they say which series is meant.
     """
 
     slices: list[Claim] = field(default_factory=list)
@@ -82,6 +87,7 @@ class Claims:
     warnings: list[str] = field(default_factory=list)
     patients_from: str = ""
     positive: str | None = None
+    are_listed: bool = False
 
 
 class Headers:
@@ -90,21 +96,27 @@ class Headers:
     Attributes
     ----------
     failures : dict of Path to Failure
+    aside : dict of Path to str
+        Sound files that are no axial slices, such as localizers, and what they are.
     progress : Progress
         For whatever else takes long while a layout is read.
     """
 
     def __init__(self, progress: Progress = silent):
         self.failures: dict[Path, Failure] = {}
+        self.aside: dict[Path, str] = {}
         self._headers: dict[Path, SliceHeader] = {}
         self.progress = progress
 
     def read(self, paths: Iterable[Path]) -> None:
         """Read the headers of `paths` that have not been read yet."""
-        missing = [path for path in paths if path not in self._headers and path not in self.failures]
+        done = (self._headers, self.failures, self.aside)
+        missing = [path for path in paths if not any(path in known for known in done)]
         for path in self.progress(missing, total=len(missing), label="reading headers"):
             try:
                 self._headers[path] = read_header(path)
+            except NotASlice as error:
+                self.aside[path] = str(error)
             except UnreadableSlice as error:
                 self.failures[path] = Failure(str(path), "index", str(error))
 

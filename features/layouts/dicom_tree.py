@@ -76,6 +76,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         notes=[f"labels: column {heading!r} of {folder.name_of(table.table.path)}, by {key}"],
         warnings=warnings,
         patients_from=patients_from(table) if key in ("SOPInstanceUID", "file") else "",
+        are_listed=key in ("SOPInstanceUID", "file"),
     )
 
 

@@ -3,10 +3,10 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from haemo.errors import BadDataset, HaemoError
+from haemo.errors import BadDataset, BadSettings, HaemoError
 from haemo.extensions import Extensions, unknown
 from haemo.features.failures import Failure
 from haemo.features.labels import order_classes
@@ -14,6 +14,7 @@ from haemo.features.layouts.claims import Claim, Claims, Headers, Layout, Reques
 from haemo.features.layouts.folder import Folder, any_format
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.slice import SliceHeader
+from haemo.features.series.choosing import Choice, choose_series, pattern_of
 from haemo.progress import Progress, silent
 
 __all__ = ["LAYOUTS", "Index", "index_dataset"]
@@ -59,6 +60,10 @@ class Index:
         Files that are no images and were left aside.
     positive : str or None
         The positive class, where the user or the layout named it.
+    aside : tuple of Failure
+        Sound DICOM files that are no axial slices (localizers, dose reports ...), and what each is.
+    series : Choice
+        Which series of each study were taken, and why the others were not.
     """
 
     layout: str
@@ -69,6 +74,8 @@ class Index:
     patients_from: str
     others: tuple[Path, ...] = ()
     positive: str | None = None
+    aside: tuple[Failure, ...] = ()
+    series: Choice = field(default_factory=Choice)
 
     def __repr__(self) -> str:
         patients = f"patients from {self.patients_from}" if self.patients_from else "patients unknown"
@@ -88,6 +95,7 @@ def index_dataset(
     labels: Path | None = None,
     label: str | None = None,
     patient_column: str | None = None,
+    series: str | None = None,
     progress: Progress = silent,
 ) -> Index:
     """Index a data folder without decoding a pixel.
@@ -104,6 +112,9 @@ def index_dataset(
         Heading of the label column; in RSNA and CT-ICH the type of bleed, or ``any``.
     patient_column : str, optional
         Heading of the patient column.
+    series : str, optional
+        Which series of each DICOM study to take: ``all``, or a regular expression that is looked for in
+        number, description, kernel and UID; by default one is chosen.
     progress : Progress
 
     Returns
@@ -115,11 +126,12 @@ def index_dataset(
     BadDataset
         If there is no such folder, nothing in it that could be a slice, or no layout fits.
     BadSettings
-        If `layout` is unknown or a column does not exist.
+        If `layout` is unknown, a column does not exist, or `series` is no pattern or fits nothing here.
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise unknown("layout", layout, ["auto", *LAYOUTS.names()])
-    request = Request(labels, label, patient_column)
+    request = Request(labels, label, patient_column, series)
+    pattern_of(series)
     folder = Folder.scan(root)
     if not folder.slices:
         found = [*folder.failures, *folder.others, *folder.tables]
@@ -128,7 +140,7 @@ def index_dataset(
     name = _recognised(folder, request) if layout == "auto" else layout
     headers = Headers(progress)
     claims = LAYOUTS.get(name).claim(folder, request, headers)
-    return _assembled(name, folder, claims, headers)
+    return _assembled(name, folder, claims, headers, request)
 
 
 def _recognised(folder: Folder, request: Request) -> str:
@@ -147,21 +159,39 @@ def _recognised(folder: Folder, request: Request) -> str:
     )
 
 
-def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers) -> Index:
+def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, request: Request) -> Index:
     headers.read(claim.path for claim in claims.slices)
     failures = [*folder.failures, *claims.failures, *headers.failures.values()]
+    # What was given a label was meant to be a slice.
+    meant = {claim.path for claim in claims.slices if claim.label} if claims.are_listed else set()
+    aside = [Failure(str(path), "index", what) for path, what in headers.aside.items() if path not in meant]
+    failures += [Failure(str(path), "index", headers.aside[path]) for path in meant if path in headers.aside]
     readable = [claim for claim in claims.slices if headers.get(claim.path)]
     readable, doubles = _without_doubles(readable, headers)
     failures += doubles
+    series = choose_series(
+        {claim.path: headers.get(claim.path) for claim in readable},
+        request.series,
+        {claim.path: claim.label for claim in readable},
+        claims.are_listed,
+    )
+    if request.series is not None and readable and not series.series:
+        raise BadSettings("--series has no meaning here: there are no DICOM files that say their study")
+    left_out = series.left_out
+    readable = [claim for claim in readable if claim.path not in left_out]
     rows = _rows(_with_parts(readable), headers)
     found = [headers.get(claim.path) for claim in readable]
     masks = [f"pictures in folders called masks, left aside: {len(folder.masks):,}"] if folder.masks else []
-    for note in [*claims.notes, *masks]:
+    for note in [*claims.notes, *masks, *series.sentences()]:
         _log.info(note)
-    for warning in claims.warnings:
+    for warning in [*claims.warnings, *series.warnings()]:
         _log.warning(warning)
     if not rows:
         first = f"; the first: {failures[0].path}: {failures[0].reason}" if failures else ""
+        if left_out:
+            first = f"; of {len(series.series):,} series none is taken, --series all takes all"
+        elif aside:
+            first = f"; the first: {aside[0].path}: {aside[0].reason}"
         raise BadDataset(f"{folder.root} holds no slice that can be used{first}")
     patients_from = claims.patients_from or _tags_patients(readable, headers)
     return Index(
@@ -173,6 +203,8 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers) -> I
         patients_from=patients_from,
         others=tuple(folder.others),
         positive=claims.positive,
+        aside=tuple(aside),
+        series=series,
     )
 
 

@@ -57,6 +57,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         notes=[f"labels: column {table.columns['label']!r} of {folder.name_of(table.table.path)}"],
         warnings=_warnings(folder, table, repeated, left),
         patients_from=patients_from(table),
+        are_listed=True,
     )
 
 

@@ -69,6 +69,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         notes=notes,
         warnings=[f"files without a label in {table.path.name}, left out: {without:,}"] if without else [],
         positive=_class_name(kind, True),
+        are_listed=True,
     )
 
 

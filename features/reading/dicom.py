@@ -11,7 +11,8 @@ from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 
-from haemo.errors import UnreadableSlice
+from haemo.errors import NotASlice, UnreadableSlice
+from haemo.features.reading.series_tags import SERIES_ELEMENTS, read_series_tags
 from haemo.features.reading.slice import (
     MAX_PIXELS,
     DicomTags,
@@ -42,6 +43,7 @@ _WRAPS_FROM = 3096
 _PLUGINS = ("pylibjpeg", "pyjpegls", "pydicom", "pillow")
 _LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)
 _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
+_OUTLINES = ("SEG", "RTSTRUCT")
 # What reads the head of a stream before its decoder does.
 _CHECKS = {
     **dict.fromkeys(uid.JPEGTransferSyntaxes, check_jpeg),
@@ -58,6 +60,7 @@ _MODALITY = 0x00080060
 _PATIENT_ID = 0x00100020
 _STUDY_UID = 0x0020000D
 _SERIES_UID = 0x0020000E
+_THICKNESS = 0x00180050
 _INSTANCE_NUMBER = 0x00200013
 _POSITION = 0x00200032
 _ORIENTATION = 0x00200037
@@ -78,10 +81,12 @@ _INTERCEPT = 0x00281052
 _SLOPE = 0x00281053
 _RESCALE_TYPE = 0x00281054
 _PIXELS = 0x7FE00010
-# Nothing else is read from a file: free text, private tags and names stay where they are.
+# Nothing else is read from a file, but for what is said of its series: free text, private tags and names of
+# people stay where they are.
 _WANTED = [
     value for name, value in list(globals().items()) if name.startswith("_") and isinstance(value, int)
 ]
+_WANTED += SERIES_ELEMENTS
 _WANTED += [0x00280006, 0x00280034]  # planar configuration and pixel aspect: some decoders ask for them
 
 
@@ -154,6 +159,9 @@ def read_dicom_header(stream: BinaryIO) -> SliceHeader:
         z_mm=header.z_mm(),
         slice_location_mm=header.first_number(_SLICE_LOCATION),
         instance_number=header.first_number(_INSTANCE_NUMBER),
+        tilt_deg=header.tilt_deg(),
+        thickness_mm=header.first_number(_THICKNESS),
+        of_series=read_series_tags(header),
     )
     return SliceHeader(header.size, header.mode(), tags)
 
@@ -218,7 +226,13 @@ class _Header:
         if not len(self.dataset):
             raise UnreadableSlice("the file is damaged or cut short: no element of it can be read")
         if self.size == (0, 0):
-            raise UnreadableSlice(f"a DICOM file without a picture ({sop_class.name or 'of unknown class'})")
+            # Without a class it may as well be a picture whose header is damaged.
+            kind = (
+                NotASlice if sop_class.name and not sop_class.name.startswith("CT Image") else UnreadableSlice
+            )
+            raise kind(f"a DICOM file without a picture ({sop_class.name or 'of unknown class'})")
+        if modality in _OUTLINES:
+            raise NotASlice(f"outlines ({sop_class.name or modality}), not CT values")
         if modality not in ("CT", "") and sop_class != uid.CTImageStorage:
             raise UnreadableSlice(f"modality {modality} is not CT")
         frames = self.first_number(_FRAMES) or 1
@@ -231,7 +245,7 @@ class _Header:
         if self.integer(_SAMPLES, 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2", ""):
             raise UnreadableSlice(f"a colour picture ({photometric}), not CT values")
         if "LOCALIZER" in self.text(_IMAGE_TYPE).split("\\"):
-            raise UnreadableSlice("a localizer (scout view), not an axial slice")
+            raise NotASlice("a localizer (scout view), not an axial slice")
         if not self.bits_allocated:
             raise UnreadableSlice("the header ends before it describes the pixels; the file is cut short")
         if self.bits_allocated not in (8, 16) or not 1 <= self.bits_stored <= self.bits_allocated:
@@ -261,6 +275,15 @@ class _Header:
             return None
         normal = np.cross(axes[:3], axes[3:]) if len(axes) == 6 else np.array([0.0, 0.0, 1.0])
         return round(float(normal @ position), 4)
+
+    def tilt_deg(self) -> float | None:
+        """Angle between the normal of the slice and the long axis of the patient."""
+        axes = self.numbers(_ORIENTATION)
+        if len(axes) != 6:
+            return None
+        normal = np.cross(axes[:3], axes[3:])
+        length = float(np.linalg.norm(normal))
+        return round(math.degrees(math.acos(min(1.0, abs(normal[2]) / length))), 2) if length > 0 else None
 
     def mode(self) -> str:
         pixel = f"DICOM {'int' if self.is_signed else 'uint'}{self.bits_allocated}"

@@ -2,11 +2,12 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from haemo.errors import UnreadableSlice
+from haemo.features.reading.series_tags import SeriesTags
 
 __all__ = [
     "MAX_PIXELS",
@@ -59,6 +60,11 @@ class DicomTags:
         Place along the normal of the slice, from Image Position and Orientation (Patient).
     slice_location_mm : float or None
     instance_number : float or None
+    tilt_deg : float or None
+        Between the normal of the slice and the long axis of the patient: the tilt of the gantry.
+    thickness_mm : float or None
+    of_series : SeriesTags
+        What is said of the whole series.
     """
 
     sop_instance_uid: str = ""
@@ -68,6 +74,9 @@ class DicomTags:
     z_mm: float | None = None
     slice_location_mm: float | None = None
     instance_number: float | None = None
+    tilt_deg: float | None = None
+    thickness_mm: float | None = None
+    of_series: SeriesTags = field(default_factory=SeriesTags)
 
 
 @dataclass(frozen=True, slots=True)

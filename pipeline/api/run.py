@@ -273,6 +273,7 @@ class Run:
         paths: str | Path | Sequence[str | Path],
         *,
         threshold: float | None = None,
+        series: str | None = None,
         device: str = "auto",
     ) -> "SliceScores":
         """What a trained model says of new slices, as ``haemo predict``.
@@ -285,6 +286,8 @@ class Run:
             Files, and folders, which are searched to any depth.
         threshold : float in 0..1, optional
             In place of the model's own.
+        series : str, optional
+            Which series of each DICOM study in a folder to take: ``all``, or a regular expression.
         device : {'auto', 'cpu', 'cuda'}
 
         Returns
@@ -296,7 +299,13 @@ class Run:
         from haemo.pipeline.predicting.prediction import predict
 
         return predict(
-            self._run, name, _paths(paths), threshold=threshold, device=device, progress=self.progress
+            self._run,
+            name,
+            _paths(paths),
+            threshold=threshold,
+            device=device,
+            series=series,
+            progress=self.progress,
         )
 
     def explain(

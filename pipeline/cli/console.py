@@ -21,6 +21,7 @@ __all__ = [
     "print_any_name",
     "progress",
     "run_option",
+    "series_option",
     "show_log",
     "table",
     "trained_models",
@@ -44,6 +45,13 @@ run_option = click.option(
     required=True,
     metavar="RUN",
     help="Run directory, e.g. runs/first.",
+)
+
+series_option = click.option(
+    "--series",
+    metavar="all|REGEX",
+    help="Which series of a DICOM study: all, or those with REGEX in number, description, kernel or UID.  "
+    "[default: one, soft, complete, near 5 mm]",
 )
 
 outline_option = click.option(

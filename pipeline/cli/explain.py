@@ -10,6 +10,7 @@ from haemo.pipeline.cli.console import (
     outline_option,
     progress,
     run_option,
+    series_option,
     table,
     trained_models,
     trust_option,
@@ -62,6 +63,7 @@ _MOST_OVERLAYS = 12
     help="True masks for --score, PNG files named like the slices.  [default: folders called masks]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random networks and intervals.")
+@series_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, exists=True))
 def explain(
@@ -75,6 +77,7 @@ def explain(
     score: bool,
     masks: Path | None,
     seed: int,
+    series: str | None,
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
@@ -99,7 +102,7 @@ def explain(
         raise click.UsageError("--masks is for --score")
     if len(heads) > 1:
         raise click.UsageError("draw one model at a time; several are for --score")
-    return _draw(run, heads[0] if heads else "svm", outline, method, slices, overlays, device, paths)
+    return _draw(run, heads[0] if heads else "svm", outline, method, slices, overlays, series, device, paths)
 
 
 def _draw(
@@ -109,6 +112,7 @@ def _draw(
     method: str | None,
     slices: int,
     overlays: Path | None,
+    series: str | None,
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
@@ -118,7 +122,7 @@ def _draw(
     from haemo.pipeline.segmenting.segmenterfolder import outliner
 
     model = load_model(run, name, device, progress)
-    result = score_slices(model, paths or _likeliest(run, model, slices), None, progress)
+    result = score_slices(model, paths or _likeliest(run, model, slices), None, progress, series=series)
     folder = overlays or run.path / "explain" / name
     everything = range(len(result))
     explained = explain_slices(

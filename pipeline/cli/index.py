@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, series_option, table
 
 if TYPE_CHECKING:
     from haemo.features.layouts import Index
@@ -37,6 +37,7 @@ _SHOWN = 5
     "--label", metavar="NAME", help="Column with the label; in RSNA and CT-ICH: any, or a type of bleed."
 )
 @click.option("--patient-column", metavar="NAME", help="Column that says which patient a slice is of.")
+@series_option
 def index(
     data: Path,
     run_path: Path,
@@ -45,13 +46,14 @@ def index(
     labels: Path | None,
     label: str | None,
     patient_column: str | None,
+    series: str | None,
 ) -> int:
     """Find the slices and labels in DATA and write RUN/manifest.csv.
 
     Reads class folders, a labels.csv, DICOM trees, the 200-image head-CT set, PhysioNet CT-ICH and RSNA 2019.
     Headers are read, pixels are not.
     """
-    from haemo.pipeline.preparing.indexing import index_run
+    from haemo.pipeline.preparing.indexing import SERIES, index_run
     from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
@@ -63,9 +65,13 @@ def index(
         labels=labels,
         label=label,
         patient_column=patient_column,
+        series=series,
         progress=progress,
     )
     _print(found)
+    taken = [one.taken for one in found.series.series]
+    if not all(taken):
+        click.echo(f"series: {sum(taken):,} taken of {len(taken):,}; why: {run.path / SERIES}")
     if found.failures:
         click.echo(f"failures: {run.failures_path}")
     slices = counted(len(found.manifest), "slice")
@@ -96,6 +102,10 @@ def _print(found: "Index") -> None:
         click.echo(
             f"other files, left aside: {len(found.others):,} ({_listed([p.name for p in found.others])})"
         )
+    if found.aside:
+        kinds = Counter(one.reason for one in found.aside).most_common()
+        listed = "; ".join(f"{kind} ({count:,})" for kind, count in kinds)
+        click.echo(f"DICOM files that are no axial slices, left aside: {len(found.aside):,}: {listed}")
     for failure in found.failures[:_SHOWN]:
         click.echo(f"cannot use {failure.path}: {failure.reason}")
     if len(found.failures) > _SHOWN:

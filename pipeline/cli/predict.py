@@ -10,6 +10,7 @@ from haemo.pipeline.cli.console import (
     counted,
     outline_option,
     progress,
+    series_option,
     table,
     trained_models,
     trust_option,
@@ -81,6 +82,7 @@ _MOST_ROWS = 40
     help="Where --explain writes.  [default: RUN/explain/NAME]",
 )
 @outline_option
+@series_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
@@ -100,7 +102,8 @@ def predict(
     Prints class, decision score and calibrated probability of each slice and of each study: a DICOM series,
     or a folder of pictures, called by the end of its path that no other has. With more than two classes a
     study can have several at once. Slices unlike those the model was trained on are marked. Not a medical
-    device: a score is no diagnosis. Exit code 3 if some files could not be used; they are named.
+    device: a score is no diagnosis. Of each DICOM study in a folder one series is taken, as index does it.
+    Exit code 3 if some files could not be used; they are named.
     """
     from haemo.pipeline.run.directory import SEGMENTER
 
@@ -144,6 +147,7 @@ def _predicted(
     explain: bool,
     overlays: Path | None,
     outline: str,
+    series: str | None,
     device: str,
 ) -> tuple["SliceScores", dict[str, Any]]:
     """What a head or network of a run says, and what was drawn."""
@@ -153,7 +157,7 @@ def _predicted(
 
     run = RunDirectory(run_path or Path(), trust)
     model = load_model(run, head, device, progress)
-    result = score_slices(model, paths, threshold, progress)
+    result = score_slices(model, paths, threshold, progress, series=series)
     if not (explain or overlays):
         return result, {}
     from haemo.pipeline.explaining.explanation import explain_slices
@@ -174,6 +178,7 @@ def _segmented(
     *,
     explain: bool,
     overlays: Path | None,
+    series: str | None,
     **unused: Any,
 ) -> tuple["SliceScores", dict[str, Any]]:
     """What a segmenter says, and what it outlined."""
@@ -184,7 +189,7 @@ def _segmented(
     if explain and not folder:
         raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
     outputs = Outputs(folder, masks=False, overwrite=True) if folder else None
-    result = outline_slices(segmenter, paths, outputs, threshold=threshold, progress=progress)
+    result = outline_slices(segmenter, paths, outputs, threshold=threshold, series=series, progress=progress)
     say_caveat(segmenter, as_json)
     return result.scores, _pictures(result.pictures, folder) if folder else {}
 

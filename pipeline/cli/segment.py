@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, series_option, table
 from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
 from haemo.pipeline.cli.protocol import (
     folds_option,
@@ -125,6 +125,7 @@ def train(
 @click.option("--probabilities", is_flag=True, help="Write maps of probability too, as 16-bit PNG.")
 @click.option("--no-overlays", is_flag=True, help="Draw no pictures.")
 @click.option("--overwrite", is_flag=True, help="What an earlier call left in DIR gives way.")
+@series_option
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
 )
@@ -135,6 +136,7 @@ def predict(
     probabilities: bool,
     no_overlays: bool,
     overwrite: bool,
+    series: str | None,
     paths: tuple[Path, ...],
 ) -> int:
     """Outline blood on image or DICOM files, or folders of them, and sum up each study.
@@ -150,7 +152,7 @@ def predict(
         raise click.UsageError("give --run or --model, not both")
     outputs = Outputs(out, overlays=not no_overlays, probabilities=probabilities, overwrite=overwrite)
     segmenter = run_segmenter(run_path) if run_path else named_segmenter(model or BUILTIN)
-    result = outline_slices(segmenter, paths, outputs, progress=progress)
+    result = outline_slices(segmenter, paths, outputs, series=series, progress=progress)
     show_study_measures(result)
     if not run_path:
         say_caveat(segmenter)

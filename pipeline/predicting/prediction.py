@@ -1,5 +1,7 @@
 """What a trained model says about new slices: the same path as stage one, and so the same scores."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +21,11 @@ from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
     from haemo.features.extraction.decoding import Decoded
+    from haemo.features.layouts.folder import Folder
 
 __all__ = ["find_slices", "nothing_scored", "predict", "score_slices"]
+
+_log = logging.getLogger("haemo")
 
 _STAGE = "predict"
 _WORKERS = 2
@@ -34,6 +39,7 @@ def predict(
     *,
     threshold: float | None = None,
     device: str = "auto",
+    series: str | None = None,
     progress: Progress = silent,
 ) -> SliceScores:
     """Score files, and the slices in folders, with a trained head or network.
@@ -52,6 +58,8 @@ def predict(
         In place of the one that the head was trained with. Two classes only.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    series : str, optional
+        Which series of each DICOM study in a folder to take, as `index` does.
     progress : Progress
 
     Raises
@@ -61,11 +69,16 @@ def predict(
     TooFewData
         If not one slice could be scored.
     """
-    return score_slices(load_model(run, name, device, progress), paths, threshold, progress)
+    return score_slices(load_model(run, name, device, progress), paths, threshold, progress, series=series)
 
 
 def score_slices(
-    model: TrainedModel, paths: Sequence[Path], threshold: float | None = None, progress: Progress = silent
+    model: TrainedModel,
+    paths: Sequence[Path],
+    threshold: float | None = None,
+    progress: Progress = silent,
+    *,
+    series: str | None = None,
 ) -> SliceScores:
     """Score files and folders with a model that is loaded, slices in batches; memory stays flat.
 
@@ -73,7 +86,7 @@ def score_slices(
     """
     if threshold is not None:
         model.head.threshold = threshold
-    files, failures = find_slices(paths)
+    files, failures = find_slices(paths, series, progress)
     result = _score(model, files, progress)
     result = replace(result, failures=(*failures, *result.failures), asked_threshold=threshold)
     if not len(result):
@@ -91,8 +104,13 @@ def nothing_scored(failures: Sequence[Failure]) -> str:
     return f"none of the {len(failures)} files and folders can be scored; {first}"
 
 
-def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
+def find_slices(
+    paths: Iterable[Path], series: str | None = None, progress: Progress = silent
+) -> tuple[list[Path], list[Failure]]:
     """Files as they are given, and what looks like a slice in folders, sorted by path; each file once.
+
+    Of each DICOM study in a folder the series is taken that `index` would take, and what is left aside is
+    logged. Files that are named themselves are all taken.
 
     Returns
     -------
@@ -101,6 +119,9 @@ def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
         Paths that are not there, folders without slices, images of a kind that cannot be read.
     """
     from haemo.features.layouts.folder import Folder
+    from haemo.features.series.choosing import pattern_of
+
+    pattern_of(series)
 
     files: dict[Path, None] = {}
     failures = []
@@ -109,13 +130,32 @@ def find_slices(paths: Iterable[Path]) -> tuple[list[Path], list[Failure]]:
             failures.append(Failure(str(path), _STAGE, "it is not there"))
         elif path.is_dir():
             found = Folder.scan(path)
-            files.update(dict.fromkeys(found.slices))
+            files.update(dict.fromkeys(_of_chosen_series(found, series, progress)))
             failures += [Failure(one.path, _STAGE, one.reason) for one in found.failures]
             if not found.slices and not found.failures:
                 failures.append(Failure(str(path), _STAGE, "the folder has no slices in it"))
         else:
             files[path.absolute()] = None
     return list(files), failures
+
+
+def _of_chosen_series(folder: "Folder", series: str | None, progress: Progress) -> list[Path]:
+    """The slices of a folder without those of series that are not taken, localizers and the like."""
+    from haemo.features.layouts.claims import Headers
+    from haemo.features.series.choosing import choose_series
+
+    headers = Headers(progress)
+    headers.read(folder.dicom)
+    known = {path: headers.get(path) for path in folder.dicom}
+    choice = choose_series({path: header for path, header in known.items() if header}, series)
+    for sentence in choice.sentences():
+        _log.info(sentence)
+    for warning in choice.warnings():
+        _log.warning(warning)
+    for kind, count in Counter(headers.aside.values()).items():
+        _log.info(f"no axial slices, left aside: {count:,}, {kind}")
+    left = choice.left_out | set(headers.aside)
+    return [path for path in folder.slices if path not in left]
 
 
 def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> SliceScores:

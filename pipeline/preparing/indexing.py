@@ -13,8 +13,11 @@ from haemo.features.manifest import Manifest
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
 from haemo.progress import Progress, silent
+from haemo.tables import write_table
 
-__all__ = ["index", "index_run"]
+__all__ = ["SERIES", "index", "index_run"]
+
+SERIES = "series.csv"
 
 _log = logging.getLogger("haemo")
 
@@ -27,6 +30,7 @@ def index(
     labels: str | Path | None = None,
     label: str | None = None,
     patient_column: str | None = None,
+    series: str | None = None,
     progress: Progress = silent,
 ) -> Index:
     """Find the slices, labels and patients in a data folder; headers are read, pixels are not.
@@ -46,6 +50,9 @@ def index(
         Heading of the label column; in RSNA and CT-ICH the type of bleed, or ``any``.
     patient_column : str, optional
         Heading of the patient column.
+    series : str, optional
+        Which series of each DICOM study to take: ``all``, or a regular expression that is looked for in
+        number, description, kernel and UID; by default one is chosen.
     progress : Progress
 
     Returns
@@ -53,7 +60,8 @@ def index(
     Index
         ``manifest`` holds the slices (iterate over its rows: ``slice_id``, ``path``, ``label``, ``patient``,
         ``study``, ``position``, ``part``), ``failures`` the files that cannot be used, each with its reason,
-        ``classes`` the class names, of two the positive one last.
+        ``classes`` the class names, of two the positive one last, ``series`` which series of each study were
+        taken and why.
 
     Raises
     ------
@@ -68,6 +76,7 @@ def index(
         labels=None if labels is None else Path(labels),
         label=label,
         patient_column=patient_column,
+        series=series,
         progress=progress,
     )
     classes = found.manifest.classes
@@ -80,7 +89,7 @@ def index(
 
 
 def index_run(data: str | Path, run: RunDirectory, layout: str = "auto", **options: Any) -> Index:
-    """Index `data` into `run`: manifest.csv, failures.csv, and the step ``index`` of run.json.
+    """Index `data` into `run`: manifest.csv, failures.csv, series.csv, and the step ``index`` of run.json.
 
     Parameters, result and errors are those of `index`.
     """
@@ -89,6 +98,7 @@ def index_run(data: str | Path, run: RunDirectory, layout: str = "auto", **optio
     run.create()
     found.manifest.write(run.manifest_path)
     run.replace_failures("index", list(found.failures))
+    _write_series(run, found)
     run.record(
         "index",
         data=str(Path(data).absolute()),
@@ -100,9 +110,21 @@ def index_run(data: str | Path, run: RunDirectory, layout: str = "auto", **optio
         slices_of_class=dict(sorted(Counter(row.label for row in found.manifest).items())),
         patients=len({row.patient for row in found.manifest}),
         failed=len(found.failures),
+        series_taken=sum(one.taken for one in found.series.series),
+        series_not_taken=sum(not one.taken for one in found.series.series),
+        aside=len(found.aside),
         seconds=round(time.monotonic() - started, 3),
     )
     return found
+
+
+def _write_series(run: RunDirectory, found: Index) -> None:
+    """Write series.csv where there are studies of several series; a file of an earlier index goes."""
+    rows = [one.row() for one in found.series.series]
+    if any(row["taken"] == "no" or row["findings"] for row in rows):
+        write_table(run.path / SERIES, rows)
+    else:
+        (run.path / SERIES).unlink(missing_ok=True)
 
 
 def _warn(index: Index) -> None:

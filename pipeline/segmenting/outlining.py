@@ -124,6 +124,7 @@ def outline_slices(
     outputs: Outputs | None = None,
     *,
     threshold: float | None = None,
+    series: str | None = None,
     progress: Progress = silent,
 ) -> Outlined:
     """Find blood on files, and on the slices in folders. No more than a study is held in memory.
@@ -137,6 +138,8 @@ def outline_slices(
         None writes nothing.
     threshold : float in 0..1, optional
         From which probability a slice is called positive, in place of the segmenter's own.
+    series : str, optional
+        Which series of each DICOM study in a folder to take, as `index` does.
     progress : Progress
 
     Raises
@@ -148,7 +151,7 @@ def outline_slices(
     """
     if outputs:
         outputs.prepare()
-    files, failures = find_slices(paths)
+    files, failures = find_slices(paths, series, progress)
     places: list[Place] = []
     readable = []
     for path in files:

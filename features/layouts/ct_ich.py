@@ -15,7 +15,7 @@ from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table
 
-__all__ = ["claim", "recognise"]
+__all__ = ["bleed_types", "claim", "recognise"]
 
 _NO_HAEMORRHAGE = "No_Hemorrhage"
 _MASK = "_hge_seg"
@@ -70,6 +70,20 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         patients_from=f"column 'PatientNumber' of {path.name}",
         positive=HAEMORRHAGE if kind == "any" else kind,
     )
+
+
+def bleed_types(folder: Folder, request: Request) -> dict[Path, str]:
+    """Types of bleed of each picture with one, joined by ``+``, by the published table."""
+    path, pictures = _table_path(folder, request), _brain_slices(folder)
+    if path is None:
+        return {}
+    found = {}
+    for number, values in _rows(Table.open(path)).items():
+        if number in pictures and len(values) == 1:
+            kinds = [name for name, flag in next(iter(values)) if flag and name in BLEED_TYPES]
+            if kinds:
+                found[pictures[number]] = "+".join(sorted(kinds))
+    return found
 
 
 def _table_path(folder: Folder, request: Request) -> Path | None:

@@ -8,6 +8,7 @@ tags.
 
 import re
 from itertools import islice
+from pathlib import Path
 
 from haemo.errors import BadDataset, BadSettings
 from haemo.features.failures import Failure
@@ -17,7 +18,7 @@ from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table, bare
 from haemo.progress import Progress
 
-__all__ = ["claim", "recognise"]
+__all__ = ["bleed_types", "claim", "recognise"]
 
 _KINDS = ("any", *BLEED_TYPES)
 _ID = re.compile(rf"(ID_[0-9a-zA-Z]+)_({'|'.join(_KINDS)})")
@@ -71,6 +72,20 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         positive=_class_name(kind, True),
         are_listed=True,
     )
+
+
+def bleed_types(folder: Folder, request: Request) -> dict[Path, str]:
+    """Types of bleed of each file with one, joined by ``+``, by the published table."""
+    table = _table(folder, request)
+    if table is None:
+        return {}
+    id_heading, label_heading = table.headings
+    kinds: dict[str, set[str]] = {}
+    for _, values in table.rows():
+        match = _ID.fullmatch(values[id_heading])
+        if match and match[2] in BLEED_TYPES and values[label_heading] == "1":
+            kinds.setdefault(match[1], set()).add(match[2])
+    return {path: "+".join(sorted(kinds[path.stem])) for path in folder.dicom if path.stem in kinds}
 
 
 def _table(folder: Folder, request: Request) -> Table | None:

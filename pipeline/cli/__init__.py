@@ -2,7 +2,7 @@
 
 Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `segment`,
 `explain`, `leakage`, `report`, `phantom`, `pictures`, `system`. They share `console` (printing and common
-options), `choices`, `figures`, `outputs` and `protocol`. Nothing imports it.
+options), `choices`, `clinical`, `figures`, `outputs` and `protocol`. Nothing imports it.
 """
 
 import importlib

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from haemo.pipeline.cli.clinical import show_clinical, show_subgroups
 from haemo.pipeline.cli.console import progress, run_option, table, trust_option
 from haemo.pipeline.cli.figures import cell, show_shortfalls
 
-__all__ = ["compare", "resampling_options"]
+__all__ = ["compare", "resampling_options", "show_comparison", "show_rest"]
 
 
 def resampling_options(command: Any) -> Any:
@@ -71,6 +72,11 @@ def resampling_options(command: Any) -> Any:
     help="Also give PPV and NPV at this share of positives.",
 )
 @click.option(
+    "--clinical",
+    is_flag=True,
+    help="Also give calibration, net benefit, sensitivity at fixed specificity, and PPV and NPV elsewhere.",
+)
+@click.option(
     "--per-class", is_flag=True, help="Also give PPV, sensitivity, specificity, F1 and count of each class."
 )
 @click.option(
@@ -88,6 +94,7 @@ def compare(
     how: str,
     threshold: float | None,
     prevalence: float | None,
+    clinical: bool,
     per_class: bool,
     plan: str | None,
     resamples: int,
@@ -106,8 +113,9 @@ def compare(
 
     run = RunDirectory(run_path, trust)
     if plan is not None:
-        if per_class:
-            raise click.UsageError("--per-class is not for --cv, which keeps figures over all classes only")
+        for name, given in (("--per-class", per_class), ("--clinical", clinical)):
+            if given:
+                raise click.UsageError(f"{name} is not for --cv, which keeps figures over all classes only")
         _cross_validate(run, plan, Resampling(resamples, seed, level))
         return
     comparison = compare_models(
@@ -117,17 +125,30 @@ def compare(
         how=how,
         threshold=threshold,
         prevalence=prevalence,
+        clinical=clinical,
         resampling=Resampling(resamples, seed, level),
         progress=progress,
     )
-    _show_models(comparison, level)
-    _show_points(comparison)
+    show_comparison(comparison, level)
     if per_class:
         _show_classes(comparison)
+    show_rest(comparison)
+    click.echo(f"all figures, per class too: {run.path / 'compare.json'}")
+
+
+def show_comparison(comparison: Any, level: float) -> None:
+    """Print the figures of each model, and its operating points."""
+    _show_models(comparison, level)
+    _show_points(comparison)
+
+
+def show_rest(comparison: Any) -> None:
+    """Print figures of use and by subgroup as far as there are any, pairs of models, and notes."""
+    show_clinical(comparison.clinical, comparison.things)
+    show_subgroups(comparison.subgroups)
     _show_pairs(comparison)
     for note in comparison.notes:
         click.echo(f"note: {note}")
-    click.echo(f"all figures, per class too: {run.path / 'compare.json'}")
 
 
 def _cross_validate(run: Any, plan: str, resampling: Any) -> None:

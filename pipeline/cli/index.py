@@ -38,6 +38,18 @@ _SHOWN = 5
 )
 @click.option("--patient-column", metavar="NAME", help="Column that says which patient a slice is of.")
 @series_option
+@click.option(
+    "--keep",
+    metavar="NAMES",
+    help="Attributes for figures by subgroup, from tags or columns: sex,age,scanner,kernel,thickness,site, "
+    "bleed,size, any column, or NAME=COLUMN. They never reach a model.",
+)
+@click.option(
+    "--keep-from",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Another table with such columns, by slice, study or patient.",
+)
 def index(
     data: Path,
     run_path: Path,
@@ -47,6 +59,8 @@ def index(
     label: str | None,
     patient_column: str | None,
     series: str | None,
+    keep: str | None,
+    keep_from: Path | None,
 ) -> int:
     """Find the slices and labels in DATA and write RUN/manifest.csv.
 
@@ -66,12 +80,16 @@ def index(
         label=label,
         patient_column=patient_column,
         series=series,
+        keep=keep,
+        keep_from=keep_from,
         progress=progress,
     )
     _print(found)
     taken = [one.taken for one in found.series.series]
     if not all(taken):
         click.echo(f"series: {sum(taken):,} taken of {len(taken):,}; why: {run.path / SERIES}")
+    if keep:
+        click.echo(f"kept aside, for figures by subgroup alone: {run.attributes_path}")
     if found.failures:
         click.echo(f"failures: {run.failures_path}")
     slices = counted(len(found.manifest), "slice")

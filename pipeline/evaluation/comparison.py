@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from haemo.atomic import write_text
-from haemo.errors import BadDataset, BadSettings, MissingStep
-from haemo.models.heads.thresholds import parse_threshold
-from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
+from haemo.errors import BadDataset, BadSettings
+from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.baseline import always_the_same, shortfalls
+from haemo.pipeline.evaluation.clinical import clinical_figures
 from haemo.pipeline.evaluation.intervals import (
     LeftOut,
     Resampling,
@@ -26,17 +26,26 @@ from haemo.pipeline.evaluation.intervals import (
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
 from haemo.pipeline.evaluation.operating import operating_points
 from haemo.pipeline.evaluation.pairs import correct, pair_of_models, sentence
+from haemo.pipeline.evaluation.run_answers import (
+    answers_of,
+    attributes_of,
+    chose_threshold_on_all,
+    count_note,
+    decided,
+    held_out_of,
+)
 from haemo.pipeline.evaluation.set_tallies import tally_of
-from haemo.pipeline.evaluation.unit_rule import judged_units, told_by_count, unit_rule
+from haemo.pipeline.evaluation.subgroups import by_subgroup
+from haemo.pipeline.evaluation.unit_rule import judged_units
 from haemo.pipeline.evaluation.units import Answers
-from haemo.pipeline.run.directory import RunDirectory, read_json, train_command
+from haemo.pipeline.run.directory import RunDirectory, train_command
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import FACTS
 from haemo.pipeline.splitting.split import Split
-from haemo.pipeline.splitting.splitfile import is_of_split, load_split
+from haemo.pipeline.splitting.splitfile import load_split
 from haemo.progress import Progress, silent
 
-__all__ = ["Comparison", "align", "compare", "compare_predictions"]
+__all__ = ["Comparison", "align", "beside", "compare", "compare_predictions"]
 
 log = logging.getLogger("haemo")
 
@@ -69,6 +78,11 @@ class Comparison:
     points : mapping of str to dict
         Model name to what `pipeline.evaluation.operating.operating_points` gives; empty where there are more
         than two classes.
+    clinical : mapping of str to dict
+        Model name to what `pipeline.evaluation.clinical.clinical_figures` gives; empty where it was not asked
+        for.
+    subgroups : dict
+        What `pipeline.evaluation.subgroups.by_subgroup` gives; empty where nothing is known of the slices.
     """
 
     part: str
@@ -78,6 +92,8 @@ class Comparison:
     pairs: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     points: Mapping[str, dict[str, dict[str, Any]]]
+    clinical: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    subgroups: dict[str, Any] = field(default_factory=dict)
 
     @property
     def baseline(self) -> dict[str, Any]:
@@ -108,6 +124,8 @@ class Comparison:
             "shortfalls": self.shortfalls,
             "operating_points": dict(self.points),
             "pairs": list(self.pairs),
+            **({"clinical": dict(self.clinical)} if self.clinical else {}),
+            **({"subgroups": self.subgroups} if self.subgroups else {}),
         }
 
     def write(self, path: Path) -> None:
@@ -123,6 +141,7 @@ def compare(
     how: Aggregation | str = Aggregation.MAX,
     threshold: float | None = None,
     prevalence: float | None = None,
+    clinical: bool = False,
     resampling: Resampling | None = None,
     progress: Progress = silent,
 ) -> Comparison:
@@ -138,6 +157,8 @@ def compare(
         How slices are joined where `by` is not ``slice``.
     threshold, prevalence : float, optional
         As for `pipeline.evaluation.metrics.evaluate`.
+    clinical : bool
+        Also give `Comparison.clinical`, where there are two classes.
     resampling : Resampling, optional
     progress : Progress
 
@@ -163,7 +184,7 @@ def compare(
     split = None
     if run.split_path.exists():
         split = load_split(run, run.manifest()) if run.manifest_path.exists() else Split.read(run.split_path)
-    answers, strangers = _answers(run, part, split)
+    answers, strangers = answers_of(run, part, split)
     aligned, notes = align(answers)
     notes += strangers
     joined: Mapping[str, Answers] = aligned
@@ -172,7 +193,7 @@ def compare(
         unit = f"{by} ({Aggregation(how).value})"
         joined = {name: judged_units(run, name, p, by, how, threshold) for name, p in aligned.items()}
         threshold = None
-        notes += _told_by_count(next(iter(aligned.values())), by, resampling)
+        notes += count_note(next(iter(aligned.values())), by, resampling)
     leaky = split is not None and split.leaky
     if leaky:
         facts = FACTS[split.protocol]
@@ -184,12 +205,12 @@ def compare(
         f"{name} chose its threshold on these slices: what depends on it is too good here; train it again: "
         f"{train_command(run.model_path(name))}"
         for name in aligned
-        if part == "cv" and _chose_threshold_on_all(run.settings(name))
+        if part == "cv" and chose_threshold_on_all(run.settings(name))
     ]
     comparison = compare_predictions(
         joined,
         part=part,
-        held_out={name: _held_out(run, name, by, how) for name in aligned if part == "test"},
+        held_out={name: held_out_of(run, name, by, how) for name in aligned if part == "test"},
         chosen_on=chosen_on,
         unit=unit,
         leaky=leaky,
@@ -199,70 +220,59 @@ def compare(
         resampling=resampling,
         progress=progress,
     )
+    comparison = beside(
+        comparison,
+        joined,
+        attributes_of(run, next(iter(aligned.values())), by),
+        clinical=clinical,
+        prevalence=prevalence,
+        threshold=threshold,
+        resampling=resampling,
+        progress=progress,
+    )
     comparison.write(run.path / "compare.json")
     return comparison
 
 
-def _chose_threshold_on_all(settings: Mapping[str, Any]) -> bool:
-    """Whether a head of before judges slices out of fold at a threshold that they had a say in."""
-    rule = settings.get("threshold_rule", "0.5")
-    return parse_threshold(rule).name != "fixed" and "fold_thresholds" not in settings
+def beside(
+    comparison: Comparison,
+    answers: Mapping[str, Answers],
+    attributes: Mapping[str, np.ndarray],
+    *,
+    clinical: bool = True,
+    prevalence: float | None = None,
+    threshold: float | None = None,
+    resampling: Resampling | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """A comparison with figures of use and by subgroup beside it, where there are two classes.
 
-
-def _held_out(run: RunDirectory, name: str, by: str, how: Aggregation | str) -> Answers:
-    """What a model says of what was held out of training; of units by the rule that judges those tested."""
-    slices = run.predictions(name).of_part("cv")
-    if by == "slice" or not len(slices):
-        return slices
-    rule = unit_rule(run, name, by, how)
-    return rule.judge(slices) if rule else aggregate(slices, by, how)
-
-
-def _told_by_count(slices: Predictions, by: str, resampling: Resampling | None) -> list[str]:
-    """How well the number of slices alone tells units apart, as a note: a shortcut beside their figures."""
-    found = told_by_count(slices, by, resampling)
-    if found is None or "roc_auc" not in found:
-        return []
-    interval = found["intervals"].get("roc_auc")
-    ends = f" ({interval['low']:.3f}-{interval['high']:.3f})" if interval else ""
-    return [f"the number of slices of a {by} alone has a ROC AUC of {found['roc_auc']:.3f}{ends}"]
-
-
-def _answers(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[str, Predictions], list[str]]:
-    """Predictions of one part by model, ours first, and a note on each model that is of another split."""
-    names = run.models()
-    if not names:
-        raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
-    answers: dict[str, Predictions] = {}
-    strangers: list[str] = []
-    for name in names:
-        if split and not is_of_split(run.settings(name), split):
-            strangers.append(
-                f"{name} was trained on another split and is left out; train it again: "
-                f"{train_command(run.model_path(name))}"
-            )
-            log.warning(strangers[-1])
-            continue
-        chosen = run.predictions(name).of_part(part)
-        _refuse_cut(run, name, part, len(chosen))
-        if len(chosen):
-            answers[name] = chosen
-        else:
-            log.warning("%s has no predictions of part %s; it is left out", name, part)
-    if not answers:
-        raise MissingStep("; ".join(strangers) or f"no model of {run} has predictions of part {part!r}")
-    return answers, strangers
-
-
-def _refuse_cut(run: RunDirectory, name: str, part: str, found: int) -> None:
-    """Insist on as many rows as the model's metrics.json counted; a cut file would be judged on fewer."""
-    path = run.model_path(name) / "metrics.json"
-    known = read_json(path).get(part, {}) if path.exists() else {}
-    if known.get("slices", found) != found:
-        raise BadDataset(
-            f"{run.model_path(name) / 'predictions.csv'} has {found} of {known['slices']} rows of part "
-            f"{part}; train it again: {train_command(run.model_path(name))}"
-        )
+    Parameters
+    ----------
+    comparison : Comparison
+    answers : mapping of str to Predictions
+        What was compared.
+    attributes : mapping of str to ndarray of shape (n,), str
+        Of the rows of the answers, by name; without any there are no subgroups.
+    clinical : bool
+        Whether `Comparison.clinical` is wanted.
+    prevalence, threshold, resampling, progress
+        As for `compare_predictions`.
+    """
+    two = {name: own for name, own in answers.items() if isinstance(own, Predictions) and own.positive}
+    if not two:
+        reason = "figures by subgroup are for two classes"
+        return replace(comparison, notes=(*comparison.notes, reason)) if attributes else comparison
+    in_use: dict[str, dict[str, Any]] = {}
+    if clinical:
+        for name, own in progress(two.items(), total=len(two), label="figures of use"):
+            in_use[name] = clinical_figures(own, prevalence, threshold, resampling)
+    groups: dict[str, Any] = {}
+    if attributes:
+        if threshold is not None:
+            two = {name: decided(own, threshold) for name, own in two.items()}
+        groups = by_subgroup(two, attributes, resampling, progress)
+    return replace(comparison, clinical=in_use, subgroups=groups)
 
 
 def align(answers: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], list[str]]:

@@ -26,6 +26,7 @@ __all__ = [
     "assess",
     "assess_decisions",
     "bounds_of",
+    "few_of_a_class",
     "fewest_of_a_class",
     "figures_left_out",
     "wilson",
@@ -121,6 +122,12 @@ def fewest_of_a_class(tallies: Sequence[AnyTally], patients: np.ndarray) -> int:
             having[np.searchsorted(patients, tally.patients)] |= tally.class_tables(name)[:, 1].any(axis=1)
         counts.append(int(having.sum()))
     return min(counts)
+
+
+def few_of_a_class(predictions: Predictions) -> bool:
+    """Whether a class has slices of too few patients for intervals that hold what they say."""
+    patients = [len(np.unique(predictions.patient[predictions.label == one])) for one in predictions.classes]
+    return min(patients) < LEAST_PATIENTS
 
 
 def bounds_of(metric: str, classes: int) -> tuple[float, float]:

@@ -12,13 +12,25 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LEAST_PATIENTS", "METHOD", "Estimate", "Groups", "difference", "rough_mark"]
+__all__ = [
+    "FREE",
+    "LEAST_PATIENTS",
+    "METHOD",
+    "Estimate",
+    "Groups",
+    "difference",
+    "rough_mark",
+    "with_interval",
+]
 
 METHOD = "jackknife"
 """Name of the method in files: patients left out in turn, Student's interval on a scale without ends."""
 
 LEAST_PATIENTS = 8
 """Patients of a class from which on intervals hold what they say; with fewer they are rough."""
+
+FREE = (-np.inf, np.inf)
+"""Bounds of a figure that has none."""
 
 SAME = "it is the same whichever patient is left out: too few patients, or no errors, to tell how sure it is"
 
@@ -171,6 +183,33 @@ class Estimate:
         else:
             taken_back = low + (high - low) / (1 + np.exp(-ends))
         return float(min(taken_back[0], self.figure)), float(max(taken_back[1], self.figure))
+
+
+def with_interval(
+    figure: float,
+    left_out: np.ndarray,
+    sizes: np.ndarray,
+    level: float,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    rough: bool = False,
+) -> dict[str, Any]:
+    """A figure as files hold it: ``value``, with ``low`` and ``high`` or ``no_interval``, the reason.
+
+    Parameters
+    ----------
+    figure, left_out, sizes, bounds
+        As for `Estimate.of`.
+    level : float in 0..1, exclusive
+    rough : bool
+        Whether a class has too few patients; the entry then says ``rough``.
+    """
+    found = Estimate.of(figure, left_out, sizes, bounds)
+    if isinstance(found, Estimate):
+        found = found.interval(level)
+    if isinstance(found, str):
+        return {"value": float(figure), "no_interval": found}
+    entry = {"value": float(figure), "low": found[0], "high": found[1]}
+    return {**entry, "rough": True} if rough else entry
 
 
 def rough_mark(entry: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from haemo.errors import BadSettings
 from haemo.features.layouts import Index, index_dataset
 from haemo.features.manifest import Manifest
+from haemo.pipeline.preparing.attributes import gather_attributes, parse_keep
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
 from haemo.progress import Progress, silent
@@ -88,15 +89,49 @@ def index(
     return found
 
 
-def index_run(data: str | Path, run: RunDirectory, layout: str = "auto", **options: Any) -> Index:
+def index_run(
+    data: str | Path,
+    run: RunDirectory,
+    layout: str = "auto",
+    *,
+    keep: str | None = None,
+    keep_from: Path | None = None,
+    **options: Any,
+) -> Index:
     """Index `data` into `run`: manifest.csv, failures.csv, series.csv, and the step ``index`` of run.json.
 
-    Parameters, result and errors are those of `index`.
+    Parameters, result and errors are those of `index`, and:
+
+    Parameters
+    ----------
+    keep : str, optional
+        Attributes for figures by subgroup, as `pipeline.preparing.attributes.parse_keep` reads them. They go
+        to attributes.csv, which nothing that trains reads. Without, an attributes.csv of before is deleted:
+        it was of other slices.
+    keep_from : Path, optional
+        A table that has them.
     """
+    wanted = parse_keep(keep) if keep else ()
+    if keep_from and not wanted:
+        raise BadSettings("a table of attributes needs the names of those to keep: --keep sex,age")
     started = time.monotonic()
     found = index(data, layout, **options)
+    attributes = None
+    if wanted:
+        attributes = gather_attributes(
+            Path(data),
+            found.manifest,
+            wanted,
+            labels=options.get("labels"),
+            table=keep_from,
+            progress=options.get("progress", silent),
+        )
     run.create()
     found.manifest.write(run.manifest_path)
+    if attributes:
+        attributes.write(run.attributes_path)
+    else:
+        run.attributes_path.unlink(missing_ok=True)
     run.replace_failures("index", list(found.failures))
     _write_series(run, found)
     run.record(
@@ -113,6 +148,7 @@ def index_run(data: str | Path, run: RunDirectory, layout: str = "auto", **optio
         series_taken=sum(one.taken for one in found.series.series),
         series_not_taken=sum(not one.taken for one in found.series.series),
         aside=len(found.aside),
+        **({"kept": list(attributes.names)} if attributes else {}),
         seconds=round(time.monotonic() - started, 3),
     )
     return found

@@ -1,6 +1,6 @@
 """The run directory: fixed names, one writer at a time.
 
 `directory` is the folder and its record (`RunDirectory`), `claim` lets one process at a time do a step,
-`predictions` is predictions.csv (`Predictions`), the only input of evaluation. Everything here may be
-imported from outside.
+`predictions` is predictions.csv (`Predictions`), the only input of evaluation, `attributes` is
+attributes.csv, which tells subgroups apart and never trains. Everything here may be imported from outside.
 """

@@ -69,6 +69,11 @@ class RunDirectory:
         return self.path / "manifest.csv"
 
     @property
+    def attributes_path(self) -> Path:
+        """attributes.csv, written by ``haemo index --keep``, for figures by subgroup alone."""
+        return self.path / "attributes.csv"
+
+    @property
     def failures_path(self) -> Path:
         """failures.csv: inputs that could not be used."""
         return self.path / "failures.csv"

@@ -9,7 +9,7 @@ VENV   ?= .venv
 RUN    ?= runs/first
 DATA   ?=
 ARGS   ?=
-EXTRAS := dicom,demo,dev,docs
+EXTRAS := dicom,pacs,demo,dev,docs
 
 BIN       := $(VENV)/bin
 HAEMO     := $(BIN)/haemo

@@ -13,6 +13,7 @@ __all__ = [
     "meaning_of_flag",
     "names_bleed_type",
     "order_classes",
+    "says_bleed",
     "says_normal",
 ]
 
@@ -95,6 +96,11 @@ def meaning_of_flag(heading: str, value: str) -> str:
 def is_class_word(name: str) -> bool:
     """Whether a folder of this name is surely a class: it says bleed, normal, or a type of bleed."""
     return _means_bleed(name) is not None
+
+
+def says_bleed(name: str) -> bool:
+    """Whether a class of this name is surely one with a bleed."""
+    return _means_bleed(name) is True or names_bleed_type(name)
 
 
 def says_normal(name: str, *, in_words: bool = False) -> bool:

@@ -8,6 +8,7 @@
 - `training/`: heads and networks trained on a run, and judged at once.
 - `predicting/`: what a trained model says of new slices.
 - `segmenting/`: which pixels are blood, learned from masks.
+- `dicom_results/`: what was found as DICOM, a report a study and a segmentation of the outlines.
 - `explaining/`: where on a slice the evidence of a trained model is, and outlines.
 - `report/`: one page to show to others, and pictures.
 - `api/`: what a notebook needs, under the public names of `haemo`; nothing else imports it.

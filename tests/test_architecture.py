@@ -73,6 +73,14 @@ MAY_IMPORT = {
     "pipeline/training": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation"],
     "pipeline/predicting": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation", "pipeline/preparing"],
     "pipeline/segmenting": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation", "pipeline/predicting"],
+    "pipeline/dicom_results": [
+        "features",
+        PIXELS,
+        RUN,
+        "pipeline/evaluation",
+        "pipeline/predicting",
+        "pipeline/segmenting",
+    ],
     "pipeline/explaining": [
         *BELOW,
         RUN,

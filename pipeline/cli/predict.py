@@ -1,6 +1,7 @@
 """``haemo predict``: what a trained model says about new slices."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ from haemo.pipeline.cli.segment import (
 )
 
 if TYPE_CHECKING:
+    from haemo.features.failures import Failure
+    from haemo.pipeline.dicom_results.results import StudyResult
     from haemo.pipeline.predicting.slice_scores import SliceScores
+    from haemo.pipeline.segmenting.outlining import Outlined
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
 __all__ = ["predict"]
@@ -83,6 +87,14 @@ _MOST_ROWS = 40
 )
 @outline_option
 @series_option
+@click.option(
+    "--dicom",
+    "dicom_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write DICOM results to this new or empty folder: a structured report a study, and a segmentation "
+    "of the outlines where it is called positive.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
@@ -94,6 +106,7 @@ def predict(
     aggregate: str,
     out: Path | None,
     as_json: bool,
+    dicom_folder: Path | None,
     paths: tuple[Path, ...],
     **options: Any,
 ) -> int:
@@ -109,32 +122,54 @@ def predict(
 
     if (run_path is None) == (model is None):
         raise click.UsageError(f"name one: --run RUN, or --model {BUILTIN}, which needs no run")
+    if dicom_folder:
+        from haemo.pipeline.dicom_results.results import prepare
+
+        prepare(dicom_folder)
+    options["how"] = aggregate if dicom_folder else None
     if model is not None:
-        segmenter = named_segmenter(model)
-        result, pictures = _segmented(segmenter, paths, threshold, as_json, None, **options)
+        answer = _segmented(named_segmenter(model), paths, threshold, as_json, None, **options)
         asked = {"model": model}
     elif run_path is not None and options["head"] == SEGMENTER:
-        segmenter = run_segmenter(run_path)
         folder = run_path / "explain" / SEGMENTER
-        result, pictures = _segmented(segmenter, paths, threshold, as_json, folder, **options)
+        answer = _segmented(run_segmenter(run_path), paths, threshold, as_json, folder, **options)
         asked = {"run": str(run_path), "head": SEGMENTER}
     else:
-        result, pictures = _predicted(run_path, paths, threshold, **options)
+        answer = _predicted(run_path, paths, threshold, **options)
         asked = {"run": str(run_path), "head": options["head"]}
+    result, pictures = answer.scores, answer.pictures
+    written: list[StudyResult] = []
+    failures = list(result.failures)
+    if dicom_folder:
+        written, without = _write_dicom(dicom_folder, answer, aggregate, run_path, model, options["head"])
+        failures += without
     if out:
         result.write_csv(out)
     if as_json:
-        click.echo(json.dumps({**asked, **result.as_json(aggregate), **pictures}, indent=2))
+        said = {**asked, **result.as_json(aggregate), **pictures, **_listed(dicom_folder, written)}
+        click.echo(json.dumps(said, indent=2))
     else:
         _print(result, aggregate)
-    for failure in result.failures:
+    for failure in failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
     if pictures:
         drawn = counted(len(pictures["overlays"]), "overlay")
         click.echo(f"{drawn}, outlines in {pictures['regions']}", err=as_json)
+    if dicom_folder:
+        outlines = counted(sum(len(one.outlines) for one in written), "segmentation")
+        click.echo(f"{counted(len(written), 'report')}, {outlines} as DICOM -> {dicom_folder}", err=as_json)
     where = f" -> {out}" if out else ""
     click.echo(f"{counted(len(result), 'slice')} scored, {len(result.failures)} failed{where}", err=as_json)
-    return 3 if result.failures else 0
+    return 3 if failures else 0
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a model says, what was drawn, and what is outlined for DICOM results, if these are asked for."""
+
+    scores: "SliceScores"
+    pictures: dict[str, Any]
+    outlined: "Outlined | None" = None
 
 
 def _predicted(
@@ -149,24 +184,29 @@ def _predicted(
     outline: str,
     series: str | None,
     device: str,
-) -> tuple["SliceScores", dict[str, Any]]:
-    """What a head or network of a run says, and what was drawn."""
+    how: str | None,
+) -> _Answer:
+    """What a head or network of a run says."""
+    from haemo.pipeline.dicom_results.outlines import outline_positive, require_bleed
     from haemo.pipeline.predicting.prediction import score_slices
     from haemo.pipeline.predicting.trained_model import load_model
     from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.segmenting.segmenterfolder import outliner
 
     run = RunDirectory(run_path or Path(), trust)
     model = load_model(run, head, device, progress)
+    if how:
+        require_bleed(model.classes)
     result = score_slices(model, paths, threshold, progress, series=series)
+    outlined = outline_positive(result, how, outliner(run), progress) if how else None
     if not (explain or overlays):
-        return result, {}
+        return _Answer(result, {}, outlined)
     from haemo.pipeline.explaining.explanation import explain_slices
-    from haemo.pipeline.segmenting.segmenterfolder import outliner
 
     folder = overlays or run.path / "explain" / head
     segmenter = outliner(run) if outline == "blood" else None
     explained = explain_slices(model, result, folder, segmenter=segmenter, progress=progress)
-    return result, _pictures([one.picture for one in explained], folder)
+    return _Answer(result, _pictures([one.picture for one in explained], folder), outlined)
 
 
 def _segmented(
@@ -179,19 +219,48 @@ def _segmented(
     explain: bool,
     overlays: Path | None,
     series: str | None,
+    how: str | None,
     **unused: Any,
-) -> tuple["SliceScores", dict[str, Any]]:
+) -> _Answer:
     """What a segmenter says, and what it outlined."""
+    from haemo.pipeline.dicom_results.outlines import require_bleed
     from haemo.pipeline.segmenting.outlining import Outputs, outline_slices
 
     del unused
     folder = overlays or (usual if explain else None)
     if explain and not folder:
         raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
+    if how:
+        require_bleed(segmenter.classes)
     outputs = Outputs(folder, masks=False, overwrite=True) if folder else None
     result = outline_slices(segmenter, paths, outputs, threshold=threshold, series=series, progress=progress)
     say_caveat(segmenter, as_json)
-    return result.scores, _pictures(result.pictures, folder) if folder else {}
+    return _Answer(result.scores, _pictures(result.pictures, folder) if folder else {}, result)
+
+
+def _write_dicom(
+    folder: Path, answer: _Answer, how: str, run_path: Path | None, model: str | None, head: str
+) -> "tuple[list[StudyResult], list[Failure]]":
+    from haemo.pipeline.dicom_results.results import write_results
+    from haemo.pipeline.dicom_results.scorer import run_identity, segmenter_identity
+    from haemo.pipeline.run.directory import RunDirectory
+
+    if run_path is not None:
+        name = run_identity(RunDirectory(run_path), head)
+    else:
+        name = segmenter_identity(None if model in (None, BUILTIN) else Path(model))
+    return write_results(folder, answer.scores, answer.outlined, name, how, progress)
+
+
+def _listed(folder: Path | None, written: "list[StudyResult]") -> dict[str, Any]:
+    """DICOM results, as JSON can hold them."""
+    if folder is None:
+        return {}
+    rows = [
+        {"study": one.study_uid, "report": str(one.report), "outlines": [str(path) for path in one.outlines]}
+        for one in written
+    ]
+    return {"dicom": rows}
 
 
 def _pictures(overlays: list[Path], folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from haemo.errors import BadSettings, TooFewData, UnreadableSlice
 from haemo.features.extraction.decoding import in_order
 from haemo.features.failures import Failure, replace_failures
 from haemo.features.pixels.blood_map import BloodMap
+from haemo.features.pixels.packed import PackedMask
 from haemo.features.pixels.region import OUTLINES, Region, joined, write_outlines
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice
@@ -96,11 +97,14 @@ class Outlined:
     studies : dict of str to StudyMeasures
     pictures : list of Path
         The overlays.
+    masks : dict of Path to PackedMask
+        What is outlined, for slices with an outline.
     """
 
     scores: SliceScores
     studies: dict[str, StudyMeasures]
     pictures: list[Path] = field(default_factory=list)
+    masks: dict[Path, PackedMask] = field(default_factory=dict)
 
     def study_rows(self) -> list[dict[str, Any]]:
         """A dictionary a study: its name and its measures; None where one cannot be known."""
@@ -187,7 +191,7 @@ def outline_slices(
     if not found:
         raise TooFewData(nothing_scored(failures))
     scores = _scores(segmenter, found, failures, threshold)
-    result = Outlined(scores, studies, writer.pictures)
+    result = Outlined(scores, studies, writer.pictures, writer.masks)
     writer.finish(result)
     return result
 
@@ -241,6 +245,7 @@ class _Writer:
         self.pictures: list[Path] = []
         self.features: list[dict[str, Any]] = []
         self.rows: list[dict[str, Any]] = []
+        self.masks: dict[Path, PackedMask] = {}
         self.taken: set[tuple[str, str]] = set()
 
     def slice(
@@ -250,6 +255,8 @@ class _Writer:
         mask = joined(regions, image.pixels.shape)
         left = float(blood.left_share[mask].mean()) if regions else None
         drawn = DrawnSlice(regions, left, place.z_mm, image.spacing_mm)
+        if regions:
+            self.masks[path] = PackedMask.of(mask)
         outside = implausible(image) or ("" if blood.has_head else _NO_HEAD)
         if self.outputs:
             self._write(self.outputs, path, study, image, blood, regions, mask)

@@ -22,11 +22,11 @@ from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule, rule_of
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["Segmenter", "builtin_segmenter", "pixels_described"]
+__all__ = ["BUILTIN_PATH", "CAVEAT", "Segmenter", "builtin_segmenter", "pixels_described"]
 
 _KEY = "haemo-segment"
-_CAVEAT = "built-in model: trained on synthetic heads only, not validated on patients"
-_BUILTIN = Path(__file__).with_name("builtin.safetensors")
+CAVEAT = "built-in model: trained on synthetic heads only, not validated on patients"
+BUILTIN_PATH = Path(__file__).with_name("builtin.safetensors")
 
 
 def pixels_described() -> dict[str, Any]:
@@ -162,5 +162,5 @@ def log_ratio(score: float | np.ndarray) -> Any:
 
 def builtin_segmenter() -> Segmenter:
     """The segmenter that comes with haemo; it needs no data, and says what it must not be taken for."""
-    found = Segmenter.read(_BUILTIN)
-    return Segmenter(found.classifier, {**found.facts, "caveat": _CAVEAT})
+    found = Segmenter.read(BUILTIN_PATH)
+    return Segmenter(found.classifier, {**found.facts, "caveat": CAVEAT})

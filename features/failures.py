@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from haemo.features.reading.address import file_of
 from haemo.tables import Records, write_csv
 
-__all__ = ["Failure", "read_failures", "replace_failures"]
+__all__ = ["Failure", "by_volume", "read_failures", "replace_failures"]
 
 COLUMNS = ("path", "stage", "reason")
 
@@ -18,6 +19,17 @@ class Failure:
     path: str
     stage: str
     reason: str
+
+
+def by_volume(failures: Iterable[Failure]) -> list[Failure]:
+    """Say once, under its name, what several slices of one volume failed for; the rest stays as it is."""
+    groups: dict[tuple[str, str, str], list[Failure]] = {}
+    for one in failures:
+        groups.setdefault((str(file_of(one.path)), one.stage, one.reason), []).append(one)
+    return [
+        members[0] if len(members) == 1 else Failure(file, stage, f"{reason} ({len(members)} slices)")
+        for (file, stage, reason), members in groups.items()
+    ]
 
 
 def read_failures(path: Path) -> list[Failure]:

@@ -19,12 +19,13 @@ IDS = [str(path.relative_to(ROOT)) for path in MODULES]
 MODELS = ["models/weights", "models/networks", "models/heads", "models/search", "models/training"]
 MODELS += ["models/evidence", "models/pixels"]
 READING, VIEWS, STORE = "features/reading", "features/views", "features/store"
-STREAMS = "features/reading/streams"
+STREAMS, VOLUMES = "features/reading/streams", "features/reading/volumes"
 PIXELS = "features/pixels"
 SERIES = "features/series"
 FEATURES = [
     "features",
     READING,
+    VOLUMES,
     VIEWS,
     PIXELS,
     STORE,
@@ -45,9 +46,10 @@ MAY_IMPORT = {
     "models/training": ["models/weights", "models/networks", "models/heads"],
     "models/evidence": ["models/networks", "models/heads", "models/training"],
     "models/pixels": [],
-    "features": [],
+    "features": [READING],
     STREAMS: [],
     READING: [STREAMS],
+    VOLUMES: [READING, STREAMS],
     VIEWS: [READING],
     PIXELS: [READING, VIEWS],
     STORE: ["features"],
@@ -56,7 +58,7 @@ MAY_IMPORT = {
     "features/layouts": ["features", READING, SERIES],
     "features/phantom": [],
     "pipeline": [*MODELS, READING, "features/layouts"],
-    RUN: ["features", STORE],
+    RUN: ["features", READING, STORE],
     SPLITTING: ["features", VIEWS, RUN],
     "pipeline/evaluation": [
         "models/heads",

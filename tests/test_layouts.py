@@ -293,7 +293,7 @@ def test_masks_are_no_slices(tmp_path, said):
     index = index_dataset(root)
     assert len(index.manifest) == 3
     assert not index.failures
-    assert "pictures in folders called masks, left aside: 1" in said()
+    assert "files in folders called masks, left aside: 1" in said()
 
 
 @pytest.mark.parametrize(
@@ -610,7 +610,7 @@ def test_an_option_without_meaning_is_refused(tmp_path):
     ("make", "reason"),
     [
         (lambda root: root / "none", "is not there"),
-        (lambda root: root, "holds no PNG, JPEG, TIFF, BMP or DICOM files; it is empty"),
+        (lambda root: root, "holds no PNG, JPEG, TIFF, BMP, DICOM or NIfTI files; it is empty"),
         (lambda root: picture(root / "a.png"), "is a file, not a folder"),
         (lambda root: picture(root / "a.png").parent, "has no labels that could be found"),
         (lambda root: picture(root / "a.gif").parent, "only other files: 1"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from haemo.errors import UnreadableSlice
+from haemo.features.reading.formats import stamp_of
 from haemo.features.reading.slice import Slice, content_hash
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class Decoder:
             return error
 
     def _decode(self, path: Path) -> Decoded:
-        before = _stamp(path)
+        before = stamp_of(path)
         slice_ = self._read(path)
-        if _stamp(path) != before:
+        if stamp_of(path) != before:
             raise UnreadableSlice("changed while it was being read")
         return self.of_slice(slice_, *before)
 
@@ -101,14 +102,6 @@ class Decoder:
 
             planes = rotate_planes(planes)[0, list(variants)]
         return Decoded(size, mtime_ns, content, variants, planes, slice_.is_colour, is_askew)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
-    return status.st_size, status.st_mtime_ns
 
 
 def in_order(

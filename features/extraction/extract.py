@@ -15,6 +15,8 @@ from haemo.errors import BadDataset, DamagedStore, UnreadableSlice
 from haemo.features.extraction.decoding import Decoded, Decoder, in_order
 from haemo.features.failures import Failure
 from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.reading.address import file_of
+from haemo.features.reading.formats import stamp_of
 from haemo.features.reading.reader import SliceReader
 from haemo.features.store.contents import Contents, KnownFile, is_gone
 from haemo.features.store.fingerprint import Fingerprint
@@ -263,15 +265,13 @@ class Extraction:
                 self._held.update(source.keys.pairs())
         for row in self._manifest:
             try:
-                status = row.path.stat()
-            except OSError:
+                stamp = stamp_of(row.path)
+            except UnreadableSlice:
                 continue  # the decoder will say why
             path = str(row.path)
-            content = contents.recall(path, status.st_size, status.st_mtime_ns)
+            content = contents.recall(path, *stamp)
             if content and not self.missing(content):
-                self.files[row.slice_id] = KnownFile(
-                    row.slice_id, path, status.st_size, status.st_mtime_ns, content
-                )
+                self.files[row.slice_id] = KnownFile(row.slice_id, path, *stamp, content)
 
     def compute(self, decoder: Decode, workers: int, progress: Progress) -> None:
         """Decode and embed all that is not done; whatever stops this, finished embeddings are kept."""
@@ -309,7 +309,7 @@ class Extraction:
         """Note what became of one file, and give the planes that have to be embedded."""
         if isinstance(result, UnreadableSlice):
             self.failures.append(Failure(str(row.path), "features", str(result)))
-            if is_gone(row.path):
+            if is_gone(file_of(row.path)):
                 self.gone.add(row.slice_id)
             return
         known = KnownFile(row.slice_id, str(row.path), result.size, result.mtime_ns, result.content)

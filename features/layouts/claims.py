@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from haemo.errors import BadSettings, NotASlice, UnreadableSlice
-from haemo.features.failures import Failure
+from haemo.features.failures import Failure, by_volume
 from haemo.features.layouts.folder import Folder
 from haemo.features.reading.formats import read_header
 from haemo.features.reading.slice import SliceHeader
@@ -119,6 +119,10 @@ class Headers:
                 self.aside[path] = str(error)
             except UnreadableSlice as error:
                 self.failures[path] = Failure(str(path), "index", str(error))
+
+    def each_failure(self) -> list[Failure]:
+        """Give the failures; slices of a volume that failed for one reason are one failure."""
+        return by_volume(self.failures.values())
 
     def get(self, path: Path) -> SliceHeader | None:
         """Header of one file; None where it could not be read."""

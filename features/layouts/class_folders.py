@@ -9,6 +9,7 @@ from haemo.features.labels import is_class_word
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.label_table import find_label_table, part_of
+from haemo.features.reading.address import SliceAddress
 
 __all__ = ["claim", "recognise"]
 
@@ -53,11 +54,15 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     for _, name, below in placed:
         within[name] |= {below[0]} if below else {""}
     has_patients = any(len(names - {""}) > 1 for names in within.values())
-    claims, failures = [], []
+    claims, failures, of_volumes = [], [], 0
     for path, (part, name, below) in zip(folder.slices, placed, strict=True):
         if not name:
             failures.append(Failure(str(path), "index", "lies in no class folder, so it has no label"))
             continue
+        # Which slices of a scan show what its folder says, nobody has said.
+        is_of_volume = SliceAddress.of(path).number is not None
+        of_volumes += is_of_volume
+        name = "" if is_of_volume else name
         patient = below[0] if has_patients and below else ""
         study = "/".join(below) if patient else ""
         claims.append(Claim(path, folder.name_of(path), name, patient, study, part=part))
@@ -65,6 +70,12 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         slices=claims,
         failures=failures,
         notes=[f"classes by folder: {', '.join(classes)}"],
+        warnings=[
+            f"slices of volumes in class folders, which say nothing of one slice: {of_volumes:,} "
+            "stay without a label"
+        ]
+        if of_volumes
+        else [],
         patients_from="folders below the class folders" if has_patients else "",
     )
 

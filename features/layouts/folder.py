@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from haemo.errors import BadDataset
+from haemo.errors import BadDataset, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.layouts.table import TABLE_SUFFIXES
-from haemo.features.reading.formats import by_suffix, format_names
+from haemo.features.reading.address import file_of, place_in_order
+from haemo.features.reading.format import suffix_of
+from haemo.features.reading.formats import by_suffix, format_names, slices_in
 
 __all__ = ["Folder", "any_format"]
 
 _OTHER_IMAGES = (
     *(".gif", ".webp", ".jp2", ".j2k", ".heic", ".avif", ".svs", ".jxl"),
-    *(".nii", ".gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".zip"),
+    *(".hdr", ".img", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".zip"),
 )
 _MASK_FOLDERS = ("mask", "masks")
 _NOT_SLICES = ("dicomdir", "thumbs.db", "desktop.ini")
@@ -31,11 +33,12 @@ class Folder:
     root : Path
         Absolute.
     slices : list of Path
-        Files with a suffix of a format that can be read, or DICOM by content where there is no suffix.
+        Files with a suffix of a format that can be read, or DICOM by content where there is no suffix; of a
+        volume each of its slices (``scans/049.nii.gz#12``).
     tables : list of Path
         CSV and TSV files and Excel workbooks, those nearest to the root first.
     masks : list of Path
-        Pictures in folders called ``masks``.
+        Pictures and volumes in folders called ``masks``.
     others : list of Path
         Files that are left aside: notes, licences, scripts.
     failures : list of Failure
@@ -71,7 +74,7 @@ class Folder:
                 for name in sorted(names):
                     folder._sort_in(Path(place, name))
             seen.add(identity)
-        folder.slices.sort()
+        folder.slices.sort(key=place_in_order)
         folder.tables.sort(key=lambda path: (len(path.parts), path))
         return folder
 
@@ -89,8 +92,15 @@ class Folder:
         """Those slices that are pictures by their suffix: of a format without tags."""
         return [path for path in self.slices if _is_picture(path)]
 
+    def _slices_in(self, path: Path) -> list[Path]:
+        try:
+            return slices_in(path) if by_suffix()[suffix_of(path)].open_volume else [path]
+        except UnreadableSlice as error:
+            self.failures.append(Failure(str(path), "index", str(error)))
+            return []
+
     def _sort_in(self, path: Path) -> None:
-        suffix = path.suffix.lower()
+        suffix = suffix_of(path)
         if _is_hidden(path.name):
             return
         if not path.is_file():
@@ -98,10 +108,10 @@ class Folder:
             self.failures.append(Failure(str(path), "index", reason))
         elif suffix in by_suffix():
             is_mask = any(part.lower() in _MASK_FOLDERS for part in path.relative_to(self.root).parts[:-1])
-            (self.masks if is_mask else self.slices).append(path)
+            (self.masks if is_mask else self.slices).extend([path] if is_mask else self._slices_in(path))
         elif suffix in TABLE_SUFFIXES:
             self.tables.append(path)
-        elif suffix in _OTHER_IMAGES:
+        elif suffix in _OTHER_IMAGES or suffix.endswith(".gz"):
             reason = f"files of type {suffix} are not read; save each slice as {any_format()}"
             self.failures.append(Failure(str(path), "index", reason))
         # Scanners name files without a suffix, or after a UID or number: IM000001, 1.2.840.113, scan.0042.
@@ -112,13 +122,13 @@ class Folder:
 
 
 def any_format() -> str:
-    """Give what a slice may be, in words: ``PNG, JPEG, TIFF, BMP or DICOM``."""
+    """Give what a slice may be, in words: ``PNG, JPEG, TIFF, BMP, DICOM or NIfTI``."""
     *names, last = format_names()
     return f"{', '.join(names)} or {last}"
 
 
 def _is_picture(path: Path) -> bool:
-    format_ = by_suffix().get(path.suffix.lower())
+    format_ = by_suffix().get(suffix_of(file_of(path)))
     return format_ is not None and not format_.has_tags
 
 

@@ -13,6 +13,7 @@ from haemo.features.labels import order_classes
 from haemo.features.layouts.claims import Claim, Claims, Headers, Layout, Request
 from haemo.features.layouts.folder import Folder, any_format
 from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.reading.address import SliceAddress, place_in_order
 from haemo.features.reading.slice import SliceHeader
 from haemo.features.series.choosing import Choice, choose_series, pattern_of
 from haemo.progress import Progress, silent
@@ -161,7 +162,7 @@ def _recognised(folder: Folder, request: Request) -> str:
 
 def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, request: Request) -> Index:
     headers.read(claim.path for claim in claims.slices)
-    failures = [*folder.failures, *claims.failures, *headers.failures.values()]
+    failures = [*folder.failures, *claims.failures, *headers.each_failure()]
     # What was given a label was meant to be a slice.
     meant = {claim.path for claim in claims.slices if claim.label} if claims.are_listed else set()
     aside = [Failure(str(path), "index", what) for path, what in headers.aside.items() if path not in meant]
@@ -179,9 +180,9 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
         raise BadSettings("--series has no meaning here: there are no DICOM files that say their study")
     left_out = series.left_out
     readable = [claim for claim in readable if claim.path not in left_out]
-    rows = _rows(_with_parts(readable), headers)
+    rows = _rows(folder, _with_parts(readable), headers)
     found = [headers.get(claim.path) for claim in readable]
-    masks = [f"pictures in folders called masks, left aside: {len(folder.masks):,}"] if folder.masks else []
+    masks = [f"files in folders called masks, left aside: {len(folder.masks):,}"] if folder.masks else []
     for note in [*claims.notes, *masks, *series.sentences()]:
         _log.info(note)
     for warning in [*claims.warnings, *series.warnings()]:
@@ -238,7 +239,7 @@ def _with_parts(claims: list[Claim]) -> list[Claim]:
     return [replace(claim, part=becomes) if claim.part == "val" else claim for claim in claims]
 
 
-def _rows(claims: list[Claim], headers: Headers) -> list[ManifestRow]:
+def _rows(folder: Folder, claims: list[Claim], headers: Headers) -> list[ManifestRow]:
     series = defaultdict(set)
     for claim in claims:
         tags = headers.get(claim.path).tags
@@ -253,7 +254,9 @@ def _rows(claims: list[Claim], headers: Headers) -> list[ManifestRow]:
             # A study with several series holds the same head several times, each in an order of its own.
             study = study or (tags.series if len(series[tags.study]) > 1 else tags.study)
             patient = patient or tags.patient or tags.study or tags.series
-        patient = patient or claim.slice_id
+        volume = _volume_of(folder, claim.path)
+        study = study or volume
+        patient = patient or volume or claim.slice_id
         rows.append(
             ManifestRow(
                 claim.slice_id, claim.path, claim.label, patient, study or patient, position, claim.part
@@ -265,7 +268,13 @@ def _rows(claims: list[Claim], headers: Headers) -> list[ManifestRow]:
             found = [headers.get(rows[member].path) for member in members]
             for member, position in zip(members, _positions(found), strict=True):
                 rows[member] = replace(rows[member], position=position)
-    return sorted(rows, key=lambda row: (row.path, row.slice_id))
+    return sorted(rows, key=lambda row: (*place_in_order(row.path), row.slice_id))
+
+
+def _volume_of(folder: Folder, path: Path) -> str:
+    """What the volume is called that a slice is of; empty where it is a file of its own."""
+    address = SliceAddress.of(path)
+    return folder.name_of(address.file) if address.number is not None else ""
 
 
 def _positions(headers: list[SliceHeader]) -> list[float | None]:
@@ -281,4 +290,7 @@ def _tags_patients(claims: Iterable[Claim], headers: Headers) -> str:
     tags = [headers.get(claim.path).tags for claim in claims]
     if any(tag and tag.patient for tag in tags):
         return "DICOM PatientID"
-    return "DICOM StudyInstanceUID" if any(tag and (tag.study or tag.series) for tag in tags) else ""
+    if any(tag and (tag.study or tag.series) for tag in tags):
+        return "DICOM StudyInstanceUID"
+    is_volume = [SliceAddress.of(claim.path).number is not None for claim in claims]
+    return "volumes, each stands as a patient of its own" if any(is_volume) else ""

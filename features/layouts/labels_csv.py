@@ -73,6 +73,7 @@ class Finder:
 
     def __init__(self, folder: Folder, beside: Path):
         self._starts = (beside, folder.root)
+        self._slices = set(folder.slices)
         self._by_name: dict[str, set[Path]] = defaultdict(set)
         for path in folder.slices:
             stem = path.name.removesuffix(path.suffix)
@@ -90,8 +91,8 @@ class Finder:
         relative = key.replace("\\", "/")
         for start in self._starts:
             try:
-                if (start / relative).is_file():
-                    return (start / relative).absolute()
+                if (found := (start / relative).absolute()) in self._slices or found.is_file():
+                    return found
             except (OSError, ValueError):
                 break
         name = relative.rsplit("/", 1)[-1]

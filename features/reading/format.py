@@ -2,11 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
-from haemo.features.reading.slice import Slice, SliceHeader
+from haemo.features.reading.slice import Slice, SliceHeader, Unitless
+from haemo.features.reading.volume import Volume
 
-__all__ = ["Format"]
+__all__ = ["Format", "suffix_of"]
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of a file name in lower case, with the one before where it is that of a packed file."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    return "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +29,8 @@ class Format:
         Of file names, in lower case with the dot: files called so are taken for slices when a folder is
         searched. Which format reads a file is told by its content.
     decode : callable
-        Takes the whole file as bytes and gives its `Slice`; raises `UnreadableSlice` with the reason, without
-        the path, where there is none.
+        Takes the whole file as bytes and gives its `Slice`, or `Unitless` pixels where the file does not say
+        what its numbers are; raises `UnreadableSlice` with the reason, without the path, where there is none.
     read_header : callable, optional
         Takes the opened file and gives its `SliceHeader`, raising as `decode` does; without it the whole file
         is decoded for that.
@@ -35,15 +43,23 @@ class Format:
     has_tags : bool
         Whether its headers say patient, study and position (`DicomTags`). Folders of such files are taken for
         patients and studies rather than for classes.
+    open_volume : callable, optional
+        Takes the path of a file that holds several slices and gives its `Volume`, raising as `decode` does.
+        Such a file has no slice of its own.
+    data_file : callable, optional
+        Takes the path of a header whose voxels may lie in another file, and gives the path of that; raises as
+        `decode` does.
     """
 
     names: tuple[str, ...]
     suffixes: tuple[str, ...]
-    decode: Callable[[bytes], Slice]
+    decode: Callable[[bytes], Slice | Unitless]
     read_header: Callable[[BinaryIO], SliceHeader] | None = None
     starts: tuple[bytes, ...] = ()
     sniff: Callable[[bytes, str], bool] | None = None
     has_tags: bool = False
+    open_volume: Callable[[Path], Volume] | None = None
+    data_file: Callable[[Path], Path] | None = None
 
     @property
     def by_content(self) -> bool:
@@ -60,5 +76,5 @@ class Format:
         """Read the header as `read_header` does, or else from the decoded file."""
         if self.read_header is not None:
             return self.read_header(stream)
-        slice_ = self.decode(stream.read())
-        return SliceHeader(slice_.pixels.shape, slice_.mode)
+        decoded = self.decode(stream.read())
+        return SliceHeader(decoded.pixels.shape, decoded.mode, unit_open=isinstance(decoded, Unitless))

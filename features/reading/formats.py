@@ -1,17 +1,31 @@
-"""One file, one slice: the table of file formats, and which of them reads a file."""
+"""What is called by a path becomes a slice: the table of file formats, and which of them reads a file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.extensions import Extensions
-from haemo.features.reading.format import Format
-from haemo.features.reading.slice import Slice, SliceHeader
+from haemo.features.reading.address import SliceAddress, file_of
+from haemo.features.reading.format import Format, suffix_of
+from haemo.features.reading.slice import Slice, SliceHeader, Unitless
+from haemo.features.reading.unit import mode_in_unit, settled
+from haemo.features.reading.volume import OpenVolumes, Volume
 
-__all__ = ["FORMATS", "by_suffix", "format_names", "read_header", "read_slice"]
+__all__ = [
+    "FORMATS",
+    "by_suffix",
+    "format_names",
+    "open_volume",
+    "read_header",
+    "read_slice",
+    "slices_in",
+    "stamp_of",
+]
 
 # A file is read by the first format that knows it, those that tell by content before those that tell by
 # suffix alone. Built-in ones come first, so that no plug-in takes a file away from them.
@@ -22,6 +36,7 @@ FORMATS: Extensions[Format] = Extensions(
     {
         "dicom": "haemo.features.reading.dicom_format:DICOM",
         "pictures": "haemo.features.reading.raster:PICTURES",
+        "nifti": "haemo.features.reading.volumes.nifti:NIFTI",
     },
 )
 
@@ -29,6 +44,7 @@ Read = TypeVar("Read")
 
 _MAX_BYTES = 1 << 30
 _SNIFFED = 132
+_volumes = OpenVolumes()
 
 
 def by_suffix() -> dict[str, Format]:
@@ -47,11 +63,12 @@ def format_names() -> list[str]:
 
 
 def read_slice(path: Path) -> Slice:
-    """Decode one file: PNG, JPEG, TIFF, BMP, DICOM or the format of a plug-in, told apart by content.
+    """Decode one slice: PNG, JPEG, TIFF, BMP, DICOM, or of a volume; told apart by content.
 
     Parameters
     ----------
     path : Path
+        Of a file; of a slice of a volume ``FILE#12`` (`address`).
 
     Returns
     -------
@@ -63,39 +80,127 @@ def read_slice(path: Path) -> Slice:
         If the file is missing, empty, damaged, too large, or not one gray or colour picture or CT slice.
         The message is the reason, without the path.
     """
-    data = _bytes_of(path)
-    name, format_ = _format_of(data[:_SNIFFED], path)
+    address = SliceAddress.of(path)
+    if address.number is not None:
+        return open_volume(address.file).slice(address.number, address.unit)
+    data = _bytes_of(address.file)
+    name, format_ = _format_of(data[:_SNIFFED], address.file)
     if FORMATS.is_builtin(name):
-        return format_.decode(data)
-    return _read_by_plugin(name, lambda: _checked(format_.decode(data)))
+        return _settled(format_.decode(data), address)
+    return _read_by_plugin(name, lambda: _checked(_settled(format_.decode(data), address)))
 
 
 def read_header(path: Path) -> SliceHeader:
-    """Read size, mode and identifiers of one file, decoding no pixels where its format can tell without.
+    """Read size, mode and identifiers of one slice, decoding pixels only where nothing else tells their unit.
 
-    A file that passes may still fail in `read_slice`: damage past the header shows only there.
+    A slice that passes may still fail in `read_slice`: damage past the header shows only there.
 
     Raises
     ------
     UnreadableSlice
         As in `read_slice`.
     """
-    _size_of(path)
+    address = SliceAddress.of(path)
+    if address.number is not None:
+        return open_volume(address.file).header(address.number, address.unit)
+    _size_of(address.file)
+    with _opened(address.file) as (stream, name, format_):
+        if FORMATS.is_builtin(name):
+            header = format_.header(stream)
+        else:
+            header = _read_by_plugin(name, lambda: format_.header(stream))
+    if not header.unit_open:
+        return header
+    if address.unit is not None:
+        return replace(header, mode=mode_in_unit(header.mode, address.unit))
+    return replace(header, mode=read_slice(path).mode)
+
+
+def open_volume(file: Path) -> Volume:
+    """Open a file that holds several slices; those used last stay open.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it is none, or damaged.
+    """
+    with _opened(file) as (_, name, format_):
+        open_ = format_.open_volume
+    if open_ is None:
+        raise UnreadableSlice(f"{file.name} is one slice and not a volume: it has no slices by number")
+
+    def opened(path: Path) -> Volume:
+        try:
+            return open_(path)
+        except OSError as error:
+            raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
+
+    if FORMATS.is_builtin(name):
+        return _volumes.get(file, stamp_of(file), opened)
+    return _read_by_plugin(name, lambda: _volumes.get(file, stamp_of(file), opened))
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of last change in ns of what a slice is read from, also where that is two files.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it is not there.
+    """
+    file = file_of(path)
+    format_ = by_suffix().get(suffix_of(file))
     try:
-        with Path(path).open("rb") as stream:
+        stamps = [file.stat()]
+        if format_ is not None and format_.data_file is not None:
+            data = format_.data_file(file)
+            stamps += [data.stat()] if data != file else []
+    except OSError as error:
+        raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
+    return sum(stamp.st_size for stamp in stamps), max(stamp.st_mtime_ns for stamp in stamps)
+
+
+def slices_in(path: Path) -> list[Path]:
+    """Give the slices of a file: those of a volume each by its number, else the file itself.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it is a volume that cannot be opened.
+    """
+    address = SliceAddress.of(path)
+    if address.number is not None:
+        return [path]
+    try:
+        with _opened(address.file) as (_, _, format_):
+            is_volume = format_.open_volume is not None
+    except UnreadableSlice:
+        return [path]  # whoever reads it says why
+    if not is_volume:
+        return [path]
+    numbers = range(1, open_volume(address.file).count + 1)
+    return [replace(address, number=number).path for number in numbers]
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[BinaryIO, str, Format]]:
+    """A file at its beginning, with its format and the name of this in the table."""
+    try:
+        with file.open("rb") as stream:
             start = stream.read(_SNIFFED)
             stream.seek(0)
-            name, format_ = _format_of(start, path)
-            if FORMATS.is_builtin(name):
-                return format_.header(stream)
-            return _read_by_plugin(name, lambda: format_.header(stream))
+            yield stream, *_format_of(start, file)
     except OSError as error:
         raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
 
 
+def _settled(decoded: Slice | Unitless, address: SliceAddress) -> Slice:
+    return settled(decoded, address.unit) if isinstance(decoded, Unitless) else decoded
+
+
 def _format_of(start: bytes, path: Path) -> tuple[str, Format]:
     """The format that reads a file, with its name in the table."""
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     formats = sorted(FORMATS.usable().items(), key=lambda item: not item[1].by_content)
     found = next((item for item in formats if item[1].knows(start, suffix)), None)
     if found is None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from haemo.errors import UnreadableSlice
+from haemo.features.reading.address import file_of
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.slice import Slice
 
@@ -132,7 +133,7 @@ class SliceReader:
 
 def _keeps_the_lock(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
+        with file_of(path).open("rb") as stream:
             start = stream.read(_META_BYTES)
     except OSError:
         return False  # the reader will say why
@@ -185,6 +186,6 @@ def _limit_memory(memory_mb: float) -> None:
 
 def _seconds_for(path: Path, seconds: float) -> float:
     try:
-        return seconds + _SECONDS_A_MB * path.stat().st_size / 1e6
+        return seconds + _SECONDS_A_MB * file_of(path).stat().st_size / 1e6
     except OSError:
         return seconds  # the reader will say why

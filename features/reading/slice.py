@@ -14,6 +14,7 @@ __all__ = [
     "DicomTags",
     "Slice",
     "SliceHeader",
+    "Unitless",
     "check_size",
     "content_hash",
     "damaged",
@@ -50,8 +51,29 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Unitless:
+    """Pixels of a slice whose file does not say what its numbers are (`unit.settled` makes a slice of them).
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (height, width), float32
+        As they are stored, after the rescale if there is one. What lies outside the scan may be NaN.
+    spacing_mm, mode, is_colour
+        As in `Slice`.
+    gray_full : float
+        What white would be if they were gray levels: 255, or 65535 in 16-bit pictures.
+    """
+
+    pixels: np.ndarray
+    spacing_mm: tuple[float, float] | None = None
+    mode: str = ""
+    is_colour: bool = False
+    gray_full: float = 255.0
+
+
+@dataclass(frozen=True, slots=True)
 class DicomTags:
-    """Who and where a DICOM slice is; empty text where the file does not say.
+    """Who and where a slice of a scan is; empty text where the file does not say.
 
     Attributes
     ----------
@@ -60,6 +82,8 @@ class DicomTags:
         Place along the normal of the slice, from Image Position and Orientation (Patient).
     slice_location_mm : float or None
     instance_number : float or None
+    body_part : str
+        Body Part Examined.
     tilt_deg : float or None
         Between the normal of the slice and the long axis of the patient: the tilt of the gantry.
     thickness_mm : float or None
@@ -74,6 +98,7 @@ class DicomTags:
     z_mm: float | None = None
     slice_location_mm: float | None = None
     instance_number: float | None = None
+    body_part: str = ""
     tilt_deg: float | None = None
     thickness_mm: float | None = None
     of_series: SeriesTags = field(default_factory=SeriesTags)
@@ -90,12 +115,15 @@ class SliceHeader:
     mode : str
         As in `Slice`.
     tags : DicomTags or None
-        None where the file is not DICOM.
+        None where the file is a picture.
+    unit_open : bool
+        Whether the file does not say what its numbers are, so that it is told by their looks or by the user.
     """
 
     size: tuple[int, int]
     mode: str
     tags: DicomTags | None = None
+    unit_open: bool = False
 
 
 def content_hash(slice_: Slice) -> str:

@@ -98,7 +98,7 @@ def _spacing(distinct: Sequence[DicomTags]) -> list[str]:
 
 
 def _place(tags: DicomTags) -> float:
-    assert tags.z_mm is not None, "slices without a position were left out"
+    assert tags.z_mm is not None, "slices without a position were left out"  # noqa: S101 - for type checkers
     return tags.z_mm
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
+from haemo.features.reading.address import file_of
 from haemo.features.reading.formats import read_slice
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.metrics import evaluate
@@ -76,7 +77,7 @@ def read_facts(rows: Sequence[ManifestRow], progress: Progress = silent) -> Slic
 def _facts(path: Path) -> list[float]:
     pixels = read_slice(path).pixels
     height, width = pixels.shape
-    size = path.stat().st_size
+    size = file_of(path).stat().st_size
     ring = max(1, round(_BORDER_SHARE * min(height, width)))
     sides = (pixels[:ring], pixels[-ring:], pixels[:, :ring], pixels[:, -ring:])
     border = [float(number) for side in sides for number in (side.mean(), side.std())]

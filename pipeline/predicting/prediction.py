@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from haemo.errors import TooFewData, UnreadableSlice
-from haemo.features.failures import Failure
+from haemo.features.failures import Failure, by_volume
+from haemo.features.reading.address import file_of
+from haemo.features.reading.formats import slices_in
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import Place, by_study, folder_of, place_of, study_names
@@ -53,7 +55,8 @@ def predict(
     name : str
         ``svm``, ``softmax`` or ``mlp``; ``cnn``, ``finetune``, ``lenet`` or ``tinyvgg``.
     paths : sequence of Path
-        Image and DICOM files, and folders, which are searched to any depth.
+        Image and DICOM files, volumes or single slices of them (``scan.nii.gz#12``), and folders, which are
+        searched to any depth.
     threshold : float in 0..1, optional
         In place of the one that the head was trained with. Two classes only.
     device : str
@@ -126,7 +129,7 @@ def find_slices(
     files: dict[Path, None] = {}
     failures = []
     for path in paths:
-        if not path.exists():
+        if not file_of(path).exists():
             failures.append(Failure(str(path), _STAGE, "it is not there"))
         elif path.is_dir():
             found = Folder.scan(path)
@@ -135,7 +138,10 @@ def find_slices(
             if not found.slices and not found.failures:
                 failures.append(Failure(str(path), _STAGE, "the folder has no slices in it"))
         else:
-            files[path.absolute()] = None
+            try:
+                files.update(dict.fromkeys(slices_in(path.absolute())))
+            except UnreadableSlice as error:
+                failures.append(Failure(str(path), _STAGE, str(error)))
     return list(files), failures
 
 
@@ -200,7 +206,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         scores=scores,
         probabilities=chances[:, 1] if two else chances,
         predicted=model.head.classes_[model.head.choose(chances)],
-        failures=tuple(failures),
+        failures=tuple(by_volume(failures)),
         distance_checked=model.scope is not None,
         study_rule=model.study_rule,
     )

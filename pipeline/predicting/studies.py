@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.formats import read_header
 
 __all__ = ["Place", "StudyKey", "by_study", "folder_of", "place_of", "study_names"]
 
 StudyKey = str | Path
-"""What tells one study from another: the name that DICOM files give it, or the folder of pictures."""
+"""What tells one study from another: the name that DICOM files give, a volume, or the folder of pictures."""
 
 
 class Place(NamedTuple):
@@ -23,19 +24,26 @@ class Place(NamedTuple):
 
 
 def place_of(path: Path) -> Place:
-    """The series of a DICOM file and where the slice lies in it; the folder of a picture."""
+    """The series of a DICOM file, or the volume, and where the slice lies in it; the folder of a picture."""
     tags = read_header(path).tags
     if tags is None:
         return Place(folder_of(path))
-    study = tags.series or tags.study or tags.patient or folder_of(path)
+    address = SliceAddress.of(path)
+    of_volume = _whole(address.file) if address.number is not None else None
+    study = tags.series or tags.study or tags.patient or of_volume or folder_of(path)
     z_mm = tags.slice_location_mm if tags.z_mm is None else tags.z_mm
     return Place(study, tags.instance_number if z_mm is None else z_mm, z_mm)
 
 
 def folder_of(path: Path) -> Path:
     """The whole path of a file's folder, without ``..``; a link keeps its own name."""
-    folder = path.absolute().parent
-    return folder.resolve() if ".." in folder.parts else folder
+    return _whole(path.parent)
+
+
+def _whole(path: Path) -> Path:
+    """The whole path, without ``..``; a link keeps its own name."""
+    path = path.absolute()
+    return path.resolve() if ".." in path.parts else path
 
 
 def study_names(studies: Iterable[StudyKey]) -> dict[StudyKey, str]:

@@ -21,6 +21,7 @@ from haemo.atomic import write_text
 from haemo.errors import BadDataset, MissingStep
 from haemo.features.failures import Failure, replace_failures
 from haemo.features.manifest import Manifest
+from haemo.features.reading.address import file_of
 from haemo.features.store.contents import is_gone
 from haemo.pipeline.run.predictions import Predictions
 
@@ -178,7 +179,7 @@ class RunDirectory:
 
     def remedy(self, failures: Sequence[Failure]) -> str:
         """How many of the files that failed are gone, and what to do then; empty where all are there."""
-        gone = sum(is_gone(Path(failure.path)) for failure in failures)
+        gone = sum(is_gone(file_of(failure.path)) for failure in failures)
         if not gone:
             return ""
         are = "1 of the files is" if gone == 1 else f"{gone:,} of the files are"

@@ -1,0 +1,74 @@
+"""What a slice is called: its file, its number where that is a volume, and its unit where that was told.
+
+``scans/049.nii.gz#12`` is the twelfth slice of a volume, in the order in which they are stored;
+``scans/049.nii.gz#12&unit=hu+1024`` and ``001.dcm#unit=hu`` say besides what the numbers are, where the user
+did so. Such a name is a path like any other, so that manifests, stores and predictions keep it.
+"""
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from haemo.features.reading.unit import UNITS, Unit
+
+__all__ = ["SliceAddress", "file_of", "place_in_order"]
+
+_UNITS = "|".join(map(re.escape, UNITS))
+_END = re.compile(rf"(?s)(.+)#(?:([1-9]\d*)(?:&unit=({_UNITS}))?|unit=({_UNITS}))")
+
+
+@dataclass(frozen=True, slots=True)
+class SliceAddress:
+    """The parts of what a slice is called.
+
+    Attributes
+    ----------
+    file : Path
+    number : int or None
+        Which slice of a volume, from 1, as they are stored.
+    unit : {'hu', 'hu+1024', 'gray'} or None
+        What the numbers are, where the user said so. It counts where the file itself does not say it.
+    """
+
+    file: Path
+    number: int | None = None
+    unit: Unit | None = None
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> "SliceAddress":
+        """Take a path apart; a file that is really called so is a file."""
+        path = Path(path)
+        match = _END.fullmatch(str(path)) if "#" in path.name else None
+        if match is None or path.exists():
+            return cls(path)
+        file, number, unit, alone = match.groups()
+        return cls(Path(file), int(number) if number else None, unit or alone)
+
+    @property
+    def path(self) -> Path:
+        """The whole as one path."""
+        said = [str(self.number)] if self.number is not None else []
+        said += [f"unit={self.unit}"] if self.unit is not None else []
+        return Path(f"{self.file}#{'&'.join(said)}") if said else self.file
+
+    @property
+    def stem(self) -> str:
+        """The name of the file without its suffix, and the number of the slice: for the names of pictures."""
+        stem = self.file.stem.removesuffix(".nii") if self.number is not None else self.file.stem
+        return stem if self.number is None else f"{stem}-{self.number:03d}"
+
+    def with_unit(self, unit: Unit | None) -> "SliceAddress":
+        """Give the same slice, whose numbers are of this unit."""
+        return replace(self, unit=unit)
+
+
+def place_in_order(path: Path) -> tuple[Path, int]:
+    """Sort slices by file, those of a volume by number: a key for `sorted`."""
+    address = SliceAddress.of(path)
+    return address.file, address.number or 0
+
+
+def file_of(path: str | os.PathLike[str]) -> Path:
+    """Give the file in which a slice lies."""
+    return SliceAddress.of(path).file

@@ -10,7 +10,7 @@ from cohorts import ct_values, dicom_dataset, gray_picture, save_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageOps
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.formats import read_header, read_slice
@@ -24,6 +24,19 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     stream = BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [None, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_pictures_are_turned_as_their_exif_orientation_says(kind, orientation):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    data = encoded(Image.fromarray(GRAY), kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(BytesIO(data)))
+    read = decode_raster(data)
+    np.testing.assert_array_equal(read.pixels, np.asarray(expected))
+    assert read_raster_header(BytesIO(data)).size == read.pixels.shape
 
 
 def flat(value: float, is_hu: bool = False) -> Slice:

@@ -1,7 +1,6 @@
 """Class folders: one folder a class, under train/ and test/ where there is a published split."""
 
 from collections import defaultdict
-from pathlib import Path
 
 from haemo.errors import BadDataset
 from haemo.features.failures import Failure
@@ -82,7 +81,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
 
 def _placed(folder: Folder) -> list[tuple[str, str, tuple[str, ...]]]:
     """Part, class and the folders below it, for every slice; the class is empty where there is none."""
-    places = [_parents(folder, path) for path in folder.slices]
+    places = [folder.parts_of(path) for path in folder.slices]
     # A lone folder around everything else (the name of the download, as a rule) says nothing.
     while len({place[:1] for place in places}) == 1 and all(len(place) > 1 for place in places):
         if is_class_word(places[0][0]) or part_of(places[0][0]):
@@ -94,7 +93,3 @@ def _placed(folder: Folder) -> list[tuple[str, str, tuple[str, ...]]]:
         part, below = (part_of(place[0]), place[1:]) if is_split else ("", place)
         placed.append((part, below[0] if below else "", below[1:]))
     return placed
-
-
-def _parents(folder: Folder, path: Path) -> tuple[str, ...]:
-    return path.relative_to(folder.root).parts[:-1]

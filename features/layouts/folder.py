@@ -3,20 +3,23 @@
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from haemo.cache import cache_directory
 from haemo.errors import BadDataset, UnreadableSlice
 from haemo.features.failures import Failure
+from haemo.features.layouts.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from haemo.features.layouts.table import TABLE_SUFFIXES
 from haemo.features.reading.address import file_of, place_in_order
 from haemo.features.reading.format import suffix_of
 from haemo.features.reading.formats import by_suffix, format_names, slices_in
+from haemo.progress import Progress, silent
 
 __all__ = ["Folder", "any_format"]
 
 _OTHER_IMAGES = (
     *(".gif", ".webp", ".jp2", ".j2k", ".heic", ".avif", ".svs", ".jxl"),
-    *(".hdr", ".img", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".zip"),
+    *(".hdr", ".img", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".rar", ".7z"),
 )
 _MASK_FOLDERS = ("mask", "masks")
 _NOT_SLICES = ("dicomdir", "thumbs.db", "desktop.ini")
@@ -24,7 +27,7 @@ _NOT_SLICES = ("dicomdir", "thumbs.db", "desktop.ini")
 
 @dataclass(frozen=True)
 class Folder:
-    """The files below a data folder, by kind, each kind sorted by path.
+    """The files below a data folder, by kind, each kind sorted by path; archives in it are folders too.
 
     Hidden files and folders are passed over. Links are followed, each folder once.
 
@@ -39,6 +42,8 @@ class Folder:
         CSV and TSV files and Excel workbooks, those nearest to the root first.
     masks : list of Path
         Pictures and volumes in folders called ``masks``.
+    unpacked : dict of Path to Path
+        Folders that archives were unpacked to -> where these lie in the data folder.
     others : list of Path
         Files that are left aside: notes, licences, scripts.
     failures : list of Failure
@@ -51,36 +56,76 @@ class Folder:
     masks: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    unpacked: dict[Path, Path] = field(default_factory=dict)
 
     @classmethod
-    def scan(cls, root: Path) -> "Folder":
-        """List everything below `root`.
+    def scan(cls, root: Path, unpack_to: Path | None = None, progress: Progress = silent) -> "Folder":
+        """List everything below `root`, which may be an archive; archives below it are folders too.
+
+        Parameters
+        ----------
+        root : Path
+        unpack_to : Path, optional
+            Where archives are unpacked; by default a folder of haemo's cache.
+        progress : Progress
 
         Raises
         ------
         BadDataset
-            If there is no such folder.
+            If there is no such folder, or it is an archive that cannot be unpacked.
         """
         root = Path(root).absolute()
+        into = unpack_to or cache_directory() / "archives"
+        failures: list[Failure] = []
+        if root.is_file() and is_archive(root):
+            root, failures = unpack(root, into, progress=progress)
         if not root.is_dir():
-            what = "is a file, not a folder" if root.exists() else "is not there"
+            what = f"is a file, not a folder or {any_archive()}" if root.exists() else "is not there"
             raise BadDataset(f"the data folder {root} {what}")
-        folder = cls(root)
+        folder = cls(root, failures=failures)
+        folder._walk(root)
+        for archive in folder._take_archives():
+            try:
+                place, failures = unpack(archive, into, progress=progress)
+            except BadDataset as error:
+                folder.failures.append(Failure(str(archive), "index", str(error)))
+                continue
+            folder.failures.extend(failures)
+            folder.unpacked[place] = _free_place(archive)
+            folder._walk(place)
+        folder.slices.sort(key=place_in_order)
+        folder.tables.sort(key=lambda path: (len(folder.parts_of(path)), path))
+        return folder
+
+    def _walk(self, root: Path) -> None:
         seen = set()
         for place, folders, names in os.walk(root, followlinks=True):
             identity = os.path.realpath(place)
             folders[:] = [] if identity in seen else sorted(n for n in folders if not _is_hidden(n))
             if identity not in seen:
                 for name in sorted(names):
-                    folder._sort_in(Path(place, name))
+                    self._sort_in(Path(place, name))
             seen.add(identity)
-        folder.slices.sort(key=place_in_order)
-        folder.tables.sort(key=lambda path: (len(path.parts), path))
-        return folder
+
+    def _take_archives(self) -> list[Path]:
+        """The archives that were found, which are then no longer files left aside."""
+        archives = [path for path in self.others if is_archive(path)]
+        self.others[:] = [path for path in self.others if not is_archive(path)]
+        return archives
 
     def name_of(self, path: Path) -> str:
-        """Path below the root with forward slashes; the whole path for a file that lies elsewhere."""
+        """Path below the root with forward slashes; the whole path for a file that lies elsewhere.
+
+        What lies in ``scans/p01.zip`` is called ``scans/p01/...``.
+        """
+        place = next((above for above in path.parents if above in self.unpacked), None)
+        if place is not None:
+            path = self.unpacked[place] / path.relative_to(place)
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+    def parts_of(self, path: Path) -> tuple[str, ...]:
+        """Folders below the root that a file lies in, from the top."""
+        return PurePosixPath(self.name_of(path)).parts[:-1]
 
     @cached_property
     def dicom(self) -> list[Path]:
@@ -107,8 +152,10 @@ class Folder:
             reason = "a link that leads nowhere" if path.is_symlink() else "not a regular file"
             self.failures.append(Failure(str(path), "index", reason))
         elif suffix in by_suffix():
-            is_mask = any(part.lower() in _MASK_FOLDERS for part in path.relative_to(self.root).parts[:-1])
+            is_mask = any(part.lower() in _MASK_FOLDERS for part in self.parts_of(path))
             (self.masks if is_mask else self.slices).extend([path] if is_mask else self._slices_in(path))
+        elif is_archive(path):
+            self.others.append(path)
         elif suffix in TABLE_SUFFIXES:
             self.tables.append(path)
         elif suffix in _OTHER_IMAGES or suffix.endswith(".gz"):
@@ -125,6 +172,18 @@ def any_format() -> str:
     """Give what a slice may be, in words: ``PNG, JPEG, TIFF, BMP, DICOM or NIfTI``."""
     *names, last = format_names()
     return f"{', '.join(names)} or {last}"
+
+
+def any_archive() -> str:
+    """Give what an archive may be, in words."""
+    return f"an archive ({', '.join(ARCHIVE_SUFFIXES)})"
+
+
+def _free_place(archive: Path) -> Path:
+    """Where the files of an archive are said to lie: beside it, in a folder called as it is."""
+    suffix = max((end for end in ARCHIVE_SUFFIXES if archive.name.lower().endswith(end)), key=len)
+    place = archive.with_name(archive.name[: -len(suffix)] or archive.name)
+    return archive if place.exists() else place
 
 
 def _is_picture(path: Path) -> bool:

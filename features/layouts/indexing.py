@@ -97,6 +97,7 @@ def index_dataset(
     label: str | None = None,
     patient_column: str | None = None,
     series: str | None = None,
+    unpack_to: Path | None = None,
     progress: Progress = silent,
 ) -> Index:
     """Index a data folder without decoding a pixel.
@@ -104,7 +105,7 @@ def index_dataset(
     Parameters
     ----------
     root : Path
-        The data folder.
+        The data folder, or an archive of it.
     layout : str
         A name in `LAYOUTS`, or ``auto`` to recognise it.
     labels : Path, optional
@@ -116,6 +117,8 @@ def index_dataset(
     series : str, optional
         Which series of each DICOM study to take: ``all``, or a regular expression that is looked for in
         number, description, kernel and UID; by default one is chosen.
+    unpack_to : Path, optional
+        Where archives are unpacked; by default a folder of haemo's cache.
     progress : Progress
 
     Returns
@@ -133,7 +136,7 @@ def index_dataset(
         raise unknown("layout", layout, ["auto", *LAYOUTS.names()])
     request = Request(labels, label, patient_column, series)
     pattern_of(series)
-    folder = Folder.scan(root)
+    folder = Folder.scan(root, unpack_to, progress)
     if not folder.slices:
         found = [*folder.failures, *folder.others, *folder.tables]
         detail = f", only other files: {len(found):,}" if found else "; it is empty"

@@ -35,6 +35,10 @@ _READERS = {
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _GRAY = ("1", "L")
 _COLOUR = ("P", "RGB", "RGBX", "CMYK", "YCbCr")
+_ORIENTATION = 0x0112  # of EXIF
+# Orientations that change height and width for each other, and which axes are turned round, after that.
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 # Decoders hold a whole tile; one as large as the picture, with its sides rounded up to 16, may be larger.
 _MOST_TILE_PIXELS = 2048 * 2048
@@ -46,7 +50,8 @@ def decode_raster(data: bytes) -> Slice:
     Gray is taken as it is: 1-bit as 0 and 255, 16-bit divided by 257, so that its full range becomes 0..255
     (16-bit colour and gray with alpha come from Pillow with their upper 8 bits). Colour becomes luma (ITU-R
     BT.601, 8-bit); a colour file whose channels agree is gray in disguise and keeps its values. Transparent
-    pixels are laid over black, the colour of air. Colour profiles and EXIF rotation are not applied.
+    pixels are laid over black, the colour of air. Pictures are turned as their EXIF orientation says, which
+    phones write. Colour profiles are not applied.
 
     Parameters
     ----------
@@ -72,6 +77,7 @@ def decode_raster(data: bytes) -> Slice:
     try:
         image.load()
         gray, is_colour = _as_gray(image)
+        gray = _upright(gray, _orientation(image))
     except UnreadableSlice:
         raise
     except Exception as error:
@@ -88,7 +94,10 @@ def read_raster_header(stream: BinaryIO) -> SliceHeader:
         As in `decode_raster`, as far as the header shows it.
     """
     image = _open(stream)
-    return SliceHeader((image.height, image.width), f"{image.format} {image.mode}")
+    height, width = image.height, image.width
+    if _orientation(image) in _ON_ITS_SIDE:
+        height, width = width, height
+    return SliceHeader((height, width), f"{image.format} {image.mode}")
 
 
 def _open(stream: BinaryIO) -> "ImageFile":
@@ -138,6 +147,25 @@ def _as_gray(image: "ImageFile") -> tuple[np.ndarray, bool]:
     red, green, blue = (channel.tobytes() for channel in channels)
     is_colour = not red == green == blue
     return np.asarray(colours.convert("L") if is_colour else channels[0]).astype(np.float32), is_colour
+
+
+def _orientation(image: "ImageFile") -> int:
+    """How the picture is to be turned, 1 to 8 as EXIF 2.3 numbers it; Pillow has turned TIFF already."""
+    # Asked for what is not there, Pillow decodes a whole PNG to look behind its pixels.
+    if image.format == "TIFF" or "exif" not in image.info:
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    # Damaged notes of a camera say nothing, and the pixels are whole: they have been checked for themselves.
+    except Exception:
+        return 1
+
+
+def _upright(gray: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in _ON_ITS_SIDE:
+        gray = gray.T
+    rows, columns = _FLIPS.get(orientation, (1, 1))
+    return np.ascontiguousarray(gray[::rows, ::columns])
 
 
 def _over_black(image: "ImageFile") -> "ImageFile":

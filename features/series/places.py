@@ -1,5 +1,6 @@
 """Where the slices of a series lie, and what is amiss: gaps, doubled positions, changing spacing, tilt."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -98,8 +99,7 @@ def _spacing(distinct: Sequence[DicomTags]) -> list[str]:
 
 
 def _place(tags: DicomTags) -> float:
-    assert tags.z_mm is not None, "slices without a position were left out"  # noqa: S101 - for type checkers
-    return tags.z_mm
+    return math.nan if tags.z_mm is None else tags.z_mm
 
 
 def _leap(before: DicomTags, after: DicomTags) -> float:

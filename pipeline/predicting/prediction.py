@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from haemo.errors import TooFewData, UnreadableSlice
+from haemo.errors import BadDataset, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure, by_volume
 from haemo.features.reading.address import file_of
 from haemo.features.reading.formats import slices_in
@@ -112,8 +112,8 @@ def find_slices(
 ) -> tuple[list[Path], list[Failure]]:
     """Files as they are given, and what looks like a slice in folders, sorted by path; each file once.
 
-    Of each DICOM study in a folder the series is taken that `index` would take, and what is left aside is
-    logged. Files that are named themselves are all taken.
+    Archives are folders, unpacked in haemo's cache. Of each DICOM study in a folder the series is taken that
+    `index` would take, and what is left aside is logged. Files that are named themselves are all taken.
 
     Returns
     -------
@@ -121,6 +121,7 @@ def find_slices(
     failures : list of Failure
         Paths that are not there, folders without slices, images of a kind that cannot be read.
     """
+    from haemo.features.layouts.archive import is_archive
     from haemo.features.layouts.folder import Folder
     from haemo.features.series.choosing import pattern_of
 
@@ -131,8 +132,12 @@ def find_slices(
     for path in paths:
         if not file_of(path).exists():
             failures.append(Failure(str(path), _STAGE, "it is not there"))
-        elif path.is_dir():
-            found = Folder.scan(path)
+        elif path.is_dir() or is_archive(path):
+            try:
+                found = Folder.scan(path, progress=progress)
+            except BadDataset as error:
+                failures.append(Failure(str(path), _STAGE, str(error)))
+                continue
             files.update(dict.fromkeys(_of_chosen_series(found, series, progress)))
             failures += [Failure(one.path, _STAGE, one.reason) for one in found.failures]
             if not found.slices and not found.failures:

@@ -92,6 +92,7 @@ def gather_attributes(
     *,
     labels: Path | None = None,
     table: Path | None = None,
+    unpack_to: Path | None = None,
     progress: Progress = silent,
 ) -> Attributes:
     """Gather attributes of the slices of a manifest.
@@ -110,6 +111,8 @@ def gather_attributes(
         The table of labels, where it was named.
     table : Path, optional
         Another table, with a column that names slice, study or patient.
+    unpack_to : Path, optional
+        Where archives are unpacked, as `index_dataset` takes it.
     progress : Progress
 
     Raises
@@ -119,7 +122,7 @@ def gather_attributes(
     BadDataset
         If `table` is no table, or has no column that says what its rows are of.
     """
-    folder = Folder.scan(data)
+    folder = Folder.scan(data, unpack_to)
     tables = [Table.open(table)] if table else []
     if table and not _key_of(tables[0]):
         raise BadSettings(

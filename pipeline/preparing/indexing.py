@@ -16,9 +16,9 @@ from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
 from haemo.progress import Progress, silent
 from haemo.tables import write_table
 
-__all__ = ["SERIES", "index", "index_run"]
+__all__ = ["SERIES", "UNPACKED", "index", "index_run"]
 
-SERIES = "series.csv"
+SERIES, UNPACKED = "series.csv", "unpacked"
 
 _log = logging.getLogger("haemo")
 
@@ -32,6 +32,7 @@ def index(
     label: str | None = None,
     patient_column: str | None = None,
     series: str | None = None,
+    unpack_to: Path | None = None,
     progress: Progress = silent,
 ) -> Index:
     """Find the slices, labels and patients in a data folder; headers are read, pixels are not.
@@ -41,6 +42,7 @@ def index(
     Parameters
     ----------
     data : str or Path
+        A folder, or an archive of one (.zip, .tar.gz ...); archives in a folder are read as folders.
     layout : str
         Name of a layout (docs/data.md), or ``auto`` to recognise it.
     positive : str, optional
@@ -54,6 +56,8 @@ def index(
     series : str, optional
         Which series of each DICOM study to take: ``all``, or a regular expression that is looked for in
         number, description, kernel and UID; by default one is chosen.
+    unpack_to : Path, optional
+        Where archives are unpacked; by default a folder of haemo's cache.
     progress : Progress
 
     Returns
@@ -78,6 +82,7 @@ def index(
         label=label,
         patient_column=patient_column,
         series=series,
+        unpack_to=unpack_to,
         progress=progress,
     )
     classes = found.manifest.classes
@@ -100,7 +105,7 @@ def index_run(
 ) -> Index:
     """Index `data` into `run`: manifest.csv, failures.csv, series.csv, and the step ``index`` of run.json.
 
-    Parameters, result and errors are those of `index`, and:
+    Archives are unpacked in the run. Parameters, result and errors are those of `index`, and:
 
     Parameters
     ----------
@@ -115,7 +120,7 @@ def index_run(
     if keep_from and not wanted:
         raise BadSettings("a table of attributes needs the names of those to keep: --keep sex,age")
     started = time.monotonic()
-    found = index(data, layout, **options)
+    found = index(data, layout, unpack_to=run.path / UNPACKED, **options)
     attributes = None
     if wanted:
         attributes = gather_attributes(
@@ -124,6 +129,7 @@ def index_run(
             wanted,
             labels=options.get("labels"),
             table=keep_from,
+            unpack_to=run.path / UNPACKED,
             progress=options.get("progress", silent),
         )
     run.create()

@@ -2,7 +2,7 @@
 
     make bench-segment ARGS="--slices 60"
 
-Phantom slices are drawn by the built-in segmenter, in the threads of `haemo segment predict`. The trees are
+Phantom slices are drawn by the built-in segmenter, as in `haemo segment predict`. The trees are
 grown anew for the comparison; both sides answer for the same pixels on one thread, and must agree.
 """
 

@@ -49,15 +49,43 @@ def test_trees_say_what_scikit_learn_says(seed, leaves, rounds):
 
 
 @pytest.mark.numerical
-def test_rows_that_are_surely_not_are_left_after_a_quarter_of_the_trees():
+def test_rows_that_are_surely_not_keep_the_sum_of_the_trees_so_far():
     X, y, weights, patients = pixels()
     model = fit_pixels("trees", X, y, weights, patients).model
-    whole, early = model.scores(X), model.scores(X, surely_not=0.0)
-    first = model.splits[: len(model.splits) // 4].sum()
-    fields = {name: getattr(model, name)[:first] for name in ("feature", "cut", "first", "middle")}
-    trees = {name: getattr(model, name)[: len(model.splits) // 4] for name in ("values", "splits")}
-    quarter = replace(model, **fields, **trees).scores(X)
-    np.testing.assert_array_equal(early, np.where(quarter >= 0, whole, quarter))
+    sums = []
+    for count in (3, 7, len(model.splits)):
+        splits = model.splits[:count].sum()
+        fields = {name: getattr(model, name)[:splits] for name in ("feature", "cut", "first", "middle")}
+        trees = {name: getattr(model, name)[:count] for name in ("values", "splits")}
+        sums.append(replace(model, **fields, **trees).scores(X))
+    first, second = np.quantile(sums[0], 0.4), np.quantile(sums[1], 0.7)
+    expected = np.where(sums[0] < first, sums[0], np.where(sums[1] < second, sums[1], sums[2]))
+    assert 0.2 < np.mean(sums[0] < first) < 0.5 < np.mean(sums[1] < second) < 0.9, "each limit stops some"
+    found = model.scores(X, ((3 / ROUNDS, first), (0.5, second)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.numerical
+def test_pixels_are_left_out_only_among_dark_ones(monkeypatch):
+    X, y, weights, patients = pixels(count=9000)
+    fitted = fit_pixels("trees", X, y, weights, patients)
+    monkeypatch.setattr(pixel_classifier, "_SURELY_NOT", ())
+    monkeypatch.setattr(pixel_classifier, "_DARK", -0.5)
+    inside = np.random.default_rng(3).random((100, 120)) < 0.75
+    # Smooth over the place, as descriptors of a slice are.
+    rows, columns = np.nonzero(inside)
+    smooth = np.stack([np.sin(rows / (5 + k) + k) + np.cos(columns / (9 - k)) for k in range(6)], axis=1)
+    each, sparse = fitted.probability(smooth), fitted.probability(smooth, inside)
+    kept = np.isclose(each, sparse, atol=1e-7)
+    assert 0.1 < np.mean(~kept) < 0.9
+    maps = np.full((2, *inside.shape), np.nan)
+    maps[:, inside] = each, sparse
+    for row, column in np.argwhere(inside)[~kept]:
+        assert row % 2 or column % 2, "asked in any case"
+        about = maps[0][max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        first = np.s_[(max(row - 1, 0) % 2) :: 2, (max(column - 1, 0) % 2) :: 2]
+        assert maps[1][row, column] == pytest.approx(np.nanmax(about[first]), abs=1e-6)
+        assert maps[1][row, column] < 1 / (1 + np.exp(0.5))
 
 
 @pytest.mark.numerical

@@ -1,5 +1,7 @@
 """Pixels of a head in numbers, against slow and obvious oracles; other looks of a slice; maps of blood."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from drawn_heads import SIDE, SPACING_MM, as_picture, head
@@ -12,6 +14,7 @@ from haemo.features.pixels.descriptors import DESCRIPTORS, describe
 from haemo.features.pixels.variation import vary
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_grid import HeadGrid
+from haemo.features.views.midline import Midline
 
 SPACING = (SPACING_MM, SPACING_MM)
 
@@ -54,6 +57,12 @@ class TestHeadGrid:
         np.testing.assert_allclose(line.across(*far), -line.across(rows, columns), atol=1e-9)
         np.testing.assert_allclose(line.along(*far), line.along(rows, columns), atol=1e-9)
         np.testing.assert_allclose(line.mirrored(*far), (rows, columns), atol=1e-9)
+
+    def test_the_reflection_of_a_line_is_where_points_mirror_to(self):
+        line = Midline(61.5, 70.25, 13.0)
+        turn, origin = line.reflection()
+        points = np.random.default_rng(0).uniform(0, 130, (2, 50))
+        np.testing.assert_allclose(turn @ points + origin[:, None], line.mirrored(*points), atol=1e-9)
 
     def test_a_picture_of_any_size_gives_about_the_same_levels(self):
         hu, _ = head(4)
@@ -106,6 +115,22 @@ class TestDescriptors:
                 weight *= grid.inside[rows, columns]
                 slow = (weight * (grid.hu[rows, columns] - grid.median_hu)).sum() / weight.sum()
                 assert found[row, place] == pytest.approx(slow, abs=0.05)
+
+    @given(st.integers(0, 1000), st.tuples(*[st.integers(0, 60)] * 4))
+    @settings(max_examples=6, deadline=None)
+    def test_what_lies_far_off_changes_nothing(self, seed, edges):
+        grid = of(head(seed, blood_mm=8)[0])
+        top, bottom, left, right = edges
+        frame = ((top, bottom), (left, right))
+        hu, inside, bone = (np.pad(own, frame) for own in (grid.hu, grid.inside, grid.bone))
+        line = replace(grid.midline, row=grid.midline.row + top, column=grid.midline.column + left)
+        other = replace(grid, hu=hu, inside=inside, bone=bone, midline=line)
+        np.testing.assert_allclose(describe(other), describe(grid), atol=1e-4)
+
+    def test_without_bone_it_is_far_from_every_pixel(self):
+        grid = of(head(2)[0])
+        bare = column(replace(grid, bone=np.zeros_like(grid.bone)), "to_bone")
+        assert (bare[grid.inside] == 40).all()
 
     def test_distances_are_the_nearest_pixels(self):
         grid = of(head(6)[0])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from haemo.features.reading.slice import Slice
 from haemo.models.pixels import pixel_classifier
 from haemo.pipeline.cli import main
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.segmenting import drawing
 from haemo.pipeline.segmenting import segmenter as segmenter_module
 from haemo.pipeline.segmenting.agreement import volume_agreement
 from haemo.pipeline.segmenting.outlining import outline_slices
@@ -103,6 +105,27 @@ def test_an_outline_must_be_sure_somewhere(drawn):
     for least, some in ((surest, True), (surest + 1e-6, False)):
         facts = {**drawn.facts, "peak_threshold": least}
         assert bool(Segmenter(drawn.classifier, facts).regions(found)) == some
+
+
+def test_many_files_are_drawn_in_processes_as_few_are_here(drawn, data, tmp_path, monkeypatch):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = [*sorted(data.rglob("0*.dcm"))[:5], tmp_path / "broken.png"]
+    few = outline_slices(drawn, files)
+    monkeypatch.setattr(drawing, "_FEW", 1)
+    monkeypatch.setattr(drawing, "_BLOCK", 4)
+    many = outline_slices(drawn, files)
+    np.testing.assert_array_equal(many.scores.scores, few.scores.scores)
+    assert many.studies == few.studies
+    assert [one.path for one in many.scores.failures] == [str(tmp_path / "broken.png")]
+
+
+def test_a_segmenter_goes_to_another_process_whole(drawn):
+    again = pickle.loads(pickle.dumps(drawn))  # noqa: S301 - of our own bytes
+    assert again.facts == drawn.facts
+    image = Slice(head(5, blood_mm=9)[0], True, (SPACING_MM, SPACING_MM))
+    np.testing.assert_array_equal(again.draw(image).probability, drawn.draw(image).probability)
+    same = pickle.loads(pickle.dumps(drawn))  # noqa: S301
+    assert same is again, "its tables are made once"
 
 
 def test_a_slice_without_a_head_is_outside_and_has_no_blood(drawn, tmp_path):

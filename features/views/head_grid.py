@@ -6,6 +6,7 @@ import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.slice import Slice
+from haemo.features.views.disk import narrowed, widened
 from haemo.features.views.head_box import Box, head_box
 from haemo.features.views.midline import Midline, find_midline
 from haemo.features.views.resize import resized
@@ -28,9 +29,9 @@ _MIDDLE = 0.25  # of the box of the head, about its centre: nearly all of it is 
 _LEAST_OF_MIDDLE = 0.5
 _ENDS_PERCENT = (2, 99)  # where black and white lie: scanned film has neither 0 nor 255
 _BLACK_AT_MOST, _WHITE_AT_LEAST = 40.0, 200.0
-_CLOSING_MM = 4.0
+_CLOSING_MM = 4
 _MARGIN = 8
-_OPENING_MM = 3.0
+_OPENING_MM = 3
 _LEAST_INSIDE_MM2 = 400.0
 _LEAST_TISSUE_HU = -20.0
 _MEDIAN_HU = (12.0, 60.0)
@@ -158,8 +159,7 @@ def _inside(hu: np.ndarray, bone: np.ndarray) -> np.ndarray:
     wall = np.pad(bone, _MARGIN)
     rim = np.pad(hu > 5, 1, mode="edge") & np.pad(np.zeros_like(bone), 1, constant_values=True)
     wall[_MARGIN - 1 : 1 - _MARGIN, _MARGIN - 1 : 1 - _MARGIN] |= rim
-    closed = ndimage.distance_transform_edt(~wall) <= _CLOSING_MM
-    closed = ndimage.distance_transform_edt(closed) > _CLOSING_MM
+    closed = narrowed(widened(wall, _CLOSING_MM), _CLOSING_MM)
     filled = ndimage.binary_fill_holes(closed | wall)
     enclosed = filled[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] & ~bone
     found = largest_piece(enclosed & soft)
@@ -170,11 +170,11 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     """The largest piece of a mask after an opening, its holes filled; False everywhere if none is left."""
     from scipy import ndimage
 
-    core, count = ndimage.label(ndimage.distance_transform_edt(mask) > _OPENING_MM)
+    core, count = ndimage.label(narrowed(mask, _OPENING_MM))
     if not count:
         return np.zeros_like(mask)
     largest = core == 1 + np.argmax(np.bincount(core.ravel())[1:])
-    grown = (ndimage.distance_transform_edt(~largest) <= _OPENING_MM + 1) & mask
+    grown = widened(largest, _OPENING_MM + 1) & mask
     if grown.sum() < _LEAST_INSIDE_MM2:
         return np.zeros_like(mask)
     return ndimage.binary_fill_holes(grown)

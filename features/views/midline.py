@@ -45,6 +45,12 @@ class Midline:
         twice = 2 * self.across(rows, columns)
         return rows - twice * sine, columns - twice * cosine
 
+    def reflection(self) -> tuple[np.ndarray, np.ndarray]:
+        """Matrix of shape (2, 2) and offset of shape (2,) that give the (row, column) on the other side."""
+        cosine, sine = self._direction
+        normal = np.array([sine, cosine])
+        return np.eye(2) - 2 * np.outer(normal, normal), 2 * normal * (normal @ (self.row, self.column))
+
     @property
     def _direction(self) -> tuple[float, float]:
         angle = math.radians(self.angle_deg)
@@ -71,16 +77,15 @@ def find_midline(levels: np.ndarray, inside: np.ndarray) -> Midline:
     image = ndimage.gaussian_filter(image, 1.0)
     rows, columns = np.nonzero(inside[::_STEP, ::_STEP])
     middle = rows.mean() * _STEP, columns.mean() * _STEP
-    points = np.nonzero(np.ones(image.shape, dtype=bool))
-    grid = points[0] * _STEP, points[1] * _STEP
+    found = np.empty_like(image)
 
     def difference(angle: float, offset: float) -> float:
-        line = _line(middle, angle, offset)
-        far = line.mirrored(*grid)
-        found = ndimage.map_coordinates(
-            image, [far[0] / _STEP, far[1] / _STEP], order=1, mode="constant", cval=-80.0, output=np.float32
+        turn, origin = _line(middle, angle, offset).reflection()
+        ndimage.affine_transform(
+            image, turn, origin / _STEP, order=1, mode="constant", cval=-80.0, output=found
         )
-        return float(np.square(found - image.ravel()).mean())
+        np.subtract(found, image, out=found)
+        return float(np.vdot(found, found)) / found.size
 
     angle, offset = min(
         ((angle, offset) for angle in _COARSE_DEG for offset in _OFFSETS_MM[::4]),

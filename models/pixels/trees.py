@@ -1,6 +1,6 @@
 """Boosted trees as plain arrays: no pickle, the same answers under any version of scikit-learn, and quick."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -88,17 +88,17 @@ class BoostedTrees:
         own = {name: arrays[name] for name in cls.__dataclass_fields__}
         return cls(**{**own, "start": float(own["start"][0])})
 
-    def scores(self, X: np.ndarray, surely_not: float = -np.inf) -> np.ndarray:
+    def scores(self, X: np.ndarray, surely_not: Sequence[tuple[float, float]] = ()) -> np.ndarray:
         """Sums of values, the log odds of the second class: ndarray of shape (rows,), float64.
 
         Parameters
         ----------
         X : ndarray of shape (rows, features)
-        surely_not : float
-            Rows whose sum is below this after a quarter of the trees keep that sum.
+        surely_not : sequence of (float, float)
+            Shares of the trees, ascending, each with a limit: rows whose sum is below it after so many trees
+            keep that sum.
         """
         total = np.empty(len(X))
-        quarter = len(self.splits) // 4
         for begin in range(0, len(X), _BLOCK):
             block = slice(begin, begin + _BLOCK)
             codes = np.stack(
@@ -107,9 +107,13 @@ class BoostedTrees:
                     for cuts, column in zip(self.cuts, np.ascontiguousarray(X[block].T), strict=True)
                 ]
             )
-            part = self.start + self._sum(codes, self._tables[:quarter])
-            kept = np.flatnonzero(part >= surely_not)
-            part[kept] += self._sum(codes[:, kept], self._tables[quarter:])
+            part = np.full(codes.shape[1], self.start)
+            kept, done = np.arange(len(part)), 0
+            for share, limit in (*surely_not, (1.0, -np.inf)):
+                end = int(share * len(self._tables))
+                part[kept] += self._sum(codes, self._tables[done:end])
+                going_on = part[kept] >= limit
+                kept, codes, done = kept[going_on], codes[:, going_on], end
             total[block] = part
         return total
 
@@ -120,7 +124,7 @@ class BoostedTrees:
         for by_feature, values in tables:
             left.fill(0xFFFFFFFF)
             for feature, reachable in by_feature:
-                np.take(reachable, codes[feature], out=other, mode="clip")
+                reachable.take(codes[feature], out=other, mode="clip")
                 left &= other
             np.negative(left, out=other)
             left &= other  # the lowest bit alone

@@ -16,6 +16,7 @@ from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.segmenting.drawing import outlined
 from haemo.pipeline.segmenting.overlay import draw_overlay, write_picture
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.progress import Progress, silent
@@ -92,8 +93,7 @@ def explain_slices(
     out.mkdir(parents=True, exist_ok=True)
     _remove_earlier(out)
     pages = [
-        _Page(model, result, number, out / f"{place:04d}", segmenter)
-        for place, number in enumerate(chosen, start=1)
+        _Page(model, result, number, out / f"{place:04d}") for place, number in enumerate(chosen, start=1)
     ]
     explained: list[Explained] = []
     with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool:
@@ -109,7 +109,11 @@ def explain_slices(
                 model.on_slice(network, maps[page.target][place], view)
                 for place, (page, view) in enumerate(zip(part, views, strict=True))
             ]
-            explained += pool.map(_Page.draw, part, images, evidence)
+            if segmenter is None:
+                regions = pool.map(_hot, images, evidence)
+            else:
+                regions = outlined(segmenter, images, len(pages))
+            explained += pool.map(_Page.draw, part, images, evidence, regions)
     features = [
         region.feature(slice=str(one.path), study=result.studies[number], target=one.target, model=model.name)
         for number, one in zip(chosen, explained, strict=True)
@@ -166,7 +170,6 @@ class _Page:
     result: SliceScores
     number: int
     stem: Path
-    segmenter: Segmenter | None
 
     @property
     def path(self) -> Path:
@@ -182,19 +185,17 @@ class _Page:
         except UnreadableSlice as error:
             raise UnreadableSlice(f"{self.path} could be scored and now cannot be read: {error}") from error
 
-    def _regions(self, image: Slice, evidence: np.ndarray) -> list[Region]:
-        if self.segmenter is not None:
-            return self.segmenter.regions(self.segmenter.draw(image))
-        blood = blood_likelihood(image) if image.is_hu else None
-        return find_regions(evidence, blood, image.spacing_mm)
-
-    def draw(self, image: Slice, evidence: np.ndarray) -> Explained:
-        regions = self._regions(image, evidence)
+    def draw(self, image: Slice, evidence: np.ndarray, regions: list[Region]) -> Explained:
         caption = _caption(self.result, self.number, regions)
         picture = self.stem.with_name(f"{self.stem.name}-{self.path.stem}.png")
         drawn = draw_overlay(image, evidence, regions, self.model.preprocessing, caption)
         write_picture(picture, drawn)
         return Explained(self.path, self.target, regions, picture)
+
+
+def _hot(image: Slice, evidence: np.ndarray) -> list[Region]:
+    blood = blood_likelihood(image) if image.is_hu else None
+    return find_regions(evidence, blood, image.spacing_mm)
 
 
 def _caption(result: SliceScores, number: int, regions: Sequence[Region]) -> list[str]:

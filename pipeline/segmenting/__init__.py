@@ -1,7 +1,7 @@
 """Which pixels are blood: trained on masks, drawn on slices, measured on masks.
 
 `sampling` reads slices and masks and describes pixels; `segmenter` is the trained model, and
-`segmenterfolder` its folder in a run; `training` fits one; `outlining` draws new slices, `overlay` shows
-them, and `study_measures` sums up studies; `agreement` measures outlines on test slices. From outside:
-`outlining`, `overlay`, `segmenter`, `training` and `agreement`.
+`segmenterfolder` its folder in a run; `training` fits one; `drawing` draws many slices, `outlining` new
+ones, `overlay` shows them, and `study_measures` sums up studies; `agreement` measures outlines on test
+slices. From outside: `drawing`, `outlining`, `overlay`, `segmenter`, `training` and `agreement`.
 """

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import BadSettings, TooFewData, UnreadableSlice
-from haemo.features.extraction.decoding import in_order
 from haemo.features.failures import Failure, replace_failures
 from haemo.features.pixels.blood_map import BloodMap
 from haemo.features.pixels.packed import PackedMask
 from haemo.features.pixels.region import OUTLINES, Region, joined, write_outlines
-from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice
 from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.predicting.prediction import find_slices, nothing_scored
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import Place, by_study, place_of, study_names
+from haemo.pipeline.segmenting.drawing import drawn_files
 from haemo.pipeline.segmenting.overlay import draw_overlay, write_picture
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.study_measures import DrawnSlice, StudyMeasures
@@ -33,8 +32,6 @@ __all__ = ["Outlined", "Outputs", "outline_slices"]
 log = logging.getLogger("haemo")
 
 _STAGE = "segment"
-_WORKERS = 2
-_AHEAD = 8
 _TABLES = (OUTLINES, "slices.csv", "studies.csv", "failures.csv")
 _PICTURES = ("masks", "overlays", "probabilities")
 _NO_HEAD = "nothing inside a skull was found"
@@ -177,7 +174,7 @@ def outline_slices(
             found.extend(one for one, _ in waiting)
             waiting.clear()
 
-    drawn = _drawn(segmenter, [readable[number] for number in order])
+    drawn = drawn_files(segmenter, [readable[number] for number in order])
     for number, (path, result) in zip(order, progress(drawn, total=len(order), label=_STAGE), strict=True):
         study = names[places[number].study]
         if waiting and waiting[0][0].study != study:
@@ -194,21 +191,6 @@ def outline_slices(
     result = Outlined(scores, studies, writer.pictures, writer.masks)
     writer.finish(result)
     return result
-
-
-def _drawn(
-    segmenter: Segmenter, files: Sequence[Path]
-) -> "Iterator[tuple[Path, tuple[Slice, BloodMap] | UnreadableSlice]]":
-    with SliceReader(_WORKERS) as reader:
-
-        def draw(path: Path) -> tuple[Slice, BloodMap] | UnreadableSlice:
-            try:
-                image = reader(path)
-                return image, segmenter.draw(image)
-            except UnreadableSlice as error:
-                return error
-
-        yield from in_order(files, draw, _WORKERS, _AHEAD)
 
 
 def _scores(

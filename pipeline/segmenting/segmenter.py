@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Segmenter:
             If the slice is too small for a head.
         """
         grid = HeadGrid.of(image)
-        return BloodMap.of(image, grid, self.classifier.probability(describe(grid)))
+        return BloodMap.of(image, grid, self.classifier.probability(describe(grid), grid.inside))
 
     def study_rule(self, how: Aggregation) -> UnitRule | None:
         """How studies are judged where slices are joined so; None where too few studies were held out."""
@@ -115,12 +116,19 @@ class Segmenter:
 
     def write(self, path: Path) -> None:
         """Write one safetensors file, atomically; the same segmenter gives the same bytes."""
+        with replacing(path) as temporary:
+            temporary.write_bytes(self._bytes)
+
+    @cached_property
+    def _bytes(self) -> bytes:
         from safetensors.numpy import save
 
         header = {_KEY: json.dumps({"kind": self.classifier.kind, **self.facts}, sort_keys=True)}
-        data = save(self.classifier.model.arrays, metadata=header)
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
+        return save(self.classifier.model.arrays, metadata=header)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process that gets it again and again keeps it, with the tables of its trees.
+        return _from_bytes, (self._bytes,)
 
     @classmethod
     def read(cls, path: Path) -> "Segmenter":
@@ -152,6 +160,15 @@ class Segmenter:
                 f"haemo segment train"
             )
         return cls(classifier, facts)
+
+
+@lru_cache(maxsize=2)
+def _from_bytes(data: bytes) -> Segmenter:
+    from safetensors.numpy import load
+
+    length = int.from_bytes(data[:8], "little")
+    facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
+    return Segmenter(PixelClassifier.of_arrays(facts.pop("kind"), load(data)), facts)
 
 
 def log_ratio(score: float | np.ndarray) -> Any:

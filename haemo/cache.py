@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,10 +32,22 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     OSError
         If the folder cannot be made or written to; it names `path`, not the temporary file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     with temporary_beside(path) as temporary:
         with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder where it is missing; the cache is for its owner alone, unless HAEMO_CACHE names it."""
+    own = cache_directory()
+    if own in (folder, *folder.parents):
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.mkdir(mode=0o700, exist_ok=True)
+        if not os.environ.get("HAEMO_CACHE"):
+            with suppress(OSError):  # not ours, or on a disk that knows no modes
+                own.chmod(0o700)
+    folder.mkdir(parents=True, exist_ok=True)

@@ -296,7 +296,7 @@ def test_a_run_goes_from_another_network_to_prediction_explanation_and_report(we
     assert predicted.items() >= scores.items()
     explain = ["explain", "--run", str(run.path), "--head", "svm", "--method", "hirescam"]
     assert main([*explain, "--overlays", str(tmp_path / "maps"), str(slices / "02.png")]) == 0
-    assert (tmp_path / "maps" / "0001-02.png").exists()
+    assert (tmp_path / "maps" / "0001.png").exists()
     assert main(["report", "--run", str(run.path), "--resamples", "100"]) == 0
     page = (run.path / "report.html").read_text()
     assert RESNET in page

@@ -500,8 +500,8 @@ class TestCommand:
         assert positive
         assert len(answer["overlays"]) == len(positive) == len(list(overlays.glob("*.png")))
         collection = json.loads((overlays / "regions.geojson").read_text())
-        assert {one["properties"]["slice"] for one in collection["features"]} == {
-            one["path"] for one in positive
+        assert {one["properties"]["slice"] + ".png" for one in collection["features"]} == {
+            answer["overlay_of"][one["path"]] for one in positive
         }
         assert answer["studies"][0]["slices"] == 8
 
@@ -511,7 +511,10 @@ class TestCommand:
         answer = json.loads(capsys.readouterr().out)
         called = [Path(one["path"]).stem for one in answer["slices"] if one["predicted"] != "normal"]
         assert 0 < len(called) < len(answer["slices"])
-        assert [Path(name).stem.split("-")[1] for name in answer["overlays"]] == called
+        assert [Path(name).stem for name in answer["overlays"]] == [
+            f"{place:04d}" for place in range(1, len(called) + 1)
+        ]
+        assert [Path(path).stem for path in answer["overlay_of"]] == called
 
     def test_of_several_classes_the_least_probably_normal_test_slices_are_drawn(
         self, several, tmp_path, capsys
@@ -519,7 +522,15 @@ class TestCommand:
         tested = Predictions.read(several.model_path("svm") / "predictions.csv").of_part("test")
         bleeding = tested.predicted != "normal"
         assert {"haemorrhage", "other"} <= set(tested.predicted)
-        arguments = ["--slices", str(bleeding.sum()), "--overlays", str(tmp_path), "--device", "cpu"]
+        arguments = [
+            "--slices",
+            str(bleeding.sum()),
+            "--overlays",
+            str(tmp_path),
+            "--device",
+            "cpu",
+            "--names",
+        ]
         assert main(["explain", "--run", str(several), *arguments]) == 0
         drawn = {path.stem.split("-")[1] for path in tmp_path.glob("*.png")}
         assert drawn == {Path(name).stem for name in tested.slice_id[bleeding]}

@@ -316,6 +316,7 @@ class Run:
         out: str | Path | None = None,
         method: str | None = None,
         outline: str = "blood",
+        names: bool = False,
         device: str = "auto",
     ) -> "list[Explained]":
         """Pictures of what on slices speaks for a bleed (orange) and against it (blue), as ``haemo explain``.
@@ -331,6 +332,8 @@ class Run:
             ``contrast``, ``hirescam``, ``gradcam``, ``gradcam++`` or ``occlusion``.
         outline : {'blood', 'evidence'}
             Outlines of blood, by the run's segmenter or the built-in one, or of what is hot in the map.
+        names : bool
+            Call pictures, and slices in the outlines, by their files, not only by their number.
         device : {'auto', 'cpu', 'cuda'}
 
         Returns
@@ -355,16 +358,17 @@ class Run:
             chosen=range(len(result)),
             method=method,
             segmenter=outliner(self._run) if outline == "blood" else None,
+            names=names,
             progress=self.progress,
         )
 
-    def report(self, *, anonymous: bool = False) -> "Report":
+    def report(self, *, anonymous: bool = True) -> "Report":
         """Write report.html, the model card and the CLAIM table, as ``haemo report``.
 
         Parameters
         ----------
         anonymous : bool
-            Number slices and patients, and leave out paths.
+            Call slices and patients by codes, which ``haemo names`` explains, and leave out paths.
 
         Returns
         -------

@@ -1,8 +1,8 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
 Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `segment`,
-`explain`, `leakage`, `report`, `phantom`, `pictures`, `system`. They share `console` (printing and common
-options), `choices`, `clinical`, `figures`, `outputs` and `protocol`. Nothing imports it.
+`explain`, `leakage`, `report`, `names`, `phantom`, `pictures`, `system`. They share `console` (printing and
+common options), `choices`, `clinical`, `figures`, `outputs` and `protocol`. Nothing imports it.
 """
 
 import importlib
@@ -37,6 +37,7 @@ COMMANDS = {
     "leakage": "leakage",
     "learning-curve": "leakage",
     "report": "report",
+    "names": "names",
     "verify": "features",
     "phantom": "phantom",
     "summary": "pictures",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "counted",
     "crop_option",
+    "names_option",
     "network_names",
     "outline_option",
     "print_any_name",
@@ -61,6 +62,13 @@ outline_option = click.option(
     show_default=True,
     help="What is outlined: blood, as the run's segmenter finds it (without one, the built-in one), or what "
     "is hot in the model's map of evidence.",
+)
+
+names_option = click.option(
+    "--names",
+    is_flag=True,
+    help="Call pictures, and slices in regions.geojson, by file and study; else by their number alone, as "
+    "names may be those of patients.",
 )
 
 crop_option = click.option(

@@ -7,6 +7,7 @@ import click
 
 from haemo.pipeline.cli.console import (
     counted,
+    names_option,
     outline_option,
     progress,
     run_option,
@@ -40,6 +41,7 @@ _MOST_OVERLAYS = 12
     shell_complete=trained_models,
     help="Which head or network; may be given again with --score.  [default: svm; with --score all]",
 )
+@names_option
 @outline_option
 @click.option("--method", type=click.Choice(_METHODS), default=None, show_default="contrast")
 @click.option(
@@ -70,6 +72,7 @@ def explain(
     run_path: Path,
     trust: tuple[str, ...],
     heads: tuple[str, ...],
+    names: bool,
     outline: str,
     method: str | None,
     slices: int,
@@ -102,12 +105,14 @@ def explain(
         raise click.UsageError("--masks is for --score")
     if len(heads) > 1:
         raise click.UsageError("draw one model at a time; several are for --score")
-    return _draw(run, heads[0] if heads else "svm", outline, method, slices, overlays, series, device, paths)
+    name = heads[0] if heads else "svm"
+    return _draw(run, name, names, outline, method, slices, overlays, series, device, paths)
 
 
 def _draw(
     run: "RunDirectory",
     name: str,
+    names: bool,
     outline: str,
     method: str | None,
     slices: int,
@@ -132,6 +137,7 @@ def _draw(
         chosen=everything,
         method=method,
         segmenter=outliner(run) if outline == "blood" else None,
+        names=names,
         progress=progress,
     )
     rows = []
@@ -141,9 +147,19 @@ def _draw(
         region = one.regions[0] if one.regions else None
         area = "" if region is None or region.area_mm2 is None else f"{region.area_mm2:.0f}"
         kind = "" if region is None else "blood" if region.is_blood else "hot"
-        rows.append([one.picture.name, row["predicted"], f"{chance:.3f}", str(len(one.regions)), kind, area])
+        rows.append(
+            [
+                one.picture.name,
+                row["path"],
+                row["predicted"],
+                f"{chance:.3f}",
+                str(len(one.regions)),
+                kind,
+                area,
+            ]
+        )
     table(
-        ("overlay", "class", "probability", "regions", "kind", "mm2"),
+        ("overlay", "slice", "class", "probability", "regions", "kind", "mm2"),
         rows,
         title=f"{name}, {method}" if method else name,
     )

@@ -9,6 +9,7 @@ import click
 
 from haemo.pipeline.cli.console import (
     counted,
+    names_option,
     outline_option,
     progress,
     series_option,
@@ -85,6 +86,7 @@ _MOST_ROWS = 40
     metavar="DIR",
     help="Where --explain writes.  [default: RUN/explain/NAME]",
 )
+@names_option
 @outline_option
 @series_option
 @click.option(
@@ -149,7 +151,7 @@ def predict(
         said = {**asked, **result.as_json(aggregate), **pictures, **_listed(dicom_folder, written)}
         click.echo(json.dumps(said, indent=2))
     else:
-        _print(result, aggregate)
+        _print(result, aggregate, pictures.get("overlay_of", {}))
     for failure in failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
     if pictures:
@@ -181,6 +183,7 @@ def _predicted(
     trust: tuple[str, ...],
     explain: bool,
     overlays: Path | None,
+    names: bool,
     outline: str,
     series: str | None,
     device: str,
@@ -205,8 +208,10 @@ def _predicted(
 
     folder = overlays or run.path / "explain" / head
     segmenter = outliner(run) if outline == "blood" else None
-    explained = explain_slices(model, result, folder, segmenter=segmenter, progress=progress)
-    return _Answer(result, _pictures([one.picture for one in explained], folder), outlined)
+    explained = explain_slices(model, result, folder, segmenter=segmenter, names=names, progress=progress)
+    pictures = _pictures([one.picture for one in explained], folder)
+    pictures["overlay_of"] = {str(one.path): one.picture.name for one in explained}
+    return _Answer(result, pictures, outlined)
 
 
 def _segmented(
@@ -218,6 +223,7 @@ def _segmented(
     *,
     explain: bool,
     overlays: Path | None,
+    names: bool,
     series: str | None,
     how: str | None,
     **unused: Any,
@@ -232,7 +238,7 @@ def _segmented(
         raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
     if how:
         require_bleed(segmenter.classes)
-    outputs = Outputs(folder, masks=False, overwrite=True) if folder else None
+    outputs = Outputs(folder, masks=False, overwrite=True, names=names) if folder else None
     result = outline_slices(segmenter, paths, outputs, threshold=threshold, series=series, progress=progress)
     say_caveat(segmenter, as_json)
     return _Answer(result.scores, _pictures(result.pictures, folder) if folder else {}, result)
@@ -267,7 +273,7 @@ def _pictures(overlays: list[Path], folder: Path) -> dict[str, Any]:
     return {"overlays": [str(path) for path in overlays], "regions": f"{folder}/regions.geojson"}
 
 
-def _print(result: "SliceScores", how: str) -> None:
+def _print(result: "SliceScores", how: str, overlay_of: dict[str, str]) -> None:
     shown = min(len(result), _MOST_ROWS)
     rows = []
     for number in range(shown):
@@ -277,12 +283,14 @@ def _print(result: "SliceScores", how: str) -> None:
             values = [f"{row['score']:+.3f}", f"{row['probability']:.3f}"]
         else:
             values = [f"{row['probability_' + row['predicted']]:.3f}"]
-        rows.append([row["path"], row["predicted"], *values, mark])
+        drawn = [overlay_of.get(row["path"], "")] if overlay_of else []
+        rows.append([row["path"], row["predicted"], *values, mark, *drawn])
     score = ["score"] if result.positive is not None else []
     rule = "the most probable class"
     if result.positive is not None:
         rule = f"{result.positive} from a probability of {result.threshold:g}"
-    table(("slice", "class", *score, "probability", "outside"), rows, title=rule)
+    drawn = ["overlay"] if overlay_of else []
+    table(("slice", "class", *score, "probability", "outside", *drawn), rows, title=rule)
     if len(result) > shown:
         click.echo(f"... and {len(result) - shown} more; all of them with --out FILE or --json")
     _print_studies(result, how)

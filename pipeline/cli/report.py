@@ -13,9 +13,10 @@ __all__ = ["report"]
 @click.command()
 @run_option
 @click.option(
-    "--anonymise",
-    is_flag=True,
-    help="Number slices and patients instead of naming them, and leave out paths.",
+    "--anonymise/--names",
+    default=True,
+    help="Call slices and patients by codes and leave out paths, or call them by their names.  "
+    "[default: codes, which haemo names explains]",
 )
 @click.option(
     "--prevalence",

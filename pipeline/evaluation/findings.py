@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from haemo.features.manifest import Manifest, ManifestRow
+from haemo.pipeline.run.codes import both_names
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.split import Split
 
@@ -98,7 +99,7 @@ def both_sides(
     """
     trains = sides == "train"
     patients = _shared([row.patient for row in rows], trains)
-    studies = _shared([f"{row.patient} / {row.study}" for row in rows], trains)
+    studies = _shared([both_names(row.patient, row.study) for row in rows], trains)
     pixels = _shared(contents, trains)
     return [
         Finding(

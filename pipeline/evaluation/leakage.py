@@ -25,6 +25,7 @@ from haemo.pipeline.evaluation.findings import (
 from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort, measure_protocols
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.shortcuts import ALPHA, read_facts, shortcut_control
+from haemo.pipeline.run.codes import Codes
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.splitting.protocols import load_or_make_split
 from haemo.pipeline.splitting.split import Split, classes_of
@@ -158,6 +159,9 @@ def measure_leakage(
         unread,
     )
     content = {**leakage.as_dict(), "resampling": resampling.as_dict(), "made_for": made_for(run)}
+    codes = Codes(manifest)
+    for finding in content["findings"]:
+        finding["items"] = codes.hide(finding["items"])
     write_text(run.path / "leakage.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     run.record("leakage", repeats=repeats, c=c, **resampling.as_dict())
     return leakage

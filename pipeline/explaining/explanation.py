@@ -61,6 +61,7 @@ def explain_slices(
     chosen: Sequence[int] | None = None,
     method: str | None = None,
     segmenter: Segmenter | None = None,
+    names: bool = False,
     progress: Progress = silent,
 ) -> list[Explained]:
     """Write an overlay a slice, and the outlines of all of them to ``regions.geojson``.
@@ -81,6 +82,8 @@ def explain_slices(
     method : str, optional
         As for `TrainedModel.explained`.
     segmenter : Segmenter, optional
+    names : bool
+        Call pictures, and slices in outlines, by file and study, not only by their number.
     progress : Progress
 
     Returns
@@ -93,7 +96,8 @@ def explain_slices(
     out.mkdir(parents=True, exist_ok=True)
     _remove_earlier(out)
     pages = [
-        _Page(model, result, number, out / f"{place:04d}") for place, number in enumerate(chosen, start=1)
+        _Page(model, result, number, out, f"{place:04d}", names)
+        for place, number in enumerate(chosen, start=1)
     ]
     explained: list[Explained] = []
     with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool:
@@ -115,8 +119,8 @@ def explain_slices(
                 regions = outlined(segmenter, images, len(pages))
             explained += pool.map(_Page.draw, part, images, evidence, regions)
     features = [
-        region.feature(slice=str(one.path), study=result.studies[number], target=one.target, model=model.name)
-        for number, one in zip(chosen, explained, strict=True)
+        region.feature(**page.named, target=one.target, model=model.name)
+        for page, one in zip(pages, explained, strict=True)
         for region in one.regions
     ]
     write_outlines(out / OUTLINES, features)
@@ -158,7 +162,7 @@ def _remove_earlier(out: Path) -> None:
     outlines = out / OUTLINES
     if outlines.exists():
         outlines.unlink()
-        for picture in out.glob("[0-9][0-9][0-9][0-9]-*.png"):
+        for picture in (*out.glob("[0-9][0-9][0-9][0-9].png"), *out.glob("[0-9][0-9][0-9][0-9]-*.png")):
             picture.unlink()
 
 
@@ -169,7 +173,9 @@ class _Page:
     model: TrainedModel
     result: SliceScores
     number: int
-    stem: Path
+    folder: Path
+    place: str
+    names: bool
 
     @property
     def path(self) -> Path:
@@ -179,6 +185,15 @@ class _Page:
     def target(self) -> str:
         return self.result.positive or str(self.result.predicted[self.number])
 
+    @property
+    def named(self) -> dict[str, str]:
+        """What slice and study are called beside their outlines."""
+        study = self.result.studies[self.number]
+        if self.names:
+            return {"slice": str(self.path), "study": study}
+        place = list(dict.fromkeys(self.result.studies)).index(study) + 1
+        return {"slice": self.place, "study": str(place)}
+
     def read(self) -> Slice:
         try:
             return read_slice(self.path)
@@ -186,8 +201,9 @@ class _Page:
             raise UnreadableSlice(f"{self.path} could be scored and now cannot be read: {error}") from error
 
     def draw(self, image: Slice, evidence: np.ndarray, regions: list[Region]) -> Explained:
-        caption = _caption(self.result, self.number, regions)
-        picture = self.stem.with_name(f"{self.stem.name}-{self.path.stem}.png")
+        name = f"{self.place}-{self.path.stem}" if self.names else self.place
+        caption = _caption(self.path.name if self.names else name, self.result, self.number, regions)
+        picture = self.folder / f"{name}.png"
         drawn = draw_overlay(image, evidence, regions, self.model.preprocessing, caption)
         write_picture(picture, drawn)
         return Explained(self.path, self.target, regions, picture)
@@ -198,13 +214,13 @@ def _hot(image: Slice, evidence: np.ndarray) -> list[Region]:
     return find_regions(evidence, blood, image.spacing_mm)
 
 
-def _caption(result: SliceScores, number: int, regions: Sequence[Region]) -> list[str]:
+def _caption(name: str, result: SliceScores, number: int, regions: Sequence[Region]) -> list[str]:
     row = result.row(number)
     if result.positive is None:
         said = f"{row['predicted']} {row['probability_' + row['predicted']]:.3f}"
     else:
         said = f"{row['predicted']}; {result.positive} {row['probability']:.3f}"
-    lines = [f"{result.paths[number].name}: {said}"]
+    lines = [f"{name}: {said}"]
     if regions:
         region = regions[0]
         area = f"{region.mask.sum()} pixels" if region.area_mm2 is None else f"{region.area_mm2:.0f} mm2"

@@ -43,7 +43,7 @@ class Report:
 def write_report(
     run: RunDirectory,
     *,
-    anonymous: bool = False,
+    anonymous: bool = True,
     prevalence: float | None = None,
     resampling: Resampling | None = None,
     progress: Progress = silent,
@@ -55,7 +55,7 @@ def write_report(
     run : RunDirectory
         With at least one trained model.
     anonymous : bool
-        Number slices and patients instead of naming them, and leave out paths.
+        Call slices and patients by their codes (`pipeline.run.codes`), and leave out paths.
     prevalence : float, optional
         Also give PPV and NPV at this share of positives in compare.json.
     resampling : Resampling, optional

@@ -182,7 +182,7 @@ def _item(item: Mapping[str, Any], names: Names) -> dict[str, str]:
         elif key in ("patient", "train_patient", "test_patient"):
             shown[words] = names.patient(value)
         elif key == "study":
-            shown[words] = names.path(value)
+            shown[words] = names.study(value)
         elif isinstance(value, float):
             shown[words] = f"{value:.3f}"
         else:
@@ -344,7 +344,7 @@ def run_section(evidence: Evidence) -> Section:
             escape(facts.get("finished", "")),
             f"{facts['seconds']:.1f} s" if "seconds" in facts else "–",
             escape(str(facts.get("seed", "–"))),
-            f"<code>{escape(evidence.names.path(_command(facts.get('command', []))))}</code>",
+            f"<code>{escape(_command(facts.get('command', [])))}</code>",
         ]
         for step, facts in sorted(
             evidence.record.get("steps", {}).items(), key=lambda entry: entry[1].get("finished", "")
@@ -382,4 +382,4 @@ def _data_table(evidence: Evidence) -> str:
 
 
 def _run(evidence: Evidence) -> str:
-    return escape(evidence.names.path(str(evidence.run)))
+    return escape("RUN" if evidence.names.anonymous else str(evidence.run))

@@ -12,8 +12,10 @@ from haemo.features.manifest import Manifest, ManifestRow
 from haemo.pipeline.evaluation.comparison import Comparison, align, compare
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.metrics import evaluate
+from haemo.pipeline.run.codes import Codes
 from haemo.pipeline.run.directory import RunDirectory, read_json
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.run.shown import shown
 from haemo.pipeline.splitting.copies import SliceCopy, copies_of
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import made_for
@@ -29,35 +31,41 @@ class Names:
 
     Parameters
     ----------
-    manifest : Manifest
+    codes : Codes
+        Of the run.
     anonymous : bool
-        Call slices and patients by their number in the manifest, and leave paths out.
+        Call slices and patients by their codes, and leave paths out.
     copies : iterable of SliceCopy
         Rotated copies of its slices, where the split deals them.
     """
 
-    def __init__(self, manifest: Manifest, anonymous: bool, copies: Iterable[SliceCopy] = ()):
+    def __init__(self, codes: Codes, anonymous: bool, copies: Iterable[SliceCopy] = ()):
         self.anonymous = anonymous
-        patients = dict.fromkeys(row.patient for row in manifest)
-        self._slices = {row.slice_id: f"slice {place:05d}" for place, row in enumerate(manifest, start=1)}
-        self._slices |= {
-            copy.slice_id: f"{self._slices[copy.original]} turned by {copy.angle_deg} degrees"
+        self._codes = codes
+        self._copies = {
+            copy.slice_id: (copy.original, f" turned by {copy.angle_deg} degrees")
             for copy in copies
             if copy.variant
         }
-        self._patients = {name: f"patient {place:04d}" for place, name in enumerate(patients, start=1)}
+
+    def _shown(self, kind: str, name: str) -> str:
+        """A name, or a code as measurements keep it, as the reader may see it."""
+        return self._codes.code(kind, name) if self.anonymous else self._codes.name(name)
 
     def slice(self, slice_id: str) -> str:
         """Name of a slice."""
-        return self._slices.get(slice_id, "a slice") if self.anonymous else slice_id
+        if not self.anonymous:
+            return self._shown("slice", slice_id)
+        original, turned = self._copies.get(slice_id, (slice_id, ""))
+        return self._shown("slice", original) + turned
 
     def patient(self, patient: str) -> str:
         """Name of a patient."""
-        return self._patients.get(patient, "a patient") if self.anonymous else patient
+        return self._shown("patient", patient)
 
-    def path(self, path: str) -> str:
-        """A path or command, or what stands for it."""
-        return "(left out)" if self.anonymous else path
+    def study(self, study: str) -> str:
+        """Name of a study."""
+        return self._shown("study", study)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +78,7 @@ class Evidence:
     manifest : Manifest
     names : Names
     record : dict
-        run.json.
+        run.json; with the paths that it leaves out where names may be seen.
     split : Split or None
     comparison : Comparison
         Of all trained models, on the test slices.
@@ -167,14 +175,16 @@ def gather(
     flattered = [name for name in out_of_fold if run.chose_on_part_cv(name)]
     chosen, why = _choose(out_of_fold, list(answers), comparison.leaky, flattered)
     settings = {name: run.settings(name) for name in answers}
+    if anonymous:
+        settings = {name: shown(own)[0] for name, own in settings.items()}
     present = made_for(run)
     split = Split.read(run.split_path) if run.split_path.exists() else None
     copies = copies_of(manifest.labelled) if split and split.unit == "copy" else ()
     return Evidence(
         run=run,
         manifest=manifest,
-        names=Names(manifest, anonymous, copies),
-        record=run.read_record(),
+        names=Names(Codes(manifest), anonymous, copies),
+        record=run.shown_record() if anonymous else run.read_record(),
         split=split,
         comparison=comparison,
         answers=answers,

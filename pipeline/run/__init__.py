@@ -2,5 +2,7 @@
 
 `directory` is the folder and its record (`RunDirectory`), `claim` lets one process at a time do a step,
 `predictions` is predictions.csv (`Predictions`), the only input of evaluation, `attributes` is
-attributes.csv, which tells subgroups apart and never trains. Everything here may be imported from outside.
+attributes.csv, which tells subgroups apart and never trains. `codes` is what slices and patients are called
+in what a run shares (`Codes`), `shown` is run.json without the paths of this machine. Everything here may
+be imported from outside.
 """

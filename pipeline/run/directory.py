@@ -23,7 +23,9 @@ from haemo.features.failures import Failure, replace_failures
 from haemo.features.manifest import Manifest
 from haemo.features.reading.address import file_of
 from haemo.features.store.contents import is_gone
+from haemo.pipeline.run.codes import Codes
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.run.shown import restored, shown
 
 __all__ = [
     "HEADS",
@@ -91,8 +93,13 @@ class RunDirectory:
 
     @property
     def record_path(self) -> Path:
-        """run.json: versions, seeds, device, timings, commands, fingerprints."""
+        """run.json: versions, seeds, device, timings, commands, fingerprints; no paths of this machine."""
         return self.path / "run.json"
+
+    @property
+    def paths_path(self) -> Path:
+        """paths.json: the paths that run.json leaves out."""
+        return self.path / "paths.json"
 
     def model_path(self, name: str) -> Path:
         """Folder of one trained head or network, by its name."""
@@ -203,7 +210,14 @@ class RunDirectory:
                 "command": sys.argv,
                 **facts,
             }
-            write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+            self._write_record(record)
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        record, left_out = shown(record)
+        # First: what stands there of a record that was never written fits nowhere, and is passed over.
+        if left_out or self.paths_path.exists():
+            write_text(self.paths_path, json.dumps(left_out, indent=2, sort_keys=True) + "\n")
+        write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -233,7 +247,7 @@ class RunDirectory:
             before = record.get("steps", {}).get(model, {})
             known = before.get("test_judgements", 0) if before.get("split") == split else 0
             times = counts[split] = counts.get(split, known) + 1
-            write_text(self.record_path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+            self._write_record(record)
         if times > 1:
             log.info(
                 "%s: these test slices now judge setting number %d; choose settings by the cross-validation "
@@ -244,14 +258,25 @@ class RunDirectory:
         return times
 
     def read_record(self) -> dict[str, Any]:
-        """Read run.json; an empty dictionary where there is none yet.
+        """Read run.json, with the paths that it leaves out; an empty dictionary where there is none yet.
 
         Raises
         ------
         BadDataset
-            If the file is not JSON.
+            If a file is not JSON.
         """
-        return read_json(self.record_path) if self.record_path.exists() else {}
+        if not self.record_path.exists():
+            return {}
+        record = read_json(self.record_path)
+        return restored(record, read_json(self.paths_path)) if self.paths_path.exists() else record
+
+    def shown_record(self) -> dict[str, Any]:
+        """run.json without the paths of this machine, also where an earlier version wrote them there."""
+        return shown(read_json(self.record_path))[0] if self.record_path.exists() else {}
+
+    def codes(self) -> Codes:
+        """What slices and patients are called in what the run shares; errors as `manifest`."""
+        return Codes(self.manifest())
 
 
 def train_command(folder: Path) -> str:

@@ -51,6 +51,8 @@ class Outputs:
         Which pictures; ``probabilities/STUDY/NAME.png`` has 16 bits, 65535 for 1.
     overwrite : bool
         Whether what an earlier call left in the folder gives way; all else in it stays.
+    names : bool
+        Whether slices and studies are called by file and study, everywhere in the folder, or by numbers.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Outputs:
     overlays: bool = True
     probabilities: bool = False
     overwrite: bool = False
+    names: bool = True
 
     def prepare(self) -> None:
         """Make the folder ready.
@@ -229,6 +232,7 @@ class _Writer:
         self.rows: list[dict[str, Any]] = []
         self.masks: dict[Path, PackedMask] = {}
         self.taken: set[tuple[str, str]] = set()
+        self.studies: dict[str, str] = {}
 
     def slice(
         self, path: Path, study: str, place: Place, image: Slice, blood: BloodMap
@@ -255,7 +259,11 @@ class _Writer:
         regions: Sequence[Region],
         mask: np.ndarray,
     ) -> None:
-        name = f"{study}/{self._name(path, study)}.png"
+        file, own = path.name, str(path)
+        if not outputs.names:
+            study = self.studies.setdefault(study, f"{len(self.studies) + 1:03d}")
+            file = own = f"{study}/{len(self.rows) + 1:04d}"
+        name = f"{study}/{self._name(path, study)}.png" if outputs.names else f"{own}.png"
         if outputs.masks:
             write_picture(outputs.folder / "masks" / name, np.where(mask, np.uint8(255), np.uint8(0)))
         if outputs.probabilities:
@@ -265,10 +273,10 @@ class _Writer:
             picture = outputs.folder / "overlays" / name
             write_picture(
                 picture,
-                draw_overlay(image, blood.probability, regions, Preprocessing(), _caption(path, regions)),
+                draw_overlay(image, blood.probability, regions, Preprocessing(), _caption(file, regions)),
             )
             self.pictures.append(picture)
-        self.features += [region.feature(slice=str(path), study=study) for region in regions]
+        self.features += [region.feature(slice=own, study=study) for region in regions]
 
     def _name(self, path: Path, study: str) -> str:
         """The file's own name; with a number where another slice of the study is called so."""
@@ -285,14 +293,21 @@ class _Writer:
         folder = self.outputs.folder
         folder.mkdir(parents=True, exist_ok=True)
         write_outlines(folder / OUTLINES, self.features)
-        rows = zip(result.scores.rows(), self.rows, strict=True)
-        write_table(folder / "slices.csv", [row | more for row, more in rows])
-        write_table(folder / "studies.csv", result.study_rows())
-        if result.scores.failures:
+        rows = [row | more for row, more in zip(result.scores.rows(), self.rows, strict=True)]
+        studies = result.study_rows()
+        if not self.outputs.names:
+            for place, row in enumerate(rows, start=1):
+                row["study"] = self.studies[row["study"]]
+                row["path"] = f"{row['study']}/{place:04d}"
+            for row in studies:
+                row["study"] = self.studies[row["study"]]
+        write_table(folder / "slices.csv", rows)
+        write_table(folder / "studies.csv", studies)
+        if result.scores.failures and self.outputs.names:
             replace_failures(folder / "failures.csv", _STAGE, result.scores.failures)
 
 
-def _caption(path: Path, regions: Sequence[Region]) -> list[str]:
+def _caption(name: str, regions: Sequence[Region]) -> list[str]:
     area = regions[0].area_mm2
     size = f"{regions[0].mask.sum()} pixels" if area is None else f"{area:.0f} mm2"
-    return [f"{path.name}: {len(regions)} region(s), the most probable {size}"]
+    return [f"{name}: {len(regions)} region(s), the most probable {size}"]

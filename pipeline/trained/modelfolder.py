@@ -13,6 +13,7 @@ from haemo.atomic import sync_directory, write_text
 from haemo.errors import BadDataset, HaemoError, MissingStep
 from haemo.pipeline.run.directory import train_command
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.run.shown import shown
 
 __all__ = ["ModelFolder", "facts_key"]
 
@@ -131,7 +132,8 @@ class ModelFolder(ABC):
             path.unlink(missing_ok=True)
             sync_directory(self.path)
         yield
-        for path, values in ((self.metrics_path, metrics), (self.settings_path, facts)):
+        told, _ = shown(facts)  # weights come from a file somewhere on this machine
+        for path, values in ((self.metrics_path, metrics), (self.settings_path, told)):
             write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
         predictions.write(self.predictions_path)
 

@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN    ?= runs/first
 DATA   ?=
+STUDY  ?=
 ARGS   ?=
 EXTRAS := dicom,pacs,demo,dev,docs
 
@@ -20,7 +21,7 @@ GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
-	finetune lenet tinyvgg compare predict explain leakage learning-curve report verify phantom \
+	finetune lenet tinyvgg run compare predict explain leakage learning-curve report verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment builtin-model segment \
 	fuzz audit
 
@@ -69,6 +70,10 @@ compare leakage learning-curve report verify: $(INSTALLED)
 
 predict explain: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS) $(if $(DATA),"$(DATA)")
+
+run: $(INSTALLED) ## A whole study, as a file says: STUDY=study.toml
+	@[ -n "$(STUDY)" ] || { echo "name the study file: make run STUDY=study.toml (docs/study.md)" >&2; exit 2; }
+	$(HAEMO) run "$(STUDY)" $(ARGS)
 
 segment: $(INSTALLED) $(RUN)/manifest.csv ## Blood, pixel by pixel: learned from masks, and measured
 	$(HAEMO) segment train --run "$(RUN)" $(ARGS)

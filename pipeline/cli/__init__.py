@@ -1,13 +1,15 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
 Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `segment`,
-`explain`, `leakage`, `report`, `names`, `phantom`, `pictures`, `system`. They share `console` (printing and
-common options), `choices`, `clinical`, `figures`, `outputs` and `protocol`. Nothing imports it.
+`explain`, `leakage`, `report`, `names`, `phantom`, `pictures`, `study`, `system`. They share `console`
+(printing and common options), `choices`, `clinical`, `configuration`, `figures`, `outputs` and `protocol`.
+Nothing imports it.
 """
 
 import importlib
 import logging
 import sys
+from pathlib import Path
 
 import click
 
@@ -42,12 +44,25 @@ COMMANDS = {
     "phantom": "phantom",
     "summary": "pictures",
     "plot": "pictures",
+    "run": "study",
     "doctor": "system",
     "demo": "system",
 }
 
 # Commands that keep what they finish: typed again, they go on where they were stopped.
-_RESUMABLE = {"features", "svm", "softmax", "mlp", "train", "cnn", "finetune", "lenet", "tinyvgg", "demo"}
+_RESUMABLE = {
+    "features",
+    "svm",
+    "softmax",
+    "mlp",
+    "train",
+    "cnn",
+    "finetune",
+    "lenet",
+    "tinyvgg",
+    "demo",
+    "run",
+}
 
 
 class _LazyGroup(click.Group):
@@ -70,7 +85,10 @@ class _LazyGroup(click.Group):
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
-            return super().resolve_command(context, args)
+            name, command, rest = super().resolve_command(context, args)
+            if name and command and context.params.get("config"):
+                rest = _configured(context.params["config"], name, command, rest)
+            return name, command, rest
         except click.UsageError as error:
             if not args[0].startswith("-"):
                 error.message += did_you_mean(args[0], COMMANDS)
@@ -82,7 +100,13 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(package_name="haemo")
 @click.option("--quiet", "-q", is_flag=True, help="Show warnings and errors only.")
-def cli(quiet: bool) -> None:
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="TOML file with options of commands; what is typed goes before it.",
+)
+def cli(quiet: bool, config: Path | None) -> None:
     """Tell brain haemorrhage from normal on head-CT slices.
 
     \b
@@ -95,8 +119,23 @@ def cli(quiet: bool) -> None:
     """
     from haemo.pipeline.cli.console import print_any_name, show_log
 
+    del config  # the commands have it (`_LazyGroup.resolve_command`)
     print_any_name()
     show_log(logging.WARNING if quiet else logging.INFO)
+
+
+def _configured(path: Path, name: str, command: click.Command, typed: list[str]) -> list[str]:
+    """What was typed behind a command, and what a study file adds to it."""
+    from haemo.pipeline.cli.configuration import Configuration
+
+    plan = Configuration.read(path, cli)
+    words = [name]
+    while isinstance(command, click.Group) and typed:
+        below = command.get_command(click.Context(command), typed[0])
+        if below is None:
+            return [*words[1:], *typed]
+        words, typed, command = [*words, typed[0]], typed[1:], below
+    return [*words[1:], *plan.words(" ".join(words), command, typed)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ RUN    ?= runs/first
 DATA   ?=
 STUDY  ?=
 ARGS   ?=
-EXTRAS := dicom,pacs,demo,dev,docs
+EXTRAS := dicom,pacs,demo,serve,dev,docs
 
 BIN       := $(VENV)/bin
 HAEMO     := $(BIN)/haemo
@@ -21,9 +21,9 @@ GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
-	finetune lenet tinyvgg run compare predict explain leakage learning-curve report verify phantom \
-	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment builtin-model segment \
-	fuzz audit
+	finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
+	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-page \
+	builtin-model segment fuzz audit screenshots
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -67,6 +67,9 @@ cnn finetune lenet tinyvgg: $(INSTALLED) $(RUN)/manifest.csv
 
 compare leakage learning-curve report verify: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
+
+serve: $(INSTALLED) ## The reader's page of RUN, on this machine; ARGS="--head svm"
+	$(HAEMO) serve --run "$(RUN)" $(ARGS)
 
 predict explain: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS) $(if $(DATA),"$(DATA)")
@@ -177,6 +180,12 @@ bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real sli
 
 audit: $(INSTALLED) ## Known holes in the installed packages; needs a network; ARGS="--service osv"
 	$(BIN)/python benchmarks/audit.py $(ARGS)
+
+bench-page: $(INSTALLED) ## Milliseconds a slice of the page, with four readers and one who drops studies
+	$(BIN)/python benchmarks/bench_page.py $(ARGS)
+
+screenshots: $(INSTALLED) ## Pictures of the page for its documentation; needs Debian's chromium
+	$(BIN)/python benchmarks/screenshots.py $(ARGS)
 
 fuzz: $(INSTALLED) ## Damaged files of every format: read, refused, or harm; ARGS="--files 10000"
 	PYTHONPATH=tests $(BIN)/python benchmarks/fuzz.py $(ARGS)

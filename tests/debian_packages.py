@@ -15,6 +15,7 @@ __all__ = ["PROVIDED", "missing"]
 PROVIDED = {
     "dicom3tools": "dciodvfy",
     "dcmtk": "dsrdump",
+    "chromium": "chromium",
     "orthanc": "Orthanc",
     "orthanc-dicomweb": "/usr/share/orthanc/plugins/libOrthancDicomWeb.so",
 }

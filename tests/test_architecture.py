@@ -92,6 +92,15 @@ MAY_IMPORT = {
         "pipeline/segmenting",
     ],
     "pipeline/report": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation"],
+    "pipeline/serving": [
+        *BELOW,
+        "pipeline/dicom_results",
+        RUN,
+        SPLITTING,
+        "pipeline/evaluation",
+        "pipeline/predicting",
+        "pipeline/segmenting",
+    ],
 }
 MAY_IMPORT["pipeline/cli"] = MAY_IMPORT["pipeline/api"] = list(MAY_IMPORT)
 # The public names: `haemo` gets them from the top room when they are asked for, and imports nothing itself

@@ -31,7 +31,7 @@ def completed_by_bash(typed):
 
 def test_bash_completes_commands_options_and_choices():
     assert completed_by_bash("haemo fea") == ["features"]
-    assert completed_by_bash("haemo s") == ["svm", "softmax", "segment", "summary"]
+    assert completed_by_bash("haemo s") == ["svm", "softmax", "segment", "serve", "summary"]
     assert completed_by_bash("haemo features --cr") == ["--crop"]
     assert completed_by_bash("haemo features --crop he") == ["head"]
 

@@ -1,9 +1,9 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
 Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `segment`,
-`explain`, `leakage`, `report`, `names`, `phantom`, `pictures`, `study`, `system`. They share `console`
-(printing and common options), `choices`, `clinical`, `configuration`, `figures`, `outputs` and `protocol`.
-Nothing imports it.
+`explain`, `leakage`, `report`, `names`, `serve`, `phantom`, `pictures`, `study`, `system`. They share
+`console` (printing and common options), `choices`, `clinical`, `configuration`, `figures`, `outputs` and
+`protocol`. Nothing imports it.
 """
 
 import importlib
@@ -40,6 +40,7 @@ COMMANDS = {
     "learning-curve": "leakage",
     "report": "report",
     "names": "names",
+    "serve": "serve",
     "verify": "features",
     "phantom": "phantom",
     "summary": "pictures",

@@ -85,6 +85,13 @@ def resampling_options(command: Any) -> Any:
     metavar="FOLDSxREPEATS",
     help="Cross-validate the trained heads again instead, e.g. 5x10, on all slices: for small data sets.",
 )
+@click.option(
+    "--reader",
+    "readers",
+    multiple=True,
+    metavar="NAME",
+    help="Set who has read slices on the page (haemo serve) beside the models, on these. May be given again.",
+)
 @resampling_options
 def compare(
     run_path: Path,
@@ -97,6 +104,7 @@ def compare(
     clinical: bool,
     per_class: bool,
     plan: str | None,
+    readers: tuple[str, ...],
     resamples: int,
     seed: int,
     level: float,
@@ -117,6 +125,13 @@ def compare(
             if given:
                 raise click.UsageError(f"{name} is not for --cv, which keeps figures over all classes only")
         _cross_validate(run, plan, Resampling(resamples, seed, level))
+        return
+    if readers:
+        if (part, by) != ("test", "slice") or clinical:
+            raise click.UsageError(
+                "--reader is for test slices one by one: without --part, --by and --clinical"
+            )
+        _beside_readers(run, readers, threshold, prevalence, Resampling(resamples, seed, level))
         return
     comparison = compare_models(
         run,
@@ -149,6 +164,24 @@ def show_rest(comparison: Any) -> None:
     _show_pairs(comparison)
     for note in comparison.notes:
         click.echo(f"note: {note}")
+
+
+def _beside_readers(
+    run: Any, readers: tuple[str, ...], threshold: float | None, prevalence: float | None, resampling: Any
+) -> None:
+    from haemo.pipeline.evaluation.reader_comparison import compare_readers
+
+    comparison = compare_readers(
+        run,
+        readers,
+        threshold=threshold,
+        prevalence=prevalence,
+        resampling=resampling,
+        progress=progress,
+    )
+    _show_models(comparison, resampling.level)
+    show_rest(comparison)
+    click.echo(f"all figures: {run.path / 'compare_readers.json'}")
 
 
 def _cross_validate(run: Any, plan: str, resampling: Any) -> None:

@@ -1,0 +1,233 @@
+"""What a model says of a study, and outlines on it: as `haemo predict` and `haemo segment predict` say it."""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from haemo.errors import HaemoError
+from haemo.progress import Progress
+
+if TYPE_CHECKING:
+    from haemo.pipeline.predicting.slice_scores import SliceScores
+    from haemo.pipeline.segmenting.outlining import Outlined
+    from haemo.pipeline.segmenting.segmenter import Segmenter
+
+__all__ = ["BUILTIN", "Model", "Scored", "Scorer", "Task"]
+
+BUILTIN = "builtin"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model scores.
+
+    Attributes
+    ----------
+    name : str
+        A head, a network or the segmenter of a run; without a run ``builtin``, or the file of a segmenter.
+    run : Path, optional
+    trusted : tuple of str
+        As of `RunDirectory`.
+    """
+
+    name: str
+    run: Path | None = None
+    trusted: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """As the reader sees it."""
+        if self.run is None:
+            return "the built-in model" if self.name == BUILTIN else Path(self.name).name
+        return f"{self.name} of {self.run.name}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One study to be scored.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+    model : Model
+    outlines_only : bool
+        Whether its scores are known already, as those of a run's slices are.
+    results : Path, optional
+        A folder that is not there yet, for DICOM results.
+    """
+
+    paths: tuple[Path, ...]
+    model: Model
+    outlines_only: bool = False
+    results: Path | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of a study, in types of Python alone.
+
+    Attributes
+    ----------
+    slices : dict of Path to dict
+        As `SliceScores.row`.
+    study : dict or None
+        As `SliceScores.study_rows`, where the slices are of one study.
+    classes : tuple of str
+    threshold : float or None
+    positive : str or None
+    outlines : dict of Path to list of dict
+        Of each outline ``rings`` and ``area_mm2``.
+    measures : dict or None
+        As `StudyMeasures`.
+    failures : dict of Path to str
+    distance_checked : bool
+    caveat : str
+        What the model must not be taken for.
+    outlined_by : str
+    dicom : tuple of Path
+        Report and segmentations for a PACS.
+    no_dicom : str
+        Why there are none.
+    """
+
+    slices: dict[Path, dict[str, Any]]
+    study: dict[str, Any] | None
+    classes: tuple[str, ...]
+    threshold: float | None
+    positive: str | None
+    outlines: dict[Path, list[dict[str, Any]]] = field(default_factory=dict)
+    measures: dict[str, Any] | None = None
+    failures: dict[Path, str] = field(default_factory=dict)
+    distance_checked: bool = True
+    caveat: str = ""
+    outlined_by: str = ""
+    dicom: tuple[Path, ...] = ()
+    no_dicom: str = ""
+
+
+class Scorer:
+    """Scores one task after another; models stay loaded."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Model, Any] = {}
+
+    def __call__(self, task: Task, progress: Progress) -> Scored:
+        """Score and outline a study.
+
+        Raises
+        ------
+        HaemoError
+            If the model cannot be loaded, or no slice can be used.
+        """
+        from haemo.pipeline.run.directory import SEGMENTER
+
+        model = task.model
+        if model.run is None or model.name == SEGMENTER:
+            found, outlined = self._outlined(self._segmenter(model), task, progress)
+            return _with_dicom(found, task, outlined.scores, outlined)
+        found, outlined = self._outlined(self._segmenter(Model(SEGMENTER, model.run)), task, progress)
+        if task.outlines_only:
+            return found
+        from haemo.pipeline.predicting.prediction import score_slices
+
+        scores = score_slices(self._head(model), task.paths, progress=progress)
+        own = _of_scores(scores)
+        joined = replace(
+            own,
+            outlines=found.outlines,
+            measures=found.measures,
+            failures={**found.failures, **own.failures},
+            caveat=found.caveat,
+            outlined_by=found.outlined_by,
+        )
+        return _with_dicom(joined, task, scores, outlined)
+
+    def _head(self, model: Model) -> Any:
+        from haemo.pipeline.predicting.trained_model import load_model
+        from haemo.pipeline.run.directory import RunDirectory
+
+        if model not in self._loaded:
+            self._loaded[model] = load_model(RunDirectory(model.run or Path(), model.trusted), model.name)
+        return self._loaded[model]
+
+    def _segmenter(self, model: Model) -> "Segmenter":
+        """The segmenter that is asked for; of a run without one, the built-in one."""
+        from haemo.pipeline.run.directory import RunDirectory
+        from haemo.pipeline.segmenting.segmenter import Segmenter, builtin_segmenter
+        from haemo.pipeline.segmenting.segmenterfolder import outliner
+
+        if model not in self._loaded:
+            if model.run is not None:
+                self._loaded[model] = outliner(RunDirectory(model.run))
+            elif model.name == BUILTIN:
+                self._loaded[model] = builtin_segmenter()
+            else:
+                self._loaded[model] = Segmenter.read(Path(model.name))
+        return self._loaded[model]
+
+    def _outlined(self, segmenter: "Segmenter", task: Task, progress: Progress) -> "tuple[Scored, Outlined]":
+        from haemo.features.pixels.region import OUTLINES
+        from haemo.pipeline.segmenting.outlining import Outputs, outline_slices
+
+        with tempfile.TemporaryDirectory(prefix="haemo-outlines-") as folder:
+            outputs = Outputs(Path(folder), masks=False, overlays=False)
+            found = outline_slices(segmenter, task.paths, outputs, progress=progress)
+            features = json.loads((outputs.folder / OUTLINES).read_text(encoding="utf-8"))["features"]
+        outlines: dict[Path, list[dict[str, Any]]] = {}
+        for feature in features:
+            facts = feature["properties"]
+            outlines.setdefault(Path(facts["slice"]), []).append(
+                {
+                    "rings": feature["geometry"]["coordinates"],
+                    "area_mm2": facts["area_mm2"],
+                    "probability": facts["evidence"],
+                }
+            )
+        studies = list(found.studies.values())
+        caveat = segmenter.facts.get("caveat", "")
+        scored = replace(
+            _of_scores(found.scores),
+            outlines=outlines,
+            measures=asdict(studies[0]) if len(studies) == 1 else None,
+            caveat=caveat,
+            outlined_by="the built-in model" if caveat else "the segmenter of the run",
+        )
+        return scored, found
+
+
+def _with_dicom(found: Scored, task: Task, scores: "SliceScores", outlined: "Outlined") -> Scored:
+    """Add reports and segmentations as `haemo predict --dicom` writes them, or why there are none."""
+    from haemo.pipeline.dicom_results.outlines import require_bleed
+    from haemo.pipeline.dicom_results.results import prepare, write_results
+    from haemo.pipeline.dicom_results.scorer import run_identity, segmenter_identity
+    from haemo.pipeline.run.directory import RunDirectory
+
+    if task.results is None:
+        return found
+    model = task.model
+    try:
+        require_bleed(scores.classes)
+        prepare(task.results)
+        if model.run is not None:
+            identity = run_identity(RunDirectory(model.run), model.name)
+        else:
+            identity = segmenter_identity(None if model.name == BUILTIN else Path(model.name))
+        results, failures = write_results(task.results, scores, outlined, identity)
+    except HaemoError as error:
+        return replace(found, no_dicom=str(error))
+    files = tuple(file for result in results for file in result.files)
+    return replace(found, dicom=files, no_dicom=failures[0].reason if failures else "")
+
+
+def _of_scores(scores: "SliceScores") -> Scored:
+    studies = scores.study_rows()
+    return Scored(
+        slices={path: scores.row(number) for number, path in enumerate(scores.paths)},
+        study=studies[0] if len(studies) == 1 else None,
+        classes=scores.classes,
+        threshold=scores.threshold if scores.positive is not None else None,
+        positive=scores.positive,
+        failures={Path(one.path): one.reason for one in scores.failures},
+        distance_checked=scores.distance_checked,
+    )

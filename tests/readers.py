@@ -38,12 +38,12 @@ class Desk:
         self.token = secrets.token_urlsafe(8)
         self._stack = ExitStack()
         self.queue = self._stack.enter_context(ScoringQueue(folder))
-        self.sessions = Sessions(folder, self.token)
+        self.sessions = Sessions(folder, self.token, limits)
         views = [RunView(run, number) for number, run in enumerate(runs)]
         options.setdefault("model", Model(BUILTIN))
         pixels = self._stack.enter_context(PixelCache())
         self.room = ReadingRoom(self.sessions, self.queue, pixels, views=views, **options)
-        self.app = application(self.room, COOKIE, limits)
+        self.app = application(self.room, COOKIE)
 
     def read(self) -> "Reader":
         return Reader(self)

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import os
 import re
 import signal
 import sys
 import tempfile
+import time
 import urllib.request
 import zipfile
 
@@ -190,6 +192,22 @@ def even_gray():
     stream = io.BytesIO()
     Image.fromarray(np.full((64, 64), 90, dtype=np.uint8)).save(stream, format="PNG")
     return stream.getvalue()
+
+
+def test_a_process_that_scores_and_dies_costs_its_study_and_not_the_next(tmp_path, heads):
+    desk = Desk(tmp_path)
+    reader = desk.read()
+    (first,) = reader.drop(files_of(heads / "P00")).json()["studies"]
+    for _ in range(600):
+        if desk.queue._process is not None and desk.queue._process.pid is not None:
+            break
+        time.sleep(0.1)
+    os.kill(desk.queue._process.pid, signal.SIGKILL)
+    assert "the process that scores has ended" in reader.scored(first["key"])["reason"]
+    assert reader.get(f"/studies/{first['key']}/slices/1").status_code == 200
+    (second,) = reader.drop({"even.png": even_gray()}).json()["studies"]
+    assert reader.scored(second["key"])["stage"] == "scored"
+    desk.close()
 
 
 class TestLimits:

@@ -27,7 +27,7 @@ from haemo.pipeline.serving.room import ReadingRoom
 from haemo.pipeline.serving.run_pages import run_routes
 from haemo.pipeline.serving.sessions import Session
 from haemo.pipeline.serving.studies import Study
-from haemo.pipeline.serving.uploads import Limits, Meter, Upload
+from haemo.pipeline.serving.uploads import Upload
 from haemo.tables import csv_line
 
 __all__ = ["application"]
@@ -37,7 +37,7 @@ _MOST_ROWS = 300
 _SHOWN_FAILURES = 20
 
 
-def application(room: ReadingRoom, cookie: str, limits: Limits | None = None) -> ASGIApp:
+def application(room: ReadingRoom, cookie: str) -> ASGIApp:
     """The pages of a reading room, behind their guard.
 
     Parameters
@@ -45,10 +45,8 @@ def application(room: ReadingRoom, cookie: str, limits: Limits | None = None) ->
     room : ReadingRoom
     cookie : str
         Name of the cookie of its sessions.
-    limits : Limits, optional
-        Of what a session may drop.
     """
-    handlers = _Handlers(room, limits or Limits())
+    handlers = _Handlers(room)
     routes = [
         Route("/", handlers.worklist),
         Route("/worklist", handlers.worklist_rows),
@@ -82,10 +80,8 @@ def application(room: ReadingRoom, cookie: str, limits: Limits | None = None) ->
 class _Handlers:
     """One method an address."""
 
-    def __init__(self, room: ReadingRoom, limits: Limits):
+    def __init__(self, room: ReadingRoom):
         self._room = room
-        self._limits = limits
-        self._meters: dict[str, Meter] = {}
 
     # What takes time is a plain function, which Starlette runs in a thread, so that nobody else waits for it.
 
@@ -184,8 +180,7 @@ class _Handlers:
 
     def begin_upload(self, request: Request) -> Response:
         session = _session(request)
-        meter = self._meters.setdefault(session.key, Meter(self._limits))
-        upload = Upload(Path(tempfile.mkdtemp(dir=session.folder)), meter)
+        upload = Upload(Path(tempfile.mkdtemp(dir=session.folder)), session.meter)
         session.uploads[upload.key] = upload
         return JSONResponse({"upload": upload.key})
 
@@ -213,9 +208,7 @@ class _Handlers:
         )
 
     def end_session(self, request: Request) -> Response:
-        session = _session(request)
-        self._room.end(session)
-        self._meters.pop(session.key, None)
+        self._room.sessions.end(_session(request))
         return PlainTextResponse("What you dropped is deleted.\n")
 
     def _study(self, request: Request) -> Study:

@@ -2,6 +2,8 @@
 
 import itertools
 import multiprocessing
+import os
+import signal
 import threading
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -76,7 +78,7 @@ class ScoringQueue:
             self._closed = True
             self._changed.notify()
         if self._process is not None:
-            self._process.kill()
+            _kill(self._process)
         self._thread.join()
 
     def add(self, task: Task, *, urgent: bool) -> Job:
@@ -149,6 +151,16 @@ class ScoringQueue:
             self._connection.close()
             self._connection = None
         if self._process is not None:
-            self._process.kill()
+            _kill(self._process)
             self._process.join()
             self._process = None
+
+
+def _kill(process: BaseProcess) -> None:
+    """End a process that scores, and those that it started: they are of its group, once it has one."""
+    if process.pid is None:  # it was never started
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()

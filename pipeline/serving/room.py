@@ -1,5 +1,6 @@
 """The reading room: every study that can be opened, who may open it, and what is known of it."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class ReadingRoom:
         failures: Sequence[Failure] = (),
     ):
         self.sessions = sessions
+        sessions.ended = self._forget
         self.pixels = pixels
         self.model = model
         self.views = tuple(views)
@@ -52,6 +54,7 @@ class ReadingRoom:
         self._queue = queue
         self._opened = {study.key: study for study in opened}
         self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()  # answers are given by several threads
         for study in opened:
             self.job(study, urgent=False)
 
@@ -68,12 +71,10 @@ class ReadingRoom:
             session.studies[study.key] = study
             self.job(study, folder=session.folder)
 
-    def end(self, session: Session) -> None:
-        """Forget all that a session dropped."""
+    def _forget(self, session: Session) -> None:
         self._queue.forget(session.folder)
         for key in session.studies:
             self._jobs.pop(key, None)
-        self.sessions.end(session)
         self.pixels.forget(session.folder)
 
     def job(self, study: Study, urgent: bool = True, folder: Path | None = None) -> Job:
@@ -81,20 +82,23 @@ class ReadingRoom:
 
         DICOM results are written below `folder`, and are deleted with it.
         """
-        job = self._jobs.get(study.key)
-        if job is None:
-            paths = tuple(study.paths)
-            if study.run is not None:
-                view = self.views[study.run]
-                task = Task(paths, Model(SEGMENTER, view.run.path, view.run.trusted), outlines_only=True)
-            else:
-                task = Task(
-                    paths, self.model, results=(folder or self.sessions.folder) / f"dicom-{study.key}"
-                )
-            job = self._jobs[study.key] = self._queue.add(task, urgent=urgent)
+        with self._lock:
+            job = self._jobs.get(study.key)
+            if job is None:
+                job = self._jobs[study.key] = self._begun(study, urgent, folder)
         if urgent:
             self._queue.hurry(job)
         return job
+
+    def _begun(self, study: Study, urgent: bool, folder: Path | None) -> Job:
+        paths = tuple(study.paths)
+        if study.run is not None:
+            view = self.views[study.run]
+            task = Task(paths, Model(SEGMENTER, view.run.path, view.run.trusted), outlines_only=True)
+        else:
+            results = (folder or self.sessions.folder) / f"dicom-{study.key}"
+            task = Task(paths, self.model, results=results)
+        return self._queue.add(task, urgent=urgent)
 
     def findings(self, study: Study, model: str = "") -> dict[str, Any]:
         """What is known of a study, as `findings` gives it; of a run's study as a model of the run has it."""
@@ -117,7 +121,7 @@ class ReadingRoom:
 
     def worklist(self, session: Session, model: str = "") -> list[dict[str, Any]]:
         """A row a study, the most suspicious first; those that are still being scored before them."""
-        rows = [self._row(study, "dropped") for study in session.studies.values()]
+        rows = [self._row(study, "dropped") for study in list(session.studies.values())]
         rows += [self._row(study, "opened") for study in self._opened.values()]
         for view in self.views:
             rows += [self._known_row(view, study, model) for study in view.studies.values()]

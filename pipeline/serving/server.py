@@ -106,7 +106,7 @@ def serve(serving: Serving, ready: Callable[[str], None], progress: Progress = s
 
     model = serving.scoring_model()
     views = [RunView(run, number) for number, run in enumerate(serving.runs)]
-    files, failures = find_slices(serving.paths)
+    files, failures = find_slices(serving.paths, progress=progress)
     named = progress([(path, path.name) for path in files], total=len(files), label="files")
     opened, unreadable = sorted_into_studies(named)
     with ExitStack() as stack:

@@ -7,13 +7,13 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from haemo.pipeline.serving.studies import Study
-from haemo.pipeline.serving.uploads import Upload
+from haemo.pipeline.serving.uploads import Limits, Meter, Upload
 
 __all__ = ["Session", "Sessions", "working_folder"]
 
@@ -35,7 +35,10 @@ class Session:
         What its pages send back with everything that changes something.
     folder : Path
         What it dropped lies here, and nowhere else.
+    meter : Meter
+        How much it has dropped.
     uploads : dict of str to Upload
+        Drops that are on their way.
     studies : dict of str to Study
         Dropped by this session, and seen by it alone.
     """
@@ -43,6 +46,7 @@ class Session:
     key: str
     csrf: str
     folder: Path
+    meter: Meter
     uploads: dict[str, Upload] = field(default_factory=dict)
     studies: dict[str, Study] = field(default_factory=dict)
     used: float = field(default_factory=time.monotonic)
@@ -57,11 +61,15 @@ class Sessions:
         Gets a folder for each session.
     token : str
         What the printed address holds; who shows it gets a session.
+    limits : Limits, optional
+        Of what a session may drop.
     """
 
-    def __init__(self, folder: Path, token: str):
+    def __init__(self, folder: Path, token: str, limits: Limits | None = None):
         self.folder = folder
+        self.ended: Callable[[Session], None] = lambda session: None
         self._token = token
+        self._limits = limits or Limits()
         self._all: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -71,7 +79,7 @@ class Sessions:
             return None
         self._end_idle()
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        session = Session(secrets.token_urlsafe(32), secrets.token_urlsafe(32), folder)
+        session = Session(secrets.token_urlsafe(32), secrets.token_urlsafe(32), folder, Meter(self._limits))
         with self._lock:
             self._all[session.key] = session
         return session
@@ -85,9 +93,10 @@ class Sessions:
         return session
 
     def end(self, session: Session) -> None:
-        """Forget a session, and delete all that it dropped."""
+        """Forget a session, and delete all that it dropped; `ended` is told first."""
         with self._lock:
             self._all.pop(session.key, None)
+        self.ended(session)
         shutil.rmtree(session.folder, ignore_errors=True)
 
     def _end_idle(self) -> None:

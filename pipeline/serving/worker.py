@@ -30,7 +30,7 @@ def serve_tasks(connection: Connection, folder: Path) -> None:
     Sends ``("progress", done, total, label)`` now and then, and in the end ``("scored", Scored)`` or
     ``("failed", reason)``.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    os.setsid()  # Ctrl-C is for the server, and with this process end all that it started
     os.nice(_NICENESS)
     tempfile.tempdir = str(folder)  # is deleted with all that it holds, however this process ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -53,7 +53,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os._exit(1)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _telling(connection: Connection) -> Progress:

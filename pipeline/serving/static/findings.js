@@ -35,7 +35,8 @@ function showAnswer(found) {
     const limit = answer.threshold === null ? "" : `, a bleed from ${answer.threshold.toFixed(2)}`;
     text = `${answer.called ? `${answer.called}, ` : ""}suspicion ${answer.suspicion.toFixed(2)}${limit}`;
   }
-  if (found.stage === "failed") text = [text, `not scored: ${found.reason}`].filter(Boolean).join("; ");
+  const missing = answer ? "not outlined" : "not scored";
+  if (found.stage === "failed") text = [text, `${missing}: ${found.reason}`].filter(Boolean).join("; ");
   else if (found.stage === "waiting") text = [text, "waiting to be scored"].filter(Boolean).join("; ");
   else if (found.stage === "scoring") {
     const what = found.step === "segment" ? "outlining" : "scoring";

@@ -20,8 +20,8 @@ INSTALLED := $(VENV)/.installed
 GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-portable lint format build docs links clean demo doctor index features svm softmax mlp train cnn \
-	finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
+.PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features svm softmax \
+	mlp train cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-page \
 	builtin-model segment fuzz audit screenshots
 
@@ -130,6 +130,8 @@ test-portable: $(INSTALLED) ## Run the tests of numbers on the oldest instructio
 lint: $(INSTALLED) links ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck containers/install .ci/run
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(INSTALLED) ## Format the code
@@ -139,6 +141,18 @@ format: $(INSTALLED) ## Format the code
 build: $(INSTALLED) ## sdist and wheel, into dist/
 	rm -rf dist *.egg-info
 	$(BIN)/python -m build --no-isolation
+
+# What haemo itself needs, without the tools to work on it.
+LOCKED := $(foreach extra,dicom pacs serve,--extra $(extra))
+
+lock: $(INSTALLED) ## Versions and hashes of all that haemo needs, into requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile setup.cfg $(LOCKED) --universal --python-version 3.11 \
+		--generate-hashes --quiet --output-file requirements.lock $(ARGS)
+
+sbom: $(INSTALLED) ## What the locked environment consists of, as CycloneDX: build/sbom.json
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible -o build/sbom.json
+	@echo "written: build/sbom.json"
 
 docs: $(INSTALLED) links ## The documentation as a site, into build/site/index.html
 	$(BIN)/python -m mkdocs build --quiet --strict

@@ -245,6 +245,36 @@ def run_decoding(folder: Path, run: Path, ways: str) -> dict[str, float]:
         return measured(work)
 
 
+def run_apart(folder: Path, run: Path) -> dict[str, float]:
+    """What a process of its own costs: CPU of reading a slice there beside that of reading it here."""
+    from haemo.features.reading.decoders import DecodersOf, Limits
+    from haemo.features.reading.formats import read_slice
+
+    del run
+    paths = sorted(folder.iterdir())[:256]
+
+    def cpu_ms(read: Callable[[Path], object]) -> float:
+        read(paths[0])  # what the first slice imports is not what is measured
+        return measured(lambda: sum(read(path) is not None for path in paths))["cpu_ms"]
+
+    def cpu_ms_apart() -> float:
+        decoders = DecodersOf(read_slice, Limits(2048, 20.0))
+
+        def work(paths: list[Path]) -> int:
+            for path in paths:
+                decoders.read(path)
+            decoders.end()  # what it took is counted when it has ended
+            return len(paths)
+
+        work(paths[:1])
+        start = measured(lambda: work(paths[:1]))["cpu_ms"]
+        return measured(lambda: work(paths))["cpu_ms"] - start / len(paths)
+
+    pairs = [(cpu_ms(read_slice), cpu_ms_apart()) for _ in range(3)]
+    here, apart = np.median(np.array(pairs), axis=0)
+    return {"here_ms": float(here), "apart_ms": float(apart)}
+
+
 def agreement(folder: Path, run: Path, precision: str) -> dict[str, float]:
     """Cosines of our embeddings with those of scikit-image's resizing and the plain float32 network."""
     import torch
@@ -278,6 +308,7 @@ MEASUREMENTS = {
     "ours": run_ours,
     "ready": run_ready,
     "decoding": run_decoding,
+    "apart": run_apart,
     "agreement": agreement,
 }
 
@@ -343,6 +374,12 @@ def main(slices: int, many: int, folder: Path | None, measure: str | None) -> No
             click.echo(
                 f"decoding alone, {kind}: {rates['threads']:.0f} slices/s by two threads, "
                 f"{rates['processes']:.0f} by two processes"
+            )
+        for kind in ("png", "jpeg"):
+            found = in_fresh_process("apart", work / "slices" / kind, runs)
+            click.echo(
+                f"reading, {kind}: {found['here_ms']:.2f} ms of CPU a slice in this process, "
+                f"{found['apart_ms']:.2f} in one of its own"
             )
         for kind in FORMATS:
             for precision in precisions:

@@ -4,6 +4,7 @@ __all__ = [
     "BadDataset",
     "BadSettings",
     "BrokenExtension",
+    "BrokenInstallation",
     "DamagedStore",
     "FingerprintMismatch",
     "HaemoError",
@@ -52,6 +53,10 @@ class BadSettings(HaemoError, ValueError):
 
 class BrokenExtension(HaemoError, ImportError):
     """A plug-in cannot be used; the message names its distribution and the reason."""
+
+
+class BrokenInstallation(HaemoError, RuntimeError):
+    """Part of what is installed does not work here; the message says which part."""
 
 
 class MissingStep(HaemoError, FileNotFoundError):

@@ -9,7 +9,7 @@ import numpy as np
 
 from haemo.errors import BadSettings, UnreadableSlice
 from haemo.features.manifest import ManifestRow
-from haemo.features.reading import formats
+from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice, check_size
 
 __all__ = ["UNITS", "as_slices", "read_slice"]
@@ -36,7 +36,7 @@ def read_slice(path: str | os.PathLike[str]) -> Slice:
     """
     path = Path(path)
     try:
-        return formats.read_slice(path)
+        return read_guarded(path)
     except UnreadableSlice as error:
         raise UnreadableSlice(f"{path}: {error}") from error
 

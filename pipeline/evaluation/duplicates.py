@@ -8,7 +8,7 @@ import numpy as np
 from haemo.errors import UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.views.preprocess import Preprocessing
 from haemo.progress import Progress, silent
 
@@ -96,7 +96,7 @@ def picture_hashes(
     hashes, failures = {}, []
     for row in progress(rows, total=len(rows), label="pictures hashed"):
         try:
-            hashes[row.slice_id] = picture_hash(preprocessing.plane(read_slice(row.path)))
+            hashes[row.slice_id] = picture_hash(preprocessing.plane(read_guarded(row.path)))
         except (UnreadableSlice, OSError) as error:
             failures.append(Failure(str(row.path), "leakage", str(error)))
     return hashes, failures

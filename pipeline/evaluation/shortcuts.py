@@ -11,7 +11,7 @@ from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
 from haemo.features.reading.address import file_of
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.metrics import evaluate
 from haemo.pipeline.evaluation.permuted_labels import p_values
@@ -75,7 +75,7 @@ def read_facts(rows: Sequence[ManifestRow], progress: Progress = silent) -> Slic
 
 
 def _facts(path: Path) -> list[float]:
-    pixels = read_slice(path).pixels
+    pixels = read_guarded(path).pixels
     height, width = pixels.shape
     size = file_of(path).stat().st_size
     ring = max(1, round(_BORDER_SHARE * min(height, width)))

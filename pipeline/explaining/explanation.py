@@ -9,7 +9,7 @@ import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.features.pixels.region import OUTLINES, Region, write_outlines
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.evaluation.units import background_of
 from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
@@ -196,7 +196,7 @@ class _Page:
 
     def read(self) -> Slice:
         try:
-            return read_slice(self.path)
+            return read_guarded(self.path)
         except UnreadableSlice as error:
             raise UnreadableSlice(f"{self.path} could be scored and now cannot be read: {error}") from error
 

@@ -15,7 +15,7 @@ from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.masks import find_mask, read_mask, subtypes
 from haemo.features.pixels.region import Region, joined
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice
 from haemo.features.views.preprocess import View
 from haemo.models.evidence.explain import ExplainedModel, randomised
@@ -312,7 +312,7 @@ def _cases(
     for row in progress(rows, total=len(rows), label="explain: reading"):
         found = find_mask(row.path, masks)
         try:
-            image = read_slice(row.path)
+            image = read_guarded(row.path)
             mask = (
                 np.zeros(image.pixels.shape, bool) if found is None else read_mask(found, image.pixels.shape)
             )

@@ -11,7 +11,7 @@ import numpy as np
 
 from haemo.errors import BadSettings, MissingStep, UnreadableSlice
 from haemo.extensions import unknown
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore
 from haemo.pipeline.evaluation.aggregation import Aggregation
@@ -143,7 +143,7 @@ class TrainedModel:
         planes = []
         for path in self.training_paths():
             try:
-                planes.append(self.preprocessing.plane(read_slice(path)))
+                planes.append(self.preprocessing.plane(read_guarded(path)))
             except UnreadableSlice as error:
                 log.debug("%s: %s", path, error)
         return planes

@@ -10,7 +10,7 @@ import numpy as np
 from haemo.errors import BadSettings, MissingStep, UnreadableSlice
 from haemo.extensions import unknown
 from haemo.features.manifest import Manifest, ManifestRow
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice
 from haemo.models.training.history import Epoch, best_epoch
 from haemo.models.training.recipes import RECIPES, Recipe, recipe_for
@@ -198,7 +198,7 @@ def sample_slices(manifest: Manifest, *, seed: int = 0, each: int = _SAMPLES_A_C
             if shown == each:
                 break
             try:
-                plane = Preprocessing().plane(read_slice(rows[place].path))
+                plane = Preprocessing().plane(read_guarded(rows[place].path))
             except UnreadableSlice:
                 continue  # named by the step that needs it; here another one serves as well
             line[shown].imshow(plane, cmap="gray", vmin=0, vmax=255)
@@ -270,7 +270,7 @@ def _chosen(manifest: Manifest, slice_id: str | None, seed: int) -> ManifestRow:
 
 def _read(row: ManifestRow) -> Slice:
     try:
-        return read_slice(row.path)
+        return read_guarded(row.path)
     except UnreadableSlice as error:
         raise UnreadableSlice(f"{row.path}: {error}") from error
 

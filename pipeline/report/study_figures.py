@@ -12,7 +12,7 @@ import numpy as np
 from haemo.atomic import replacing
 from haemo.errors import UnreadableSlice
 from haemo.features.manifest import ManifestRow
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.evaluation.power_law import PowerLaw
 from haemo.pipeline.report.drawing import COLOURS, INK, Drawing, figure_style, finish
@@ -244,7 +244,7 @@ def error_montage(
         known = slices.get(str(p.slice_id[row]))
         try:
             if known is not None:
-                plane = preprocessing.plane(read_slice(known.path))
+                plane = preprocessing.plane(read_guarded(known.path))
                 shown.append((int(row), known.turned(plane) if isinstance(known, SliceCopy) else plane))
         except (UnreadableSlice, OSError):
             continue  # named already: the shortcut control and stage one list what cannot be read

@@ -14,7 +14,7 @@ from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.masks import read_mask, subtypes
 from haemo.features.pixels.region import joined
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.pipeline.evaluation.intervals import Resampling, assess
 from haemo.pipeline.evaluation.patient_means import means_by_patient
 from haemo.pipeline.predicting.studies import place_of
@@ -166,7 +166,7 @@ def _agreement(segmenter: Segmenter, row: ManifestRow, mask_path: Path) -> "_Agr
     from scipy import ndimage
 
     try:
-        image = read_slice(row.path)
+        image = read_guarded(row.path)
         mask = read_mask(mask_path, image.pixels.shape)
         found = segmenter.draw(image)
         z_mm = place_of(row.path).z_mm

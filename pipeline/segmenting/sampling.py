@@ -15,7 +15,7 @@ from haemo.features.pixels.descriptors import describe
 from haemo.features.pixels.masks import find_mask, read_mask
 from haemo.features.pixels.region import joined
 from haemo.features.pixels.variation import vary
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.views.head_grid import HeadGrid
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.progress import Progress, silent
@@ -140,7 +140,7 @@ def _drawn(
     segmenter: Segmenter, row: ManifestRow, mask_path: Path | None, thresholds: tuple[float, ...]
 ) -> "tuple[float, np.ndarray | None, np.ndarray] | str":
     try:
-        image = read_slice(row.path)
+        image = read_guarded(row.path)
         found = segmenter.draw(image)
         mask = None if mask_path is None else read_mask(mask_path, image.pixels.shape)
     except UnreadableSlice as error:
@@ -202,7 +202,7 @@ def _pixels_of(
 ) -> "tuple[np.ndarray, np.ndarray, np.ndarray] | str":
     rng = np.random.default_rng([*seed, zlib.crc32(row.slice_id.encode("utf-8", "surrogateescape"))])
     try:
-        image = read_slice(row.path)
+        image = read_guarded(row.path)
         mask = read_mask(mask_path, image.pixels.shape)
         grid = HeadGrid.of(vary(image, mask, rng) if varied and image.is_hu else image)
     except UnreadableSlice as error:

@@ -11,7 +11,7 @@ import numpy as np
 from haemo.errors import UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.features.views.augment import rotate_planes
 from haemo.pipeline.splitting.copies import VARIANTS
 from haemo.progress import Progress, silent
@@ -71,7 +71,7 @@ def decode_planes(
     def decode(position: int) -> Failure | None:
         path = rows[position].path
         try:
-            plane = preprocessing.plane(read_slice(path))
+            plane = preprocessing.plane(read_guarded(path))
         except UnreadableSlice as error:
             return Failure(str(path), stage, str(error))
         planes[position :: len(rows)] = rotate_planes(plane[None])[0] if rotations else plane

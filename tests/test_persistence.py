@@ -118,3 +118,13 @@ def test_a_head_of_before_the_package_haemo_is_read(tmp_path):
             old.writestr(name, content)
     again = load_head(tmp_path / "old.skops")
     np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
+
+
+@pytest.mark.parametrize("name", ["svm", "mlp"])
+def test_equal_heads_give_equal_bytes(tmp_path, name):
+    paths = [tmp_path / "one.skops", tmp_path / "two.skops"]
+    for path in paths:
+        save_head(trained(HeadSpec(name))[0], path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with zipfile.ZipFile(paths[0]) as file:
+        assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}

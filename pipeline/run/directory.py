@@ -230,10 +230,23 @@ class RunDirectory:
         finally:
             os.close(descriptor)
 
-    def count_judgement(self, model: str, split: str) -> int:
+    def record_lost(self, step: str, **facts: Any) -> None:
+        """Record a step that is done, where a kill came between its last file and its record."""
+        if self.read_record().get("steps", {}).get(step, {}).get("key") != facts["key"]:
+            self.record(step, **facts)
+
+    def count_judgement(self, model: str, split: str, key: str) -> int:
         """Count that a model is judged on the test slices of the split with this hash once more.
 
-        Each split has its own count in run.json, which drawing another one in between does not reset.
+        Each split has its own count in run.json, which drawing another one in between does not reset. What
+        was counted last is not counted again: a training that was killed there, or whose files were lost, is
+        the same judgement when it is done again.
+
+        Parameters
+        ----------
+        model, split : str
+        key : str
+            Of the facts that the model is made of.
 
         Returns
         -------
@@ -246,7 +259,10 @@ class RunDirectory:
             # Runs of before kept the count of the last split only, with the step.
             before = record.get("steps", {}).get(model, {})
             known = before.get("test_judgements", 0) if before.get("split") == split else 0
-            times = counts[split] = counts.get(split, known) + 1
+            judged = {"split": split, "key": key}
+            is_same = record.setdefault("last_judged", {}).get(model) == judged
+            record["last_judged"][model] = judged
+            times = counts[split] = max(counts.get(split, known) + (not is_same), 1)
             self._write_record(record)
         if times > 1:
             log.info(

@@ -149,7 +149,7 @@ def train_segmenter(
             **segmenter.facts,
             "threshold_rule": "youden",
             "slices": {"train": len(masked), "test": len(drawn), "missing": len(failures)},
-            "test_judgements": run.count_judgement(SEGMENTER, cohort.split.hash),
+            "test_judgements": run.count_judgement(SEGMENTER, cohort.split.hash, facts["key"]),
             "seconds": round(time.monotonic() - began, 2),
         }
         folder.write(segmenter, facts, metrics, predictions)

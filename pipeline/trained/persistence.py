@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import zipfile
 import zlib
@@ -50,12 +51,31 @@ _MOVED = {
     "models.scaling": "haemo.models.heads.scaling",
 }
 _SCHEMA = "schema.json"
+# The address of an object, by which others of the file refer to it, and the file of its values called so.
+_ADDRESS = re.compile(r'("__id__": |"file": ")(\d+)(\.\w+"|)')
 
 
 def save_head(head: CalibratedHead, path: Path) -> None:
-    """Write a fitted head, atomically."""
+    """Write a fitted head, atomically; equal heads give equal bytes."""
     with replacing(path) as temporary:
-        _skops_io().dump(head, temporary)
+        temporary.write_bytes(_without_addresses(_skops_io().dumps(head)))
+
+
+def _without_addresses(data: bytes) -> bytes:
+    """The same file with its objects numbered, where skops calls them by their addresses, without dates."""
+    numbers: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return found[1] + numbers.setdefault(found[2], str(len(numbers) + 1)) + found[3]
+
+    whole = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(whole, "w") as target:
+        schema = _ADDRESS.sub(number, source.read(_SCHEMA).decode())
+        for name in source.namelist():
+            stem, dot, suffix = name.partition(".")
+            member = zipfile.ZipInfo(f"{numbers.get(stem, stem)}{dot}{suffix}")
+            target.writestr(member, schema.encode() if name == _SCHEMA else source.read(name))
+    return whole.getvalue()
 
 
 def load_head(path: Path, trusted: Sequence[str] = ()) -> CalibratedHead:

@@ -186,6 +186,7 @@ def train_head(
             folder = HeadFolder(run.model_path(name))
             if folder.is_complete(facts["key"]):
                 log.info("%s is up to date: same settings, same data", folder.path)
+                run.record_lost(name, **_recorded(folder.facts()))
                 return HeadResult(
                     name, folder.facts(), folder.metrics(), folder.predictions(), up_to_date=True
                 )
@@ -208,12 +209,16 @@ def train_head(
                 "threshold": head.threshold,
                 "threshold_rule": str(settings.rule),
                 **_fold_thresholds(predictions, settings.rule),
-                "test_judgements": run.count_judgement(name, cohort.split.hash),
+                "test_judgements": run.count_judgement(name, cohort.split.hash, facts["key"]),
                 "seconds": round(time.monotonic() - began, 2),
             }
             folder.write(head, facts, found.table, metrics, predictions)
-            run.record(name, **{key: value for key, value in facts.items() if key != "fingerprint"})
+            run.record(name, **_recorded(facts))
             return HeadResult(name, facts, metrics, predictions, up_to_date=False)
+
+
+def _recorded(facts: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key != "fingerprint"}
 
 
 def _refuse_name(name: str, settings: HeadSettings) -> None:

@@ -190,6 +190,7 @@ def train_network(
         folder = NetworkFolder(run.model_path(name))
         if folder.is_complete(facts["key"]):
             log.info("%s is up to date: same settings, same data", folder.path)
+            run.record_lost(name, **folder.facts(), failures=len(failures))
             return _kept(folder, failures)
         trained = TrainedNetwork(network, recipe, cohort.classes, facts, device)
         history = _train(folder, trained, data, settings, progress)
@@ -201,7 +202,7 @@ def train_network(
             "epochs": len(history),
             "best_epoch": best_epoch(history).epoch,
             **({"threshold": trained.head().threshold} if len(cohort.classes) == 2 else {}),
-            "test_judgements": run.count_judgement(name, cohort.split.hash),
+            "test_judgements": run.count_judgement(name, cohort.split.hash, facts["key"]),
             "seconds": round(time.monotonic() - began, 1),
         }
         folder.write(trained, facts, history, metrics, predictions, scope)

@@ -18,7 +18,7 @@ from haemo.features.layouts.table import Table, bare
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.pixels.masks import find_mask, read_mask
 from haemo.features.reading.dicom_attributes import TAGS, dicom_attributes
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.pipeline.run.attributes import KNOWN, Attributes
 from haemo.progress import Progress, silent
 
@@ -293,7 +293,7 @@ def _take_sizes(manifest: Manifest, found: Mapping[str, dict[str, str]], progres
     masks = [(row, mask) for row, mask in masks if mask is not None]
     for row, mask in progress(masks, total=len(masks), label="measuring masks"):
         try:
-            image = read_slice(row.path)
+            image = read_guarded(row.path)
             if image.spacing_mm is None:
                 continue
             area = float(read_mask(mask, image.pixels.shape).sum() * np.prod(image.spacing_mm))

@@ -11,6 +11,7 @@
 - `dicom_results/`: what was found as DICOM, a report a study and a segmentation of the outlines.
 - `explaining/`: where on a slice the evidence of a trained model is, and outlines.
 - `report/`: one page to show to others, and pictures.
+- `judging/`: models judged, untouched, on slices of elsewhere.
 - `serving/`: the reader's page, which shows in a browser what the rooms above say of studies.
 - `api/`: what a notebook needs, under the public names of `haemo`; nothing else imports it.
 - `cli/`: the command line; nothing imports it. `doctor` looks at the machine for it.

@@ -102,6 +102,17 @@ MAY_IMPORT = {
         "pipeline/segmenting",
     ],
 }
+MAY_IMPORT["pipeline/judging"] = [
+    *BELOW,
+    RUN,
+    SPLITTING,
+    TRAINED,
+    "pipeline/evaluation",
+    "pipeline/preparing",
+    "pipeline/predicting",
+    "pipeline/segmenting",
+    "pipeline/report",
+]
 MAY_IMPORT["pipeline/cli"] = MAY_IMPORT["pipeline/api"] = list(MAY_IMPORT)
 # The public names: `haemo` gets them from the top room when they are asked for, and imports nothing itself
 # (test_api). What stands there for type checkers is no import.

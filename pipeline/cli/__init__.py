@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
-Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `predict`, `segment`,
+Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `evaluate`, `predict`, `segment`,
 `explain`, `leakage`, `report`, `names`, `serve`, `phantom`, `pictures`, `study`, `system`. They share
 `console` (printing and common options), `choices`, `clinical`, `configuration`, `figures`, `outputs` and
 `protocol`. Nothing imports it.
@@ -33,6 +33,7 @@ COMMANDS = {
     "lenet": "networks",
     "tinyvgg": "networks",
     "compare": "compare",
+    "evaluate": "evaluate",
     "predict": "predict",
     "segment": "segment",
     "explain": "explain",
@@ -63,6 +64,7 @@ _RESUMABLE = {
     "tinyvgg",
     "demo",
     "run",
+    "evaluate",
 }
 
 

@@ -81,14 +81,14 @@ def _bands(name: str, numbers: np.ndarray) -> dict[str, np.ndarray]:
     for low, high in pairwise(ends):
         inside = (numbers >= low) & (numbers < high)
         if inside.any():
-            groups[_band_name(low, high) + unit] = inside
+            groups[_band_name(low, high, unit)] = inside
     return _with_unknown(groups, np.isnan(numbers))
 
 
-def _band_name(low: float, high: float) -> str:
+def _band_name(low: float, high: float, unit: str) -> str:
     if np.isinf(low):
-        return f"under {high:g}"
-    return f"{low:g} and over" if np.isinf(high) else f"{low:g} to under {high:g}"
+        return f"under {high:g}{unit}"
+    return f"{low:g}{unit} and over" if np.isinf(high) else f"{low:g} to under {high:g}{unit}"
 
 
 def _with_unknown(groups: dict[str, np.ndarray], unknown: np.ndarray) -> dict[str, np.ndarray]:

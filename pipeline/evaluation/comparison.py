@@ -320,7 +320,7 @@ def compare_predictions(
     unit: str = "slice",
     leaky: bool = False,
     notes: list[str] | None = None,
-    held_out: Mapping[str, Answers] = MappingProxyType({}),
+    held_out: Mapping[str, Answers | Mapping[str, float]] = MappingProxyType({}),
     chosen_on: Sequence[str] = (),
     threshold: float | None = None,
     prevalence: float | None = None,
@@ -330,8 +330,8 @@ def compare_predictions(
     """Compare aligned answers (see `align`) by slice or unit, from wherever they come; nothing is written.
 
     Thresholds of other operating points are chosen on what was `held_out` of training, rows like those that
-    are judged. Models that these slices have chosen (`chosen_on`) are tested against none, and nothing is
-    said of them.
+    are judged, or stand there by point (`pipeline.evaluation.operating`). Models that these slices have
+    chosen (`chosen_on`) are tested against none, and nothing is said of them.
     """
     resampling = resampling or Resampling()
     notes = list(notes or [])

@@ -52,7 +52,7 @@ def rows_of_points(
 
 def operating_points(
     judged: Predictions,
-    held_out: Predictions | None = None,
+    held_out: Predictions | Mapping[str, float] | None = None,
     threshold: float | None = None,
     resampling: Resampling | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -63,8 +63,9 @@ def operating_points(
     judged : Predictions
         Of two classes and one part; slices or units. Those of part ``cv`` are judged at thresholds that the
         other folds chose.
-    held_out : Predictions, optional
+    held_out : Predictions, or mapping of str to float, optional
         What the model says out of fold of the same kind of rows; thresholds for test rows are chosen on them.
+        Or these thresholds by point, as they were chosen before.
     threshold : float in 0..1, optional
         In place of the model's own.
     resampling : Resampling, optional
@@ -95,7 +96,7 @@ def _one_of(thresholds: np.ndarray | None) -> dict[str, float]:
 
 
 def _thresholds(
-    rule: ThresholdRule, judged: Predictions, held_out: Predictions | None
+    rule: ThresholdRule, judged: Predictions, held_out: Predictions | Mapping[str, float] | None
 ) -> tuple[np.ndarray | None, np.ndarray] | str:
     """The threshold of each row, where it is one on probabilities, and whether the row is positive."""
     if rule.name == "fixed":
@@ -103,9 +104,14 @@ def _thresholds(
         return thresholds, judged.probabilities >= thresholds
     if (judged.part == "cv").any():
         return _by_other_folds(rule, judged)
-    if held_out is None or len(np.unique(held_out.label)) < 2:
+    if isinstance(held_out, Mapping):
+        value = held_out.get(str(rule))
+        if value is None:
+            return _NONE_HELD_OUT
+    elif held_out is None or len(np.unique(held_out.label)) < 2:
         return _NONE_HELD_OUT
-    value = rule.choose(held_out.label == held_out.positive, held_out.probabilities)
+    else:
+        value = rule.choose(held_out.label == held_out.positive, held_out.probabilities)
     thresholds = np.full(len(judged), value)
     return thresholds, judged.probabilities >= thresholds
 

@@ -75,23 +75,31 @@ def index(
     BadSettings
         If there is no such layout, `positive` is no class, or an option does not fit the data.
     """
-    found = index_dataset(
-        Path(data),
+    found = _index(
+        data,
         layout,
-        labels=None if labels is None else Path(labels),
+        positive=positive,
+        labels=labels,
         label=label,
         patient_column=patient_column,
         series=series,
         unpack_to=unpack_to,
         progress=progress,
     )
+    _warn(found)
+    return found
+
+
+def _index(
+    data: str | Path, layout: str, *, positive: str | None, labels: str | Path | None, **options: Any
+) -> Index:
+    """`index` without its warnings."""
+    found = index_dataset(Path(data), layout, labels=None if labels is None else Path(labels), **options)
     classes = found.manifest.classes
     if positive is not None and positive not in classes:
         listed = ", ".join(classes) or "none: the slices have no labels"
         raise BadSettings(f"the positive class {positive!r} is none of the classes ({listed})")
-    found = replace(found, positive=positive or found.positive)
-    _warn(found)
-    return found
+    return replace(found, positive=positive or found.positive)
 
 
 def index_run(
@@ -101,6 +109,7 @@ def index_run(
     *,
     keep: str | None = None,
     keep_from: Path | None = None,
+    to_train: bool = True,
     **options: Any,
 ) -> Index:
     """Index `data` into `run`: manifest.csv, failures.csv, series.csv, and the step ``index`` of run.json.
@@ -115,12 +124,18 @@ def index_run(
         it was of other slices.
     keep_from : Path, optional
         A table that has them.
+    to_train : bool
+        Whether to warn of what stands in the way of training on this data.
     """
     wanted = parse_keep(keep) if keep else ()
     if keep_from and not wanted:
         raise BadSettings("a table of attributes needs the names of those to keep: --keep sex,age")
     started = time.monotonic()
-    found = index(data, layout, unpack_to=run.path / UNPACKED, **options)
+    options["unpack_to"] = run.path / UNPACKED
+    if to_train:
+        found = index(data, layout, **options)
+    else:
+        found = _index(data, layout, **{"positive": None, "labels": None, **options})
     attributes = None
     if wanted:
         attributes = gather_attributes(

@@ -1,9 +1,10 @@
 """The report of a run: one HTML page, its figures as files, a model card and a CLAIM table.
 
 `evidence` is everything it is written from; `sections` and `background` are the page's sections, `page`
-the HTML, `documents` the card and the table, `published` the figures it is set beside. `answer_figures`
-and `study_figures` are drawn with `drawing`; `pictures` are those of ``haemo plot``. From outside:
-`write_report`, `pictures`, and the tables of `page`.
+the HTML, `documents` the card and the table, `published` the figures it is set beside. `answer_figures`,
+`study_figures` and `use_figures` are drawn with `drawing`; `use_sections` serve a judgement too; `pictures`
+are those of ``haemo plot``. From outside: `write_report`, `pictures`, and for pages of others `page`,
+`sections`, `use_sections` and figures of answers.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from cohorts import ct_values, dicom_dataset
+from cohorts import ct_values, dicom_dataset, save_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import uid
@@ -14,12 +14,15 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_rescale
 from small_files import lossless_jpeg, saved
+from volume_files import head_hu
 
 from haemo.errors import UnreadableSlice
-from haemo.features.reading.dicom import AIR_HU, decode_dicom, read_dicom_header
+from haemo.features.layouts.folder import Folder
+from haemo.features.reading.dicom import decode_dicom, read_dicom_header
 from haemo.features.reading.formats import read_header, read_slice
 from haemo.features.reading.slice import content_hash
 from haemo.features.reading.streams.lossless_jpeg import check_lossless_head
+from haemo.features.reading.unit import AIR_HU
 
 CT = get_testdata_file("CT_small.dcm")
 
@@ -79,17 +82,111 @@ def test_unsigned_values_do_not_overflow():
     )
 
 
-def test_monochrome1_is_read_as_the_same_slice_in_monochrome2():
-    stored = ct_values(1, kind=np.uint16)
-    plain = dicom_dataset(stored, BitsStored=12, HighBit=11)
-    inverted = dicom_dataset(
-        4095 - stored, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME1"
+def test_monochrome1_says_how_a_slice_is_shown_and_not_what_its_values_are():
+    for stored, tags in (
+        (ct_values(1, kind=np.uint16), {"BitsStored": 12, "HighBit": 11}),
+        (ct_values(1) - np.int16(1024), {"RescaleIntercept": 0}),
+    ):
+        plain = dicom_dataset(stored, **tags)
+        shown_inverted = dicom_dataset(stored, PhotometricInterpretation="MONOCHROME1", **tags)
+        assert content_hash(decode_dicom(saved(plain))) == content_hash(decode_dicom(saved(shown_inverted)))
+
+
+# Where rows and columns of a head may run, with what turns it as it is seen to that.
+TURNS = {
+    "as it is": ([1, 0, 0, 0, 1, 0], lambda seen: seen),
+    "turned by half": ([-1, 0, 0, 0, -1, 0], lambda seen: seen[::-1, ::-1]),
+    "from above": ([-1, 0, 0, 0, 1, 0], lambda seen: seen[:, ::-1]),
+    "lying on the side": ([0, 1, 0, 1, 0, 0], lambda seen: seen.T),
+    "nose to the right": ([0, -1, 0, 1, 0, 0], lambda seen: np.rot90(seen, -1)),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_a_slice_is_turned_as_heads_are_seen(name):
+    axes, turn = TURNS[name]
+    seen = ct_values(3, size=(24, 32))
+    dataset = dicom_dataset(
+        np.ascontiguousarray(turn(seen)),
+        ImageOrientationPatient=axes,
+        ImagePositionPatient=[-100, -90, 40],
+        PixelSpacing=[0.4, 0.5] if turn(seen).shape == seen.shape else [0.5, 0.4],
     )
-    assert content_hash(decode_dicom(saved(plain))) == content_hash(decode_dicom(saved(inverted)))
-    signed = ct_values(1) - np.int16(1024)
-    plain = dicom_dataset(signed, RescaleIntercept=0)
-    inverted = dicom_dataset(-1 - signed, RescaleIntercept=0, PhotometricInterpretation="MONOCHROME1")
-    assert content_hash(decode_dicom(saved(plain))) == content_hash(decode_dicom(saved(inverted)))
+    got = decode_dicom(saved(dataset))
+    np.testing.assert_array_equal(got.pixels, seen.astype(np.float32) - 1024)
+    assert got.spacing_mm == (0.4, 0.5)
+    header = read_dicom_header(BytesIO(saved(dataset)))
+    assert (header.size, header.tags.z_mm) == ((24, 32), 40.0)
+
+
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ([1, 0, 0, 0, 0, -1], "a coronal slice, not an axial one"),
+        ([0, 1, 0, 0, 0, -1], "a sagittal slice, not an axial one"),
+        ([1, 0, 0, 0, 0.766, -0.643], "an oblique slice, tilted by 40 degrees, not an axial one"),
+        ([1, 0, 0, 1, 0, 0], "point the same way"),
+    ],
+)
+def test_slices_that_are_not_axial_are_refused_by_name(axes, reason):
+    data = saved(dicom_dataset(ct_values(0), ImageOrientationPatient=axes))
+    with pytest.raises(UnreadableSlice, match=reason):
+        decode_dicom(data)
+    with pytest.raises(UnreadableSlice, match=reason):
+        read_dicom_header(BytesIO(data))
+
+
+@pytest.mark.parametrize("modality", ["CT", "OT"])
+@pytest.mark.parametrize("shift", [0, 1024])
+def test_without_a_rescale_the_unit_is_told_by_how_the_slice_looks(tmp_path, modality, shift):
+    hu = head_hu(slices=1)[0]
+    dataset = dicom_dataset(
+        hu + np.int16(shift),
+        RescaleSlope=None,
+        RescaleIntercept=None,
+        Modality=modality,
+        SOPClassUID=uid.SecondaryCaptureImageStorage if modality == "OT" else uid.CTImageStorage,
+    )
+    save_dicom(dataset, tmp_path / "a.dcm")
+    got = read_slice(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(got.pixels, hu)
+    mode = read_header(tmp_path / "a.dcm").mode
+    assert mode == got.mode == ("DICOM int16, HU + 1024" if shift else "DICOM int16")
+    told = read_slice(tmp_path / "a.dcm#unit=hu")
+    np.testing.assert_array_equal(told.pixels, hu + shift)
+
+
+def test_padding_of_no_unit_is_air(tmp_path):
+    hu = head_hu(slices=1)[0]
+    padded = hu + np.int16(1024)
+    padded[0] = -2000
+    save_dicom(
+        dicom_dataset(padded, RescaleSlope=None, RescaleIntercept=None, PixelPaddingValue=-2000),
+        tmp_path / "a",
+    )
+    np.testing.assert_array_equal(read_slice(tmp_path / "a").pixels, hu)
+
+
+def test_without_a_rescale_and_like_nothing_a_slice_is_refused_with_the_remedy(tmp_path):
+    faint = np.full((9, 9), 70, np.int16)
+    save_dicom(dicom_dataset(faint, RescaleSlope=None, RescaleIntercept=None), tmp_path / "a.dcm")
+    for read in (read_slice, read_header):
+        with pytest.raises(UnreadableSlice, match=r"from 70 to 70.*Say it: --unit hu"):
+            read(tmp_path / "a.dcm")
+    assert read_header(tmp_path / "a.dcm#unit=hu").mode == "DICOM int16"
+
+
+def test_a_file_without_a_preamble_is_found_and_read(tmp_path):
+    save_dicom(dicom_dataset(ct_values(4)), tmp_path / "whole.dcm")
+    data = (tmp_path / "whole.dcm").read_bytes()
+    (tmp_path / "bare").write_bytes(data[132:])
+    (tmp_path / "notes").write_bytes(b"\x08\x00 are no elements")
+    folder = Folder.scan(tmp_path)
+    assert [path.name for path in folder.slices] == ["bare", "whole.dcm"]
+    assert [path.name for path in folder.others] == ["notes"]
+    np.testing.assert_array_equal(
+        read_slice(tmp_path / "bare").pixels, read_slice(tmp_path / "whole.dcm").pixels
+    )
 
 
 def test_padding_becomes_air():
@@ -252,8 +349,7 @@ def test_what_no_free_decoder_reads_is_refused_as_such():
     ("tags", "reason"),
     [
         ({"Modality": "MR", "SOPClassUID": uid.MRImageStorage}, "modality MR is not CT"),
-        ({"NumberOfFrames": 2}, "with 2 frames: only single-frame CT is read"),
-        ({"SOPClassUID": uid.EnhancedCTImageStorage}, "Enhanced CT Image Storage"),
+        ({"NumberOfFrames": 2}, "with 2 frames: of such files only enhanced CT is read"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "a colour picture"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "a colour picture"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageOps
+from volume_files import head_hu
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.formats import read_header, read_slice
 from haemo.features.reading.raster import decode_raster, read_raster_header
 from haemo.features.reading.slice import Slice, content_hash
+from haemo.features.reading.unit import settled
 
 GRAY = gray_picture(7, (40, 48))
 
@@ -75,11 +77,29 @@ def test_one_bit_is_black_and_white(kind):
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_fill_the_same_range_as_eight(kind):
     sixteen = np.array([[0, 257, 1000], [32768, 65278, 65535]], np.uint16)
-    slice_ = decode_raster(encoded(Image.fromarray(sixteen), kind))
+    slice_ = settled(decode_raster(encoded(Image.fromarray(sixteen), kind)))
     np.testing.assert_allclose(slice_.pixels, sixteen / 257, rtol=1e-6)
-    np.testing.assert_array_equal(
-        decode_raster(encoded(Image.fromarray(GRAY.astype(np.uint16) * 257), kind)).pixels, GRAY
-    )
+    stretched = encoded(Image.fromarray(GRAY.astype(np.uint16) * 257), kind)
+    np.testing.assert_array_equal(settled(decode_raster(stretched)).pixels, GRAY)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_of_hu_and_1024_are_hu(tmp_path, kind):
+    hu = head_hu(slices=1)[0]
+    path = tmp_path / f"a.{kind.lower()}"
+    path.write_bytes(encoded(Image.fromarray((hu + 1024).astype(np.uint16)), kind))
+    slice_ = read_slice(path)
+    assert slice_.is_hu
+    assert slice_.mode == read_header(path).mode == f"{kind} I;16, HU + 1024"
+    np.testing.assert_array_equal(slice_.pixels, hu)
+    gray = read_slice(tmp_path / f"{path.name}#unit=gray")
+    np.testing.assert_allclose(gray.pixels, (hu + 1024) / 257, rtol=1e-6)
+
+
+def test_sixteen_bits_that_would_be_nearly_black_are_refused(tmp_path):
+    Image.fromarray(GRAY.astype(np.uint16) * 16).save(tmp_path / "a.png")
+    with pytest.raises(UnreadableSlice, match=r"from 0 to 4080: they look neither.*--unit gray"):
+        read_slice(tmp_path / "a.png")
 
 
 def png(size: tuple[int, int], depth: int, colour: int, rows: bytes) -> bytes:

@@ -42,3 +42,21 @@ def save_nifti(
         image.header[field] = value
     nibabel.save(image, path)
     return path
+
+
+def save_with_itk(
+    path: Path,
+    hu: np.ndarray,
+    spacing_mm: tuple[float, float, float] = (5.0, 0.5, 0.5),
+    directions: np.ndarray | None = None,
+    packed: bool = False,
+) -> Path:
+    """Write (slices, rows, columns) as SimpleITK does; columns of `directions` are where its axes run."""
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(hu)
+    image.SetSpacing(spacing_mm[::-1])
+    image.SetOrigin((-3.0, 4.0, 7.0))
+    image.SetDirection((np.eye(3) if directions is None else directions).ravel().tolist())
+    SimpleITK.WriteImage(image, str(path), packed)
+    return path

@@ -8,8 +8,10 @@ from typing import Protocol, runtime_checkable
 from haemo.errors import BadSettings, NotASlice, UnreadableSlice
 from haemo.features.failures import Failure, by_volume
 from haemo.features.layouts.folder import Folder
+from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.formats import read_header
 from haemo.features.reading.slice import SliceHeader
+from haemo.features.reading.unit import Unit
 from haemo.progress import Progress, silent
 
 __all__ = ["Claim", "Claims", "Headers", "Layout", "Request"]
@@ -29,12 +31,15 @@ class Request:
         Heading of the column that says which patient a slice is of.
     series : str or None
         Which series of a study to take: ``all``, or a regular expression; None chooses.
+    unit : {'hu', 'hu+1024', 'gray'} or None
+        What the numbers are in files that do not say it; None tells by their looks.
     """
 
     labels: Path | None = None
     label: str | None = None
     patient_column: str | None = None
     series: str | None = None
+    unit: Unit | None = None
 
     def refuse(self, where: str, *options: str) -> None:
         """Say that an option has no meaning here, rather than pass it over.
@@ -100,9 +105,12 @@ class Headers:
         Sound files that are no axial slices, such as localizers, and what they are.
     progress : Progress
         For whatever else takes long while a layout is read.
+    unit : {'hu', 'hu+1024', 'gray'} or None
+        As in `Request`.
     """
 
-    def __init__(self, progress: Progress = silent):
+    def __init__(self, progress: Progress = silent, unit: Unit | None = None):
+        self.unit: Unit | None = unit
         self.failures: dict[Path, Failure] = {}
         self.aside: dict[Path, str] = {}
         self._headers: dict[Path, SliceHeader] = {}
@@ -114,7 +122,7 @@ class Headers:
         missing = [path for path in paths if not any(path in known for known in done)]
         for path in self.progress(missing, total=len(missing), label="reading headers"):
             try:
-                self._headers[path] = read_header(path)
+                self._headers[path] = read_header(SliceAddress.of(path).with_unit(self.unit).path)
             except NotASlice as error:
                 self.aside[path] = str(error)
             except UnreadableSlice as error:
@@ -123,6 +131,12 @@ class Headers:
     def each_failure(self) -> list[Failure]:
         """Give the failures; slices of a volume that failed for one reason are one failure."""
         return by_volume(self.failures.values())
+
+    def with_unit(self, path: Path) -> Path:
+        """Give the path with the unit that the user told, where its file does not say one itself."""
+        header = self._headers.get(path)
+        is_told = self.unit is not None and header is not None and header.unit_open
+        return SliceAddress.of(path).with_unit(self.unit).path if is_told else path
 
     def get(self, path: Path) -> SliceHeader | None:
         """Header of one file; None where it could not be read."""

@@ -11,15 +11,16 @@ from haemo.features.failures import Failure
 from haemo.features.layouts.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from haemo.features.layouts.table import TABLE_SUFFIXES
 from haemo.features.reading.address import file_of, place_in_order
+from haemo.features.reading.dicom_format import starts_like_dicom
 from haemo.features.reading.format import suffix_of
-from haemo.features.reading.formats import by_suffix, format_names, slices_in
+from haemo.features.reading.formats import by_suffix, format_names, may_hold_several, slices_in
 from haemo.progress import Progress, silent
 
 __all__ = ["Folder", "any_format"]
 
 _OTHER_IMAGES = (
     *(".gif", ".webp", ".jp2", ".j2k", ".heic", ".avif", ".svs", ".jxl"),
-    *(".hdr", ".img", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".rar", ".7z"),
+    *(".hdr", ".img", ".npy", ".npz", ".rar", ".7z"),
 )
 _MASK_FOLDERS = ("mask", "masks")
 _NOT_SLICES = ("dicomdir", "thumbs.db", "desktop.ini")
@@ -139,7 +140,7 @@ class Folder:
 
     def _slices_in(self, path: Path) -> list[Path]:
         try:
-            return slices_in(path) if by_suffix()[suffix_of(path)].open_volume else [path]
+            return slices_in(path) if may_hold_several(path) else [path]
         except UnreadableSlice as error:
             self.failures.append(Failure(str(path), "index", str(error)))
             return []
@@ -163,13 +164,13 @@ class Folder:
             self.failures.append(Failure(str(path), "index", reason))
         # Scanners name files without a suffix, or after a UID or number: IM000001, 1.2.840.113, scan.0042.
         elif suffix[1:].isdecimal() == bool(suffix) and _starts_like_dicom(path):
-            self.slices.append(path)
+            self.slices.extend(self._slices_in(path))
         else:
             self.others.append(path)
 
 
 def any_format() -> str:
-    """Give what a slice may be, in words: ``PNG, JPEG, TIFF, BMP, DICOM or NIfTI``."""
+    """Give what a slice may be, in words: ``PNG, JPEG, TIFF, BMP, DICOM, NIfTI, NRRD or MetaImage``."""
     *names, last = format_names()
     return f"{', '.join(names)} or {last}"
 
@@ -198,6 +199,6 @@ def _is_hidden(name: str) -> bool:
 def _starts_like_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            return starts_like_dicom(stream.read(132))
     except OSError:
         return False

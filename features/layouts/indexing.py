@@ -15,6 +15,7 @@ from haemo.features.layouts.folder import Folder, any_format
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.address import SliceAddress, place_in_order
 from haemo.features.reading.slice import SliceHeader
+from haemo.features.reading.unit import UNITS, Unit
 from haemo.features.series.choosing import Choice, choose_series, pattern_of
 from haemo.progress import Progress, silent
 
@@ -65,6 +66,8 @@ class Index:
         Sound DICOM files that are no axial slices (localizers, dose reports ...), and what each is.
     series : Choice
         Which series of each study were taken, and why the others were not.
+    unit : {'hu', 'hu+1024', 'gray'} or None
+        What the user said the numbers are in files that do not say it.
     """
 
     layout: str
@@ -77,6 +80,7 @@ class Index:
     positive: str | None = None
     aside: tuple[Failure, ...] = ()
     series: Choice = field(default_factory=Choice)
+    unit: Unit | None = None
 
     def __repr__(self) -> str:
         patients = f"patients from {self.patients_from}" if self.patients_from else "patients unknown"
@@ -98,6 +102,7 @@ def index_dataset(
     patient_column: str | None = None,
     series: str | None = None,
     unpack_to: Path | None = None,
+    unit: str | None = None,
     progress: Progress = silent,
 ) -> Index:
     """Index a data folder without decoding a pixel.
@@ -119,6 +124,8 @@ def index_dataset(
         number, description, kernel and UID; by default one is chosen.
     unpack_to : Path, optional
         Where archives are unpacked; by default a folder of haemo's cache.
+    unit : {'hu', 'hu+1024', 'gray'}, optional
+        What the numbers are in files that do not say it; by default told by how air, brain and bone look.
     progress : Progress
 
     Returns
@@ -134,7 +141,9 @@ def index_dataset(
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise unknown("layout", layout, ["auto", *LAYOUTS.names()])
-    request = Request(labels, label, patient_column, series)
+    if unit is not None and unit not in UNITS:
+        raise unknown("unit", unit, UNITS)
+    request = Request(labels, label, patient_column, series, unit)
     pattern_of(series)
     folder = Folder.scan(root, unpack_to, progress)
     if not folder.slices:
@@ -142,7 +151,7 @@ def index_dataset(
         detail = f", only other files: {len(found):,}" if found else "; it is empty"
         raise BadDataset(f"{folder.root} holds no {any_format()} files{detail}")
     name = _recognised(folder, request) if layout == "auto" else layout
-    headers = Headers(progress)
+    headers = Headers(progress, request.unit)
     claims = LAYOUTS.get(name).claim(folder, request, headers)
     return _assembled(name, folder, claims, headers, request)
 
@@ -181,6 +190,8 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
     )
     if request.series is not None and readable and not series.series:
         raise BadSettings("--series has no meaning here: there are no DICOM files that say their study")
+    if headers.unit and readable and not any(headers.get(claim.path).unit_open for claim in readable):
+        raise BadSettings("--unit has no meaning here: every file says what its numbers are")
     left_out = series.left_out
     readable = [claim for claim in readable if claim.path not in left_out]
     rows = _rows(folder, _with_parts(readable), headers)
@@ -209,6 +220,7 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
         positive=claims.positive,
         aside=tuple(aside),
         series=series,
+        unit=request.unit,
     )
 
 
@@ -271,6 +283,7 @@ def _rows(folder: Folder, claims: list[Claim], headers: Headers) -> list[Manifes
             found = [headers.get(rows[member].path) for member in members]
             for member, position in zip(members, _positions(found), strict=True):
                 rows[member] = replace(rows[member], position=position)
+    rows = [replace(row, path=headers.with_unit(row.path)) for row in rows]
     return sorted(rows, key=lambda row: (*place_in_order(row.path), row.slice_id))
 
 

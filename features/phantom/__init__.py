@@ -1,9 +1,9 @@
 """A synthetic head-CT cohort with real anatomy and exact ground truth, made from a seed.
 
-`settings` say what a `cohort` is made from, `writing` and `sheet` put it on disk. One `patient` has one
-`study`: an `anatomy` warped from the `atlas`, with the skull `base`, `confounders`, and `bleeds` that
-become `blood`. A `scanner` follows a `protocol`; `rendering` and `drawing` make its planes, on random
-fields of `volume`. From outside: what this package itself names.
+`settings` say what a `cohort` is made from, `writing`, `volume_files` and `sheet` put it on disk. One
+`patient` has one `study`: an `anatomy` warped from the `atlas`, with the skull `base`, `confounders`, and
+`bleeds` that become `blood`. A `scanner` follows a `protocol`; `rendering` and `drawing` make its planes, on
+random fields of `volume`. From outside: what this package itself names.
 """
 
 from haemo.features.phantom.cohort import Cohort, LabelRow, write_cohort

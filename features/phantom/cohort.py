@@ -17,6 +17,7 @@ from haemo.errors import BadDataset
 from haemo.features.phantom.settings import CohortSettings
 from haemo.features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_sheet
 from haemo.features.phantom.study import PhantomSlice, Study, patient_name
+from haemo.features.phantom.volume_files import VOLUME_FORMATS, write_mask_volume, write_volume
 from haemo.features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
 from haemo.progress import Progress, silent
 from haemo.tables import Records, write_table
@@ -69,6 +70,8 @@ def write_cohort(
     progress: Progress = silent,
 ) -> Cohort:
     """Write a cohort: ``P0001/001.dcm`` and so on, ``masks/P0001/001.png``, labels.csv, cohort.json.
+
+    In formats of volumes there is one file a patient, ``P0001.nii.gz``, and ``masks/P0001.nii.gz``.
 
     The files depend on the settings alone, not on `workers`; patient 7 is the same in any cohort of the same
     seed, format, slices and prevalence. labels.csv comes last, so a folder that has it is complete.
@@ -141,19 +144,14 @@ def _in_order(settings: CohortSettings, out: Path, workers: int) -> Iterator[_Wr
 
 def _write_patient(settings: CohortSettings, out: Path, number: int) -> _Written:
     study = Study(settings.seed, number, settings.slices, settings.prevalence, settings.size)
-    name, suffix = patient_name(number), FORMATS[settings.format]
-    (out / name).mkdir(exist_ok=True)
-    (out / "masks" / name).mkdir(parents=True, exist_ok=True)
+    name = patient_name(number)
     pixel_mm2 = (study.scan.field_mm / settings.size) ** 2
     rows, truths, samples = [], [], []
-    for index, made in enumerate(study):
-        stem = f"{name}/{index + 1:03d}"
-        write_slice(out / f"{stem}{suffix}", study, index, made)
-        write_mask(out / "masks" / f"{stem}.png", made.mask)
+    for path, made in _written_slices(out, study, settings.format):
         subtype = "+".join(made.subtypes)
         rows.append(
             LabelRow(
-                f"{stem}{suffix}",
+                path,
                 made.label,
                 name,
                 f"{name}-1",
@@ -170,6 +168,26 @@ def _write_patient(settings: CohortSettings, out: Path, number: int) -> _Written
     record = study.parameters() | {"slices": truths}
     every = -(-2 * settings.patients // MOST_SAMPLES)
     return _Written(tuple(rows), record, _chosen(samples) if number % every == 0 else ())
+
+
+def _written_slices(out: Path, study: Study, format_: str) -> Iterator[tuple[str, PhantomSlice]]:
+    """Write a study and its masks, and give each slice with its path below `out`."""
+    name = patient_name(study.patient)
+    if format_ in VOLUME_FORMATS:
+        slices = list(study)
+        write_volume(out / f"{name}{VOLUME_FORMATS[format_]}", study, slices)
+        (out / "masks").mkdir(exist_ok=True)
+        write_mask_volume(out / "masks" / f"{name}.nii.gz", study, slices)
+        for number, made in enumerate(slices, start=1):
+            yield f"{name}{VOLUME_FORMATS[format_]}#{number}", made
+        return
+    (out / name).mkdir(exist_ok=True)
+    (out / "masks" / name).mkdir(parents=True, exist_ok=True)
+    for index, made in enumerate(study):
+        stem = f"{name}/{index + 1:03d}"
+        write_slice(out / f"{stem}{FORMATS[format_]}", study, index, made)
+        write_mask(out / "masks" / f"{stem}.png", made.mask)
+        yield f"{stem}{FORMATS[format_]}", made
 
 
 def _sample(study: Study, made: PhantomSlice, subtype: str, area_mm2: float) -> Sample:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from haemo.errors import BadSettings
+from haemo.features.phantom.volume_files import VOLUME_FORMATS
 from haemo.features.phantom.writing import FORMATS
 
 __all__ = ["CohortSettings"]
@@ -19,7 +20,7 @@ class CohortSettings:
     patients : int
     seed : int
     format : str
-        ``dicom`` or ``png``.
+        ``dicom`` or ``png``, a file a slice; ``nifti``, ``nrrd``, ``metaimage``, ``enhanced``, one a patient.
     slices : tuple of int
         Fewest and most slices of a study.
     prevalence : float
@@ -45,8 +46,9 @@ class CohortSettings:
             raise BadSettings(f"a cohort needs at least 1 patient, not {self.patients}")
         if self.seed < 0:
             raise BadSettings(f"the seed is {self.seed}; it must not be negative")
-        if self.format not in FORMATS:
-            raise BadSettings(f"format is {self.format!r}; it must be one of {', '.join(FORMATS)}")
+        formats = (*FORMATS, *VOLUME_FORMATS)
+        if self.format not in formats:
+            raise BadSettings(f"format is {self.format!r}; it must be one of {', '.join(formats)}")
         fewest, most = self.slices
         if not 1 <= fewest <= most <= _MOST_SLICES:
             raise BadSettings(f"slices are {fewest}..{most}; write them as 8..40, at most {_MOST_SLICES}")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,10 +12,25 @@ from haemo.atomic import replacing
 from haemo.features.phantom.scanner import Scan
 from haemo.features.phantom.study import PhantomSlice, Study, patient_name
 
-__all__ = ["FORMATS", "PADDING_HU", "window_gray", "write_mask", "write_slice"]
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = [
+    "FORMATS",
+    "PADDING_HU",
+    "add_pixels",
+    "decimal",
+    "described",
+    "outside",
+    "slice_geometry",
+    "window_gray",
+    "write_mask",
+    "write_slice",
+]
 
 FORMATS = {"dicom": ".dcm", "png": ".png"}
 PADDING_HU = -1500
+Vector = tuple[float, float, float]
 _CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 _IMPLEMENTATION_UID = "2.25.303148706741237205346184902153012437"
 _PNG_EFFORT = 1
@@ -57,16 +73,36 @@ def _uid(*parts: object) -> str:
     return f"2.25.{int.from_bytes(digest[:15], 'big')}"
 
 
-def _dataset(study: Study, index: int, made: PhantomSlice):
+def _dataset(study: Study, index: int, made: PhantomSlice) -> "Dataset":
+    pixel = study.scan.field_mm / study.size
+    data = described(study, _CT_IMAGE_STORAGE, "slice", index)
+    data.SliceThickness = decimal(study.scan.thickness_mm)
+    data.InstanceNumber = str(index + 1)
+    place, right, down = slice_geometry(study.scan, study.size, made.position_mm)
+    data.ImagePositionPatient = [decimal(value) for value in place]
+    data.ImageOrientationPatient = [decimal(value) for value in (*right, *down)]
+    data.SliceLocation = decimal(made.position_mm)
+    hu = made.hu
+    if study.scan.padded:
+        data.PixelPaddingValue = PADDING_HU
+        hu = np.where(outside(hu, study.scan), np.int16(PADDING_HU), hu)
+    add_pixels(data, hu)
+    data.WindowCenter, data.WindowWidth = (str(value) for value in study.scan.window)
+    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "0", "1", "HU"
+    data.PixelSpacing = [decimal(pixel), decimal(pixel)]
+    return data
+
+
+def described(study: Study, sop_class: str, *instance: object) -> "Dataset":
+    """Give a data set that says whose it is and how it was made, with an instance UID from `instance`."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
 
     scan, patient = study.scan, patient_name(study.patient)
-    pixel = scan.field_mm / study.size
     own = (study.seed, study.patient)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(_CT_IMAGE_STORAGE)
-    meta.MediaStorageSOPInstanceUID = UID(_uid(*own, "slice", index))
+    meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.MediaStorageSOPInstanceUID = UID(_uid(*own, *instance))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(_IMPLEMENTATION_UID)
 
@@ -84,51 +120,47 @@ def _dataset(study: Study, index: int, made: PhantomSlice):
     data.PatientID = patient
     data.PatientBirthDate = data.PatientSex = ""
     data.BodyPartExamined = "HEAD"
-    data.SliceThickness = _decimal(scan.thickness_mm)
     data.KVP = "120"
-    data.ReconstructionDiameter = _decimal(scan.field_mm)
-    data.GantryDetectorTilt = _decimal(scan.gantry_deg)
-    data.TableHeight = _decimal(scan.table_mm)
+    data.ReconstructionDiameter = decimal(scan.field_mm)
+    data.GantryDetectorTilt = decimal(scan.gantry_deg)
+    data.TableHeight = decimal(scan.table_mm)
     data.ConvolutionKernel = scan.kernel
     data.PatientPosition = "HFS"
     data.StudyInstanceUID = _uid(*own, "study")
     data.SeriesInstanceUID = _uid(*own, "series")
     data.StudyID, data.SeriesNumber, data.AcquisitionNumber = "1", "2", "1"
-    data.InstanceNumber = str(index + 1)
     data.FrameOfReferenceUID = _uid(*own, "frame")
     data.PositionReferenceIndicator = "OM"
-    data.ImagePositionPatient, data.ImageOrientationPatient = _geometry(scan, study.size, made.position_mm)
-    data.SliceLocation = _decimal(made.position_mm)
-    _add_pixels(data, made.hu, scan)
-    data.PixelSpacing = [_decimal(pixel), _decimal(pixel)]
     return data
 
 
-def _geometry(scan: Scan, size: int, position_mm: float) -> tuple[list[str], list[str]]:
-    """ImagePositionPatient and ImageOrientationPatient; DICOM's x points left, its y to the back."""
-    tilt = math.radians(scan.gantry_deg)
-    corner = -(size - 1) / 2 * scan.field_mm / size
-    down = (0.0, math.cos(tilt), -math.sin(tilt))
-    place = (corner, corner * down[1], position_mm + corner * down[2])
-    return [_decimal(value) for value in place], [_decimal(value) for value in (1.0, 0.0, 0.0, *down)]
-
-
-def _add_pixels(data, hu: np.ndarray, scan: Scan) -> None:
-    if scan.padded:
-        data.PixelPaddingValue = PADDING_HU
-        steps = np.arange(len(hu)) - (len(hu) - 1) / 2
-        hu = np.where(np.hypot(steps[:, None], steps[None]) > len(hu) / 2, np.int16(PADDING_HU), hu)
+def add_pixels(data: "Dataset", hu: np.ndarray) -> None:
+    """Put pixels of shape (rows, columns), or (frames, rows, columns), into a data set."""
     data.SamplesPerPixel = 1
     data.PhotometricInterpretation = "MONOCHROME2"
-    data.Rows, data.Columns = hu.shape
+    data.Rows, data.Columns = hu.shape[-2:]
     data.BitsAllocated = data.BitsStored = 16
     data.HighBit = 15
     data.PixelRepresentation = 1
-    data.WindowCenter, data.WindowWidth = (str(value) for value in scan.window)
-    data.RescaleIntercept, data.RescaleSlope, data.RescaleType = "0", "1", "HU"
     data.PixelData = hu.astype("<i2").tobytes()
 
 
-def _decimal(value: float) -> str:
+def slice_geometry(scan: Scan, size: int, position_mm: float) -> tuple[Vector, Vector, Vector]:
+    """Place of the first pixel, and the directions of rows and columns; DICOM's x points left, its y back."""
+    tilt = math.radians(scan.gantry_deg)
+    corner = -(size - 1) / 2 * scan.field_mm / size
+    down = (0.0, math.cos(tilt), -math.sin(tilt))
+    return (corner, corner * down[1], position_mm + corner * down[2]), (1.0, 0.0, 0.0), down
+
+
+def outside(hu: np.ndarray, scan: Scan) -> np.ndarray:
+    """Where pixels lie outside the circle that was scanned, as far as the scanner says that."""
+    if not scan.padded:
+        return np.zeros(hu.shape, bool)
+    steps = np.arange(len(hu)) - (len(hu) - 1) / 2
+    return np.hypot(steps[:, None], steps[None]) > len(hu) / 2
+
+
+def decimal(value: float) -> str:
     """A decimal string as DICOM allows: at most 16 characters."""
     return f"{value:.6f}"

@@ -6,15 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from haemo.errors import UnreadableSlice
+from haemo.features.reading.address import SliceAddress, file_of
+from haemo.features.reading.format import suffix_of
+from haemo.features.reading.formats import open_volume
 from haemo.tables import read_rows
 
 __all__ = ["find_mask", "read_mask", "subtypes"]
 
 _FOLDER = "masks"
+_VOLUMES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def find_mask(path: Path, folder: Path | None = None) -> Path | None:
     """The mask of a slice: a PNG of the same name, in the same place below the mask folder.
+
+    The mask of a slice of a volume is the slice of the same number of a volume of the same name; that may
+    also lie in a folder ``masks`` beside the folder of the scans.
 
     Parameters
     ----------
@@ -30,38 +37,58 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
         None where there is no such file.
     """
     if folder is None:
-        places = (above / _FOLDER / path.relative_to(above) for above in path.parents)
+        places = [above / _FOLDER / path.relative_to(above) for above in path.parents]
+        places += [path.parents[1] / _FOLDER / path.name] if len(path.parents) > 1 else []
     else:
         parts = path.parts[1:]
-        places = (folder / Path(*parts[start:]) for start in range(len(parts)))
+        places = [folder / Path(*parts[start:]) for start in range(len(parts))]
+    address = SliceAddress.of(path)
     for place in places:
-        mask = place.with_suffix(".png")
-        if mask != path and mask.is_file():
-            return mask
+        if address.number is None:
+            masks = [place.with_suffix(".png")]
+        else:
+            stem = place.with_name(address.file.name.removesuffix(suffix_of(address.file)))
+            masks = [SliceAddress(Path(f"{stem}{suffix}"), address.number).path for suffix in _VOLUMES]
+        for mask in masks:
+            if mask != path and file_of(mask).is_file():
+                return mask
     return None
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Read a mask: True where any channel but alpha is not 0.
+    """Read a mask: True where any channel but alpha is not 0, or a voxel is not.
 
     Raises
     ------
     UnreadableSlice
         If it cannot be read, or has another shape than its slice.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
-    mask = values.any(axis=2)
+    address = SliceAddress.of(path)
+    mask = _of_picture(path) if address.number is None else _of_volume(address)
     if mask.shape != tuple(shape):
         raise UnreadableSlice(
             f"the mask {path} has {mask.shape[0]} x {mask.shape[1]} pixels, its slice {shape[0]} x {shape[1]}"
         )
     return mask
+
+
+def _of_picture(path: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB")).any(axis=2)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
+
+
+def _of_volume(address: SliceAddress) -> np.ndarray:
+    try:
+        volume = open_volume(address.file)
+        values = volume.values(volume.checked(address.number or 0)).pixels
+    except UnreadableSlice as error:
+        raise UnreadableSlice(f"the mask {address.path} cannot be read ({error})") from error
+    return np.nan_to_num(values) != 0
 
 
 def subtypes(paths: Iterable[Path]) -> dict[Path, str]:

@@ -5,16 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from haemo.errors import UnreadableSlice
 from haemo.features.reading.slice import Slice, SliceHeader, Unitless
 from haemo.features.reading.volume import Volume
 
-__all__ = ["Format", "suffix_of"]
+__all__ = ["Format", "only_by_number", "suffix_of"]
 
 
 def suffix_of(path: Path) -> str:
     """The suffix of a file name in lower case, with the one before where it is that of a packed file."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     return "".join(suffixes) if suffixes[-1:] == [".gz"] else "".join(suffixes[-1:])
+
+
+def only_by_number(data: bytes) -> Slice:
+    """Refuse to decode a file that is no slice but holds several: the `decode` of volumes."""
+    del data
+    raise UnreadableSlice("a volume: name one of its slices, the first as FILE#1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,7 @@ class Format:
     starts : tuple of bytes
         Each may stand at the start of a file of the format.
     sniff : callable, optional
-        Takes the first 132 bytes and the suffix in lower case, and says whether the file is of the format,
+        Takes the first 1,024 bytes and the suffix in lower case, and says whether the file is of the format,
         where `starts` cannot say it. A format with neither has every file with one of its suffixes that no
         other format knows.
     has_tags : bool

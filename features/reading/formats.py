@@ -20,6 +20,7 @@ __all__ = [
     "FORMATS",
     "by_suffix",
     "format_names",
+    "may_hold_several",
     "open_volume",
     "read_header",
     "read_slice",
@@ -34,16 +35,19 @@ FORMATS: Extensions[Format] = Extensions(
     "haemo.readers",
     Format,
     {
+        "enhanced-ct": "haemo.features.reading.volumes.enhanced_format:ENHANCED",
         "dicom": "haemo.features.reading.dicom_format:DICOM",
         "pictures": "haemo.features.reading.raster:PICTURES",
         "nifti": "haemo.features.reading.volumes.nifti:NIFTI",
+        "nrrd": "haemo.features.reading.volumes.nrrd:NRRD",
+        "metaimage": "haemo.features.reading.volumes.metaimage:METAIMAGE",
     },
 )
 
 Read = TypeVar("Read")
 
 _MAX_BYTES = 1 << 30
-_SNIFFED = 132
+_SNIFFED = 1024
 _volumes = OpenVolumes()
 
 
@@ -158,6 +162,13 @@ def stamp_of(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
     return sum(stamp.st_size for stamp in stamps), max(stamp.st_mtime_ns for stamp in stamps)
+
+
+def may_hold_several(path: Path) -> bool:
+    """Whether a file may be a volume by its suffix, or by having none, as DICOM files often do."""
+    suffix = suffix_of(path)
+    formats = [format_ for format_ in FORMATS.usable().values() if format_.open_volume]
+    return any(suffix in format_.suffixes for format_ in formats) or suffix not in by_suffix()
 
 
 def slices_in(path: Path) -> list[Path]:

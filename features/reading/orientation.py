@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haemo.errors import UnreadableSlice
+from haemo.errors import NotASlice, UnreadableSlice
 
 __all__ = ["MOST_TILT_DEG", "View", "seen_as"]
 
@@ -61,8 +61,10 @@ def seen_as(right: np.ndarray, down: np.ndarray) -> View:
 
     Raises
     ------
-    UnreadableSlice
+    NotASlice
         If the plane is not axial; the message says what it is.
+    UnreadableSlice
+        If rows and columns point the same way.
     """
     right, down = (np.asarray(axis, dtype=float) / np.linalg.norm(axis) for axis in (right, down))
     normal = np.cross(right, down)
@@ -76,7 +78,7 @@ def seen_as(right: np.ndarray, down: np.ndarray) -> View:
         name = (
             f"an oblique slice, tilted by {tilt:.0f} degrees" if across == 2 else f"a {_PLANES[across]} slice"
         )
-        raise UnreadableSlice(f"{name}, not an axial one")
+        raise NotASlice(f"{name}, not an axial one")
     transposed = abs(right[0]) < abs(down[0])
     if transposed:
         right, down = down, right

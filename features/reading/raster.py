@@ -11,7 +11,7 @@ import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.format import Format
-from haemo.features.reading.slice import Slice, SliceHeader, check_size, damaged
+from haemo.features.reading.slice import Slice, SliceHeader, Unitless, check_size, damaged
 from haemo.features.reading.streams.jpeg import check_scans
 from haemo.features.reading.streams.tiff import MOST_COUNTED, count_pictures
 
@@ -44,11 +44,11 @@ _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 _MOST_TILE_PIXELS = 2048 * 2048
 
 
-def decode_raster(data: bytes) -> Slice:
+def decode_raster(data: bytes) -> Slice | Unitless:
     """Decode one picture.
 
-    Gray is taken as it is: 1-bit as 0 and 255, 16-bit divided by 257, so that its full range becomes 0..255
-    (16-bit colour and gray with alpha come from Pillow with their upper 8 bits). Colour becomes luma (ITU-R
+    Gray is taken as it is: 1-bit as 0 and 255, 16-bit in its range of 0..65535, as it may be HU + 1024.
+    16-bit colour and gray with alpha come from Pillow with their upper 8 bits. Colour becomes luma (ITU-R
     BT.601, 8-bit); a colour file whose channels agree is gray in disguise and keeps its values. Transparent
     pixels are laid over black, the colour of air. Pictures are turned as their EXIF orientation says, which
     phones write. Colour profiles are not applied.
@@ -60,8 +60,8 @@ def decode_raster(data: bytes) -> Slice:
 
     Returns
     -------
-    Slice
-        With gray levels in 0..255.
+    Slice or Unitless
+        With gray levels in 0..255; of 16-bit gray the second.
 
     Raises
     ------
@@ -76,6 +76,9 @@ def decode_raster(data: bytes) -> Slice:
     mode = f"{image.format} {image.mode}"
     try:
         image.load()
+        if image.mode in _SIXTEEN_BIT:
+            values = _upright(np.asarray(image).astype(np.float32), _orientation(image))
+            return Unitless(values, mode=mode, gray_full=65535.0)
         gray, is_colour = _as_gray(image)
         gray = _upright(gray, _orientation(image))
     except UnreadableSlice:
@@ -97,7 +100,8 @@ def read_raster_header(stream: BinaryIO) -> SliceHeader:
     height, width = image.height, image.width
     if _orientation(image) in _ON_ITS_SIDE:
         height, width = width, height
-    return SliceHeader((height, width), f"{image.format} {image.mode}")
+    mode = f"{image.format} {image.mode}"
+    return SliceHeader((height, width), mode, unit_open=image.mode in _SIXTEEN_BIT)
 
 
 def _open(stream: BinaryIO) -> "ImageFile":
@@ -134,10 +138,6 @@ def _open(stream: BinaryIO) -> "ImageFile":
 
 def _as_gray(image: "ImageFile") -> tuple[np.ndarray, bool]:
     """Gray levels as float32, and whether colour was lost on the way."""
-    if image.mode in _SIXTEEN_BIT:
-        gray = np.asarray(image).astype(np.float32)
-        gray /= np.float32(257)
-        return gray, False
     if image.has_transparency_data:
         image = _over_black(image)
     if image.mode in _GRAY:

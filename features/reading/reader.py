@@ -11,6 +11,7 @@ from types import TracebackType
 
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.decoders import DecodersOf, Limits
+from haemo.features.reading.dicom_format import starts_like_dicom
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.plain import START_BYTES, is_plain
 from haemo.features.reading.slice import Slice
@@ -101,10 +102,11 @@ def _decoders(read: Callable[[Path], Slice], limits: Limits) -> DecodersOf:
 
 def _stays_here(path: Path) -> bool:
     address = SliceAddress.of(path)
-    if address.number is not None:
-        return True  # of a volume: Python reads it, and keeps it open for the next slice
     try:
         with address.file.open("rb") as stream:
-            return is_plain(stream.read(START_BYTES))
+            start = stream.read(START_BYTES)
     except OSError:
         return True  # the reader will say why
+    if address.number is not None and not starts_like_dicom(start):
+        return True  # of a volume: Python reads it, and keeps it open for the next slice
+    return is_plain(start)

@@ -81,11 +81,11 @@ class Volume(ABC):
         UnreadableSlice
             If the file is damaged there, has no such slice, or is of no unit that can be told.
         """
-        return settled(self.values(self._checked(number)), self._unit(unit))
+        return settled(self.values(self.checked(number)), self._unit(unit))
 
     def header(self, number: int, unit: Unit | None = None) -> SliceHeader:
         """Size, mode and place of one slice, whose pixels may still be damaged. Errors as `slice`."""
-        number = self._checked(number)
+        number = self.checked(number)
         mode = mode_in_unit(self.mode, self._unit(unit))
         return SliceHeader(self.size(number), mode, self.tags(number), self.unit_open)
 
@@ -97,7 +97,8 @@ class Volume(ABC):
             raise unknown_unit(self.sample)
         return unit
 
-    def _checked(self, number: int) -> int:
+    def checked(self, number: int) -> int:
+        """Give the number back where there is such a slice; raise UnreadableSlice where there is none."""
         if not 1 <= number <= self.count:
             raise UnreadableSlice(f"there is no slice {number}: the volume has {self.count}")
         return number

@@ -19,6 +19,7 @@ from haemo.progress import Progress, silent
 if TYPE_CHECKING:
     from haemo.features.extraction.extract import ExtractionReport
     from haemo.features.manifest import Manifest
+    from haemo.features.reading.unit import Unit
     from haemo.pipeline.explaining.explanation import Explained
     from haemo.pipeline.predicting.slice_scores import SliceScores
     from haemo.pipeline.report import Report
@@ -274,6 +275,7 @@ class Run:
         *,
         threshold: float | None = None,
         series: str | None = None,
+        unit: "Unit | None" = None,
         device: str = "auto",
     ) -> "SliceScores":
         """What a trained model says of new slices, as ``haemo predict``.
@@ -288,6 +290,8 @@ class Run:
             In place of the model's own.
         series : str, optional
             Which series of each DICOM study in a folder to take: ``all``, or a regular expression.
+        unit : {'hu', 'hu+1024', 'gray'}, optional
+            What the numbers are in files that do not say it; by default as ``index`` was told, if it was.
         device : {'auto', 'cpu', 'cuda'}
 
         Returns
@@ -305,6 +309,7 @@ class Run:
             threshold=threshold,
             device=device,
             series=series,
+            unit=unit,
             progress=self.progress,
         )
 

@@ -27,6 +27,7 @@ __all__ = [
     "table",
     "trained_models",
     "trust_option",
+    "unit_option",
 ]
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -53,6 +54,13 @@ series_option = click.option(
     metavar="all|REGEX",
     help="Which series of a DICOM study: all, or those with REGEX in number, description, kernel or UID.  "
     "[default: one, soft, complete, near 5 mm]",
+)
+
+unit_option = click.option(
+    "--unit",
+    type=click.Choice(["hu", "hu+1024", "gray"]),
+    help="What the numbers are in files that do not say it: volumes, 16-bit pictures, DICOM without rescale. "
+    "[default: told by how air, brain and bone look]",
 )
 
 outline_option = click.option(

@@ -15,10 +15,12 @@ from haemo.pipeline.cli.console import (
     table,
     trained_models,
     trust_option,
+    unit_option,
 )
 from haemo.pipeline.cli.figures import mean_cell
 
 if TYPE_CHECKING:
+    from haemo.features.reading.unit import Unit
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.run.directory import RunDirectory
 
@@ -66,6 +68,7 @@ _MOST_OVERLAYS = 12
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random networks and intervals.")
 @series_option
+@unit_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, exists=True))
 def explain(
@@ -81,6 +84,7 @@ def explain(
     masks: Path | None,
     seed: int,
     series: str | None,
+    unit: "Unit | None",
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
@@ -106,7 +110,7 @@ def explain(
     if len(heads) > 1:
         raise click.UsageError("draw one model at a time; several are for --score")
     name = heads[0] if heads else "svm"
-    return _draw(run, name, names, outline, method, slices, overlays, series, device, paths)
+    return _draw(run, name, names, outline, method, slices, overlays, series, unit, device, paths)
 
 
 def _draw(
@@ -118,6 +122,7 @@ def _draw(
     slices: int,
     overlays: Path | None,
     series: str | None,
+    unit: "Unit | None",
     device: str,
     paths: tuple[Path, ...],
 ) -> int:
@@ -127,7 +132,8 @@ def _draw(
     from haemo.pipeline.segmenting.segmenterfolder import outliner
 
     model = load_model(run, name, device, progress)
-    result = score_slices(model, paths or _likeliest(run, model, slices), None, progress, series=series)
+    paths = paths or _likeliest(run, model, slices)
+    result = score_slices(model, paths, None, progress, series=series, unit=unit or run.told_unit())
     folder = overlays or run.path / "explain" / name
     everything = range(len(result))
     explained = explain_slices(

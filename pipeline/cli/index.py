@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, series_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, series_option, table, unit_option
 
 if TYPE_CHECKING:
     from haemo.features.layouts import Index
@@ -50,6 +50,7 @@ _SHOWN = 5
     metavar="FILE",
     help="Another table with such columns, by slice, study or patient.",
 )
+@unit_option
 def index(
     data: Path,
     run_path: Path,
@@ -61,11 +62,12 @@ def index(
     series: str | None,
     keep: str | None,
     keep_from: Path | None,
+    unit: str | None,
 ) -> int:
     """Find the slices and labels in DATA and write RUN/manifest.csv.
 
     Reads class folders, a labels.csv, DICOM trees, the 200-image head-CT set, PhysioNet CT-ICH and RSNA 2019.
-    Headers are read, pixels are not.
+    Headers are read; pixels are where nothing else tells what their numbers are.
     """
     from haemo.pipeline.preparing.indexing import SERIES, index_run
     from haemo.pipeline.run.directory import RunDirectory
@@ -82,6 +84,7 @@ def index(
         series=series,
         keep=keep,
         keep_from=keep_from,
+        unit=unit,
         progress=progress,
     )
     _print(found)

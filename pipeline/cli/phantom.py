@@ -32,10 +32,10 @@ class _Range(click.ParamType):
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option(
     "--format",
-    type=click.Choice(["dicom", "png"]),
+    type=click.Choice(["dicom", "png", "nifti", "nrrd", "metaimage", "enhanced"]),
     default="dicom",
     show_default=True,
-    help="DICOM in HU, or 8-bit PNG through each scan's own window.",
+    help="DICOM in HU, or 8-bit PNG through each scan's own window; or one volume a patient, in HU.",
 )
 @click.option(
     "--slices", type=_Range(), default="20..36", show_default=True, help="Fewest..most slices of a study."

@@ -16,6 +16,7 @@ from haemo.pipeline.cli.console import (
     table,
     trained_models,
     trust_option,
+    unit_option,
 )
 from haemo.pipeline.cli.outputs import NewFile
 from haemo.pipeline.cli.segment import (
@@ -28,6 +29,7 @@ from haemo.pipeline.cli.segment import (
 
 if TYPE_CHECKING:
     from haemo.features.failures import Failure
+    from haemo.features.reading.unit import Unit
     from haemo.pipeline.dicom_results.results import StudyResult
     from haemo.pipeline.predicting.slice_scores import SliceScores
     from haemo.pipeline.segmenting.outlining import Outlined
@@ -97,6 +99,7 @@ _MOST_ROWS = 40
     help="Write DICOM results to this new or empty folder: a structured report a study, and a segmentation "
     "of the outlines where it is called positive.",
 )
+@unit_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
@@ -186,6 +189,7 @@ def _predicted(
     names: bool,
     outline: str,
     series: str | None,
+    unit: "Unit | None",
     device: str,
     how: str | None,
 ) -> _Answer:
@@ -200,7 +204,7 @@ def _predicted(
     model = load_model(run, head, device, progress)
     if how:
         require_bleed(model.classes)
-    result = score_slices(model, paths, threshold, progress, series=series)
+    result = score_slices(model, paths, threshold, progress, series=series, unit=unit or run.told_unit())
     outlined = outline_positive(result, how, outliner(run), progress) if how else None
     if not (explain or overlays):
         return _Answer(result, {}, outlined)
@@ -226,6 +230,7 @@ def _segmented(
     names: bool,
     series: str | None,
     how: str | None,
+    unit: "Unit | None",
     **unused: Any,
 ) -> _Answer:
     """What a segmenter says, and what it outlined."""
@@ -239,7 +244,9 @@ def _segmented(
     if how:
         require_bleed(segmenter.classes)
     outputs = Outputs(folder, masks=False, overwrite=True, names=names) if folder else None
-    result = outline_slices(segmenter, paths, outputs, threshold=threshold, series=series, progress=progress)
+    result = outline_slices(
+        segmenter, paths, outputs, threshold=threshold, series=series, unit=unit, progress=progress
+    )
     say_caveat(segmenter, as_json)
     return _Answer(result.scores, _pictures(result.pictures, folder) if folder else {}, result)
 

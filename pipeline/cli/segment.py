@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, series_option, table
+from haemo.pipeline.cli.console import counted, progress, run_option, series_option, table, unit_option
 from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
 from haemo.pipeline.cli.protocol import (
     folds_option,
@@ -16,6 +16,7 @@ from haemo.pipeline.cli.protocol import (
 )
 
 if TYPE_CHECKING:
+    from haemo.features.reading.unit import Unit
     from haemo.pipeline.segmenting.outlining import Outlined
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
@@ -126,6 +127,7 @@ def train(
 @click.option("--no-overlays", is_flag=True, help="Draw no pictures.")
 @click.option("--overwrite", is_flag=True, help="What an earlier call left in DIR gives way.")
 @series_option
+@unit_option
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
 )
@@ -137,6 +139,7 @@ def predict(
     no_overlays: bool,
     overwrite: bool,
     series: str | None,
+    unit: "Unit | None",
     paths: tuple[Path, ...],
 ) -> int:
     """Outline blood on image or DICOM files, or folders of them, and sum up each study.
@@ -152,7 +155,11 @@ def predict(
         raise click.UsageError("give --run or --model, not both")
     outputs = Outputs(out, overlays=not no_overlays, probabilities=probabilities, overwrite=overwrite)
     segmenter = run_segmenter(run_path) if run_path else named_segmenter(model or BUILTIN)
-    result = outline_slices(segmenter, paths, outputs, series=series, progress=progress)
+    if run_path and unit is None:
+        from haemo.pipeline.run.directory import RunDirectory
+
+        unit = RunDirectory(run_path).told_unit()
+    result = outline_slices(segmenter, paths, outputs, series=series, unit=unit, progress=progress)
     show_study_measures(result)
     if not run_path:
         say_caveat(segmenter)

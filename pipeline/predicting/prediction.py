@@ -11,9 +11,11 @@ import numpy as np
 
 from haemo.errors import BadDataset, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure, by_volume
-from haemo.features.reading.address import file_of
+from haemo.features.layouts.claims import Headers
+from haemo.features.reading.address import SliceAddress, file_of
 from haemo.features.reading.formats import slices_in
 from haemo.features.reading.slice import Slice
+from haemo.features.reading.unit import Unit
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import Place, by_study, folder_of, place_of, study_names
 from haemo.pipeline.predicting.trained_model import TrainedModel, load_model
@@ -42,6 +44,7 @@ def predict(
     threshold: float | None = None,
     device: str = "auto",
     series: str | None = None,
+    unit: Unit | None = None,
     progress: Progress = silent,
 ) -> SliceScores:
     """Score files, and the slices in folders, with a trained head or network.
@@ -63,6 +66,8 @@ def predict(
         ``auto``, ``cpu`` or ``cuda``.
     series : str, optional
         Which series of each DICOM study in a folder to take, as `index` does.
+    unit : {'hu', 'hu+1024', 'gray'}, optional
+        What the numbers are in files that do not say it; by default as the run was told, if it was.
     progress : Progress
 
     Raises
@@ -72,7 +77,8 @@ def predict(
     TooFewData
         If not one slice could be scored.
     """
-    return score_slices(load_model(run, name, device, progress), paths, threshold, progress, series=series)
+    model, unit = load_model(run, name, device, progress), unit or run.told_unit()
+    return score_slices(model, paths, threshold, progress, series=series, unit=unit)
 
 
 def score_slices(
@@ -82,6 +88,7 @@ def score_slices(
     progress: Progress = silent,
     *,
     series: str | None = None,
+    unit: Unit | None = None,
 ) -> SliceScores:
     """Score files and folders with a model that is loaded, slices in batches; memory stays flat.
 
@@ -89,7 +96,7 @@ def score_slices(
     """
     if threshold is not None:
         model.head.threshold = threshold
-    files, failures = find_slices(paths, series, progress)
+    files, failures = find_slices(paths, series, progress, unit)
     result = _score(model, files, progress)
     result = replace(result, failures=(*failures, *result.failures), asked_threshold=threshold)
     if not len(result):
@@ -108,12 +115,16 @@ def nothing_scored(failures: Sequence[Failure]) -> str:
 
 
 def find_slices(
-    paths: Iterable[Path], series: str | None = None, progress: Progress = silent
+    paths: Iterable[Path],
+    series: str | None = None,
+    progress: Progress = silent,
+    unit: Unit | None = None,
 ) -> tuple[list[Path], list[Failure]]:
     """Files as they are given, and what looks like a slice in folders, sorted by path; each file once.
 
     Archives are folders, unpacked in haemo's cache. Of each DICOM study in a folder the series is taken that
-    `index` would take, and what is left aside is logged. Files that are named themselves are all taken.
+    `index` would take, and what is left aside is logged. Files that are named themselves are all taken. Where
+    the user told a `unit`, it stands in the path of each slice whose file says none.
 
     Returns
     -------
@@ -138,24 +149,32 @@ def find_slices(
             except BadDataset as error:
                 failures.append(Failure(str(path), _STAGE, str(error)))
                 continue
-            files.update(dict.fromkeys(_of_chosen_series(found, series, progress)))
+            files.update(dict.fromkeys(_of_chosen_series(found, series, progress, unit)))
             failures += [Failure(one.path, _STAGE, one.reason) for one in found.failures]
             if not found.slices and not found.failures:
                 failures.append(Failure(str(path), _STAGE, "the folder has no slices in it"))
         else:
             try:
-                files.update(dict.fromkeys(slices_in(path.absolute())))
+                files.update(dict.fromkeys(_with_unit(one, unit) for one in slices_in(path.absolute())))
             except UnreadableSlice as error:
                 failures.append(Failure(str(path), _STAGE, str(error)))
     return list(files), failures
 
 
-def _of_chosen_series(folder: "Folder", series: str | None, progress: Progress) -> list[Path]:
+def _with_unit(path: Path, unit: Unit | None) -> Path:
+    headers = Headers(unit=unit)
+    if unit is not None and SliceAddress.of(path).unit is None:
+        headers.read([path])
+    return headers.with_unit(path)
+
+
+def _of_chosen_series(
+    folder: "Folder", series: str | None, progress: Progress, unit: Unit | None
+) -> list[Path]:
     """The slices of a folder without those of series that are not taken, localizers and the like."""
-    from haemo.features.layouts.claims import Headers
     from haemo.features.series.choosing import choose_series
 
-    headers = Headers(progress)
+    headers = Headers(progress, unit)
     headers.read(folder.dicom)
     known = {path: headers.get(path) for path in folder.dicom}
     choice = choose_series({path: header for path, header in known.items() if header}, series)
@@ -166,7 +185,9 @@ def _of_chosen_series(folder: "Folder", series: str | None, progress: Progress) 
     for kind, count in Counter(headers.aside.values()).items():
         _log.info(f"no axial slices, left aside: {count:,}, {kind}")
     left = choice.left_out | set(headers.aside)
-    return [path for path in folder.slices if path not in left]
+    # Pictures were not opened for their tags, and need not be but for their unit.
+    headers.read(folder.pictures if unit else ())
+    return [headers.with_unit(path) for path in folder.slices if path not in left]
 
 
 def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> SliceScores:

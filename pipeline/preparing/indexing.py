@@ -33,6 +33,7 @@ def index(
     patient_column: str | None = None,
     series: str | None = None,
     unpack_to: Path | None = None,
+    unit: str | None = None,
     progress: Progress = silent,
 ) -> Index:
     """Find the slices, labels and patients in a data folder; headers are read, pixels are not.
@@ -58,6 +59,8 @@ def index(
         number, description, kernel and UID; by default one is chosen.
     unpack_to : Path, optional
         Where archives are unpacked; by default a folder of haemo's cache.
+    unit : {'hu', 'hu+1024', 'gray'}, optional
+        What the numbers are in files that do not say it; by default told by how air, brain and bone look.
     progress : Progress
 
     Returns
@@ -84,6 +87,7 @@ def index(
         patient_column=patient_column,
         series=series,
         unpack_to=unpack_to,
+        unit=unit,
         progress=progress,
     )
     _warn(found)
@@ -166,6 +170,7 @@ def index_run(
         slices_of_class=dict(sorted(Counter(row.label for row in found.manifest).items())),
         patients=len({row.patient for row in found.manifest}),
         failed=len(found.failures),
+        unit=found.unit,
         series_taken=sum(one.taken for one in found.series.series),
         series_not_taken=sum(not one.taken for one in found.series.series),
         aside=len(found.aside),

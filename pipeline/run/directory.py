@@ -22,6 +22,7 @@ from haemo.errors import BadDataset, MissingStep
 from haemo.features.failures import Failure, replace_failures
 from haemo.features.manifest import Manifest
 from haemo.features.reading.address import file_of
+from haemo.features.reading.unit import Unit
 from haemo.features.store.contents import is_gone
 from haemo.pipeline.run.codes import Codes
 from haemo.pipeline.run.predictions import Predictions
@@ -293,6 +294,10 @@ class RunDirectory:
     def codes(self) -> Codes:
         """What slices and patients are called in what the run shares; errors as `manifest`."""
         return Codes(self.manifest())
+
+    def told_unit(self) -> Unit | None:
+        """What the user said, at `index`, that the numbers are in files that do not say it."""
+        return self.read_record().get("steps", {}).get("index", {}).get("unit")
 
 
 def train_command(folder: Path) -> str:

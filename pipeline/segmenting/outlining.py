@@ -15,6 +15,7 @@ from haemo.features.pixels.blood_map import BloodMap
 from haemo.features.pixels.packed import PackedMask
 from haemo.features.pixels.region import OUTLINES, Region, joined, write_outlines
 from haemo.features.reading.slice import Slice
+from haemo.features.reading.unit import Unit
 from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.predicting.prediction import find_slices, nothing_scored
 from haemo.pipeline.predicting.slice_scores import SliceScores
@@ -129,6 +130,7 @@ def outline_slices(
     *,
     threshold: float | None = None,
     series: str | None = None,
+    unit: Unit | None = None,
     progress: Progress = silent,
 ) -> Outlined:
     """Find blood on files, and on the slices in folders. No more than a study is held in memory.
@@ -144,6 +146,8 @@ def outline_slices(
         From which probability a slice is called positive, in place of the segmenter's own.
     series : str, optional
         Which series of each DICOM study in a folder to take, as `index` does.
+    unit : {'hu', 'hu+1024', 'gray'}, optional
+        What the numbers are in files that do not say it.
     progress : Progress
 
     Raises
@@ -155,7 +159,7 @@ def outline_slices(
     """
     if outputs:
         outputs.prepare()
-    files, failures = find_slices(paths, series, progress)
+    files, failures = find_slices(paths, series, progress, unit)
     places: list[Place] = []
     readable = []
     for path in files:

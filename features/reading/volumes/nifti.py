@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from haemo.errors import UnreadableSlice
-from haemo.features.reading.format import Format
-from haemo.features.reading.slice import Slice
+from haemo.features.reading.format import Format, only_by_number
 from haemo.features.reading.volumes.grid import Grid, GridVolume
 from haemo.features.reading.volumes.voxels import Stored, inflated_start
 
@@ -150,11 +149,6 @@ def _rotation(b: float, c: float, d: float) -> np.ndarray:
     )
 
 
-def _decode(data: bytes) -> Slice:
-    del data
-    raise UnreadableSlice("a volume: name one of its slices, the first as FILE#1")
-
-
 def _sniff(start: bytes, suffix: str) -> bool:
     if start.startswith(_GZIP):
         return suffix == ".nii.gz"
@@ -164,7 +158,7 @@ def _sniff(start: bytes, suffix: str) -> bool:
 NIFTI = Format(
     names=("NIfTI",),
     suffixes=(".nii", ".nii.gz"),
-    decode=_decode,
+    decode=only_by_number,
     sniff=_sniff,
     has_tags=True,
     open_volume=open_nifti,

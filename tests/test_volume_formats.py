@@ -1,0 +1,196 @@
+"""NRRD, MetaImage and enhanced CT: as SimpleITK writes them, and as one cohort in every format."""
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import uid
+from stand_ins import extract
+from volume_files import head_hu, save_with_itk
+
+from haemo.errors import UnreadableSlice
+from haemo.features.layouts import index_dataset
+from haemo.features.phantom import CohortSettings, write_cohort
+from haemo.features.pixels.masks import find_mask, read_mask
+from haemo.features.reading.formats import open_volume, read_header, read_slice, slices_in, stamp_of
+from haemo.features.reading.reader import SliceReader
+from haemo.features.reading.slice import content_hash
+from haemo.features.store.store import FeatureStore
+
+SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr", ".nii.gz")
+SMALL = {"patients": 2, "seed": 7, "slices": (3, 3), "size": 64, "prevalence": 0.5}
+
+
+def pixels_of(path):
+    return np.stack([read_slice(one).pixels for one in slices_in(path)])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_simpleitk_writes_is_read(tmp_path, suffix, packed):
+    hu = head_hu()
+    path = save_with_itk(tmp_path / f"head{suffix}", hu, packed=packed)
+    np.testing.assert_array_equal(pixels_of(path), hu)
+    first = read_header(slices_in(path)[0])
+    assert (first.tags.z_mm, first.size) == (7.0, hu.shape[1:])
+    assert read_slice(slices_in(path)[0]).spacing_mm == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_directions_are_those_of_simpleitk(tmp_path, suffix):
+    angle = np.deg2rad(20)
+    tilted = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    mirrored = np.diag([-1.0, -1.0, 1.0]) @ tilted
+    for directions, turned in ((tilted, slice(None)), (mirrored, slice(None, None, -1))):
+        path = save_with_itk(tmp_path / f"head{suffix}", head_hu(), directions=directions)
+        volume = open_volume(path)
+        own = volume.grid.steps_mm / np.linalg.norm(volume.grid.steps_mm, axis=0)
+        np.testing.assert_allclose(own, directions, atol=1e-5)
+        np.testing.assert_allclose(volume.grid.origin_mm, [-3, 4, 7], atol=1e-5)
+        assert volume.tags(1).tilt_deg == pytest.approx(20, abs=0.01)
+        np.testing.assert_array_equal(pixels_of(path), head_hu()[:, turned, turned])
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_voxels_beside_their_header_count_as_one_file(tmp_path, suffix):
+    path = save_with_itk(tmp_path / f"head{suffix}", head_hu())
+    first = slices_in(path)[0]
+    before = stamp_of(first)
+    save_with_itk(path, head_hu(seed=5))
+    assert stamp_of(first) != before
+    np.testing.assert_array_equal(pixels_of(path), head_hu(seed=5))
+    data = next(one for one in tmp_path.iterdir() if one != path)
+    data.unlink()
+    with pytest.raises(UnreadableSlice, match="which is not there"):
+        slices_in(path)
+    for elsewhere in ("../other.raw", "/etc/passwd", "C:\\other.raw"):
+        text = path.read_bytes().replace(data.name.encode(), elsewhere.encode())
+        (tmp_path / f"bad{suffix}").write_bytes(text)
+        with pytest.raises(UnreadableSlice, match="outside of its folder"):
+            slices_in(tmp_path / f"bad{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sound", "damaged", "reason"),
+    [
+        (".mha", b"MET_SHORT", b"MET_STRING", "of the type STRING"),
+        (".mha", b"DimSize = 20", b"DimSize = 900", "the header says 900 x 24 x 3 voxels"),
+        (".mha", b"DimSize = 20", b"DimSize = x", "no sound number of voxels"),
+        (".mha", b"ElementDataFile", b"ElementDataFine", "does not say where its voxels are"),
+        (".mha", b"= LOCAL", b"= LIST", "several files"),
+        (".nrrd", b"sizes: 20 24 3", b"sizes: 20 24 99", "the header says 20 x 24 x 99 voxels"),
+        (".nrrd", b"encoding: raw", b"encoding: hex", "packed as hex"),
+        (".nrrd", b"type: short", b"type: block", "of the type block"),
+        (
+            ".nrrd",
+            b"space: left-posterior-superior",
+            b"space: scanner-xyz",
+            "says nothing of how the head lies",
+        ),
+        (".nrrd", b"dimension: 3\n", b"dimension: 3\ndata file: %03d.raw 1 3 1\n", "several files"),
+    ],
+)
+def test_headers_that_say_something_else_are_refused_by_name(tmp_path, suffix, sound, damaged, reason):
+    path = save_with_itk(tmp_path / f"head{suffix}", head_hu())
+    data = path.read_bytes()
+    assert sound in data
+    path.write_bytes(data.replace(sound, damaged, 1))
+    with pytest.raises(UnreadableSlice, match=reason):
+        slices_in(path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    suffix=st.sampled_from([".mha", ".nrrd"]),
+    packed=st.booleans(),
+    flips=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), min_size=1, max_size=6),
+    cut=st.integers(0, 500),
+)
+def test_damage_gives_slices_or_a_reason(tmp_path, suffix, packed, flips, cut):
+    path = save_with_itk(tmp_path / f"head{suffix}", head_hu(), packed=packed)
+    data = bytearray(path.read_bytes())
+    for place, value in flips:
+        data[place % len(data)] = value
+    path.write_bytes(data[: len(data) - cut])
+    try:
+        first = read_slice(slices_in(path)[0])
+    except UnreadableSlice:
+        return
+    assert np.isfinite(first.pixels).all()
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    """The same heads in every format, indexed."""
+    root = tmp_path_factory.mktemp("cohorts")
+    formats = ("dicom", "nifti", "nrrd", "metaimage", "enhanced")
+    for name in formats:
+        write_cohort(root / name, CohortSettings(format=name, **SMALL), workers=1)
+    return {name: index_dataset(root / name) for name in formats}
+
+
+def test_one_cohort_has_one_manifest_in_every_format(cohorts):
+    said = {
+        name: [(row.label, row.patient, row.study, row.position, row.part) for row in index.manifest]
+        for name, index in cohorts.items()
+    }
+    assert len(said["dicom"]) == 6
+    assert all(rows == said["dicom"] for rows in said.values())
+    assert not any(index.failures for index in cohorts.values())
+    places = {
+        name: [read_header(row.path).tags.z_mm for row in index.manifest] for name, index in cohorts.items()
+    }
+    for found in places.values():
+        np.testing.assert_allclose(found, places["dicom"], atol=1e-3)
+
+
+def test_one_cohort_has_equal_embeddings_in_every_format(cohorts, tmp_path):
+    embeddings = {}
+    for name, index in cohorts.items():
+        report = extract(index.manifest, tmp_path / name)
+        assert (report.failures, report.rows) == ([], 6)
+        with FeatureStore(tmp_path / name / "features.h5") as store:
+            embeddings[name] = store.embeddings([row.slice_id for row in index.manifest])
+    for found in embeddings.values():
+        np.testing.assert_array_equal(found, embeddings["dicom"])
+
+
+def test_masks_of_volumes_are_found_and_lie_as_their_slices(cohorts):
+    rows = {name: list(index.manifest) for name, index in cohorts.items()}
+    for name in ("nifti", "enhanced"):
+        for row, plain in zip(rows[name], rows["dicom"], strict=True):
+            shape = read_header(row.path).size
+            found, expected = find_mask(row.path), find_mask(plain.path)
+            assert found.name.startswith(f"{row.patient}.nii.gz#")
+            np.testing.assert_array_equal(read_mask(found, shape), read_mask(expected, shape))
+
+
+@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.DeflatedExplicitVRLittleEndian])
+def test_packed_frames_are_read_each_by_its_number(cohorts, tmp_path, syntax):
+    plain = next(iter(cohorts["enhanced"].manifest)).path
+    source = str(plain).split("#")[0]
+    dataset = pydicom.dcmread(source)
+    dataset.compress(uid.RLELossless) if syntax == uid.RLELossless else None
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(tmp_path / "packed.dcm")
+    found = slices_in(tmp_path / "packed.dcm")
+    with SliceReader(1) as reader:
+        for one, expected in zip(found, slices_in(plain.parent / plain.name.split("#")[0]), strict=True):
+            assert content_hash(reader(one)) == content_hash(read_slice(expected))
+
+
+def test_enhanced_files_that_lie_are_refused(cohorts, tmp_path):
+    source = str(next(iter(cohorts["enhanced"].manifest)).path).split("#")[0]
+    for change, reason in (
+        ({"NumberOfFrames": 9}, "says 9 frames, and tells of 3"),
+        ({"NumberOfFrames": 99999}, "up to 8,192 are read"),
+        ({"Rows": 4000}, "the file is cut short"),
+        ({"Modality": "MR", "SOPClassUID": uid.EnhancedMRImageStorage}, "modality MR is not CT"),
+    ):
+        dataset = pydicom.dcmread(source)
+        for keyword, value in change.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(tmp_path / "bad.dcm")
+        with pytest.raises(UnreadableSlice, match=reason):
+            open_volume(tmp_path / "bad.dcm")

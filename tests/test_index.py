@@ -64,7 +64,7 @@ def test_bad_files_are_named_and_the_rest_is_done(haemo, tmp_path):
         "other files, left aside: 1 (README.txt)",
         f"cannot use {data}/normal/empty.png: the file is empty",
         f"cannot use {data}/normal/moving.gif: files of type .gif are not read; save each slice as PNG, "
-        "JPEG, TIFF, BMP, DICOM or NIfTI",
+        "JPEG, TIFF, BMP, DICOM, NIfTI, NRRD or MetaImage",
         f"cannot use {data}/normal/pages.tif: holds 2 pictures; save each slice as a file of its own",
         f"cannot use {data}/normal/text.jpg: not a picture: the content is text",
         f"cannot use {data}/stray.png: lies in no class folder, so it has no label",

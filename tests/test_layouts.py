@@ -610,7 +610,10 @@ def test_an_option_without_meaning_is_refused(tmp_path):
     ("make", "reason"),
     [
         (lambda root: root / "none", "is not there"),
-        (lambda root: root, "holds no PNG, JPEG, TIFF, BMP, DICOM or NIfTI files; it is empty"),
+        (
+            lambda root: root,
+            "holds no PNG, JPEG, TIFF, BMP, DICOM, NIfTI, NRRD or MetaImage files; it is empty",
+        ),
         (lambda root: picture(root / "a.png"), "is a file, not a folder"),
         (lambda root: picture(root / "a.png").parent, "has no labels that could be found"),
         (lambda root: picture(root / "a.gif").parent, "only other files: 1"),

@@ -88,7 +88,18 @@ def test_content_goes_before_suffix_and_what_is_built_in_before_plugins(tmp_path
     (tmp_path / "c.raw").write_bytes(bytes(range(9)))
     assert read_slice(tmp_path / "c.raw").pixels.shape == (3, 3)
     (tmp_path / "c.raw").rename(tmp_path / "c.other")
-    assert format_names() == ["PNG", "JPEG", "TIFF", "BMP", "PGM", "RAW", "DICOM", "NIfTI"]
+    assert format_names() == [
+        "PNG",
+        "JPEG",
+        "TIFF",
+        "BMP",
+        "PGM",
+        "RAW",
+        "DICOM",
+        "NIfTI",
+        "NRRD",
+        "MetaImage",
+    ]
     with pytest.raises(UnreadableSlice, match="the content is neither PNG, JPEG, TIFF, BMP, PGM, RAW, DI"):
         read_slice(tmp_path / "c.other")
 

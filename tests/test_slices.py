@@ -296,13 +296,16 @@ def pages(kind: str) -> bytes:
     [
         (b"", "the file is empty"),
         (b"path,label\n1.png,1\n", "the content is text"),
-        (bytes(range(128, 200)), "neither PNG, JPEG, TIFF, BMP, DICOM nor NIfTI"),
+        (bytes(range(128, 200)), "neither PNG, JPEG, TIFF, BMP, DICOM, NIfTI, NRRD nor MetaImage"),
         (bomb(), "60000 x 60000 pixels are too many"),
         (pages("TIFF"), "holds 2 pictures"),
         (pages("PNG"), "holds 2 pictures"),
         (encoded(Image.fromarray(GRAY.astype(np.int32)), "TIFF"), "mode I have no defined gray level"),
         (encoded(Image.fromarray(GRAY.astype(np.float32)), "TIFF"), "mode F have no defined gray level"),
-        (encoded(Image.fromarray(GRAY), "GIF"), "neither PNG, JPEG, TIFF, BMP, DICOM nor NIfTI"),
+        (
+            encoded(Image.fromarray(GRAY), "GIF"),
+            "neither PNG, JPEG, TIFF, BMP, DICOM, NIfTI, NRRD nor MetaImage",
+        ),
     ],
     ids=["empty", "text", "bytes", "bomb", "tiff pages", "animation", "int32", "float", "gif"],
 )

@@ -5,18 +5,22 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom import uid
 from stand_ins import extract
-from volume_files import head_hu, save_with_itk
+from volume_files import head_hu, save_nifti, save_with_itk
 
-from haemo.errors import UnreadableSlice
+from haemo.errors import BadSettings, UnreadableSlice
 from haemo.features.layouts import index_dataset
 from haemo.features.phantom import CohortSettings, write_cohort
 from haemo.features.pixels.masks import find_mask, read_mask
+from haemo.features.pixels.region import Region
 from haemo.features.reading.formats import open_volume, read_header, read_slice, slices_in, stamp_of
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import content_hash
 from haemo.features.store.store import FeatureStore
+from haemo.pipeline.predicting.prediction import find_slices
+from haemo.pipeline.run.directory import RunDirectory
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr", ".nii.gz")
 SMALL = {"patients": 2, "seed": 7, "slices": (3, 3), "size": 64, "prevalence": 0.5}
@@ -194,3 +198,60 @@ def test_enhanced_files_that_lie_are_refused(cohorts, tmp_path):
         dataset.save_as(tmp_path / "bad.dcm")
         with pytest.raises(UnreadableSlice, match=reason):
             open_volume(tmp_path / "bad.dcm")
+
+
+def test_the_unit_that_was_told_goes_with_the_slices(tmp_path):
+    from haemo.pipeline.cli import main
+
+    faint = np.clip((head_hu() + 0.0) * 60 / 80, 0, 60).astype(np.uint8)
+    for name in ("a", "b"):
+        save_with_itk(tmp_path / "data" / f"{name}.nii.gz", faint)
+    run = RunDirectory(tmp_path / "run")
+    assert main(["index", str(tmp_path / "data"), "--run", str(run.path)]) == 1
+    assert main(["index", str(tmp_path / "data"), "--run", str(run.path), "--unit", "gray"]) == 0
+    rows = list(run.manifest())
+    assert [row.slice_id for row in rows] == [f"{name}.nii.gz#{n}" for name in "ab" for n in (1, 2, 3)]
+    assert rows[0].path.name == "a.nii.gz#1&unit=gray"
+    np.testing.assert_array_equal(read_slice(rows[0].path).pixels, faint[0])
+    assert run.told_unit() == "gray"
+    files, failures = find_slices([tmp_path / "data", tmp_path / "data" / "a.nii.gz#2"], unit=run.told_unit())
+    assert (len(files), failures) == (6, [])
+    assert {read_slice(path).is_hu for path in files} == {False}
+
+
+def test_a_unit_that_every_file_says_itself_is_refused(tmp_path):
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("path,label\na.png,normal\n")
+    with pytest.raises(BadSettings, match="--unit has no meaning here"):
+        index_dataset(tmp_path, unit="hu")
+    with pytest.raises(BadSettings, match=r"no unit 'HU'.*Did you mean hu"):
+        index_dataset(tmp_path, unit="HU")
+
+
+def test_a_scan_that_is_one_file_is_outlined_into_one_mask_that_lies_on_it(tmp_path, monkeypatch):
+    """The outline of a slice stored in another way than it is seen must be turned back to lie on it."""
+    import nibabel
+
+    from haemo.pipeline.cli import main
+    from haemo.pipeline.segmenting.segmenter import Segmenter
+
+    hu = head_hu(slices=2)
+    blood = np.zeros(hu.shape[1:], bool)
+    blood[6:9, 7:12] = True
+    monkeypatch.setattr(Segmenter, "regions", lambda self, found: [Region(blood, (7, 9), 0.9, True, None)])
+    scan = save_nifti(tmp_path / "scan.nii.gz", hu, spacing_mm=(5.0, 8.0, 8.0), axes="RAS")
+    out = tmp_path / "out"
+    assert main(["segment", "predict", str(scan), "--out", str(out)]) == 0
+    mask = nibabel.load(out / "masks" / "scan.nii.gz")
+    source = nibabel.load(scan)
+    assert mask.shape == source.shape
+    np.testing.assert_allclose(mask.affine, source.affine, atol=1e-5)
+    for one in slices_in(out / "masks" / "scan.nii.gz"):
+        np.testing.assert_array_equal(read_mask(one, blood.shape), blood)
+    assert sorted(path.name for path in (out / "overlays").rglob("*.png")) == ["scan-001.png", "scan-002.png"]
+    assert [
+        row.split(",")[0].rsplit("/")[-1] for row in (out / "slices.csv").read_text().splitlines()[1:]
+    ] == [
+        "scan.nii.gz#1",
+        "scan.nii.gz#2",
+    ]

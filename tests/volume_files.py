@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-__all__ = ["head_hu", "save_nifti"]
+__all__ = ["head_hu", "save_nifti", "save_with_itk"]
 
 
 def head_hu(slices: int = 3, size: tuple[int, int] = (24, 20), seed: int = 0) -> np.ndarray:
@@ -58,5 +58,6 @@ def save_with_itk(
     image.SetSpacing(spacing_mm[::-1])
     image.SetOrigin((-3.0, 4.0, 7.0))
     image.SetDirection((np.eye(3) if directions is None else directions).ravel().tolist())
+    path.parent.mkdir(exist_ok=True)
     SimpleITK.WriteImage(image, str(path), packed)
     return path

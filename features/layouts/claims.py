@@ -1,5 +1,6 @@
 """What a layout says of its slices, before any of them has been opened."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from haemo.features.reading.unit import Unit
 from haemo.progress import Progress, silent
 
 __all__ = ["Claim", "Claims", "Headers", "Layout", "Request"]
+
+# What scanners call the head; body parts as HEADNECK hold it too.
+_HEAD_WORDS = ("HEAD", "BRAIN", "SKULL", "CRANI", "CEREBR", "KOPF", "SCHAEDEL", "TETE", "CABEZA", "NEURO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,14 @@ class Headers:
     def each_failure(self) -> list[Failure]:
         """Give the failures; slices of a volume that failed for one reason are one failure."""
         return by_volume(self.failures.values())
+
+    def of_other_parts(self, paths: Iterable[Path]) -> list[str]:
+        """Say how many of the slices are, by their tag, of another part of the body than the head."""
+        found = [self._headers[path].tags for path in paths if path in self._headers]
+        parts = [tags.body_part for tags in found if tags and tags.body_part]
+        others = Counter(part for part in parts if not any(word in part for word in _HEAD_WORDS))
+        listed = ", ".join(f"{part} ({count:,})" for part, count in others.most_common())
+        return [f"slices that are not of the head by their tag BodyPartExamined: {listed}"] if listed else []
 
     def with_unit(self, path: Path) -> Path:
         """Give the path with the unit that the user told, where its file does not say one itself."""

@@ -199,7 +199,8 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
     masks = [f"files in folders called masks, left aside: {len(folder.masks):,}"] if folder.masks else []
     for note in [*claims.notes, *masks, *series.sentences()]:
         _log.info(note)
-    for warning in [*claims.warnings, *series.warnings()]:
+    parts = headers.of_other_parts(claim.path for claim in readable)
+    for warning in [*claims.warnings, *series.warnings(), *parts]:
         _log.warning(warning)
     if not rows:
         first = f"; the first: {failures[0].path}: {failures[0].reason}" if failures else ""

@@ -1,7 +1,6 @@
 """A phantom study in one file: NIfTI, NRRD, MetaImage or enhanced CT DICOM; its mask as NIfTI."""
 
 import gzip
-import struct
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from haemo.atomic import replacing
 from haemo.features.phantom.study import PhantomSlice, Study
 from haemo.features.phantom.writing import add_pixels, decimal, described, outside, slice_geometry
+from haemo.features.reading.volumes.nifti_file import write_nifti
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -21,8 +21,6 @@ __all__ = ["VOLUME_FORMATS", "write_mask_volume", "write_volume"]
 _AIR_HU = -1000
 _EFFORT = 4
 _ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-_NIFTI_HEADER_BYTES = 348
-_NIFTI_TYPES = {"int16": (4, 16), "uint8": (2, 8)}
 
 
 def write_volume(path: Path, study: Study, slices: Sequence[PhantomSlice]) -> None:
@@ -32,15 +30,13 @@ def write_volume(path: Path, study: Study, slices: Sequence[PhantomSlice]) -> No
     """
     hu = np.stack([np.where(outside(one.hu, study.scan), np.int16(_AIR_HU), one.hu) for one in slices])
     write = next(write for suffix, write in _WRITERS.items() if path.name.endswith(suffix))
-    with replacing(path) as temporary:
-        write(temporary, study, hu.astype("<i2"), [one.position_mm for one in slices])
+    write(path, study, hu.astype("<i2"), [one.position_mm for one in slices])
 
 
 def write_mask_volume(path: Path, study: Study, slices: Sequence[PhantomSlice]) -> None:
     """Write the masks of a study as one NIfTI file, 1 where there is blood, atomically."""
     mask = np.stack([one.mask for one in slices]).astype(np.uint8)
-    with replacing(path) as temporary:
-        _write_nifti(temporary, study, mask, [one.position_mm for one in slices])
+    _write_nifti(path, study, mask, [one.position_mm for one in slices])
 
 
 def _axes(study: Study, positions_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -53,21 +49,7 @@ def _axes(study: Study, positions_mm: Sequence[float]) -> tuple[np.ndarray, np.n
 
 
 def _write_nifti(path: Path, study: Study, values: np.ndarray, positions_mm: Sequence[float]) -> None:
-    steps, origin = _axes(study, positions_mm)
-    code, bits = _NIFTI_TYPES[values.dtype.name]
-    header = bytearray(_NIFTI_HEADER_BYTES + 4)
-    struct.pack_into("<i", header, 0, _NIFTI_HEADER_BYTES)
-    struct.pack_into("<8h", header, 40, 3, *values.shape[::-1], 1, 1, 1, 1)
-    struct.pack_into("<2h", header, 70, code, bits)
-    struct.pack_into("<4f", header, 76, 1.0, *np.linalg.norm(steps, axis=0))
-    struct.pack_into("<3f", header, 108, _NIFTI_HEADER_BYTES + 4, 1.0, 0.0)
-    header[123] = 2  # millimetres
-    struct.pack_into("<2h", header, 252, 0, 1)
-    # NIfTI counts to the right and to the front.
-    rows = np.diag([-1.0, -1.0, 1.0]) @ np.column_stack([steps, origin])
-    struct.pack_into("<12f", header, 280, *rows.ravel())
-    header[344:348] = b"n+1\0"
-    path.write_bytes(gzip.compress(bytes(header) + values.tobytes(), _EFFORT, mtime=0))
+    write_nifti(path, values, *_axes(study, positions_mm))
 
 
 def _write_nrrd(path: Path, study: Study, values: np.ndarray, positions_mm: Sequence[float]) -> None:
@@ -85,7 +67,8 @@ def _write_nrrd(path: Path, study: Study, values: np.ndarray, positions_mm: Sequ
         f"space origin: {_vector(origin)}",
     )
     head = "\n".join(lines) + "\n\n"
-    path.write_bytes(head.encode() + gzip.compress(values.tobytes(), _EFFORT, mtime=0))
+    with replacing(path) as temporary:
+        temporary.write_bytes(head.encode() + gzip.compress(values.tobytes(), _EFFORT, mtime=0))
 
 
 def _write_metaimage(path: Path, study: Study, values: np.ndarray, positions_mm: Sequence[float]) -> None:
@@ -107,7 +90,8 @@ def _write_metaimage(path: Path, study: Study, values: np.ndarray, positions_mm:
         "ElementDataFile": "LOCAL",
     }
     head = "".join(f"{name} = {value}\n" for name, value in fields.items())
-    path.write_bytes(head.encode() + packed)
+    with replacing(path) as temporary:
+        temporary.write_bytes(head.encode() + packed)
 
 
 def _write_enhanced(path: Path, study: Study, values: np.ndarray, positions_mm: Sequence[float]) -> None:
@@ -135,7 +119,8 @@ def _write_enhanced(path: Path, study: Study, values: np.ndarray, positions_mm: 
         frames.append(frame)
     data.SharedFunctionalGroupsSequence = [shared]
     data.PerFrameFunctionalGroupsSequence = frames
-    data.save_as(path, enforce_file_format=True)
+    with replacing(path) as temporary:
+        data.save_as(temporary, enforce_file_format=True)
 
 
 def _group(**elements: object) -> "Dataset":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from haemo.features.reading.unit import UNITS, Unit
 
-__all__ = ["SliceAddress", "file_of", "place_in_order"]
+__all__ = ["SliceAddress", "file_of", "place_in_order", "without_suffix"]
 
 _UNITS = "|".join(map(re.escape, UNITS))
 _END = re.compile(rf"(?s)(.+)#(?:([1-9]\d*)(?:&unit=({_UNITS}))?|unit=({_UNITS}))")
@@ -55,12 +55,18 @@ class SliceAddress:
     @property
     def stem(self) -> str:
         """The name of the file without its suffix, and the number of the slice: for the names of pictures."""
-        stem = self.file.stem.removesuffix(".nii") if self.number is not None else self.file.stem
-        return stem if self.number is None else f"{stem}-{self.number:03d}"
+        return (
+            self.file.stem if self.number is None else f"{without_suffix(self.file).name}-{self.number:03d}"
+        )
 
     def with_unit(self, unit: Unit | None) -> "SliceAddress":
         """Give the same slice, whose numbers are of this unit."""
         return replace(self, unit=unit)
+
+
+def without_suffix(volume: Path) -> Path:
+    """Give the name of a volume without its suffix, which may have two parts: ``scans/049``."""
+    return volume.with_name(volume.stem.removesuffix(".nii"))
 
 
 def place_in_order(path: Path) -> tuple[Path, int]:

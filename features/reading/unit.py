@@ -23,6 +23,9 @@ _LEAST_TISSUE = 0.05
 # In HU, the numbers that brain has when it is shifted by 1024 are dense bone: hardly 1 in 100 pixels.
 _MOST_BONE = 0.02
 _BONE_FROM = 250.0
+# Brain stands out: far fewer pixels have the numbers this much below it, which nothing in a head has.
+_BELOW = 300.0
+_STANDS_OUT = 3.0
 # A picture is gray if its brightest pixel has at least this share of the range.
 _LEAST_BRIGHT = {255.0: 0.5, 65535.0: 0.25}
 
@@ -49,6 +52,8 @@ def recognised(values: np.ndarray, gray_full: float = 255.0) -> Unit | None:
         return None
     low, high = float(values.min()), float(values.max())
     shifted = _share(values, _TISSUE[0] + SHIFT_HU, _TISSUE[1] + SHIFT_HU)
+    below = _share(values, _TISSUE[0] + SHIFT_HU - _BELOW, _TISSUE[1] + SHIFT_HU - _BELOW)
+    shifted = shifted if shifted >= _STANDS_OUT * below else 0.0
     is_hu = _share(values, *_AIR) >= _LEAST_AIR
     if shifted >= (_LEAST_TISSUE if is_hu else _MOST_BONE):
         return "hu+1024"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "SlicePath",
     "counted",
     "crop_option",
     "names_option",
@@ -55,6 +56,20 @@ series_option = click.option(
     help="Which series of a DICOM study: all, or those with REGEX in number, description, kernel or UID.  "
     "[default: one, soft, complete, near 5 mm]",
 )
+
+
+class SlicePath(click.Path):
+    """A file or folder that is there, or a slice of such a file, as ``scan.nii.gz#12``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the path, once its file is known to be there."""
+        from haemo.features.reading.address import file_of
+
+        path = super().convert(value, param, ctx)
+        if not file_of(path).exists():
+            self.fail(f"Path {str(value)!r} does not exist.", param, ctx)
+        return path
+
 
 unit_option = click.option(
     "--unit",

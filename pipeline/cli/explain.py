@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from haemo.pipeline.cli.console import (
+    SlicePath,
     counted,
     names_option,
     outline_option,
@@ -70,7 +71,7 @@ _MOST_OVERLAYS = 12
 @series_option
 @unit_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, exists=True))
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=SlicePath(path_type=Path))
 def explain(
     run_path: Path,
     trust: tuple[str, ...],

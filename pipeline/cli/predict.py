@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from haemo.pipeline.cli.console import (
+    SlicePath,
     counted,
     names_option,
     outline_option,
@@ -101,9 +102,7 @@ _MOST_ROWS = 40
 )
 @unit_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.argument(
-    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
-)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=SlicePath(path_type=Path))
 def predict(
     run_path: Path | None,
     model: str | None,

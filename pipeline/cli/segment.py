@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, run_option, series_option, table, unit_option
+from haemo.pipeline.cli.console import (
+    SlicePath,
+    counted,
+    progress,
+    run_option,
+    series_option,
+    table,
+    unit_option,
+)
 from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
 from haemo.pipeline.cli.protocol import (
     folds_option,
@@ -128,9 +136,7 @@ def train(
 @click.option("--overwrite", is_flag=True, help="What an earlier call left in DIR gives way.")
 @series_option
 @unit_option
-@click.argument(
-    "paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, exists=True)
-)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=SlicePath(path_type=Path))
 def predict(
     run_path: Path | None,
     model: str | None,

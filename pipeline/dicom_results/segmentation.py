@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from haemo.features.reading.orientation import seen_as
 from haemo.pipeline.dicom_results.codes import BRAIN, HAEMORRHAGE, MORPHOLOGICALLY_ABNORMAL, code, new_uid
 from haemo.pipeline.dicom_results.finding import ModelIdentity, SeriesFinding
 
@@ -40,6 +41,9 @@ def segmentation(
     from pydicom.sr.codedict import codes
 
     slices = sorted(finding.masks)
+    # Outlines lie on slices as they are seen, and images may be stored in another way; all lie alike.
+    axes = np.array(finding.series.headers[slices[0]].ImageOrientationPatient, dtype=float)
+    view = seen_as(right=axes[:3], down=axes[3:])
     algorithm = AlgorithmIdentificationSequence(
         name=model.outliner, family=codes.DCM.ArtificialIntelligence, version=model.outliner_version
     )
@@ -56,7 +60,7 @@ def segmentation(
     )
     return Segmentation(
         source_images=[finding.series.headers[place] for place in slices],
-        pixel_array=np.stack([finding.masks[place].unpack() for place in slices]),
+        pixel_array=np.stack([view.turn_back(finding.masks[place].unpack()) for place in slices]),
         segmentation_type="BINARY",
         segment_descriptions=[segment],
         series_instance_uid=new_uid(),

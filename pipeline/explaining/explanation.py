@@ -9,6 +9,7 @@ import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.features.pixels.region import OUTLINES, Region, write_outlines
+from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.evaluation.units import background_of
@@ -201,7 +202,7 @@ class _Page:
             raise UnreadableSlice(f"{self.path} could be scored and now cannot be read: {error}") from error
 
     def draw(self, image: Slice, evidence: np.ndarray, regions: list[Region]) -> Explained:
-        name = f"{self.place}-{self.path.stem}" if self.names else self.place
+        name = f"{self.place}-{SliceAddress.of(self.path).stem}" if self.names else self.place
         caption = _caption(self.path.name if self.names else name, self.result, self.number, regions)
         picture = self.folder / f"{name}.png"
         drawn = draw_overlay(image, evidence, regions, self.model.preprocessing, caption)

@@ -180,7 +180,7 @@ def _of_chosen_series(
     choice = choose_series({path: header for path, header in known.items() if header}, series)
     for sentence in choice.sentences():
         _log.info(sentence)
-    for warning in choice.warnings():
+    for warning in [*choice.warnings(), *headers.of_other_parts(folder.dicom)]:
         _log.warning(warning)
     for kind, count in Counter(headers.aside.values()).items():
         _log.info(f"no axial slices, left aside: {count:,}, {kind}")

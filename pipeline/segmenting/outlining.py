@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import BadSettings, TooFewData, UnreadableSlice
-from haemo.features.failures import Failure, replace_failures
+from haemo.features.failures import Failure, by_volume, replace_failures
 from haemo.features.pixels.blood_map import BloodMap
+from haemo.features.pixels.mask_volume import lies_on_a_grid, write_mask_volume
 from haemo.features.pixels.packed import PackedMask
 from haemo.features.pixels.region import OUTLINES, Region, joined, write_outlines
+from haemo.features.reading.address import SliceAddress, without_suffix
 from haemo.features.reading.slice import Slice
 from haemo.features.reading.unit import Unit
 from haemo.features.views.preprocess import Preprocessing
@@ -178,6 +180,7 @@ def outline_slices(
     def close() -> None:
         if waiting:
             studies[waiting[0][0].study] = StudyMeasures.of([drawn for _, drawn in waiting])
+            writer.volume([one.path for one, _ in waiting], waiting[0][0].study)
             found.extend(one for one, _ in waiting)
             waiting.clear()
 
@@ -193,7 +196,7 @@ def outline_slices(
         waiting.append(writer.slice(path, study, places[number], image, blood))
     close()
     if not found:
-        raise TooFewData(nothing_scored(failures))
+        raise TooFewData(nothing_scored(by_volume(failures)))
     scores = _scores(segmenter, found, failures, threshold)
     result = Outlined(scores, studies, writer.pictures, writer.masks)
     writer.finish(result)
@@ -218,7 +221,7 @@ def _scores(
         scores=scores,
         probabilities=chances,
         predicted=np.array(segmenter.classes)[(chances >= limit).astype(int)],
-        failures=tuple(failures),
+        failures=tuple(by_volume(failures)),
         distance_checked=False,
         study_rule=segmenter.study_rule,
         asked_threshold=threshold,
@@ -268,7 +271,7 @@ class _Writer:
             study = self.studies.setdefault(study, f"{len(self.studies) + 1:03d}")
             file = own = f"{study}/{len(self.rows) + 1:04d}"
         name = f"{study}/{self._name(path, study)}.png" if outputs.names else f"{own}.png"
-        if outputs.masks:
+        if outputs.masks and not self._is_of_grid(path):
             write_picture(outputs.folder / "masks" / name, np.where(mask, np.uint8(255), np.uint8(0)))
         if outputs.probabilities:
             levels = np.rint(blood.probability * 65535).astype(np.uint16)
@@ -282,12 +285,28 @@ class _Writer:
             self.pictures.append(picture)
         self.features += [region.feature(slice=own, study=study) for region in regions]
 
+    def volume(self, paths: Sequence[Path], study: str) -> None:
+        """Write the mask of a study that is one volume, once all of its slices are drawn."""
+        if not (self.outputs and self.outputs.masks and self._is_of_grid(paths[0])):
+            return
+        addresses = {path: SliceAddress.of(path) for path in paths}
+        masks = {one.number: self.masks[path] for path, one in addresses.items() if path in self.masks}
+        name = without_suffix(Path(study)) if self.outputs.names else self.studies[study]
+        target = self.outputs.folder / "masks" / f"{name}.nii.gz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_mask_volume(target, addresses[paths[0]].file, masks)
+
+    def _is_of_grid(self, path: Path) -> bool:
+        address = SliceAddress.of(path)
+        return address.number is not None and lies_on_a_grid(address.file)
+
     def _name(self, path: Path, study: str) -> str:
         """The file's own name; with a number where another slice of the study is called so."""
-        name, number = path.stem, 1
+        stem = SliceAddress.of(path).stem
+        name, number = stem, 1
         while (study, name) in self.taken:
             number += 1
-            name = f"{path.stem}-{number}"
+            name = f"{stem}-{number}"
         self.taken.add((study, name))
         return name
 

@@ -1,6 +1,7 @@
 """Stage one: files to slices to embeddings in one HDF5 file; and the phantom cohort.
 
-`manifest`, `labels` and `failures` are the nouns that all rooms share. Rooms, each importing only from
+`manifest`, `labels` and `failures` are the nouns that all rooms share, and `neighbours` which slices lie
+beside a slice. Rooms, each importing only from
 those above it:
 
 - `reading/`: one file to one slice.

@@ -26,12 +26,22 @@ def picture(random: np.random.Generator, kind: int) -> np.ndarray:
     return values.clip(0, 255).astype(np.uint8)
 
 
-def trained_run(root: Path, kinds: int = 2, dtype: str = "float32", **options: Any) -> RunDirectory:
-    """A run of 18 patients with two PNG slices each; masks of the bleeds lie in a folder beside them."""
+def trained_run(
+    root: Path,
+    kinds: int = 2,
+    dtype: str = "float32",
+    head: HeadSettings | None = None,
+    slices: int = 2,
+    **options: Any,
+) -> RunDirectory:
+    """A run of 18 patients with two PNG slices each; masks of the bleeds lie in a folder beside them.
+
+    With more `slices` to a patient there are fewer patients; slices are placed against their order then.
+    """
     random = np.random.default_rng(0)
     rows = []
     for number in range(36):
-        patient, kind = f"p{number // 2:02d}", number // 2 % kinds
+        patient, kind = f"p{number // slices:02d}", number // slices % kinds
         path = root / "slices" / f"{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(random, kind)).save(path)
@@ -39,12 +49,13 @@ def trained_run(root: Path, kinds: int = 2, dtype: str = "float32", **options: A
         mask[30:42, 20:35] = 255 * (kind == 1)
         (path.parent / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(path.parent / "masks" / path.name)
-        rows.append(ManifestRow(path.name, path, CLASSES[kind], patient, patient))
+        place = -5.0 * number if slices > 2 else None
+        rows.append(ManifestRow(path.name, path, CLASSES[kind], patient, patient, place))
     run = RunDirectory(root / "run")
     run.create()
     Manifest(rows).write(run.manifest_path)
     chosen = {"weights": "random", "layer": "pool5", "precision": "float32", "dtype": dtype, **options}
     settings = ExtractionSettings(**chosen)
     make_features(run, settings)
-    train_head(run, "svm", HeadSettings(grid={"C": [1e-4]}))
+    train_head(run, "svm", head or HeadSettings(grid={"C": [1e-4]}))
     return run

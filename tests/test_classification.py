@@ -31,6 +31,7 @@ from haemo.models.search.scoring import METRICS, score, score_estimator
 from haemo.pipeline.cli import main
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import HEADS, RunDirectory
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest, load_or_make_split
@@ -90,7 +91,7 @@ def run(tmp_path):
 
 def examples_of(run, **options):
     cohort = Cohort.of(run, SplitRequest(folds=3))
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         return load_examples(store, cohort, **options)
 
 
@@ -116,7 +117,7 @@ def test_a_trained_head_leaves_everything_that_evaluation_and_prediction_need(ru
     assert (split.fold_numbers(rows) == predictions.fold).all()
     assert [row.label for row in rows] == predictions.label.tolist()
     test = predictions.of_part("test")
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         X = store.embeddings(test.slice_id.tolist())
     head = HeadFolder(folder).head()
     np.testing.assert_array_equal(head.decision_function(X), test.scores)
@@ -222,7 +223,7 @@ def test_parameters_calibration_and_predictions_know_nothing_of_the_test_slices(
     other = make_run(tmp_path / "b")
     rows = other.manifest().rows
     sides = load_or_make_split(other, other.manifest()).parts(rows)
-    with FeatureStore(other.store_path) as store:
+    with open_features(other) as store:
         X = store.embeddings([row.slice_id for row in rows])
     X[sides == "test"] = 7 * X[sides == "test"][::-1]
     create_store(other.store_path, [row.slice_id for row in rows], X, Fingerprint({"network": "made up"}))
@@ -305,7 +306,7 @@ def test_rotations_train_and_never_validate_or_test(tmp_path):
     assert len(augmented.X) == 7 * len(plain.X)
     assert len(augmented.patient) == len(augmented.y) == len(augmented.X)
     np.testing.assert_array_equal(augmented.X_test, plain.X_test)
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         ids = [row.slice_id for row in augmented.train_rows]
         turned = [store.embeddings(ids, variant) for variant in range(7)]
     np.testing.assert_array_equal(augmented.X, np.concatenate(turned))
@@ -461,7 +462,7 @@ def test_steps_around_the_scaler_train_and_read_back(run, options):
     settings = HeadSettings(**{"grid": {"C": [1e-3, 1e-2]}, **options})
     result = train_head(run, "svm", settings)
     test = result.predictions.of_part("test")
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         X = store.embeddings(test.slice_id.tolist())
     head = HeadFolder(run.model_path("svm")).head()
     np.testing.assert_array_equal(head.decision_function(X), test.scores)

@@ -14,11 +14,11 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from haemo.errors import BrokenExtension
-from haemo.features.store.store import FeatureStore
 from haemo.models.heads import kinds
 from haemo.models.heads.spec import HeadSpec
 from haemo.pipeline.cli import main
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest
@@ -63,7 +63,7 @@ def test_a_classifier_of_scikit_learn_is_kept_and_read_back_with_its_scores(tmp_
     predictions = Predictions.read(run.model_path("other") / "predictions.csv").of_part("test")
     from haemo.pipeline.trained.headfolder import HeadFolder
 
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         X = store.embeddings(predictions.slice_id.tolist())
     head = HeadFolder(run.model_path("other")).head()
     np.testing.assert_array_equal(head.decision_function(X), predictions.scores)
@@ -74,7 +74,7 @@ def test_its_search_is_that_of_scikit_learn(tmp_path):
     grid = {"max_depth": [1, 2], "n_estimators": [5, 20]}
     train_head(run, "forest", HeadSettings(grid=grid, estimator=FOREST), split=SplitRequest(folds=3))
     cohort = Cohort.of(run, SplitRequest(folds=3))
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         examples = load_examples(store, cohort)
     peer = GridSearchCV(
         HeadSpec("forest", estimator=FOREST).build(),

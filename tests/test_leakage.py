@@ -15,6 +15,7 @@ from haemo.errors import MissingStep
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore, create_store
+from haemo.features.store.table import FeatureTable
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
 from haemo.pipeline.evaluation.findings import both_sides, contradicted_labels, mixed_patients
@@ -28,6 +29,7 @@ from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.leakage import measure_leakage, pairs_found
 from haemo.pipeline.evaluation.refits import DEFAULT_C
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import draw_training
 from haemo.pipeline.splitting.split import Protocol
@@ -93,7 +95,7 @@ def test_the_same_seed_gives_the_same_file(run, leakage):
 
 def test_without_rotated_copies_paper_is_absent_with_the_command(tmp_path):
     made = make_run(tmp_path, copies=1)
-    with FeatureStore(made.store_path) as store:
+    with open_features(made) as store:
         entries = measure_protocols(
             load_cohort(made.manifest(), CLASSES, store), 1e-3, repeats=2, resampling=QUICK
         )
@@ -167,7 +169,7 @@ def test_features_that_know_only_the_level_give_chance_once_labels_are_shuffled(
     create_store(
         store, [row.slice_id for row in rows], levels, Fingerprint({"network": "level", "weights": "0" * 64})
     )
-    with FeatureStore(store) as levels_store:
+    with FeatureTable({"levels": FeatureStore(store)}) as levels_store:
         cohort = load_cohort(run.manifest(), CLASSES, levels_store)
         true = measure_protocols(cohort, 1e-2, repeats=3, resampling=QUICK)
         shuffled = measure_protocols(
@@ -234,7 +236,7 @@ def test_an_interval_over_draws_is_that_of_a_t_test():
 def test_lenet_takes_the_best_c_on_its_test_slices(run):
     rows = run.manifest().rows
     truth = np.array([CLASSES.index(row.label) for row in rows])
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         cohort = load_cohort(run.manifest(), CLASSES, store)
         features = store.embeddings(cohort.slice_ids)
         found = _test_answers(cohort, [rows] * 3, Protocol.LENET, 1.0, (0,), 0)

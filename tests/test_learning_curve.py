@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from runs import CLASSES, make_run
 
 from haemo.errors import BadSettings, TooFewData
-from haemo.features.store.store import FeatureStore
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.inflation import load_cohort
 from haemo.pipeline.evaluation.learning_curve import _nested, measure_learning_curve
 from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
+from haemo.pipeline.run.featuresets import open_features
 
 pytestmark = pytest.mark.numerical
 
@@ -77,7 +77,7 @@ def run(tmp_path_factory):
 
 
 def test_training_sets_are_nested_whole_and_apart_from_the_tested_patients(run):
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         cohort = load_cohort(run.manifest(), CLASSES, store)
     training, tested, counts = _nested(cohort, 3, None, seed=0)
     patient = np.array([row.patient for row in cohort.rows])

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from haemo.errors import BadDataset, BadSettings, TooFewData
 from haemo.features.manifest import Manifest, ManifestRow
-from haemo.features.store.store import FeatureStore
 from haemo.features.views.augment import rotate_planes
 from haemo.pipeline.cli import main
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.copies import copies_of
@@ -179,7 +179,7 @@ def test_a_head_under_the_paper_protocol_answers_for_every_copy(tmp_path, capsys
     # What a copy is given is the score of its own rotation's embedding.
     test = found.of_part("test")
     head = HeadFolder(tmp_path / "svm").head()
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         features = np.vstack(
             [store.embeddings([copies[i].original], copies[i].variant) for i in test.slice_id]
         )
@@ -215,7 +215,7 @@ def test_the_lenet_protocol_chooses_on_the_test_slices(tmp_path, capsys, head):
     assert main(arguments) == 0
     assert "on the test slices: LEAKY" in capsys.readouterr().out
     facts = HeadFolder(tmp_path / head).facts()
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         examples = load_examples(store, Cohort.of(run))
     y_test = [CLASSES.index(row.label) for row in examples.test_rows]
     found = {}
@@ -305,7 +305,7 @@ def test_every_head_takes_rotations_under_the_lenet_protocol(tmp_path):
     run = make_run(tmp_path)
     settings = HeadSettings(grid={"alpha": [1e-3, 1e-1]}, rotations=True)
     result = train_head(run, "mlp", settings, split=SplitRequest(protocol="lenet"))
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         examples = load_examples(store, Cohort.of(run), rotations=True)
     judged = examples.judged_on_test()
     count = 7 * examples.n_train + len(examples.X_test)

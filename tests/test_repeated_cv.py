@@ -23,10 +23,11 @@ from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
+from haemo.pipeline.evaluation.held_out import _rotated
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.jackknife import Estimate, difference
 from haemo.pipeline.evaluation.refits import answers, fit_splits
-from haemo.pipeline.evaluation.repeated_cv import _pairs, _rotated, parse_plan, repeat_cv
+from haemo.pipeline.evaluation.repeated_cv import _pairs, parse_plan, repeat_cv
 from haemo.pipeline.splitting.dealing import draw_folds
 
 pytestmark = pytest.mark.numerical

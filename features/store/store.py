@@ -24,14 +24,19 @@ from haemo.features.store.storefile import (
 )
 
 __all__ = [
+    "SETS",
     "FeatureStore",
     "anew_command",
     "contents_path",
     "create_store",
     "empty_store",
+    "features_command",
     "imported_content",
     "missing_store",
 ]
+
+SETS = "feature-sets"
+"""Folder of a run with the sets of features that have names, a folder each."""
 
 _LOG = logging.getLogger("haemo")
 
@@ -143,7 +148,7 @@ class FeatureStore:
     def _damaged(self, error: Exception) -> DamagedStore:
         return DamagedStore(
             f"{self.path} is damaged ({error}); "
-            f"see what is left of it with: haemo verify --run {shlex.quote(str(self.path.parent))}"
+            f"see what is left of it with: haemo verify {_options(self.path)}"
         )
 
     def __enter__(self) -> "FeatureStore":
@@ -276,7 +281,15 @@ class FeatureStore:
 
 def features_command(path: Path) -> str:
     """What to type to make the store at `path`, or to complete it."""
-    return f"haemo features --run {shlex.quote(str(path.parent))}"
+    return f"haemo features {_options(path)}"
+
+
+def _options(path: Path) -> str:
+    """How a command is told of the store at `path`."""
+    folder = path.parent
+    if folder.parent.name == SETS:
+        return f"--run {shlex.quote(str(folder.parent.parent))} --name {folder.name}"
+    return f"--run {shlex.quote(str(folder))}"
 
 
 def anew_command(path: Path) -> str:

@@ -52,7 +52,9 @@ class DecisionFunction(nn.Module):
         return DecisionFunction([_Linear(weights, np.zeros(self.outputs))], self.dimension, self.outputs)
 
 
-def decision_function(head: Any) -> DecisionFunction:
+def decision_function(
+    head: Any, fixed: np.ndarray | None = None, own: slice = slice(None)
+) -> DecisionFunction:
     """Write a fitted head in torch.
 
     Parameters
@@ -62,6 +64,11 @@ def decision_function(head: Any) -> DecisionFunction:
         hold FlooredScaler or StandardScaler, Normalizer (L2), PCA and Nystroem before one of LinearSVC,
         LogisticRegression, SVC and EarlyStoppingMLP; kernels may be linear, rbf, poly or sigmoid. Any other
         classifier is called as it is: its scores have no gradients.
+    fixed : ndarray of shape (d,), optional
+        A whole row, for a head whose rows hold more than the embedding: what is not `own` stays as it is
+        there.
+    own : slice
+        Columns of the row that the embedding takes; all without `fixed`.
 
     Raises
     ------
@@ -74,7 +81,11 @@ def decision_function(head: Any) -> DecisionFunction:
     *before, last = chain
     is_called = type(last).__name__ not in _CLASSIFIERS and hasattr(last, "decision_function")
     steps = [*map(_written, before), _Called(last) if is_called else _written(last)]
-    return DecisionFunction(steps, chain[0].n_features_in_, 1 if classes == 2 else classes)
+    dimension, outputs = chain[0].n_features_in_, 1 if classes == 2 else classes
+    if fixed is not None:
+        steps = [_Within(fixed, own), *steps]
+        dimension = len(range(dimension)[own])
+    return DecisionFunction(steps, dimension, outputs)
 
 
 def _written(step: Any) -> nn.Module:
@@ -105,6 +116,22 @@ def _written(step: Any) -> nn.Module:
             raise BadSettings(
                 f"a head with the step {name} cannot be explained by gradients; occlusion needs none"
             )
+
+
+class _Within(nn.Module):
+    """Embeddings put into their columns of a row whose other columns are fixed."""
+
+    before: torch.Tensor
+    after: torch.Tensor
+
+    def __init__(self, fixed: np.ndarray, own: slice):
+        super().__init__()
+        self.register_buffer("before", _tensor(fixed[: own.start]))
+        self.register_buffer("after", _tensor(fixed[own.stop :]))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        parts = (self.before.expand(len(rows), -1), rows, self.after.expand(len(rows), -1))
+        return torch.cat(parts, dim=1)
 
 
 class _Called(nn.Module):

@@ -242,7 +242,9 @@ class _LogOdds(nn.Module):
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
 
-def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
+def explain_extractor(
+    extractor: Any, head: Any, fixed: np.ndarray | None = None, own: slice = slice(None)
+) -> ExplainedModel:
     """Prepare a head on an extractor's embeddings for explanation.
 
     Parameters
@@ -250,6 +252,8 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     extractor : Extractor, PretrainedExtractor, CNNExtractor, or a MirroredExtractor of one
     head : CalibratedHead
         Trained on its embeddings.
+    fixed, own
+        As for `models.evidence.decision.decision_function`, where it was trained on rows that hold more.
 
     Raises
     ------
@@ -259,7 +263,7 @@ def explain_extractor(extractor: Any, head: Any) -> ExplainedModel:
     from haemo.models.networks.mirrored import MirroredExtractor
     from haemo.models.training.cnn_extractor import CNNExtractor
 
-    decision = decision_function(head)
+    decision = decision_function(head, fixed, own)
     classes = tuple(str(name) for name in head.classes_)
     once: Any = extractor.once if isinstance(extractor, MirroredExtractor) else extractor
     below, layers, grid = _parts(once)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from haemo.errors import BadSettings
-from haemo.features.store.store import FeatureStore
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.training.examples import Examples, load_examples
 
@@ -58,7 +58,7 @@ class Features:
 
 def load_sides(cohort: Cohort) -> Examples:
     """Both sides of a run's split, in memory; a split that was drawn is kept, since it is now used."""
-    with FeatureStore(cohort.run.store_path) as store:
+    with open_features(cohort.run) as store:
         examples = load_examples(store, cohort)
     cohort.keep()
     return examples

@@ -81,6 +81,18 @@ _SETTINGS = (
         "--pca", type=click.IntRange(1), metavar="N", help="Keep N principal components of the features."
     ),
     click.option("--augment", is_flag=True, help="Train on the rotated variants of training slices too."),
+    click.option(
+        "--context",
+        type=click.IntRange(0),
+        default=0,
+        metavar="N",
+        help="Join the features of N slices on either side of each slice in its study, from the store.",
+    ),
+    click.option(
+        "--smooth",
+        is_flag=True,
+        help="Smooth scores over neighbouring slices (1/4, 1/2, 1/4) before they are calibrated.",
+    ),
 )
 
 _SPLIT = (

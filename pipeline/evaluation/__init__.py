@@ -11,4 +11,5 @@ holds is `subgroups`, in `bands`.
 What makes figures too good: `leakage`, made of `duplicates`, `findings`, `inflation` and `shortcuts` (with
 `permuted_labels`). What more patients would bring: `learning_curve` with `power_law`. What is measured on
 slices beside answers: `patient_means`. Everything here may be imported from outside.
+`held_out` fits heads again in folds that are drawn.
 """

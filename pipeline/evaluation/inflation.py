@@ -8,7 +8,7 @@ import numpy as np
 
 from haemo.errors import MissingStep, TooFewData
 from haemo.features.manifest import Manifest, ManifestRow
-from haemo.features.store.store import FeatureStore
+from haemo.features.store.table import FeatureTable
 from haemo.pipeline.evaluation.drawn_figures import figures_of_draws
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.refits import DEFAULT_C, answers, choose_c, fit_splits, store_rows
@@ -40,14 +40,14 @@ class Cohort:
     rows : tuple of ManifestRow
     classes : tuple of str
         Of two classes the second is the positive one.
-    store : FeatureStore
+    store : FeatureTable
     without_features : int
         Labelled slices that are left out because the store lacks them.
     """
 
     rows: tuple[ManifestRow, ...]
     classes: tuple[str, ...]
-    store: FeatureStore
+    store: FeatureTable
     without_features: int
 
     @property
@@ -65,7 +65,7 @@ class Cohort:
         return variants if whole else (0,)
 
 
-def load_cohort(manifest: Manifest, classes: tuple[str, ...], store: FeatureStore) -> Cohort:
+def load_cohort(manifest: Manifest, classes: tuple[str, ...], store: FeatureTable) -> Cohort:
     """The labelled slices that have features.
 
     Raises
@@ -75,11 +75,12 @@ def load_cohort(manifest: Manifest, classes: tuple[str, ...], store: FeatureStor
     FingerprintMismatch
         If the features come from a network that was trained on some of the patients.
     """
-    refuse_features_of_other_patients(store.fingerprint.facts, None, str(store.path))
+    for path, facts in store.facts_of_each.items():
+        refuse_features_of_other_patients(facts, None, path)
     rows = manifest.labelled.rows
     there = store.covers(rows)
     if not there.any():
-        raise MissingStep(f"{store.path} has no labelled slice of the manifest; run haemo features first")
+        raise MissingStep(f"{store.where} has no labelled slice of the manifest; run haemo features first")
     kept = tuple(row for row, known in zip(rows, there, strict=True) if known)
     return Cohort(kept, classes, store, int((~there).sum()))
 

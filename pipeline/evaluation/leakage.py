@@ -10,7 +10,7 @@ from haemo.errors import TooFewData
 from haemo.features.failures import Failure
 from haemo.features.manifest import Manifest
 from haemo.features.store.contents import Contents
-from haemo.features.store.store import FeatureStore, contents_path
+from haemo.features.store.store import contents_path
 from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.evaluation.duplicates import look_alikes, picture_hashes
 from haemo.pipeline.evaluation.findings import (
@@ -27,6 +27,7 @@ from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.shortcuts import ALPHA, read_facts, shortcut_control
 from haemo.pipeline.run.codes import Codes
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.splitting.protocols import load_or_make_split
 from haemo.pipeline.splitting.split import Split, classes_of
 from haemo.pipeline.splitting.splitfile import is_of_split, made_for
@@ -121,7 +122,7 @@ def measure_leakage(
     split = load_or_make_split(run, manifest)
     failures: list[Failure] = []
     absent: dict[str, str] = {}
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         cohort = load_cohort(manifest, classes, store)
         if cohort.without_features:
             log.warning("%d labelled slices have no features and are left out", cohort.without_features)
@@ -178,7 +179,7 @@ def _findings(
 ) -> list[Finding]:
     rows = cohort.rows
     sides = split.parts(rows)
-    known = Contents(contents_path(cohort.store.path))
+    known = Contents(contents_path(run.store_path))
     contents = [known.content_of(row.slice_id) for row in rows]
     hashes = {}
     if pixels:

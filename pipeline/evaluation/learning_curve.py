@@ -9,7 +9,6 @@ import numpy as np
 
 from haemo.atomic import write_text
 from haemo.errors import BadSettings, TooFewData
-from haemo.features.store.store import FeatureStore
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
 from haemo.pipeline.evaluation.inflation import Cohort, choose_head, load_cohort
 from haemo.pipeline.evaluation.intervals import Resampling
@@ -17,6 +16,7 @@ from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
 from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
 from haemo.pipeline.evaluation.refits import answers, fit_splits, store_rows
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.splitting.protocols import draw_training, load_or_make_split
 from haemo.pipeline.splitting.split import Protocol, classes_of
 from haemo.pipeline.splitting.splitfile import made_for
@@ -109,7 +109,7 @@ def measure_learning_curve(
     manifest = run.manifest()
     classes = classes_of(run, manifest)
     split = load_or_make_split(run, manifest)
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         cohort = load_cohort(manifest, classes, store)
         c = choose_head(cohort, split)
         features = store_rows(store, cohort.slice_ids)

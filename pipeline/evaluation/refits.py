@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from haemo.features.store.store import FeatureStore
+from haemo.features.store.table import FeatureTable
 from haemo.models.search.linear_path import PathProblems, solved_in_turn
 from haemo.models.search.newton_svm import newton_scores, scores_from_rows, standardised_kernel
 from haemo.models.search.path_losses import SquaredHinge
@@ -38,7 +38,7 @@ _MOST_BYTES_IN_MEMORY = 1_000_000_000
 _TOLERANCE = 1e-6
 
 
-def store_rows(store: FeatureStore, slice_ids: Sequence[str], variants: Sequence[int] = (0,)) -> Features:
+def store_rows(store: FeatureTable, slice_ids: Sequence[str], variants: Sequence[int] = (0,)) -> Features:
     """Embeddings of all slices in the first variant, then in the second, and so on.
 
     Up to 1 GB is held in memory; more is read from the store again at every pass.

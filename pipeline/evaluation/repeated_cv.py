@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,16 @@ import numpy as np
 
 from haemo.atomic import write_text
 from haemo.errors import BadSettings, MissingStep
-from haemo.features.store.store import FeatureStore
-from haemo.models.heads.calibration import cross_calibrated, cross_thresholds
-from haemo.models.heads.spec import HeadSpec
-from haemo.models.heads.thresholds import parse_threshold
-from haemo.models.search.cells import usable_cores
-from haemo.models.search.newton_svm import standardised_kernel
+from haemo.features.manifest import Manifest
 from haemo.pipeline.evaluation.baseline import beside_means
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
+from haemo.pipeline.evaluation.held_out import fold_of_each, held_out_answers
 from haemo.pipeline.evaluation.inflation import Cohort, load_cohort
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.metrics import evaluate
-from haemo.pipeline.evaluation.refits import Features, fit_splits, store_rows
+from haemo.pipeline.evaluation.refits import store_rows
 from haemo.pipeline.run.directory import RunDirectory
-from haemo.pipeline.run.predictions import Predictions
-from haemo.pipeline.splitting.dealing import draw_folds
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.splitting.protocols import FACTS
 from haemo.pipeline.splitting.split import Protocol, classes_of
 from haemo.progress import Progress, silent
@@ -162,22 +158,25 @@ def repeat_cv(
         if settings.get("estimator"):
             run.refuse_untrusted(settings["estimator"])
     rotated = tuple(name for name in names if _learns_from_copies(trained[name]))
-    with FeatureStore(run.store_path) as store:
-        cohort = load_cohort(manifest, classes, store)
-        if rotated and len(cohort.copies) == 1:
-            raise MissingStep(
-                f"{rotated[0]} was trained on rotated copies, and {store.path} does not have them of every "
-                f"slice; run: haemo features --run {run} --rotations paper"
-            )
+    with ExitStack() as opened:
+        cohorts = _cohorts(run, manifest, classes, trained, opened)
+        for name in rotated:
+            table = cohorts[name].store
+            if len(cohorts[name].copies) == 1:
+                raise MissingStep(
+                    f"{name} was trained on rotated copies, and {table.where} does not have them of every "
+                    f"slice; run: {table.command} --rotations paper"
+                )
         if rotated:
             log.info("learning from rotated copies too, as in the run: %s", ", ".join(rotated))
-        held_out = _folds(cohort, folds, repeats, resampling.seed)
+        cohort = cohorts[names[0]]
+        held_out = fold_of_each(cohort, folds, repeats, resampling.seed)
         patients = np.unique([row.patient for row in cohort.rows])
-        values = {}
-        for name in names:
-            copies = cohort.copies if name in rotated else (0,)
-            features = store_rows(store, cohort.slice_ids, copies)
-            found = _out_of_fold(cohort, features, trained[name], held_out, progress)
+        values, found = {}, []
+        for name, own in cohorts.items():
+            copies = own.copies if name in rotated else (0,)
+            features = store_rows(own.store, own.slice_ids, copies)
+            found = held_out_answers(own, features, trained[name], held_out, progress)
             values[name] = figures_of_draws(found, patients, resampling, _FIGURES, progress)
     models = {
         name: {metric: own.summary(resampling.level) for metric, own in figures.items()}
@@ -201,6 +200,32 @@ def repeat_cv(
     return result
 
 
+def _cohorts(
+    run: RunDirectory,
+    manifest: Manifest,
+    classes: tuple[str, ...],
+    trained: Mapping[str, Mapping[str, Any]],
+    opened: ExitStack,
+) -> dict[str, Cohort]:
+    """For each head the slices on its own features: those that the features of all heads have."""
+    cohorts = {
+        name: load_cohort(
+            manifest,
+            classes,
+            opened.enter_context(open_features(run, context=settings.get("context", 0))),
+        )
+        for name, settings in trained.items()
+    }
+    shared = set.intersection(*({row.slice_id for row in own.rows} for own in cohorts.values()))
+    left_out = max(len(own.rows) for own in cohorts.values()) - len(shared)
+    if left_out:
+        log.warning("%d slices that some of the heads have no features of are left out", left_out)
+    return {
+        name: replace(own, rows=tuple(row for row in own.rows if row.slice_id in shared))
+        for name, own in cohorts.items()
+    }
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     """What settings.json of a trained head holds."""
     return json.loads((folder / "settings.json").read_text(encoding="utf-8"))
@@ -210,141 +235,6 @@ def _learns_from_copies(settings: Mapping[str, Any]) -> bool:
     """Whether a head was trained on rotated copies too: by its own option or the protocol of its split."""
     dealt = FACTS[Protocol(settings.get("protocol", Protocol.PATIENT))].unit == "copy"
     return bool(settings.get("rotations")) or dealt
-
-
-def _folds(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndarray:
-    """Fold of each row in each repeat, shape (n, repeats)."""
-    ordered = sorted(cohort.rows, key=lambda row: row.slice_id)
-    columns = []
-    for repeat in range(repeats):
-        fold = draw_folds(ordered, cohort.classes, folds, seed + repeat)
-        columns.append([fold[row.patient] for row in cohort.rows])
-    return np.array(columns).T
-
-
-def _out_of_fold(
-    cohort: Cohort,
-    features: Features,
-    settings: Mapping[str, Any],
-    held_out: np.ndarray,
-    progress: Progress,
-) -> list[Predictions]:
-    """One head's out-of-fold answers in each repeat; features may have copies of the slices after them."""
-    facts = {field.name: settings[field.name] for field in fields(HeadSpec) if field.name in settings}
-    spec = HeadSpec(**facts | {"name": settings["head"]})
-    plain = not (spec.normalise or spec.pca or spec.nystroem)
-    classes, slices = cohort.classes, len(cohort.rows)
-    copies = features.shape[0] // slices
-    truth = np.array([classes.index(row.label) for row in cohort.rows])
-    patient = np.array([row.patient for row in cohort.rows])
-    plan = [(repeat, fold) for repeat in range(held_out.shape[1]) for fold in range(held_out.max() + 1)]
-    two = len(classes) == 2
-    scores = np.zeros((slices, held_out.shape[1], 1 if two else len(classes)))
-    if plain and spec.name == "svm" and spec.kernel is None and spec.class_weight == "balanced":
-        training = np.stack([held_out[:, repeat] != fold for repeat, fold in plan], axis=1)
-        found = fit_splits(
-            features,
-            np.tile(truth, copies),
-            np.tile(training, (copies, 1)),
-            settings["parameters"]["C"],
-            len(classes),
-            progress,
-        )
-        for column, (repeat, fold) in enumerate(plan):
-            own = np.flatnonzero(held_out[:, repeat] == fold)
-            scores[own, repeat] = found[own, column].reshape(len(own), -1)
-    else:
-        table = (
-            features
-            if isinstance(features, np.ndarray)
-            else np.concatenate([b for _, b in features.blocks()])
-        )
-        fits = _fits(spec, settings["parameters"], table, truth, patient, held_out, plan)
-        for (repeat, fold), found in zip(
-            plan, progress(fits, total=len(plan), label=f"fits of {spec.name}"), strict=True
-        ):
-            own = held_out[:, repeat] == fold
-            scores[own, repeat] = found.reshape(own.sum(), -1)
-    settings = {**settings, "calibration": spec.calibration(settings["calibration"])}
-    return [
-        _predicted(cohort, truth, scores[:, repeat, 0] if two else scores[:, repeat], fold, settings)
-        for repeat, fold in enumerate(held_out.T)
-    ]
-
-
-def _predicted(
-    cohort: Cohort, truth: np.ndarray, scores: np.ndarray, fold: np.ndarray, settings: Mapping[str, Any]
-) -> Predictions:
-    """Out-of-fold scores of one repeat with probabilities and classes, as training a head gives them."""
-    names = np.array(cohort.classes)
-    chances = cross_calibrated(scores, truth, fold, settings["calibration"])
-    if len(names) == 2:
-        rule = parse_threshold(settings["threshold_rule"])
-        thresholds = cross_thresholds(scores, truth, fold, settings["calibration"], rule)
-        chosen = (chances[:, 1] >= thresholds).astype(int)
-    else:
-        chosen = chances.argmax(axis=1)
-    return Predictions.of_rows(
-        cohort.rows,
-        part=np.full(len(truth), "cv"),
-        fold=fold,
-        scores=scores,
-        probabilities=chances[:, 1] if len(names) == 2 else chances,
-        predicted=names[chosen],
-        classes=cohort.classes,
-    )
-
-
-def _fits(
-    spec: HeadSpec,
-    parameters: Mapping[str, float | int],
-    table: np.ndarray,
-    truth: np.ndarray,
-    patient: np.ndarray,
-    held_out: np.ndarray,
-    plan: Sequence[tuple[int, int]],
-) -> Iterator[np.ndarray]:
-    """Scores of the slices that each repeat and fold of the plan holds out, in the order of the plan.
-
-    The table has the slices first and, where there are copies, all slices again copy by copy: those are
-    learned from, never scored.
-    """
-    from joblib import Parallel, delayed
-    from threadpoolctl import threadpool_limits
-
-    turned = spec == HeadSpec("softmax", class_weight=spec.class_weight, seed=spec.seed)
-    copies = len(table) // len(truth)
-    each_truth, each_patient = np.tile(truth, copies), np.tile(patient, copies)
-
-    def fit(own: np.ndarray) -> np.ndarray:
-        head, rows, training = spec.build(**parameters), table, np.tile(~own, copies)
-        if turned and len(table) < table.shape[1]:
-            head, rows = head[-1], _rotated(table, training)
-        # As in training: it stops on patients that it does not learn from.
-        groups = {"head__groups": each_patient[training]} if spec.name == "mlp" else {}
-        head.fit(rows[training], each_truth[training], **groups)
-        return head.decision_function(rows[: len(own)][own])
-
-    # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
-    with threadpool_limits(1):
-        yield from Parallel(
-            n_jobs=min(usable_cores(None), len(plan)),
-            prefer="threads",
-            pre_dispatch="n_jobs",
-            return_as="generator",
-        )(delayed(fit)(held_out[:, repeat] == fold) for repeat, fold in plan)
-
-
-def _rotated(features: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Standardised features, turned into the span of the training rows.
-
-    A linear classifier with an L2 penalty has its weights in that span, and lengths and angles are as they
-    were: it fits the same scores on some hundred columns in place of thousands.
-    """
-    kernel = standardised_kernel(features, training, 0.0)
-    values, vectors = np.linalg.eigh(kernel[np.ix_(training, training)])
-    kept = values > 1e-9 * values[-1]
-    return kernel[:, training] @ (vectors[:, kept] / np.sqrt(values[kept]))
 
 
 def _pairs(

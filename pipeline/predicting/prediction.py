@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +12,20 @@ import numpy as np
 from haemo.errors import BadDataset, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure, by_volume
 from haemo.features.layouts.claims import Headers
+from haemo.features.neighbours import neighbours, smoothed
 from haemo.features.reading.address import SliceAddress, file_of
 from haemo.features.reading.formats import slices_in
 from haemo.features.reading.slice import Slice
 from haemo.features.reading.unit import Unit
 from haemo.pipeline.predicting.slice_scores import SliceScores
-from haemo.pipeline.predicting.studies import Place, by_study, folder_of, place_of, study_names
+from haemo.pipeline.predicting.studies import (
+    Place,
+    by_study,
+    folder_of,
+    place_of,
+    placed,
+    study_names,
+)
 from haemo.pipeline.predicting.trained_model import TrainedModel, load_model
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.trained.scope import implausible
@@ -32,6 +40,10 @@ __all__ = ["find_slices", "nothing_scored", "predict", "score_slices"]
 _log = logging.getLogger("haemo")
 
 _STAGE = "predict"
+_UNPLACED = (
+    "nobody knows its place in its study, and this model looks at the slices beside it; take DICOM files, or "
+    "pictures whose names end in their number"
+)
 _WORKERS = 2
 _BATCHES_AHEAD = 2
 
@@ -190,11 +202,32 @@ def _of_chosen_series(
     return [headers.with_unit(path) for path in folder.slices if path not in left]
 
 
+def _warn_of_single_slices(places: Iterable[Place]) -> None:
+    slices = Counter(place.study for place in places)
+    alone = sum(count == 1 for count in slices.values())
+    if alone:
+        _log.warning(
+            "%d of %d studies have one slice: this model looks at the slices beside each one, so give it "
+            "whole studies",
+            alone,
+            len(slices),
+        )
+
+
 def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> SliceScores:
     kept: list[Path] = []
     failures: list[Failure] = []
     doubts: dict[Path, str] = {}
     places: dict[Path, Place] = {}
+    given = files
+    if model.needs_places:
+        places, unreadable = placed(files, model.known_places())
+        failures += [Failure(str(path), _STAGE, str(error)) for path, error in unreadable.items()]
+        failures += [
+            Failure(str(path), _STAGE, _UNPLACED) for path, place in places.items() if place.position is None
+        ]
+        files = [path for path, place in places.items() if place.position is not None]
+        _warn_of_single_slices(places[path] for path in files)
 
     def batches() -> Iterator[np.ndarray]:
         planes: list[np.ndarray] = []
@@ -211,16 +244,17 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         if planes:
             yield np.stack(planes)
 
-    parts = list(model.score(batches()))
+    scored = _in_context(model, batches(), kept, places) if model.context else model.score(batches())
+    parts = list(scored)
     two = len(model.classes) == 2
-    scores = np.concatenate(
-        [part for part, _ in parts] or [np.empty((0,) if two else (0, len(model.classes)))]
-    )
+    scores = np.concatenate([part for part, _ in parts] or [np.empty((0, *_outputs(model)))])
     unlike = [why for _, reasons in parts for why in reasons]
     order = by_study([places[path] for path in kept])
     # Files that failed count here, so that a name does not change when a slice is mended.
-    names = study_names({places[path].study if path in places else folder_of(path) for path in files})
+    names = study_names({places[path].study if path in places else folder_of(path) for path in given})
     scores = scores[order]
+    if model.smooth:
+        scores = smoothed(scores, _beside([places[kept[place]] for place in order], 1))
     chances = model.head.probabilities(scores)
     return SliceScores(
         paths=tuple(kept[place] for place in order),
@@ -238,6 +272,41 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
     )
 
 
+def _in_context(
+    model: TrainedModel, batches: Iterable[np.ndarray], kept: Sequence[Path], places: Mapping[Path, Place]
+) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """Scores and reasons of slices that come study by study, with their neighbours; one study in memory."""
+    rows: list[np.ndarray] = []
+    done = 0
+    for inputs, embeddings in model.embedded(batches):
+        rows += list(inputs)
+        own = [places[path] for path in kept[done : done + len(rows)]]
+        # The last study may go on in the next batch.
+        whole = next(number for number, place in enumerate(own) if place.study == own[-1].study)
+        if whole:
+            yield _joined_scores(model, rows[:whole], own[:whole]), []
+            rows, done = rows[whole:], done + whole
+        yield np.empty((0, *_outputs(model))), model.reasons(embeddings)
+    if rows:
+        yield _joined_scores(model, rows, [places[path] for path in kept[done:]]), []
+
+
+def _joined_scores(model: TrainedModel, rows: Sequence[np.ndarray], places: Sequence[Place]) -> np.ndarray:
+    own = np.array(rows)
+    beside = _beside(places, model.context)
+    return model.head.decision_function(np.hstack([own[column] for column in beside.T]))
+
+
+def _beside(places: Sequence[Place], reach: int) -> np.ndarray:
+    """`features.neighbours.neighbours` of slices whose places are all known."""
+    return neighbours([place.study for place in places], [place.position or 0.0 for place in places], reach)
+
+
+def _outputs(model: TrainedModel) -> tuple[int, ...]:
+    """Shape of the scores of one slice."""
+    return () if len(model.classes) == 2 else (len(model.classes),)
+
+
 def _decoded(
     model: TrainedModel,
     files: Sequence[Path],
@@ -253,7 +322,8 @@ def _decoded(
         def read(path: Path) -> Slice:
             image = reader(path)
             doubts[path] = implausible(image)
-            places[path] = place_of(path)
+            if path not in places:
+                places[path] = place_of(path)
             return image
 
         decoder = Decoder(model.preprocessing, lambda _: (0,), read)

@@ -1,15 +1,20 @@
 """Which study each new slice is of, what the studies are called, and the order of their slices."""
 
+import logging
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from haemo.errors import UnreadableSlice
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.formats import read_header
 
-__all__ = ["Place", "StudyKey", "by_study", "folder_of", "place_of", "study_names"]
+__all__ = ["Place", "StudyKey", "by_study", "folder_of", "place_of", "placed", "study_names"]
+
+_LOG = logging.getLogger("haemo")
 
 StudyKey = str | Path
 """What tells one study from another: the name that DICOM files give, a volume, or the folder of pictures."""
@@ -33,6 +38,49 @@ def place_of(path: Path) -> Place:
     study = tags.series or tags.study or tags.patient or of_volume or folder_of(path)
     z_mm = tags.slice_location_mm if tags.z_mm is None else tags.z_mm
     return Place(study, tags.instance_number if z_mm is None else z_mm, z_mm)
+
+
+def placed(
+    paths: Sequence[Path], known: Mapping[Path, Place]
+) -> tuple[dict[Path, Place], dict[Path, UnreadableSlice]]:
+    """Where each file lies, for a model that looks at neighbours; study by study, each by position.
+
+    A picture has its place by `known`. Else the pictures of a folder lie in the order of the numbers at the
+    end of their names, if all of them have one of their own; this is said. Other pictures have no position.
+
+    Returns
+    -------
+    places : dict
+    unreadable : dict
+        Files that cannot be read, with the reason.
+    """
+    found: dict[Path, Place] = {}
+    unreadable: dict[Path, UnreadableSlice] = {}
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        try:
+            place = place_of(path)
+        except UnreadableSlice as error:
+            unreadable[path] = error
+            continue
+        if place.position is None and path in known and known[path].position is not None:
+            place = known[path]
+        elif place.position is None and isinstance(place.study, Path):
+            folders.setdefault(place.study, []).append(path)
+        found[path] = place
+    numbered = 0
+    for own in folders.values():
+        numbers = [re.search(r"(\d+)$", path.stem) for path in own]
+        ordered = {int(number[1]) for number in numbers if number}
+        if len(ordered) == len(own):
+            numbered += len(own)
+            for path, number in zip(own, numbers, strict=True):
+                found[path] = found[path]._replace(position=float(number[1]) if number else None)
+    if numbered:
+        _LOG.info("%d pictures are put in order by the numbers in their names", numbered)
+    readable = list(found)
+    order = by_study(list(found.values()))
+    return {readable[number]: found[readable[number]] for number in order}, unreadable
 
 
 def folder_of(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """A trained head or network of a run, ready to score new slices and to be explained."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ from haemo.errors import BadSettings, MissingStep, UnreadableSlice
 from haemo.extensions import unknown
 from haemo.features.reading.reader import read_guarded
 from haemo.features.store.fingerprint import Fingerprint
-from haemo.features.store.store import FeatureStore
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
+from haemo.pipeline.predicting.studies import Place
 from haemo.pipeline.run.directory import HEADS, NETWORKS, SEGMENTER, RunDirectory, train_command
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
 from haemo.pipeline.trained.headfolder import HeadFolder
@@ -56,6 +57,14 @@ class TrainedModel:
         Gives the paths of some of the slices it was trained on, evenly drawn; they may have gone since.
     study_rule : callable, optional
         Gives the rule by which studies are judged, or None, for a way of joining slices.
+    context : int
+        How many slices on either side of a slice its features are joined with.
+    smooth : bool
+        Whether scores are smoothed over the slices beside each in its study.
+    average_row : callable, optional
+        Gives the average of what the head was trained on, for one whose rows hold more than an embedding.
+    known_places : callable
+        Gives the study and position of the slices of the run, by their paths.
     """
 
     name: str
@@ -66,6 +75,15 @@ class TrainedModel:
     scope: Scope | None = None
     training_paths: Callable[[], Sequence[Path]] = tuple
     study_rule: Callable[[Aggregation], UnitRule | None] | None = None
+    context: int = 0
+    smooth: bool = False
+    average_row: Callable[[], np.ndarray] | None = None
+    known_places: Callable[[], Mapping[Path, Place]] = dict
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether what it says of a slice depends on those beside it."""
+        return self.smooth or self.context > 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -74,14 +92,16 @@ class TrainedModel:
 
     def score(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, list[str]]]:
         """Scores of batches of planes, and for each slice why it is outside the scope, or an empty text."""
-        for inputs, embeddings in self._embedded(batches):
-            scores = self.head.decision_function(inputs)
-            if self.scope is None:
-                yield scores, [""] * len(scores)
-            else:
-                yield scores, [self.scope.reason(one) for one in self.scope.distances(embeddings)]
+        for inputs, embeddings in self.embedded(batches):
+            yield self.head.decision_function(inputs), self.reasons(embeddings)
 
-    def _embedded(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def reasons(self, embeddings: np.ndarray) -> list[str]:
+        """For each slice why it is outside the scope, or an empty text."""
+        if self.scope is None:
+            return [""] * len(embeddings)
+        return [self.scope.reason(one) for one in self.scope.distances(embeddings)]
+
+    def embedded(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What the head makes scores of, and what the scope knows slices by."""
         from haemo.models.training.trained import TrainedNetwork
 
@@ -121,7 +141,7 @@ class TrainedModel:
         if isinstance(self.extractor, TrainedNetwork):
             network = explain_network(self.extractor)
         else:
-            network = explain_extractor(self.extractor, self.head)
+            network = explain_extractor(self.extractor, self.head, *self._own_columns())
         if method is None and not network.has_gradients:
             return network, "occlusion"
         if method not in (None, "contrast") or not network.has_gradients:
@@ -138,6 +158,17 @@ class TrainedModel:
             raise MissingStep(f"{gone}; put them back where manifest.csv says, or take --method hirescam")
         log.warning("%s: maps are drawn by hirescam", gone)
         return network, "hirescam"
+
+    def _own_columns(self) -> tuple[np.ndarray | None, slice]:
+        """What is held fixed while a slice is explained, and the columns of its own features."""
+        if self.average_row is None:
+            return None, slice(None)
+        log.info(
+            "%s: maps show what the slice itself says; its neighbours are held at the average of training "
+            "slices",
+            self.name,
+        )
+        return self.average_row(), slice(0, self.extractor.dimension)
 
     def _training_planes(self) -> list[np.ndarray]:
         planes = []
@@ -179,7 +210,7 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
     folder = HeadFolder(run.model_path(name))
     facts, head = folder.facts(), folder.head(run.trusted)
     refuse_model_of_other_split(facts, run, name)
-    with FeatureStore(run.store_path) as store:
+    with open_features(run) as store:
         fingerprint = store.fingerprint
         Fingerprint(facts["fingerprint"]).require(
             fingerprint,
@@ -190,8 +221,21 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
     extractor, preprocessing = stage_one_of(run, device, progress)
     stored_as = fingerprint.facts["stored_as"]
     paths = partial(_training_paths, run)
-    rule = partial(unit_rule, run, name, "study")
-    return TrainedModel(name, head, extractor, preprocessing, stored_as, scope, paths, rule)
+    context = facts.get("context", 0)
+    return TrainedModel(
+        name,
+        head,
+        extractor,
+        preprocessing,
+        stored_as,
+        scope,
+        paths,
+        study_rule=partial(unit_rule, run, name, "study"),
+        context=context,
+        smooth=facts.get("smooth", False),
+        average_row=partial(_average_row, run, context) if context else None,
+        known_places=partial(_known_places, run),
+    )
 
 
 def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
@@ -211,6 +255,25 @@ def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
         training_paths=paths,
         study_rule=partial(unit_rule, run, name, "study"),
     )
+
+
+def _average_row(run: RunDirectory, context: int) -> np.ndarray:
+    """The mean over training slices, evenly drawn, of the rows that a head with a context stands on."""
+    with open_features(run, context=context) as table:
+        rows = run.manifest().labelled.rows
+        parts = Split.read(run.split_path).parts(rows)
+        train = table.covers(rows) & (parts == "train")
+        names = sorted(row.slice_id for row, kept in zip(rows, train, strict=True) if kept)
+        drawn = [names[place] for place in evenly(len(names), _MOST_REFERENCES)]
+        return table.embeddings(drawn).mean(axis=0, dtype=np.float64)
+
+
+def _known_places(run: RunDirectory) -> dict[Path, Place]:
+    """Where the slices of a run lie, by its manifest."""
+    return {
+        row.path: Place(row.study if row.study == row.patient else f"{row.patient}/{row.study}", row.position)
+        for row in run.manifest()
+    }
 
 
 def _training_paths(run: RunDirectory) -> list[Path]:

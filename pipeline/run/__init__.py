@@ -5,4 +5,5 @@
 attributes.csv, which tells subgroups apart and never trains. `codes` is what slices and patients are called
 in what a run shares (`Codes`), `shown` is run.json without the paths of this machine. `readings` keeps what
 people say of slices, blind to labels and models. Everything here may be imported from outside.
+`featuresets` opens the sets of features of a run (`open_features`).
 """

@@ -24,11 +24,13 @@ from haemo.features.manifest import Manifest
 from haemo.features.reading.address import file_of
 from haemo.features.reading.unit import Unit
 from haemo.features.store.contents import is_gone
+from haemo.features.store.store import SETS, features_command
 from haemo.pipeline.run.codes import Codes
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.run.shown import restored, shown
 
 __all__ = [
+    "DEFAULT_SET",
     "HEADS",
     "NETWORKS",
     "SEGMENTER",
@@ -41,6 +43,8 @@ __all__ = [
 HEADS = ("svm", "softmax", "mlp")
 NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
 SEGMENTER = "segment"
+DEFAULT_SET = "default"
+"""The set of features that has no name of its own: RUN/features.h5."""
 
 log = logging.getLogger("haemo")
 
@@ -57,11 +61,14 @@ class RunDirectory:
     trusted : sequence of str
         Estimators of others, as ``package.module.Class``, that heads of this run may be made of: what the
         person who opens it admits, beside those of scikit-learn.
+    features : str
+        The set of features that is meant where one is made, checked or read back.
     """
 
-    def __init__(self, path: Path, trusted: Sequence[str] = ()):
+    def __init__(self, path: Path, trusted: Sequence[str] = (), features: str = DEFAULT_SET):
         self.path = Path(path)
         self.trusted = tuple(trusted)
+        self.features = features
 
     def __str__(self) -> str:
         """The path as a shell takes it, for messages with commands in them; `path` is the path itself."""
@@ -84,8 +91,28 @@ class RunDirectory:
 
     @property
     def store_path(self) -> Path:
-        """features.h5, written by ``haemo features``."""
-        return self.path / "features.h5"
+        """features.h5 of the set that is meant, written by ``haemo features``."""
+        folder = self.path if self.features == DEFAULT_SET else self.path / SETS / self.features
+        return folder / "features.h5"
+
+    @property
+    def features_step(self) -> str:
+        """What making this set of features is called in run.json, in claims and in failures.csv."""
+        return "features" if self.features == DEFAULT_SET else f"features-{self.features}"
+
+    @property
+    def features_command(self) -> str:
+        """What to type to make this set of features, or to complete it."""
+        return features_command(self.store_path)
+
+    def on(self, features: str) -> "RunDirectory":
+        """The same run, with another set of features meant."""
+        return RunDirectory(self.path, self.trusted, features)
+
+    def sets(self) -> list[str]:
+        """Names of the sets of features that there are, the default one first."""
+        named = sorted(path.parent.name for path in (self.path / SETS).glob("*/features.h5"))
+        return [name for name in (DEFAULT_SET, *named) if self.on(name).store_path.exists()]
 
     @property
     def split_path(self) -> Path:

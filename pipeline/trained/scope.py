@@ -8,6 +8,7 @@ import numpy as np
 from haemo.features.manifest import Manifest
 from haemo.features.reading.slice import Slice
 from haemo.features.store.store import FeatureStore
+from haemo.features.store.table import FeatureTable
 from haemo.pipeline.splitting.split import Split
 
 __all__ = ["Scope", "evenly", "implausible"]
@@ -69,7 +70,9 @@ class Scope:
     limit: float
 
     @classmethod
-    def of_training(cls, store: FeatureStore, manifest: Manifest, split: Split) -> "Scope | None":
+    def of_training(
+        cls, store: FeatureStore | FeatureTable, manifest: Manifest, split: Split
+    ) -> "Scope | None":
         """Measure it on the training slices of a split; None where there is only one fold to measure by."""
         rows = sorted(manifest.labelled, key=lambda row: row.slice_id)
         has = store.covers(rows)

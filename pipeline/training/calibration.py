@@ -1,11 +1,14 @@
 """Heads with probabilities and a threshold, from slices that as many folds as these need have held out."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from haemo.features.manifest import ManifestRow
+from haemo.features.neighbours import neighbours_of_rows, smoothed
 from haemo.models.heads.thresholds import ThresholdRule
 from haemo.models.search.rows import Rows
 from haemo.pipeline.run.predictions import Predictions
@@ -16,7 +19,7 @@ from haemo.pipeline.training.examples import Examples
 if TYPE_CHECKING:
     from haemo.models.heads.calibration import CalibratedHead
 
-__all__ = ["calibrated_head", "calibration_examples", "predicted"]
+__all__ = ["calibrated_head", "calibration_examples", "predicted", "smoothed_scores"]
 
 log = logging.getLogger("haemo")
 
@@ -92,8 +95,24 @@ def calibrated_head(
     return head
 
 
+def smoothed_scores(scores: np.ndarray, rows: Sequence[ManifestRow]) -> np.ndarray:
+    """Scores of some slices, smoothed over those beside each in its study (`features.neighbours.smoothed`).
+
+    Raises
+    ------
+    BadSettings
+        If a slice has no position.
+    """
+    return smoothed(scores, neighbours_of_rows(rows))
+
+
 def predicted(
-    head: "CalibratedHead", scores: np.ndarray, examples: Examples, rule: ThresholdRule
+    head: "CalibratedHead",
+    scores: np.ndarray,
+    examples: Examples,
+    rule: ThresholdRule,
+    *,
+    smooth: bool = False,
 ) -> Predictions:
     """What a head says of the test slices, and what the folds of the search said of those they held out.
 
@@ -105,12 +124,16 @@ def predicted(
     examples : Examples
     rule : ThresholdRule
         By which each fold is judged at a threshold that the others chose.
+    smooth : bool
+        Whether scores are smoothed, as those out of fold are already.
     """
     from haemo.models.heads.calibration import cross_calibrated, cross_thresholds
 
     y, fold = examples.y[: examples.n_train], examples.fold[: examples.n_train]
     names = np.array(examples.classes)
     test_scores = _scores(head, examples.X_test)
+    if smooth:
+        test_scores = smoothed_scores(test_scores, examples.test_rows)
     held_out = cross_calibrated(scores, y, fold, head.method)
     chances = np.concatenate([held_out, head.probabilities(test_scores)])
     rows = [*examples.train_rows, *examples.test_rows]

@@ -10,7 +10,7 @@ import numpy as np
 
 from haemo.errors import BadSettings, MissingStep, TooFewData
 from haemo.features.manifest import ManifestRow, rows_as_bytes
-from haemo.features.store.store import FeatureStore, features_command
+from haemo.features.store.table import FeatureTable
 from haemo.models.search.rows import Rows
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.copies import VARIANTS, SliceCopy
@@ -119,13 +119,13 @@ class Examples:
 
 
 def load_examples(
-    store: FeatureStore, cohort: Cohort, *, rotations: bool = False, memory: int | None = None
+    store: FeatureTable, cohort: Cohort, *, rotations: bool = False, memory: int | None = None
 ) -> Examples:
-    """Read what a head needs from the feature store.
+    """Read what a head needs from its features.
 
     Parameters
     ----------
-    store : FeatureStore
+    store : FeatureTable
     cohort : Cohort
     rotations : bool
         Also take the rotated variants of the training slices. Test slices and slices that validate are
@@ -168,7 +168,7 @@ def load_examples(
             f"all {len(train)} training slices have the same features; there is nothing to learn"
         )
     size = 4 * (len(places) + len(places_test)) * store.dimension
-    read = FeatureStore.read_rows if memory is None or size <= memory else _stream
+    read = FeatureTable.read_rows if memory is None or size <= memory else _stream
     return Examples(
         classes=cohort.classes,
         train_rows=tuple(train),
@@ -181,10 +181,10 @@ def load_examples(
     )
 
 
-def _refuse_or_warn_of_learned_features(store: FeatureStore, split: Split) -> None:
-    facts = store.fingerprint.facts
-    refuse_features_of_other_patients(facts, split, str(store.path))
-    if "split" in facts:
+def _refuse_or_warn_of_learned_features(store: FeatureTable, split: Split) -> None:
+    for path, facts in store.facts_of_each.items():
+        refuse_features_of_other_patients(facts, split, path)
+    if any("split" in facts for facts in store.facts_of_each.values()):
         log.warning(
             "these features come from a network that has learned from the training patients: out-of-fold "
             "figures, and the probabilities and thresholds that are fitted on them, are too good; judge by "
@@ -192,7 +192,7 @@ def _refuse_or_warn_of_learned_features(store: FeatureStore, split: Split) -> No
         )
 
 
-def _rows_with_features(store: FeatureStore, cohort: Cohort) -> tuple[list[ManifestRow], tuple[str, ...]]:
+def _rows_with_features(store: FeatureTable, cohort: Cohort) -> tuple[list[ManifestRow], tuple[str, ...]]:
     """What the split deals and the store has, in the order of the ids, and the ids of what it has not."""
     split = cohort.split
     originals = sorted(cohort.manifest.labelled, key=lambda row: row.slice_id)
@@ -202,9 +202,7 @@ def _rows_with_features(store: FeatureStore, cohort: Cohort) -> tuple[list[Manif
     missing = tuple(row.slice_id for row, there in zip(rows, has, strict=True) if not there)
     rows = [row for row, there in zip(rows, has, strict=True) if there]
     if not rows:
-        raise MissingStep(
-            f"{store.path} has no features of the labelled slices; run: {features_command(store.path)}"
-        )
+        raise MissingStep(f"{store.where} has no features of the labelled slices; run: {store.command}")
     if missing:
         log.warning(
             "%d of %d labelled %s have no features (%s ...) and are left out; see failures.csv, or run "
@@ -217,7 +215,7 @@ def _rows_with_features(store: FeatureStore, cohort: Cohort) -> tuple[list[Manif
     return rows, missing
 
 
-def _stream(store: FeatureStore, places: np.ndarray) -> Rows:
+def _stream(store: FeatureTable, places: np.ndarray) -> Rows:
     """Rows of the store in blocks, in the order in which they lie there, so that a pass reads each once."""
     order = np.argsort(places, kind="stable")
     step = max(1, _BLOCK_BYTES // (4 * store.dimension))
@@ -249,16 +247,15 @@ def _row_hashes(features: np.ndarray | Rows) -> bytes:
     return hashes.tobytes()
 
 
-def _variants(store: FeatureStore) -> tuple[int, ...]:
+def _variants(store: FeatureTable) -> tuple[int, ...]:
     if store.variants == (0,):
         raise MissingStep(
-            f"{store.path} has no rotated variants to train on; "
-            f"run: {features_command(store.path)} --rotations paper"
+            f"{store.where} has no rotated variants to train on; run: {store.command} --rotations paper"
         )
     return store.variants
 
 
-def _places(store: FeatureStore, rows: Sequence[ManifestRow], variant: int = 0) -> np.ndarray:
+def _places(store: FeatureTable, rows: Sequence[ManifestRow], variant: int = 0) -> np.ndarray:
     """Rows of the store that hold some slices in a variant, or copies each in its own."""
     if not any(isinstance(row, SliceCopy) for row in rows):
         return store.find([row.slice_id for row in rows], variant)

@@ -9,20 +9,27 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import BadSettings, MemoryBudgetExceeded
+from haemo.features.neighbours import refuse_unplaced
 from haemo.features.store.fingerprint import Fingerprint
-from haemo.features.store.store import FeatureStore
+from haemo.features.store.table import FeatureTable
 from haemo.models.heads.kinds import HEAD_KINDS, Grid
 from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory, software_versions
+from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.trained.modelfolder import facts_key
-from haemo.pipeline.training.calibration import calibrated_head, calibration_examples, predicted
+from haemo.pipeline.training.calibration import (
+    calibrated_head,
+    calibration_examples,
+    predicted,
+    smoothed_scores,
+)
 from haemo.pipeline.training.examples import Examples, load_examples
 from haemo.pipeline.training.resources import Resources
 from haemo.pipeline.training.selection import Search
@@ -34,6 +41,7 @@ log = logging.getLogger("haemo")
 
 _VERSIONS_THAT_MATTER = ("haemo", "scikit-learn", "numpy")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SINCE = {"estimator": None, "context": 0, "smooth": False}  # settings that heads of 0.1 did not have
 _FOLDERS = ("explain", "leakage", "masks")  # what else a run directory has, or may have, under a name
 
 
@@ -60,6 +68,11 @@ class HeadSettings:
         Train on the rotated variants of the training slices too.
     normalise, pca, nystroem, estimator
         As `models.heads.spec.HeadSpec`.
+    context : int
+        Join the features of so many slices on either side of each slice in its study.
+    smooth : bool
+        Smooth scores over neighbouring slices (`features.neighbours.smoothed`), before probabilities and
+        the threshold are fitted.
     """
 
     grid: Grid | None = None
@@ -73,6 +86,8 @@ class HeadSettings:
     pca: int | None = None
     nystroem: int | None = None
     estimator: str | None = None
+    context: int = 0
+    smooth: bool = False
 
     @property
     def rule(self) -> ThresholdRule:
@@ -176,13 +191,14 @@ def train_head(
     with claim(run.path, name):
         cohort = Cohort.of(run, split)
         settings = settings.settled(cohort)
-        with FeatureStore(run.store_path) as store:
-            examples = _examples_of(store, cohort, settings, resources)
+        _refuse_to_look_beside(settings, cohort)
+        with open_features(run, context=settings.context) as table:
+            examples = _examples_of(table, cohort, settings, resources)
             cohort.keep()
             spec = settings.spec(name, cohort.split.seed)
             calibrating = calibration_examples(cohort, examples)
             method = spec.calibration(settings.calibration)
-            facts = _facts(spec, settings, cohort, store.fingerprint, examples, calibrating)
+            facts = _facts(spec, settings, cohort, table.fingerprint, examples, calibrating)
             folder = HeadFolder(run.model_path(name))
             if folder.is_complete(facts["key"]):
                 log.info("%s is up to date: same settings, same data", folder.path)
@@ -196,11 +212,13 @@ def train_head(
             search = Search(spec, settings.grid or spec.default_grid, settings.metric, resources)
             run_search = search.on_test if cohort.protocol.chosen_on_test else search.over_folds
             found = run_search(examples, folder.journal_path, progress=progress)
-            scores = found.scores
+            own, scores = found.scores, found.scores
             if calibrating is not examples:
                 scores = search.again(found, calibrating, progress)
+            if settings.smooth:
+                own, scores = (smoothed_scores(some, examples.train_rows) for some in (own, scores))
             head = calibrated_head(found.estimator, scores, calibrating, settings.rule, method)
-            predictions = predicted(head, found.scores, examples, settings.rule)
+            predictions = predicted(head, own, examples, settings.rule, smooth=settings.smooth)
             metrics = {part: assess(predictions.of_part(part)) for part in ("cv", "test")}
             facts |= {
                 "parameters": found.parameters,
@@ -240,8 +258,21 @@ def _refuse_uncalibrated(spec: HeadSpec, settings: HeadSettings) -> None:
         )
 
 
+def _refuse_to_look_beside(settings: HeadSettings, cohort: Cohort) -> None:
+    """Refuse neighbours where nobody knows them, and to mix scores over sides or folds."""
+    if settings.context < 0:
+        raise BadSettings(f"--context {settings.context}: neighbours are counted from 0")
+    if settings.smooth and cohort.split.unit != "patient":
+        raise BadSettings(
+            f"--smooth needs whole patients on each side, and this split deals {cohort.split.things} of one "
+            "patient to both; leave it out, or draw another split with --new-split --protocol patient"
+        )
+    if settings.smooth or settings.context:
+        refuse_unplaced(cohort.manifest.labelled)
+
+
 def _examples_of(
-    store: FeatureStore, cohort: Cohort, settings: HeadSettings, resources: Resources
+    store: FeatureTable, cohort: Cohort, settings: HeadSettings, resources: Resources
 ) -> Examples:
     in_memory = cohort.protocol.chosen_on_test
     examples = load_examples(
@@ -337,8 +368,9 @@ def _facts(
         facts["prior"] = "as in the training slices"
     if calibrating is not examples:
         facts["calibration_folds"] = len(np.unique(calibrating.fold))
-    if settings.estimator is None:
-        del facts["estimator"]  # runs of before there were others are up to date
+    for name, usual in _SINCE.items():
+        if facts[name] == usual:
+            del facts[name]  # runs of before there were others are up to date
     return {**facts, "key": facts_key(facts)}
 
 

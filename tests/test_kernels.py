@@ -53,6 +53,16 @@ def test_the_torch_path_gives_the_same_products():
     np.testing.assert_allclose(there.across, here.across, rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", SPECS)
+def test_kernels_of_blocks_are_those_of_the_blocks_side_by_side(name):
+    train, held_out = rows(90).astype(np.float32), rows(30, seed=1).astype(np.float32)
+    spec, peer = SPECS[name]
+    inner, across = Products(train, held_out, blocks=(7, 25, 8)).kernel(spec)
+    wide, other = train.astype(np.float64), held_out.astype(np.float64)
+    np.testing.assert_allclose(inner, peer(wide, wide), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(across, peer(other, wide), rtol=1e-10, atol=1e-12)
+
+
 def test_one_set_of_products_serves_every_width():
     train = rows(80)
     products = Products(train)
@@ -104,4 +114,5 @@ def test_fitting_leaves_the_kernel_as_it_is():
 def test_the_memory_estimate_grows_with_rows_and_with_kernels():
     one, two = memory_needed(1000, 250, 64, 1, 200), memory_needed(1000, 250, 64, 2, 200)
     assert two - one == 8 * 1000 * 1250
+    assert memory_needed(100, 25, 90_000, 1, 0, 9_000) < 0.5 * memory_needed(100, 25, 90_000, 1, 0)
     assert memory_needed(2000, 500, 64, 1, 0) > 3.9 * memory_needed(1000, 250, 64, 1, 0)

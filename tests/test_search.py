@@ -73,6 +73,14 @@ def test_kernel_searches_equal_grid_search(classes, scoring, class_weight):
     )
 
 
+def test_a_kernel_search_over_blocks_of_columns_equals_grid_search_on_all_of_them():
+    data = cohort(120, 60, dtype=np.float32)
+    estimator = pipeline(SVC(**EXACT_SVC))
+    peer, ours = both(estimator, KERNEL_GRID, data, "roc_auc", blocks=(10, 30, 20))
+    assert_same_search(peer, ours, atol=1e-9)
+    np.testing.assert_allclose(ours.decision_function(data.X), peer.decision_function(data.X), atol=1e-6)
+
+
 @pytest.mark.parametrize(("n", "d"), [(90, 200), (200, 20)], ids=["n < d", "n > d"])
 def test_odd_folds_are_searched_as_grid_search_does(n, d):
     data = cohort(n, d)

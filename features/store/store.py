@@ -33,6 +33,7 @@ __all__ = [
     "features_command",
     "imported_content",
     "missing_store",
+    "options_of",
 ]
 
 SETS = "feature-sets"
@@ -148,7 +149,7 @@ class FeatureStore:
     def _damaged(self, error: Exception) -> DamagedStore:
         return DamagedStore(
             f"{self.path} is damaged ({error}); "
-            f"see what is left of it with: haemo verify {_options(self.path)}"
+            f"see what is left of it with: haemo verify {options_of(self.path)}"
         )
 
     def __enter__(self) -> "FeatureStore":
@@ -281,11 +282,11 @@ class FeatureStore:
 
 def features_command(path: Path) -> str:
     """What to type to make the store at `path`, or to complete it."""
-    return f"haemo features {_options(path)}"
+    return f"haemo features {options_of(path)}"
 
 
-def _options(path: Path) -> str:
-    """How a command is told of the store at `path`."""
+def options_of(path: Path) -> str:
+    """How a command is told of the store at `path`: ``--run RUN``, and ``--name SET`` where it has one."""
     folder = path.parent
     if folder.parent.name == SETS:
         return f"--run {shlex.quote(str(folder.parent.parent))} --name {folder.name}"

@@ -59,6 +59,8 @@ class Task:
     device : str
     tolerance : float
         Largest optimality gap of the block solver, relative to the objective.
+    blocks : sequence of int, optional
+        Widths of the blocks that the columns are made of, where products may be made block by block.
     """
 
     X: Any
@@ -70,6 +72,7 @@ class Task:
     memory: int
     device: str
     tolerance: float
+    blocks: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, eq=False)

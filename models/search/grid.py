@@ -65,6 +65,10 @@ class SharedSearchCV(GridSearchCV):
         ``"cpu"``, or a torch device for the products and the block solver.
     tolerance : float
         Linear heads: largest optimality gap relative to the objective.
+    blocks : sequence of int, optional
+        Kernel SVMs: widths of blocks of columns, as of several sets of features side by side. The kernel of
+        a concatenation follows from the sum of the products of its blocks, one of which is there in float64
+        at a time.
     finished : iterable of Cell, optional
         Cells of an earlier run of the same search, which are not worked on again.
     on_cell : callable, optional
@@ -94,6 +98,7 @@ class SharedSearchCV(GridSearchCV):
         memory=None,
         device="cpu",
         tolerance=1e-7,
+        blocks=None,
         finished=(),
         on_cell=None,
         progress=silent,
@@ -102,6 +107,7 @@ class SharedSearchCV(GridSearchCV):
         self.memory = memory
         self.device = device
         self.tolerance = tolerance
+        self.blocks = blocks
         self.finished = finished
         self.on_cell = on_cell
         self.progress = progress
@@ -204,6 +210,7 @@ class _Work:
             memory=memory,
             device=search.device,
             tolerance=search.tolerance,
+            blocks=search.blocks,
         )
 
     def cells(self, settings: list[dict], wanted: list[tuple[int, Fold]]) -> Iterator[Cell]:
@@ -231,7 +238,8 @@ class _Work:
         (preparation,) = self._preparations([dict(setting)], [0])
         head = preparation.candidates[0].head
         if is_kernel_svm(head):
-            steps, model = fit_kernel_svm(head, self.X, self.y, preparation, self.memory, self.search.device)
+            device, blocks = self.search.device, self.search.blocks
+            steps, model = fit_kernel_svm(head, self.X, self.y, preparation, self.memory, device, blocks)
         elif self._is_few(head):
             steps, model = fit_few(head, self.X, self.y, preparation, self.search.device)
         elif is_linear(head):

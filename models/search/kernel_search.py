@@ -61,11 +61,13 @@ def kernel_cells(
     """
     X, y = task.X, task.y
     heads = [candidate.head for candidate in candidates]
-    room = _make_room(len(fold.train), len(fold.held_out), X.shape[1], heads, task.n_jobs, task.memory)
+    room = _make_room(
+        len(fold.train), len(fold.held_out), X.shape[1], heads, task.n_jobs, task.memory, blocks=task.blocks
+    )
     fitted, train = preparation.fit(X[fold.train], y[fold.train])
     held_out = preparation.apply(fitted, X[fold.held_out])
     specs = _specs(train, heads)
-    products = Products(train, held_out, task.device)
+    products = Products(train, held_out, task.device, _blocks_of(train, task.blocks))
     del train, held_out
     groups: dict[KernelSpec, list[Candidate]] = {}
     for spec, candidate in zip(specs, candidates, strict=True):
@@ -118,8 +120,19 @@ def _judge(task: Task, fold: Fold, candidate: Candidate, inner: np.ndarray, acro
     return Cell(candidate.number, fold.number, score, middle - start, end - middle, scores)
 
 
+def _blocks_of(train: np.ndarray, blocks: Sequence[int] | None) -> Sequence[int] | None:
+    """The blocks that the columns still have after the steps before the classifier; None after a PCA."""
+    return blocks if blocks and sum(blocks) == train.shape[1] else None
+
+
 def fit_kernel_svm(
-    head: Any, X: np.ndarray, y: np.ndarray, preparation: Preparation, memory: int, device: str
+    head: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    preparation: Preparation,
+    memory: int,
+    device: str,
+    blocks: Sequence[int] | None = None,
 ) -> tuple[list[tuple[str, Any]], Any]:
     """Fit an SVM on all rows by way of its kernel matrix.
 
@@ -130,10 +143,10 @@ def fit_kernel_svm(
     SVC
         On features, as scikit-learn fits it.
     """
-    _make_room(len(X), 0, X.shape[1], [head], 1, memory, in_place=True)
+    _make_room(len(X), 0, X.shape[1], [head], 1, memory, in_place=True, blocks=blocks)
     fitted, train = preparation.fit(X, y)
     (spec,) = _specs(train, [head])
-    products = Products(train, None, device)
+    products = Products(train, None, device, _blocks_of(train, blocks))
     inner, _ = products.kernel(spec, (products.inner, None))
     return fitted, on_embeddings(head, fit_on_kernel(head, inner, y), spec, train)
 
@@ -145,9 +158,17 @@ def _specs(train: np.ndarray, heads: Sequence[Any]) -> list[KernelSpec]:
 
 
 def _make_room(
-    n: int, n_held_out: int, d: int, heads: Sequence[Any], n_jobs: int, memory: int, in_place: bool = False
+    n: int,
+    n_held_out: int,
+    d: int,
+    heads: Sequence[Any],
+    n_jobs: int,
+    memory: int,
+    in_place: bool = False,
+    blocks: Sequence[int] | None = None,
 ) -> _Room:
     """The widest way of working that fits into the budget."""
+    widest = max(blocks) if blocks else None
     cache = max(head.cache_size for head in heads)
     kinds = len({(head.kernel, head.gamma, head.degree, head.coef0) for head in heads})
     linear = in_place or all(head.kernel == "linear" for head in heads)
@@ -155,9 +176,9 @@ def _make_room(
     widths = [0] if linear else range(min(n_jobs, kinds), 0, -1)
     for kernels in widths:
         for fits in range(threads, 0, -1):
-            if memory_needed(n, n_held_out, d, kernels, fits * cache) <= memory:
+            if memory_needed(n, n_held_out, d, kernels, fits * cache, widest) <= memory:
                 return _Room(kernels, fits)
-    needed = memory_needed(n, n_held_out, d, widths[-1], cache)
+    needed = memory_needed(n, n_held_out, d, widths[-1], cache, widest)
     rank = max(1, int(memory / (24 * (n + n_held_out))))
     raise MemoryBudgetExceeded(
         f"kernel matrices of {n:,} training slices need {needed / 2**30:.1f} GiB, the budget is "

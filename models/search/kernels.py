@@ -8,6 +8,7 @@ worth. On the CPU float64 costs twice the time of a part that is a few percent o
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,9 @@ class Products:
     held_out : ndarray of shape (n_held_out, d), optional
     device : str
         ``"cpu"`` multiplies with numpy, anything else with torch on that device.
+    blocks : sequence of int, optional
+        Widths of blocks of columns, which add up to d. The products are sums over the blocks, so that one
+        block at a time is there in float64.
 
     Attributes
     ----------
@@ -72,16 +76,27 @@ class Products:
         Whether squared distances have taken their place.
     """
 
-    def __init__(self, train: np.ndarray, held_out: np.ndarray | None = None, device: str = "cpu"):
+    def __init__(
+        self,
+        train: np.ndarray,
+        held_out: np.ndarray | None = None,
+        device: str = "cpu",
+        blocks: Sequence[int] | None = None,
+    ):
         multiply = _multiply if device == "cpu" else _device_multiply(device)
-        wide = train.astype(np.float64, copy=False)
-        self.inner = multiply(wide, wide)
-        self._squares = self.inner.diagonal().copy()
         self.across, self._squares_across = None, np.empty(0)
-        if held_out is not None:
-            other = held_out.astype(np.float64, copy=False)
-            self.across = multiply(other, wide)
-            self._squares_across = np.einsum("ij,ij->i", other, other)
+        ends = np.cumsum(blocks or [train.shape[1]])
+        for number, stop in enumerate(ends):
+            own = slice(ends[number - 1] if number else 0, stop)
+            wide = train[:, own].astype(np.float64, copy=False)
+            inner = multiply(wide, wide)
+            self.inner = self.inner + inner if number else inner
+            if held_out is not None:
+                other = held_out[:, own].astype(np.float64, copy=False)
+                across, squares = multiply(other, wide), np.einsum("ij,ij->i", other, other)
+                self.across = across if self.across is None else self.across + across
+                self._squares_across = self._squares_across + squares if number else squares
+        self._squares = self.inner.diagonal().copy()
         self.are_distances = False
 
     def to_distances(self) -> None:
@@ -222,7 +237,9 @@ def on_embeddings(svc: Any, fitted: Any, spec: KernelSpec, train: np.ndarray) ->
     return whole
 
 
-def memory_needed(n_train: int, n_held_out: int, n_features: int, kernels: int, caches_mb: float) -> int:
+def memory_needed(
+    n_train: int, n_held_out: int, n_features: int, kernels: int, caches_mb: float, widest: int | None = None
+) -> int:
     """Bytes that one fold of a search takes at its peak, beside the features themselves.
 
     Parameters
@@ -232,9 +249,13 @@ def memory_needed(n_train: int, n_held_out: int, n_features: int, kernels: int, 
         Kernel matrices that are held at a time, beside the products: 0 where all kernels are linear.
     caches_mb : float
         libsvm's caches of all fits that run at a time, in MB (2^20 bytes).
+    widest : int, optional
+        Columns of the widest block, where products are sums over blocks; None is all.
     """
     matrix = 8 * n_train * (n_train + n_held_out)
-    # While products are made: rows in float64, and in their own precision after standardisation.
-    rows = (8 + 4) * (n_train + n_held_out) * n_features
+    # While products are made: rows in float64, and in their own precision after standardisation; of the
+    # second and later blocks also the products that are added.
+    widest = n_features if widest is None else widest
+    rows = (n_train + n_held_out) * (4 * n_features + 8 * widest) + (matrix if widest < n_features else 0)
     cache = int(caches_mb * 2**20)
     return matrix + max(rows, kernels * matrix + cache)

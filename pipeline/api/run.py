@@ -90,6 +90,7 @@ class Run:
     def extract(
         self,
         *,
+        name: str = "default",
         recipe: str | None = None,
         rotations: str | None = None,
         workers: int | None = None,
@@ -100,6 +101,8 @@ class Run:
 
         Parameters
         ----------
+        name : str
+            A set of features with a name of its own, beside the one without.
         recipe : {'paper', 'best'}, optional
             A named set of ``crop``, ``upright``, ``mirror`` and ``layer``; none of them may say otherwise.
         rotations : {'none', 'paper'}, optional
@@ -121,14 +124,16 @@ class Run:
         from haemo.pipeline.preparing.recipes import options_of
 
         refuse_unknown(settings, names_of(ExtractionSettings))
+        run = self._run.on(name)
+        run.refuse_set_name()
         if "weights" in settings:
             settings["weights"] = str(settings["weights"])
         if recipe:
             settings |= options_of(recipe, settings.get("network", "alexnet"), settings)
-        chosen = {**({} if new else settings_so_far(self._run)), **settings}
+        chosen = {**({} if new else settings_so_far(run)), **settings}
         before = chosen.pop("rotations", "none")
         return make_features(
-            self._run,
+            run,
             ExtractionSettings(**chosen),
             rotations=rotations or before,
             workers=workers,
@@ -136,7 +141,7 @@ class Run:
             progress=self.progress,
         )
 
-    def features(self, part: str = "train") -> Features:
+    def features(self, part: str = "train", name: str = "default") -> Features:
         """Embeddings, classes and patients of the training or the test side.
 
         The split is the run's. Where there is none yet it is drawn, by whole patients, and kept: every
@@ -145,6 +150,8 @@ class Run:
         Parameters
         ----------
         part : {'train', 'test'}
+        name : str
+            The set of features.
 
         Returns
         -------
@@ -158,7 +165,7 @@ class Run:
         TooFewData
             If there are too few patients of a class to split.
         """
-        return features_of(self._run, part)
+        return features_of(self._run.on(name), part)
 
     def train(self, name: str, **options: Any) -> Trained:
         """Train a head or a network, predict the test slices once, and keep it in the run.
@@ -170,7 +177,8 @@ class Run:
         **options
             Those of the command of that name, as Python has them. Heads: ``grid`` (dict of lists),
             ``kernel``, ``metric``, ``class_weight``, ``calibration``, ``threshold``, ``normalise``, ``pca``,
-            ``nystroem``, ``rotations``, ``folds``, ``jobs``, ``memory`` (bytes). Networks: ``epochs``,
+            ``nystroem``, ``rotations``, ``context``, ``smooth``, ``features`` (names of sets), ``called``
+            (its name in the run), ``folds``, ``jobs``, ``memory`` (bytes). Networks: ``epochs``,
             ``learning_rate``, ``window``, ``crop``, ``weights`` and so on. Both: ``seed``,
             ``train_fraction``, ``protocol``, ``new_split``, ``device``.
 

@@ -31,7 +31,7 @@ def train(run: RunDirectory, name: str, options: Mapping[str, Any], progress: Pr
         raise BadSettings(f"there is no model {name!r}; there are {', '.join((*HEADS, *NETWORKS))}")
     figures = {part: Figures.of_assessment(found) for part, found in result.metrics.items()}
     return Trained(
-        name=name,
+        name=result.name,
         test=figures["test"],
         out_of_fold=figures.get("cv"),
         parameters=parameters,
@@ -48,11 +48,15 @@ def _head(run: RunDirectory, name: str, options: Mapping[str, Any], progress: Pr
     from haemo.pipeline.training.resources import Resources
 
     known = names_of(HeadSettings) | names_of(SplitRequest) - {"new"} | names_of(Resources)
-    refuse_unknown(options, known | {"new_split"})
+    refuse_unknown(options, known | {"new_split", "called"})
+    sets = options.get("features", ())
     return train_head(
         run,
         name,
-        made_of(HeadSettings, options),
+        made_of(
+            HeadSettings, options, "features", features=(sets,) if isinstance(sets, str) else tuple(sets)
+        ),
+        called=options.get("called"),
         split=made_of(SplitRequest, options, new=options.get("new_split", False)),
         resources=made_of(Resources, options),
         progress=progress,

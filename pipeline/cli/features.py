@@ -16,6 +16,12 @@ __all__ = ["features", "verify"]
 @click.command()
 @run_option
 @click.option(
+    "--name",
+    default="default",
+    metavar="SET",
+    help="A set of features with a name of its own, beside the one without: RUN/feature-sets/SET/.",
+)
+@click.option(
     "--network",
     default="alexnet",
     show_default=True,
@@ -101,6 +107,7 @@ __all__ = ["features", "verify"]
 )
 def features(
     run_path: Path,
+    name: str,
     new: bool,
     batch: int | None,
     workers: int | None,
@@ -116,11 +123,12 @@ def features(
     """
     from haemo.models.networks.table import default_layer
     from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
-    from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.run.directory import DEFAULT_SET, RunDirectory
 
     if options["network"] == "cnn":
         _refuse_options_of_others()
-    run = RunDirectory(run_path)
+    run = RunDirectory(run_path, features=name)
+    run.refuse_set_name()
     if import_path:
         return _import(run, import_path, new)
     device = options.pop("device")
@@ -135,6 +143,8 @@ def features(
     report = make_features(
         run, settings, rotations=rotations, batch=batch, workers=workers, new=new, progress=progress
     )
+    if name != DEFAULT_SET:
+        click.echo(f"next: haemo svm --run {run} --features {name}")
     counts = f"{report.cached:,} cached, {report.computed:,} new, {len(report.failures):,} failed"
     click.echo(counts + (f" (see {run.failures_path})" if report.failures else ""))
     return 3 if report.failures else 0
@@ -210,20 +220,32 @@ def _refuse_options_of_others() -> None:
 
 @click.command()
 @run_option
+@click.option("--name", metavar="SET", help="One set of features alone ('default' is that without a name).")
 @click.option(
     "--repair", is_flag=True, help="Drop the damaged rows, so that 'haemo features' makes them again."
 )
-def verify(run_path: Path, repair: bool) -> int:
-    """Read RUN/features.h5 back and check every bit of it. Exit code 1 if anything is wrong with it."""
-    from haemo.features.store.verify import repair_store, verify_store
-    from haemo.pipeline.preparing.extraction import command_anew
-    from haemo.pipeline.run.claim import claim
+def verify(run_path: Path, name: str | None, repair: bool) -> int:
+    """Read RUN/features.h5 back and check every bit of it. Exit code 1 if anything is wrong with it.
+
+    Named sets of features are checked too, or with --name one of them alone.
+    """
     from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path)
+    names = [name] if name else run.sets() or [run.features]
+    return max(_verify(run.on(one), repair) for one in names)
+
+
+def _verify(run: "RunDirectory", repair: bool) -> int:
+    """Check one set of features; the exit code."""
+    from haemo.features.store.store import options_of
+    from haemo.features.store.verify import repair_store, verify_store
+    from haemo.pipeline.preparing.extraction import command_anew
+    from haemo.pipeline.run.claim import claim
+
     store_path, anew = run.store_path, command_anew(run)
     if repair and store_path.exists():
-        with claim(run_path):
+        with claim(run.path, run.features_step):
             found = repair_store(store_path, progress, anew)
     else:
         found = verify_store(store_path, progress, anew)
@@ -234,7 +256,7 @@ def verify(run_path: Path, repair: bool) -> int:
         return 0
     click.echo(f"{store_path}: {found.problem}; {len(found.damaged):,} of {found.rows:,} rows are damaged")
     if repair:
-        click.echo(f"They are dropped, the others kept. Make them again: haemo features --run {run}")
+        click.echo(f"They are dropped, the others kept. Make them again: {run.features_command}")
         return 0
-    click.echo(f"Drop them and keep the others: haemo verify --run {run} --repair")
+    click.echo(f"Drop them and keep the others: haemo verify {options_of(store_path)} --repair")
     return 1

@@ -25,7 +25,8 @@ _ABOUT = {
     "svm": """Train a support vector machine on the features of a run.
 
     A linear SVM with squared hinge loss, or with --kernel a kernel SVM. C (and gamma, degree) are chosen by
-    cross-validation over whole patients; the test slices are predicted once. Writes RUN/svm/.
+    cross-validation over whole patients; the test slices are predicted once. Writes RUN/svm/, on a named set
+    of features RUN/svm-SET/.
     """,
     "softmax": """Train a softmax (multinomial logistic) regression on the features of a run.
 
@@ -42,6 +43,12 @@ _ABOUT = {
 
 _SETTINGS = (
     run_option,
+    click.option(
+        "--features",
+        metavar="SET[,SET]",
+        help="Sets of features of the run, side by side, as named by 'haemo features --name'.  "
+        "[default: the one without a name]",
+    ),
     click.option(
         "--grid",
         "grids",
@@ -122,6 +129,11 @@ _RESOURCES = (
 )
 
 
+name_option = click.option(
+    "--name", metavar="NAME", help="What the head is called in the run.  [default: svm, or svm-SET and so on]"
+)
+
+
 def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed((*_SETTINGS, *_SPLIT, *_RESOURCES)):
         command = option(command)
@@ -141,6 +153,7 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="N",
     help="Approximate the kernel by N features, for more slices than memory holds a kernel matrix of.",
 )
+@name_option
 @_shared_options
 def svm(**options: Any) -> int:
     """Train the head ``svm``."""
@@ -149,6 +162,7 @@ def svm(**options: Any) -> int:
 
 @click.command(help=_ABOUT["softmax"])
 @click.option("--C", "c", metavar="V,V", help="Short for --grid C=V,V.")
+@name_option
 @_shared_options
 def softmax(**options: Any) -> int:
     """Train the head ``softmax``."""
@@ -156,6 +170,7 @@ def softmax(**options: Any) -> int:
 
 
 @click.command(help=_ABOUT["mlp"])
+@name_option
 @_shared_options
 def mlp(**options: Any) -> int:
     """Train the head ``mlp``."""
@@ -186,10 +201,18 @@ def train(head: str | None, estimator: str | None, name: str | None, **options: 
         raise click.UsageError("name one: --head NAME, or --estimator CLASS with --name NAME")
     if (estimator is None) != (name is None):
         raise click.UsageError("--name goes with --estimator: what that head is called in the run")
-    return _train(head or name, estimator=estimator, **options)
+    return _train(head or name, name=name, estimator=estimator, **options)
 
 
-def _train(name: str, run_path: Path, grids: tuple[str, ...], c: str | None = None, **options: Any) -> int:
+def _train(
+    kind: str,
+    run_path: Path,
+    grids: tuple[str, ...],
+    name: str | None,
+    features: str | None,
+    c: str | None = None,
+    **options: Any,
+) -> int:
     from haemo.models.heads.spec import HeadSpec, parse_grid
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.training.head import HeadSettings, train_head
@@ -203,11 +226,12 @@ def _train(name: str, run_path: Path, grids: tuple[str, ...], c: str | None = No
         device=options.pop("device"),
     )
     typed = [*grids, *([f"C={c}"] if c else [])]
-    spec = HeadSpec(name, options.get("kernel"), estimator=options.get("estimator"))
+    spec = HeadSpec(kind, options.get("kernel"), estimator=options.get("estimator"))
     grid = parse_grid(typed, spec)
-    settings = HeadSettings(grid=grid, rotations=options.pop("augment"), **options)
+    sets = tuple(one.strip() for one in features.split(",")) if features else ()
+    settings = HeadSettings(grid=grid, rotations=options.pop("augment"), features=sets, **options)
     run = RunDirectory(run_path)
-    result = train_head(run, name, settings, split=split, resources=resources, progress=progress)
+    result = train_head(run, kind, settings, called=name, split=split, resources=resources, progress=progress)
     _print(result, run)
     return 3 if result.facts["slices"]["missing"] else 0
 

@@ -14,8 +14,14 @@ __all__ = ["leakage", "learning_curve"]
 _PAIRS_SHOWN = 5
 
 
+_features_option = click.option(
+    "--features", default="default", metavar="SET", help="Set of features of the run, by its name."
+)
+
+
 @click.command()
 @run_option
+@_features_option
 @click.option(
     "--repeats",
     type=click.IntRange(2),
@@ -30,7 +36,9 @@ _PAIRS_SHOWN = 5
     help="Read the files for the shortcut control and the picture hashes.",
 )
 @resampling_options
-def leakage(run_path: Path, repeats: int, pixels: bool, resamples: int, seed: int, level: float) -> int:
+def leakage(
+    run_path: Path, features: str, repeats: int, pixels: bool, resamples: int, seed: int, level: float
+) -> int:
     """Measure what can make the figures of RUN too good.
 
     The same features and linear SVM under every protocol, with true labels and with labels shuffled between
@@ -42,7 +50,7 @@ def leakage(run_path: Path, repeats: int, pixels: bool, resamples: int, seed: in
     from haemo.pipeline.evaluation.leakage import measure_leakage
     from haemo.pipeline.run.directory import RunDirectory
 
-    run = RunDirectory(run_path)
+    run = RunDirectory(run_path, features=features)
     result = measure_leakage(
         run,
         repeats=repeats,
@@ -171,7 +179,13 @@ def _range(entry: dict[str, Any] | None, signed: bool = False) -> str:
     help="Coverage of the intervals.",
 )
 def learning_curve(
-    run_path: Path, repeats: int, patients: str | None, wanted: float, seed: int, level: float
+    run_path: Path,
+    features: str,
+    repeats: int,
+    patients: str | None,
+    wanted: float,
+    seed: int,
+    level: float,
 ) -> None:
     """Measure how the score of RUN grows with the number of training patients.
 
@@ -181,7 +195,7 @@ def learning_curve(
     from haemo.pipeline.evaluation.learning_curve import measure_learning_curve
     from haemo.pipeline.run.directory import RunDirectory
 
-    run = RunDirectory(run_path)
+    run = RunDirectory(run_path, features=features)
     curve = measure_learning_curve(
         run,
         repeats=repeats,

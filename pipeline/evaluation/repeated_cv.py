@@ -212,7 +212,9 @@ def _cohorts(
         name: load_cohort(
             manifest,
             classes,
-            opened.enter_context(open_features(run, context=settings.get("context", 0))),
+            opened.enter_context(
+                open_features(run, settings.get("features", ()), settings.get("context", 0))
+            ),
         )
         for name, settings in trained.items()
     }

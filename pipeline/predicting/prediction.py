@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,13 +25,12 @@ from haemo.pipeline.predicting.studies import (
     placed,
     study_names,
 )
-from haemo.pipeline.predicting.trained_model import TrainedModel, load_model
+from haemo.pipeline.predicting.trained_model import Planes, TrainedModel, load_model
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.trained.scope import implausible
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from haemo.features.extraction.decoding import Decoded
     from haemo.features.layouts.folder import Folder
 
 __all__ = ["find_slices", "nothing_scored", "predict", "score_slices"]
@@ -229,20 +227,20 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         files = [path for path, place in places.items() if place.position is not None]
         _warn_of_single_slices(places[path] for path in files)
 
-    def batches() -> Iterator[np.ndarray]:
-        planes: list[np.ndarray] = []
+    def batches() -> Iterator[Planes]:
+        planes: list[Sequence[np.ndarray]] = []
         decoded = _decoded(model, files, doubts, places)
         for path, result in progress(decoded, total=len(files), label=_STAGE):
             if isinstance(result, UnreadableSlice):
                 failures.append(Failure(str(path), _STAGE, str(result)))
                 continue
             kept.append(path)
-            planes.append(result.planes[0])
-            if len(planes) == model.extractor.batch:
-                yield np.stack(planes)
+            planes.append(result)
+            if len(planes) == model.batch:
+                yield tuple(map(np.stack, zip(*planes, strict=True)))
                 planes = []
         if planes:
-            yield np.stack(planes)
+            yield tuple(map(np.stack, zip(*planes, strict=True)))
 
     scored = _in_context(model, batches(), kept, places) if model.context else model.score(batches())
     parts = list(scored)
@@ -273,7 +271,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
 
 
 def _in_context(
-    model: TrainedModel, batches: Iterable[np.ndarray], kept: Sequence[Path], places: Mapping[Path, Place]
+    model: TrainedModel, batches: Iterable[Planes], kept: Sequence[Path], places: Mapping[Path, Place]
 ) -> Iterator[tuple[np.ndarray, list[str]]]:
     """Scores and reasons of slices that come study by study, with their neighbours; one study in memory."""
     rows: list[np.ndarray] = []
@@ -312,19 +310,36 @@ def _decoded(
     files: Sequence[Path],
     doubts: dict[Path, str],
     places: dict[Path, Place],
-) -> "Iterator[tuple[Path, Decoded | UnreadableSlice]]":
-    """Planes of files, in their order; doubts about each, its study and place go to the mappings."""
+) -> Iterator[tuple[Path, list[np.ndarray] | UnreadableSlice]]:
+    """What is seen of files, in their order; doubts about each, its study and place go to the mappings.
+
+    Each file is read once, and gives a plane for every set of features that the model stands on.
+    """
     from haemo.features.extraction.decoding import Decoder, in_order
     from haemo.features.reading.reader import SliceReader
 
     with SliceReader(_WORKERS) as reader:
+        images: dict[Path, Slice] = {}
 
         def read(path: Path) -> Slice:
             image = reader(path)
             doubts[path] = implausible(image)
             if path not in places:
                 places[path] = place_of(path)
+            images[path] = image
             return image
 
-        decoder = Decoder(model.preprocessing, lambda _: (0,), read)
-        yield from in_order(files, decoder, _WORKERS, _BATCHES_AHEAD * model.extractor.batch)
+        first, *others = [Decoder(how, lambda _: (0,), read) for how in model.preprocessings]
+
+        def planes_of(path: Path) -> list[np.ndarray] | UnreadableSlice:
+            decoded = first(path)
+            image = images.pop(path, None)
+            if isinstance(decoded, UnreadableSlice) or image is None:
+                return decoded if isinstance(decoded, UnreadableSlice) else UnreadableSlice("is not a slice")
+            try:
+                rest = [decoder.of_slice(image).planes[0] for decoder in others]
+            except UnreadableSlice as error:
+                return error
+            return [decoded.planes[0], *rest]
+
+        yield from in_order(files, planes_of, _WORKERS, _BATCHES_AHEAD * model.batch)

@@ -28,12 +28,33 @@ if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing, View
     from haemo.models.evidence.explain import ExplainedModel
 
-__all__ = ["TrainedModel", "load_model"]
+__all__ = ["Planes", "StageOne", "TrainedModel", "load_model"]
 
 log = logging.getLogger("haemo")
 
+Planes = tuple[np.ndarray, ...]
+
 _MOST_REFERENCES = 128
 _FEWEST_REFERENCES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class StageOne:
+    """How slices become the features of one set.
+
+    Attributes
+    ----------
+    extractor, preprocessing, stored_as
+        As of `TrainedModel`.
+    """
+
+    extractor: Any
+    preprocessing: "Preprocessing"
+    stored_as: str
+
+    def rounded(self, embeddings: np.ndarray) -> np.ndarray:
+        """New embeddings as cached ones are: rounded alike."""
+        return embeddings.astype(self.stored_as).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +82,8 @@ class TrainedModel:
         How many slices on either side of a slice its features are joined with.
     smooth : bool
         Whether scores are smoothed over the slices beside each in its study.
+    others : tuple of StageOne
+        Where the head stands on several sets of features side by side: those after the first.
     average_row : callable, optional
         Gives the average of what the head was trained on, for one whose rows hold more than an embedding.
     known_places : callable
@@ -77,6 +100,7 @@ class TrainedModel:
     study_rule: Callable[[Aggregation], UnitRule | None] | None = None
     context: int = 0
     smooth: bool = False
+    others: tuple[StageOne, ...] = ()
     average_row: Callable[[], np.ndarray] | None = None
     known_places: Callable[[], Mapping[Path, Place]] = dict
 
@@ -90,7 +114,22 @@ class TrainedModel:
         """Class names; of two the second is the positive one."""
         return tuple(str(name) for name in self.head.classes_)
 
-    def score(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, list[str]]]:
+    @property
+    def dimension(self) -> int:
+        """Numbers of a slice, of all sets."""
+        return self.extractor.dimension + sum(one.extractor.dimension for one in self.others)
+
+    @property
+    def preprocessings(self) -> tuple["Preprocessing", ...]:
+        """How a slice is seen for each set."""
+        return (self.preprocessing, *(one.preprocessing for one in self.others))
+
+    @property
+    def batch(self) -> int:
+        """Slices that are embedded at a time."""
+        return min(self.extractor.batch, *(one.extractor.batch for one in self.others), self.extractor.batch)
+
+    def score(self, batches: Iterable[Planes]) -> Iterator[tuple[np.ndarray, list[str]]]:
         """Scores of batches of planes, and for each slice why it is outside the scope, or an empty text."""
         for inputs, embeddings in self.embedded(batches):
             yield self.head.decision_function(inputs), self.reasons(embeddings)
@@ -101,15 +140,29 @@ class TrainedModel:
             return [""] * len(embeddings)
         return [self.scope.reason(one) for one in self.scope.distances(embeddings)]
 
-    def embedded(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What the head makes scores of, and what the scope knows slices by."""
+    def embedded(self, batches: Iterable[Planes]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What the head makes scores of, and what the scope knows slices by.
+
+        Parameters
+        ----------
+        batches : iterable of tuple of ndarray of shape (n, size, size), uint8
+            Of the same slices for each of `preprocessings`.
+        """
         from haemo.models.training.trained import TrainedNetwork
 
+        first = (planes[0] for planes in batches)
         if isinstance(self.extractor, TrainedNetwork):
-            yield from map(self.extractor.logits_and_activations, batches)
+            yield from map(self.extractor.logits_and_activations, first)
+        elif not self.others:
+            own = StageOne(self.extractor, self.preprocessing, self.stored_as)
+            for raw in self.extractor.stream(first):
+                embeddings = own.rounded(raw)
+                yield embeddings, embeddings
         else:
-            for raw in self.extractor.stream(batches):
-                embeddings = raw.astype(self.stored_as).astype(np.float32)
+            every = (StageOne(self.extractor, self.preprocessing, self.stored_as), *self.others)
+            for planes in batches:
+                parts = [one.rounded(one.extractor(own)) for one, own in zip(every, planes, strict=True)]
+                embeddings = np.hstack(parts)
                 yield embeddings, embeddings
 
     def on_slice(self, network: "ExplainedModel", evidence: np.ndarray, view: "View") -> np.ndarray:
@@ -163,10 +216,14 @@ class TrainedModel:
         """What is held fixed while a slice is explained, and the columns of its own features."""
         if self.average_row is None:
             return None, slice(None)
+        held = [
+            *(["its neighbours"] if self.context else []),
+            *(["the sets of features after the first"] if self.others else []),
+        ]
         log.info(
-            "%s: maps show what the slice itself says; its neighbours are held at the average of training "
-            "slices",
+            "%s: maps show what the slice itself says; %s are held at the average of training slices",
             self.name,
+            " and ".join(held),
         )
         return self.average_row(), slice(0, self.extractor.dimension)
 
@@ -210,30 +267,35 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
     folder = HeadFolder(run.model_path(name))
     facts, head = folder.facts(), folder.head(run.trusted)
     refuse_model_of_other_split(facts, run, name)
-    with open_features(run) as store:
+    sets, context = tuple(facts.get("features", ())), facts.get("context", 0)
+    with open_features(run, sets) as store:
         fingerprint = store.fingerprint
+        stored_as = [facts["stored_as"] for facts in store.facts_of_each.values()]
         Fingerprint(facts["fingerprint"]).require(
             fingerprint,
             str(folder.path),
             f"Train it on the features there are now: {train_command(run.model_path(name))}",
         )
         scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
-    extractor, preprocessing = stage_one_of(run, device, progress)
-    stored_as = fingerprint.facts["stored_as"]
+    stages = [
+        StageOne(*stage_one_of(run.on(one), device, progress), kept)
+        for one, kept in zip(sets or (run.features,), stored_as, strict=True)
+    ]
+    first, *others = stages
     paths = partial(_training_paths, run)
-    context = facts.get("context", 0)
     return TrainedModel(
         name,
         head,
-        extractor,
-        preprocessing,
-        stored_as,
+        first.extractor,
+        first.preprocessing,
+        first.stored_as,
         scope,
         paths,
         study_rule=partial(unit_rule, run, name, "study"),
         context=context,
         smooth=facts.get("smooth", False),
-        average_row=partial(_average_row, run, context) if context else None,
+        others=tuple(others),
+        average_row=partial(_average_row, run, sets, context) if context or others else None,
         known_places=partial(_known_places, run),
     )
 
@@ -257,9 +319,9 @@ def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
     )
 
 
-def _average_row(run: RunDirectory, context: int) -> np.ndarray:
-    """The mean over training slices, evenly drawn, of the rows that a head with a context stands on."""
-    with open_features(run, context=context) as table:
+def _average_row(run: RunDirectory, sets: tuple[str, ...], context: int) -> np.ndarray:
+    """The mean over training slices, evenly drawn, of the rows that a head stands on."""
+    with open_features(run, sets, context) as table:
         rows = run.manifest().labelled.rows
         parts = Split.read(run.split_path).parts(rows)
         train = table.covers(rows) & (parts == "train")

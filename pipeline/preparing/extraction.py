@@ -21,7 +21,7 @@ from haemo.features.store.store import FeatureStore
 from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.preparing.recipes import in_words, recipe_of
 from haemo.pipeline.run.claim import claim
-from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.directory import DEFAULT_SET, RunDirectory
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import refuse_features_of_other_patients
 from haemo.progress import Progress, silent
@@ -188,7 +188,8 @@ def make_features(
     request = ExtractionRequest(
         rotations=rotations, dtype=settings.dtype, workers=workers, new=new, anew=command_anew(run)
     )
-    with claim(run.path):
+    with claim(run.path, run.features_step):
+        run.store_path.parent.mkdir(parents=True, exist_ok=True)
         extractor, preprocessing = load_stage_one(settings, _notes(run, new), batch, progress)
         _refuse_other_split(run, extractor)
         try:
@@ -201,7 +202,7 @@ def make_features(
                     "the disk is full; make room, and the same command goes on from what was finished"
                 )
             raise
-        run.replace_failures("features", report.failures)
+        run.replace_failures(run.features_step, report.failures)
         made = asdict(_lasting(settings))
         recipe = recipe_of(made)
         if settings.network != "cnn":
@@ -211,7 +212,7 @@ def make_features(
         if not report.cached + report.computed:
             raise TooFewData(_nothing_usable(run, report))
         run.record(
-            "features",
+            run.features_step,
             settings=made,
             recipe=recipe,
             rotations=rotations,
@@ -265,7 +266,7 @@ def settings_so_far(run: RunDirectory) -> dict[str, Any]:
 
     The device is not among them: it may be another machine by now.
     """
-    recorded = run.read_record().get("steps", {}).get("features", {})
+    recorded = run.read_record().get("steps", {}).get(run.features_step, {})
     if not run.store_path.exists() or "settings" not in recorded:
         return {}
     settings = {name: value for name, value in recorded["settings"].items() if name != "device"}
@@ -274,9 +275,10 @@ def settings_so_far(run: RunDirectory) -> dict[str, Any]:
 
 def command_anew(run: RunDirectory) -> str:
     """What to type to make the features of a run anew as they were made, by run.json."""
-    command = ["haemo", "features", "--run", str(run.path), "--new"]
+    named = [] if run.features == DEFAULT_SET else ["--name", run.features]
+    command = ["haemo", "features", "--run", str(run.path), *named, "--new"]
     with suppress(BadDataset):  # a run.json that is damaged says nothing
-        recorded = run.read_record().get("steps", {}).get("features", {})
+        recorded = run.read_record().get("steps", {}).get(run.features_step, {})
         if "imported" in recorded:
             command += ["--import", recorded["imported"]]
         made = settings_so_far(run)
@@ -303,11 +305,12 @@ def stage_one_of(
     """
     with FeatureStore(run.store_path) as store:
         fingerprint, notes, dtype = store.fingerprint, store.notes, store.dtype
-    recorded: dict[str, Any] = run.read_record().get("steps", {}).get("features", {}).get("settings", {})
+    steps = run.read_record().get("steps", {})
+    recorded: dict[str, Any] = steps.get(run.features_step, {}).get("settings", {})
     if not recorded:
         raise MissingStep(
-            f"{run.record_path} does not say how the features of {run} were made, as with imported ones; "
-            f"new slices can only be embedded in a run made by: haemo features --run {run}"
+            f"{run.record_path} does not say how {run.store_path} was made, as with imported features; "
+            f"new slices can only be embedded in a run made by: {run.features_command}"
         )
     settings = replace(
         ExtractionSettings(**recorded), device=device, precision=fingerprint.facts["precision"]

@@ -66,7 +66,8 @@ def import_features(run: RunDirectory, path: Path, new: bool = False) -> ImportR
     """
     manifest = run.manifest()
     path = Path(path)
-    with claim(run.path):
+    with claim(run.path, run.features_step):
+        run.store_path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         fingerprint = Fingerprint({"schema": SCHEMA_VERSION, "imported": path.name, "sha256": digest})
@@ -97,9 +98,9 @@ def import_features(run: RunDirectory, path: Path, new: bool = False) -> ImportR
             for row in manifest
             if row.slice_id not in set(taken)
         ]
-        run.replace_failures("features", failures)
+        run.replace_failures(run.features_step, failures)
         run.record(
-            "features",
+            run.features_step,
             imported=str(path.resolve()),
             embeddings=len(rows),
             fingerprint=fingerprint.facts,

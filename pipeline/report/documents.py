@@ -26,6 +26,7 @@ def model_card(evidence: Evidence) -> str:
             "features",
             _joined({k: made_with[k] for k in ("network", "layer", "precision") if k in made_with}),
         ),
+        *_beside(settings),
         ("weights, sha256", str(made_with.get("weights", ""))),
         ("software", _joined(evidence.record.get("haemo", {}))),
     ]
@@ -74,6 +75,18 @@ def model_card(evidence: Evidence) -> str:
             "",
         ]
     )
+
+
+def _beside(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a head looks at beside the features of the slice by itself, where it does."""
+    found = []
+    if sets := settings.get("features"):
+        found.append(("sets of features", " + ".join(sets)))
+    if context := settings.get("context"):
+        found.append(("features joined with", f"those of {context} slices on either side"))
+    if settings.get("smooth"):
+        found.append(("scores", "smoothed over neighbouring slices"))
+    return found
 
 
 def _always_the_same(evidence: Evidence) -> list[str]:

@@ -135,14 +135,17 @@ class Evidence:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """How the embeddings were made, as the first head that says so has it; empty if none does."""
-        return next((s["fingerprint"] for s in self.settings.values() if "fingerprint" in s), {})
+        heads = [own for own in self.settings.values() if "fingerprint" in own]
+        # A head on the set without a name goes before those on others.
+        first = min(heads, key=lambda own: len(own.get("features", ())), default={})
+        return _of_first_set(first)
 
     @property
     def made_with(self) -> dict[str, Any]:
         """Network, layer, precision, weights and preprocessing that the chosen model stands on."""
         settings = self.settings[self.chosen]
         if "network" not in settings:
-            return settings.get("fingerprint", {})
+            return _of_first_set(settings)
         weights = settings["weights"]
         return {
             "network": settings["network"],
@@ -151,6 +154,12 @@ class Evidence:
             "weights": " ".join(filter(None, (weights["sha256"][:12], weights["origin"]))),
             "preprocessing": settings["preprocessing"],
         }
+
+
+def _of_first_set(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The fingerprint that a head stands on, or of several sets side by side that of the first."""
+    found, sets = settings.get("fingerprint", {}), settings.get("features", ())
+    return found[sets[0]] if len(sets) > 1 else found
 
 
 def gather(

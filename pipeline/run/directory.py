@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from haemo.atomic import write_text
-from haemo.errors import BadDataset, MissingStep
+from haemo.errors import BadDataset, BadSettings, MissingStep
 from haemo.features.failures import Failure, replace_failures
 from haemo.features.manifest import Manifest
 from haemo.features.reading.address import file_of
@@ -33,6 +34,7 @@ __all__ = [
     "DEFAULT_SET",
     "HEADS",
     "NETWORKS",
+    "PLAIN_NAME",
     "SEGMENTER",
     "RunDirectory",
     "read_json",
@@ -43,6 +45,8 @@ __all__ = [
 HEADS = ("svm", "softmax", "mlp")
 NETWORKS = ("cnn", "finetune", "lenet", "tinyvgg")
 SEGMENTER = "segment"
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What a person may call a head or a set of features: a folder bears that name."""
 DEFAULT_SET = "default"
 """The set of features that has no name of its own: RUN/features.h5."""
 
@@ -108,6 +112,18 @@ class RunDirectory:
     def on(self, features: str) -> "RunDirectory":
         """The same run, with another set of features meant."""
         return RunDirectory(self.path, self.trusted, features)
+
+    def refuse_set_name(self) -> None:
+        """Refuse a name of a set of features that is no plain folder.
+
+        Raises
+        ------
+        BadSettings
+        """
+        if not PLAIN_NAME.fullmatch(self.features):
+            raise BadSettings(
+                f"a set of features cannot be called {self.features!r}: give --name letters, digits, - and _"
+            )
 
     def sets(self) -> list[str]:
         """Names of the sets of features that there are, the default one first."""
@@ -210,7 +226,9 @@ class RunDirectory:
         """Write what `stage` could not use to failures.csv, in place of what it reported before."""
         if failures or self.failures_path.exists():
             with self._alone():
-                replace_failures(self.failures_path, stage, failures)
+                replace_failures(
+                    self.failures_path, stage, [replace(failure, stage=stage) for failure in failures]
+                )
 
     def remedy(self, failures: Sequence[Failure]) -> str:
         """How many of the files that failed are gone, and what to do then; empty where all are there."""
@@ -333,13 +351,18 @@ def train_command(folder: Path) -> str:
 
 
 def _training_of(folder: Path) -> str:
-    name, settings = folder.name, folder / "settings.json"
+    name, path = folder.name, folder / "settings.json"
     if name in (*HEADS, *NETWORKS):
         return name
     if name == SEGMENTER:
         return "segment train"
-    estimator = read_json(settings).get("estimator") if settings.exists() else None
-    return f"train --estimator {estimator} --name {name}" if estimator else f"train --head {name}"
+    facts = read_json(path) if path.exists() else {}
+    sets = f" --features {','.join(facts['features'])}" if facts.get("features") else ""
+    if facts.get("estimator"):
+        return f"train --estimator {facts['estimator']} --name {name}{sets}"
+    if facts.get("head") in HEADS:
+        return f"{facts['head']} --name {name}{sets}"
+    return f"train --head {name}{sets}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def open_features(run: RunDirectory, sets: Sequence[str] = (), context: int = 0)
     """
     names = tuple(sets) or (run.features,)
     for name in names:
-        if name != DEFAULT_SET and name not in run.sets():
+        if name not in (DEFAULT_SET, *run.sets()):
             raise unknown("set of features", name, run.sets())
     with ExitStack() as opened:
         stores = {name: opened.enter_context(FeatureStore(run.on(name).store_path)) for name in names}

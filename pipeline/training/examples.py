@@ -45,6 +45,8 @@ class Examples:
         Embeddings of the test slices as they are; Rows where `X` is.
     missing : tuple of str
         Ids of labelled slices (or copies) without features, which are left out.
+    blocks : tuple of int
+        Widths of the blocks of columns that `X` is made of: sets of features, and those of neighbours.
     on_test : bool
         Whether settings are judged on the test slices, which then stand behind the training slices in `X`.
     """
@@ -57,6 +59,7 @@ class Examples:
     fold: np.ndarray
     X_test: np.ndarray | Rows
     missing: tuple[str, ...]
+    blocks: tuple[int, ...] = ()
     on_test: bool = False
 
     @property
@@ -178,6 +181,7 @@ def load_examples(
         fold=np.tile(fold, len(learned)),
         X_test=read(store, places_test),
         missing=missing,
+        blocks=tuple(store.blocks_of_columns),
     )
 
 

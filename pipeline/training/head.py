@@ -1,9 +1,8 @@
 """Stage two: search, fit, calibrate and test one head on cached embeddings."""
 
 import logging
-import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,21 @@ import numpy as np
 from haemo.errors import BadSettings, MemoryBudgetExceeded
 from haemo.features.neighbours import refuse_unplaced
 from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.store.store import SETS
 from haemo.features.store.table import FeatureTable
-from haemo.models.heads.kinds import HEAD_KINDS, Grid
+from haemo.models.heads.kinds import HEAD_KINDS
 from haemo.models.heads.spec import HeadSpec
-from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
+from haemo.models.heads.thresholds import ThresholdRule
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
-from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory, software_versions
+from haemo.pipeline.run.directory import (
+    DEFAULT_SET,
+    NETWORKS,
+    PLAIN_NAME,
+    SEGMENTER,
+    RunDirectory,
+    software_versions,
+)
 from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.cohort import Cohort
@@ -33,6 +40,7 @@ from haemo.pipeline.training.calibration import (
 from haemo.pipeline.training.examples import Examples, load_examples
 from haemo.pipeline.training.resources import Resources
 from haemo.pipeline.training.selection import Search
+from haemo.pipeline.training.settings import HeadSettings
 from haemo.progress import Progress, silent
 
 __all__ = ["HeadResult", "HeadSettings", "train_head"]
@@ -40,85 +48,7 @@ __all__ = ["HeadResult", "HeadSettings", "train_head"]
 log = logging.getLogger("haemo")
 
 _VERSIONS_THAT_MATTER = ("haemo", "scikit-learn", "numpy")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_SINCE = {"estimator": None, "context": 0, "smooth": False}  # settings that heads of 0.1 did not have
-_FOLDERS = ("explain", "leakage", "masks")  # what else a run directory has, or may have, under a name
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """Everything that decides what a head becomes, beside the data and the split.
-
-    Attributes
-    ----------
-    grid : dict of str to list, optional
-        Values to search for each parameter; None takes the head's own grid.
-    kernel, class_weight
-        As `models.heads.spec.HeadSpec`.
-    metric : str
-        What the search maximises, one of `models.search.scoring.METRICS`.
-    calibration : str
-        ``sigmoid``, ``isotonic`` or, where scores are log odds already, ``none``.
-    threshold : float in 0..1, or str, optional
-        Probability from which the positive class is predicted, or a rule by which it is chosen on
-        out-of-fold probabilities: ``youden``, ``sensitivity=0.95`` or ``specificity=0.9``, see
-        `models.heads.thresholds`. None takes ``youden``, or 0.5 under a published protocol, which had that,
-        and where there are more than two classes.
-    rotations : bool
-        Train on the rotated variants of the training slices too.
-    normalise, pca, nystroem, estimator
-        As `models.heads.spec.HeadSpec`.
-    context : int
-        Join the features of so many slices on either side of each slice in its study.
-    smooth : bool
-        Smooth scores over neighbouring slices (`features.neighbours.smoothed`), before probabilities and
-        the threshold are fitted.
-    """
-
-    grid: Grid | None = None
-    kernel: str | None = None
-    class_weight: str = "balanced"
-    metric: str = "roc_auc"
-    calibration: str = "sigmoid"
-    threshold: float | str | None = None
-    rotations: bool = False
-    normalise: bool = False
-    pca: int | None = None
-    nystroem: int | None = None
-    estimator: str | None = None
-    context: int = 0
-    smooth: bool = False
-
-    @property
-    def rule(self) -> ThresholdRule:
-        """How the threshold is found, once it is `settled`.
-
-        Raises
-        ------
-        BadSettings
-            If there is no such rule.
-        """
-        return parse_threshold(str(self.threshold))
-
-    def settled(self, cohort: Cohort) -> "HeadSettings":
-        """The same with the threshold that is the default for a cohort, where none was asked for."""
-        if self.threshold is not None:
-            return self
-        chosen = len(cohort.classes) == 2 and not cohort.protocol.leaky
-        return replace(self, threshold="youden" if chosen else 0.5)
-
-    def spec(self, name: str, seed: int = 0) -> HeadSpec:
-        """The head of this name with these settings."""
-        return HeadSpec(
-            name,
-            self.kernel,
-            self.class_weight,
-            seed,
-            self.normalise,
-            self.pca,
-            self.nystroem,
-            self.estimator,
-        )
+_FOLDERS = ("explain", "leakage", "masks", SETS)  # what else a run directory has, or may have, under a name
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +79,7 @@ def train_head(
     name: str,
     settings: HeadSettings | None = None,
     *,
+    called: str | None = None,
     split: SplitRequest | None = None,
     resources: Resources | None = None,
     progress: Progress = silent,
@@ -166,6 +97,8 @@ def train_head(
     name : str
         One of `models.heads.kinds.HEAD_KINDS`; if the settings have an estimator, any other name.
     settings : HeadSettings, optional
+    called : str, optional
+        Its name in the run, and that of its folder; by default `HeadSettings.name_of`.
     split : SplitRequest, optional
         The head's own randomness takes the split's seed.
     resources : Resources, optional
@@ -184,18 +117,19 @@ def train_head(
         If the data or the settings do not allow it; the message says what to do.
     """
     began = time.monotonic()
-    settings, resources = settings or HeadSettings(), resources or Resources()
-    _refuse_name(name, settings)
-    _refuse_uncalibrated(settings.spec(name), settings)
+    settings, resources = _of_sets(settings or HeadSettings()), resources or Resources()
+    kind, name = name, called or settings.name_of(name)
+    _refuse_name(name, kind, settings)
+    _refuse_uncalibrated(settings.spec(kind), settings)
     run.require_manifest()
     with claim(run.path, name):
         cohort = Cohort.of(run, split)
         settings = settings.settled(cohort)
         _refuse_to_look_beside(settings, cohort)
-        with open_features(run, context=settings.context) as table:
+        with open_features(run, settings.features, settings.context) as table:
             examples = _examples_of(table, cohort, settings, resources)
             cohort.keep()
-            spec = settings.spec(name, cohort.split.seed)
+            spec = settings.spec(kind, cohort.split.seed)
             calibrating = calibration_examples(cohort, examples)
             method = spec.calibration(settings.calibration)
             facts = _facts(spec, settings, cohort, table.fingerprint, examples, calibrating)
@@ -239,15 +173,22 @@ def _recorded(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if key != "fingerprint"}
 
 
-def _refuse_name(name: str, settings: HeadSettings) -> None:
+def _of_sets(settings: HeadSettings) -> HeadSettings:
+    """The same; the default set by itself is what a head stands on that names none."""
+    if len(set(settings.features)) < len(settings.features):
+        raise BadSettings(f"--features {','.join(settings.features)} names a set twice; name each once")
+    return replace(settings, features=()) if settings.features == (DEFAULT_SET,) else settings
+
+
+def _refuse_name(name: str, kind: str, settings: HeadSettings) -> None:
     """Refuse a name that is no plain folder, or says another model than it is."""
-    if settings.estimator is None:
+    if settings.estimator is None and name == kind:
         return
     taken = (*HEAD_KINDS.names(), *NETWORKS, SEGMENTER, *_FOLDERS)
-    if name in taken or not _NAME.fullmatch(name):
+    if name in taken or not PLAIN_NAME.fullmatch(name):
         raise BadSettings(
-            f"a head of {settings.estimator} cannot be called {name!r}: give --name letters, digits, - and "
-            f"_, and none of {', '.join(taken)}"
+            f"a head of {settings.estimator or kind} cannot be called {name!r}: give --name letters, digits, "
+            f"- and _, and none of {', '.join(taken)}"
         )
 
 
@@ -343,7 +284,7 @@ def _facts(
     """All that decides what the head becomes, and a key that stands for it."""
     versions, split = software_versions(), cohort.split
     facts = {
-        **asdict(settings),
+        **settings.as_facts(),
         "threshold": str(settings.rule),
         "head": spec.name,
         "seed": spec.seed,
@@ -368,9 +309,6 @@ def _facts(
         facts["prior"] = "as in the training slices"
     if calibrating is not examples:
         facts["calibration_folds"] = len(np.unique(calibrating.fold))
-    for name, usual in _SINCE.items():
-        if facts[name] == usual:
-            del facts[name]  # runs of before there were others are up to date
     return {**facts, "key": facts_key(facts)}
 
 

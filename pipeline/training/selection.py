@@ -125,6 +125,7 @@ class Search:
                 n_jobs=self.resources.jobs,
                 memory=self.resources.memory,
                 device=self.resources.device,
+                blocks=examples.blocks,
                 finished=finished,
                 on_cell=(lambda cell: journal.add(settings[cell.candidate], cell)) if journal else None,
                 progress=progress,

@@ -21,7 +21,7 @@ GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features svm softmax \
-	mlp train cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
+	mlp train blend cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-page \
 	builtin-model segment fuzz audit screenshots
 
@@ -65,7 +65,7 @@ svm softmax mlp train: $(INSTALLED) $(RUN)/features.h5
 cnn finetune lenet tinyvgg: $(INSTALLED) $(RUN)/manifest.csv
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
 
-compare leakage learning-curve report verify: $(INSTALLED)
+blend compare leakage learning-curve report verify: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
 
 serve: $(INSTALLED) ## The reader's page of RUN, on this machine; ARGS="--head svm"
@@ -99,6 +99,7 @@ svm: ## Stage two: support vector machine
 softmax: ## Stage two: multinomial logistic regression
 mlp: ## Stage two: multi-layer perceptron
 train: ## Stage two: any classifier; ARGS="--estimator CLASS --name NAME"
+blend: ## Several heads of a run as one more model; ARGS="--heads svm,softmax"
 cnn: ## End to end: convolutional network from scratch
 finetune: ## End to end: fine-tuned AlexNet
 lenet: ## End to end: LeNet

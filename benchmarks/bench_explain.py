@@ -19,8 +19,8 @@ import numpy as np
 
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.pipeline.explaining.explanation import explain_slices
+from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.predicting.prediction import score_slices
-from haemo.pipeline.predicting.trained_model import load_model
 from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.training.head import HeadSettings, train_head

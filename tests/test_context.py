@@ -17,8 +17,8 @@ from haemo.models.heads.thresholds import parse_threshold
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.repeated_cv import repeat_cv
+from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.predicting.prediction import predict
-from haemo.pipeline.predicting.trained_model import load_model
 from haemo.pipeline.run.featuresets import open_features
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.dealing import draw_folds

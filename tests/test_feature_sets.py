@@ -13,8 +13,8 @@ from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.comparison import compare
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.repeated_cv import repeat_cv
+from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.predicting.prediction import predict
-from haemo.pipeline.predicting.trained_model import load_model
 from haemo.pipeline.run.directory import train_command
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.split import Split

@@ -18,7 +18,7 @@ from haemo.models.evidence.explain import ExplainedModel
 from haemo.pipeline.cli import main
 from haemo.pipeline.explaining.localisation import BASELINES, FIGURES, localise, measure_map
 from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
-from haemo.pipeline.predicting.trained_model import load_model
+from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.report.background import explanation_section
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.training.head import HeadSettings, train_head

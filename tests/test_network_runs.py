@@ -23,8 +23,8 @@ from haemo.models.training import loop as training_module
 from haemo.models.training.cnn_extractor import load_extractor
 from haemo.models.training.recipes import recipe_for
 from haemo.pipeline.cli import main
+from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.predicting.prediction import predict
-from haemo.pipeline.predicting.trained_model import load_model
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions

@@ -20,8 +20,8 @@ from haemo.features.store.store import FeatureStore
 from haemo.models.evidence.explain import explain_extractor
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.unit_rule import unit_rule
+from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.predicting.prediction import find_slices, predict
-from haemo.pipeline.predicting.trained_model import load_model
 from haemo.pipeline.run.predictions import Predictions
 
 pytestmark = pytest.mark.numerical

@@ -8,7 +8,7 @@ from runs import make_run
 
 from haemo.errors import HaemoError
 from haemo.pipeline.cli import main
-from haemo.pipeline.predicting.trained_model import load_model
+from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.report.pictures import make_picture
 from haemo.pipeline.training.head import train_head
 

@@ -4,4 +4,5 @@
 (`HeadSpec`); `mlp`, `scaling` and `log_odds` are estimators of our own,
 `calibration` turns scores into probabilities (`CalibratedHead`), `thresholds` chooses the operating
 point. Everything here may be imported from outside.
+`blending` joins calibrated heads in one (`LogitBlend`).
 """

@@ -355,8 +355,8 @@ class Run:
             One a slice, in the order of the scores; each shows itself in a notebook.
         """
         from haemo.pipeline.explaining.explanation import explain_slices
+        from haemo.pipeline.predicting.blended_model import load_model
         from haemo.pipeline.predicting.prediction import score_slices
-        from haemo.pipeline.predicting.trained_model import load_model
         from haemo.pipeline.segmenting.segmenterfolder import outliner
 
         if outline not in ("blood", "evidence"):

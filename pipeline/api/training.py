@@ -29,12 +29,16 @@ def train(run: RunDirectory, name: str, options: Mapping[str, Any], progress: Pr
         parameters = result.facts["parameters"]
     else:
         raise BadSettings(f"there is no model {name!r}; there are {', '.join((*HEADS, *NETWORKS))}")
+    return _trained(result, parameters)
+
+
+def _trained(result: "HeadResult | NetworkResult", parameters: Mapping[str, Any]) -> Trained:
     figures = {part: Figures.of_assessment(found) for part, found in result.metrics.items()}
     return Trained(
         name=result.name,
         test=figures["test"],
         out_of_fold=figures.get("cv"),
-        parameters=parameters,
+        parameters=dict(parameters),
         threshold=float(result.facts.get("threshold", 0.5)),
         leaky=result.facts["leaky"],
         up_to_date=result.up_to_date,

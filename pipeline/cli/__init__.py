@@ -3,7 +3,7 @@
 Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `evaluate`, `predict`, `segment`,
 `explain`, `leakage`, `report`, `names`, `serve`, `phantom`, `pictures`, `study`, `system`. They share
 `console` (printing and common options), `choices`, `clinical`, `configuration`, `figures`, `outputs` and
-`protocol`. Nothing imports it.
+`protocol`. `blend` joins heads. Nothing imports it.
 """
 
 import importlib
@@ -28,6 +28,7 @@ COMMANDS = {
     "softmax": "heads",
     "mlp": "heads",
     "train": "heads",
+    "blend": "blend",
     "cnn": "networks",
     "finetune": "networks",
     "lenet": "networks",

@@ -128,8 +128,8 @@ def _draw(
     paths: tuple[Path, ...],
 ) -> int:
     from haemo.pipeline.explaining.explanation import explain_slices
+    from haemo.pipeline.predicting.blended_model import load_model
     from haemo.pipeline.predicting.prediction import score_slices
-    from haemo.pipeline.predicting.trained_model import load_model
     from haemo.pipeline.segmenting.segmenterfolder import outliner
 
     model = load_model(run, name, device, progress)

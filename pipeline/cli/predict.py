@@ -194,8 +194,8 @@ def _predicted(
 ) -> _Answer:
     """What a head or network of a run says."""
     from haemo.pipeline.dicom_results.outlines import outline_positive, require_bleed
+    from haemo.pipeline.predicting.blended_model import load_model
     from haemo.pipeline.predicting.prediction import score_slices
-    from haemo.pipeline.predicting.trained_model import load_model
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.segmenting.segmenterfolder import outliner
 

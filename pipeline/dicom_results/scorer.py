@@ -77,8 +77,8 @@ def run_scorer(
     MissingStep, FingerprintMismatch
         As `pipeline.predicting.trained_model.load_model`.
     """
+    from haemo.pipeline.predicting.blended_model import load_model
     from haemo.pipeline.predicting.prediction import score_slices
-    from haemo.pipeline.predicting.trained_model import load_model
 
     segmenter = outliner(run)
     if head == SEGMENTER:

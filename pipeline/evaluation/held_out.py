@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from haemo.features.neighbours import neighbours_of_rows, smoothed
+from haemo.models.heads.blending import blended_out_of_fold
 from haemo.models.heads.calibration import cross_calibrated, cross_thresholds
 from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
@@ -18,7 +19,7 @@ from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.dealing import draw_folds
 from haemo.progress import Progress
 
-__all__ = ["fold_of_each", "held_out_answers"]
+__all__ = ["blended_answers", "fold_of_each", "held_out_answers", "spec_of"]
 
 
 def fold_of_each(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndarray:
@@ -29,6 +30,12 @@ def fold_of_each(cohort: Cohort, folds: int, repeats: int, seed: int) -> np.ndar
         fold = draw_folds(ordered, cohort.classes, folds, seed + repeat)
         columns.append([fold[row.patient] for row in cohort.rows])
     return np.array(columns).T
+
+
+def spec_of(settings: Mapping[str, Any]) -> HeadSpec:
+    """The head that settings.json is of."""
+    facts = {field.name: settings[field.name] for field in fields(HeadSpec) if field.name in settings}
+    return HeadSpec(**facts | {"name": settings["head"]})
 
 
 def held_out_answers(
@@ -51,8 +58,7 @@ def held_out_answers(
         From `fold_of_each`.
     progress : Progress
     """
-    facts = {field.name: settings[field.name] for field in fields(HeadSpec) if field.name in settings}
-    spec = HeadSpec(**facts | {"name": settings["head"]})
+    spec = spec_of(settings)
     plain = not (spec.normalise or spec.pca or spec.nystroem)
     classes, slices = cohort.classes, len(cohort.rows)
     copies = features.shape[0] // slices
@@ -94,6 +100,35 @@ def held_out_answers(
         _predicted(cohort, truth, scores[:, repeat, 0] if two else scores[:, repeat], fold, settings)
         for repeat, fold in enumerate(held_out.T)
     ]
+
+
+def blended_answers(
+    cohort: Cohort,
+    members: Sequence[Sequence[Predictions]],
+    methods: Sequence[str],
+    settings: Mapping[str, Any],
+    held_out: np.ndarray,
+) -> list[Predictions]:
+    """A blend's out-of-fold answers in each repeat, with weights from the other folds of the repeat.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    members : sequence of sequence of Predictions
+        Of each member those of each repeat, from `held_out_answers`.
+    methods : sequence of str
+        How each member is calibrated.
+    settings : mapping
+        What settings.json of the blend holds.
+    held_out : ndarray of shape (n, repeats), int
+    """
+    truth = np.array([cohort.classes.index(row.label) for row in cohort.rows])
+    found = []
+    for repeat, fold in enumerate(held_out.T):
+        scores = np.column_stack([own[repeat].scores for own in members])
+        blended = blended_out_of_fold(scores, truth, fold, methods, settings["weights"])
+        found.append(_predicted(cohort, truth, blended, fold, settings))
+    return found
 
 
 def _predicted(

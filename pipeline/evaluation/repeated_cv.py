@@ -16,7 +16,7 @@ from haemo.errors import BadSettings, MissingStep
 from haemo.features.manifest import Manifest
 from haemo.pipeline.evaluation.baseline import beside_means
 from haemo.pipeline.evaluation.drawn_figures import DrawnFigure, figures_of_draws
-from haemo.pipeline.evaluation.held_out import fold_of_each, held_out_answers
+from haemo.pipeline.evaluation.held_out import blended_answers, fold_of_each, held_out_answers, spec_of
 from haemo.pipeline.evaluation.inflation import Cohort, load_cohort
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.metrics import evaluate
@@ -148,7 +148,8 @@ def repeat_cv(
         If a class has too few patients for two folds.
     """
     resampling = resampling or Resampling()
-    names = run.heads()
+    blends = {name: own for name in run.heads() if "blend" in (own := run.settings(name))}
+    names = [name for name in run.heads() if name not in blends]
     if not names:
         raise MissingStep(f"{run} has no trained head; train one first: haemo svm --run {run}")
     manifest = run.manifest()
@@ -172,18 +173,29 @@ def repeat_cv(
         cohort = cohorts[names[0]]
         held_out = fold_of_each(cohort, folds, repeats, resampling.seed)
         patients = np.unique([row.patient for row in cohort.rows])
-        values, found = {}, []
+        answers = {}
         for name, own in cohorts.items():
             copies = own.copies if name in rotated else (0,)
             features = store_rows(own.store, own.slice_ids, copies)
-            found = held_out_answers(own, features, trained[name], held_out, progress)
-            values[name] = figures_of_draws(found, patients, resampling, _FIGURES, progress)
+            answers[name] = held_out_answers(own, features, trained[name], held_out, progress)
+    for name, settings in blends.items():
+        members = settings["blend"]
+        if not set(members) <= answers.keys():
+            log.warning("%s is left out: of its heads not all are there any more", name)
+            continue
+        methods = [spec_of(trained[one]).calibration(trained[one]["calibration"]) for one in members]
+        said = [answers[one] for one in members]
+        answers[name] = blended_answers(cohort, said, methods, settings, held_out)
+    values = {
+        name: figures_of_draws(found, patients, resampling, _FIGURES, progress)
+        for name, found in answers.items()
+    }
     models = {
         name: {metric: own.summary(resampling.level) for metric, own in figures.items()}
         for name, figures in values.items()
     }
     pairs = _pairs(values, len(patients), resampling.level)
-    baseline, spoken = beside_means(evaluate(found[0]), models)
+    baseline, spoken = beside_means(evaluate(answers[names[0]][0]), models)
     result = RepeatedCV(
         folds=int(held_out.max()) + 1,
         repeats=repeats,

@@ -14,6 +14,7 @@ from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.evaluation.units import background_of
 from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
+from haemo.pipeline.predicting.blended_model import BlendedModel
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.predictions import Predictions
@@ -55,7 +56,7 @@ class Explained:
 
 
 def explain_slices(
-    model: TrainedModel,
+    model: TrainedModel | BlendedModel,
     result: SliceScores,
     out: Path,
     *,
@@ -171,7 +172,7 @@ def _remove_earlier(out: Path) -> None:
 class _Page:
     """One slice that is to be drawn; what is done in threads."""
 
-    model: TrainedModel
+    model: TrainedModel | BlendedModel
     result: SliceScores
     number: int
     folder: Path

@@ -22,7 +22,8 @@ from haemo.models.evidence.explain import ExplainedModel, randomised
 from haemo.pipeline.evaluation.patient_means import means_by_patient
 from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
 from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
-from haemo.pipeline.predicting.trained_model import TrainedModel, load_model
+from haemo.pipeline.predicting.blended_model import BlendedModel, load_model
+from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.segmenterfolder import outliner
@@ -221,14 +222,16 @@ Draw = Callable[[Sequence[_Case]], list[Drawn]]
 """Maps of some slices, each with what it outlines, or None where that is left to `find_regions`."""
 
 
-def _planes(model: TrainedModel, cases: Sequence[_Case]) -> tuple[list[View], np.ndarray, list[str]]:
+def _planes(
+    model: TrainedModel | BlendedModel, cases: Sequence[_Case]
+) -> tuple[list[View], np.ndarray, list[str]]:
     """What is seen of some slices, what the network is given of it, and the class of each."""
     views = [model.preprocessing.view(case.image) for case in cases]
     planes = np.stack([model.preprocessing.level(view) for view in views])
     return views, planes, [case.row.label for case in cases]
 
 
-def _drawn(model: TrainedModel, network: ExplainedModel, method: str) -> Draw:
+def _drawn(model: TrainedModel | BlendedModel, network: ExplainedModel, method: str) -> Draw:
     def draw(cases: Sequence[_Case]) -> list[Drawn]:
         views, planes, labels = _planes(model, cases)
         maps = network.maps(planes, method, labels)
@@ -245,7 +248,7 @@ def _segmented(segmenter: Segmenter) -> Draw:
     return draw
 
 
-def _baselines(model: TrainedModel, blank: ExplainedModel, method: str) -> dict[str, Draw]:
+def _baselines(model: TrainedModel | BlendedModel, blank: ExplainedModel, method: str) -> dict[str, Draw]:
     """What knows nothing of the slice, or nothing of the network: each gets the same narrowing to blood."""
     return {
         "centre": lambda cases: [(_hill(case.mask.shape), None) for case in cases],

@@ -137,9 +137,15 @@ def _rule_of_run(run: RunDirectory, name: str, by: str, how: Aggregation) -> Uni
 
 
 def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -> JudgedModel:
-    from haemo.pipeline.predicting.trained_model import load_model
+    from haemo.pipeline.predicting.blended_model import BlendedModel, load_model
 
     model = load_model(run, name, device, progress)
+    if isinstance(model, BlendedModel) or model.needs_places or model.others:
+        raise BadSettings(
+            f"{run.model_path(name)} looks at neighbouring slices, stands on several sets of features or is "
+            "a blend, which haemo evaluate cannot judge yet; score the slices: "
+            f"haemo predict --run {run} --head {name} PATH --out scores.csv"
+        )
     return JudgedModel(
         name=name,
         origin=str(run.model_path(name)),

@@ -1,6 +1,6 @@
 """What a trained model says of new slices.
 
-`trained_model` is any model of a run, ready for use (`load_model`); `prediction` takes it over files and
-folders; `slice_scores` is what it said, a row a slice and a row a study; `studies` tells which slices belong
-together. Everything here may be imported from outside.
+`trained_model` is a head or network of a run, ready for use, `blended_model` any model of it, blends too
+(`load_model`); `prediction` takes it over files and folders; `slice_scores` is what it said, a row a slice
+and a row a study; `studies` tells which slices belong together. Everything here may be imported from outside.
 """

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from haemo.features.reading.address import SliceAddress, file_of
 from haemo.features.reading.formats import slices_in
 from haemo.features.reading.slice import Slice
 from haemo.features.reading.unit import Unit
+from haemo.pipeline.predicting.blended_model import BlendedModel, load_model
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import (
     Place,
@@ -25,7 +27,7 @@ from haemo.pipeline.predicting.studies import (
     placed,
     study_names,
 )
-from haemo.pipeline.predicting.trained_model import Planes, TrainedModel, load_model
+from haemo.pipeline.predicting.trained_model import Planes, TrainedModel
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.trained.scope import implausible
 from haemo.progress import Progress, silent
@@ -92,7 +94,7 @@ def predict(
 
 
 def score_slices(
-    model: TrainedModel,
+    model: TrainedModel | BlendedModel,
     paths: Sequence[Path],
     threshold: float | None = None,
     progress: Progress = silent,
@@ -107,7 +109,8 @@ def score_slices(
     if threshold is not None:
         model.head.threshold = threshold
     files, failures = find_slices(paths, series, progress, unit)
-    result = _score(model, files, progress)
+    score = _score_blend if isinstance(model, BlendedModel) else _score
+    result = score(model, files, progress)
     result = replace(result, failures=(*failures, *result.failures), asked_threshold=threshold)
     if not len(result):
         raise TooFewData(nothing_scored(result.failures))
@@ -266,6 +269,36 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         predicted=model.head.classes_[model.head.choose(chances)],
         failures=tuple(by_volume(failures)),
         distance_checked=model.scope is not None,
+        study_rule=model.study_rule,
+    )
+
+
+def _score_blend(model: BlendedModel, files: Sequence[Path], progress: Progress) -> SliceScores:
+    """What the members say, one after the other, joined for the slices that all of them could score."""
+    from haemo.models.heads.blending import log_odds_of
+
+    said = [_score(member, files, progress) for member in model.members]
+    first, shared = said[0], set.intersection(*(set(one.paths) for one in said))
+    kept = [path for path in first.paths if path in shared]
+    at = [{path: number for number, path in enumerate(one.paths)} for one in said]
+    chances = [one.probabilities[[place[path] for path in kept]] for one, place in zip(said, at, strict=True)]
+    scores = model.head.decision_function(log_odds_of(np.column_stack(chances)))
+    joined = model.head.probabilities(scores)
+    doubts = [[one.outside[place[path]] for path in kept] for one, place in zip(said, at, strict=True)]
+    reasons = [next(filter(None, own), "") for own in zip(*doubts, strict=True)]
+    own = [at[0][path] for path in kept]
+    return SliceScores(
+        paths=tuple(kept),
+        studies=tuple(first.studies[number] for number in own),
+        positions=tuple(first.positions[number] for number in own),
+        outside=tuple(reasons),
+        classes=model.classes,
+        threshold=float(model.head.threshold),
+        scores=scores,
+        probabilities=joined[:, 1],
+        predicted=model.head.classes_[model.head.choose(joined)],
+        failures=tuple({failure.path: failure for one in said for failure in one.failures}.values()),
+        distance_checked=all(one.distance_checked for one in said),
         study_rule=model.study_rule,
     )
 

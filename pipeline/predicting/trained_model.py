@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing, View
     from haemo.models.evidence.explain import ExplainedModel
 
-__all__ = ["Planes", "StageOne", "TrainedModel", "load_model"]
+__all__ = ["Planes", "StageOne", "TrainedModel", "load_single"]
 
 log = logging.getLogger("haemo")
 
@@ -237,7 +237,7 @@ class TrainedModel:
         return planes
 
 
-def load_model(
+def load_single(
     run: RunDirectory, name: str, device: str = "auto", progress: Progress = silent
 ) -> TrainedModel:
     """Load a head with stage one as it was for its features, or a network.

@@ -89,6 +89,11 @@ def _beside(settings: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def _ensembling(evidence: Evidence) -> str:
+    heads = evidence.settings.get(evidence.chosen, {}).get("blend", ())
+    return f"{evidence.chosen} joins {', '.join(heads)}" if heads else "none"
+
+
 def _always_the_same(evidence: Evidence) -> list[str]:
     """What is had for nothing, in a line."""
     same = evidence.comparison.baseline
@@ -165,7 +170,7 @@ def claim_checklist(evidence: Evidence) -> str:
             "settings.json; grid.csv of heads, history.csv of networks",
         ],
         ["26", "Selection of the final model", evidence.why_chosen],
-        ["27", "Ensembling", "none"],
+        ["27", "Ensembling", _ensembling(evidence)],
         ["28", "Metrics", ", ".join(metric_title(name) for name in METRICS)],
         ["29", "Measures of uncertainty", _uncertainty(figures)],
         [

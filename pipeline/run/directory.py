@@ -357,6 +357,8 @@ def _training_of(folder: Path) -> str:
     if name == SEGMENTER:
         return "segment train"
     facts = read_json(path) if path.exists() else {}
+    if facts.get("blend"):
+        return f"blend --heads {','.join(facts['blend'])} --name {name}"
     sets = f" --features {','.join(facts['features'])}" if facts.get("features") else ""
     if facts.get("estimator"):
         return f"train --estimator {facts['estimator']} --name {name}{sets}"

@@ -144,7 +144,7 @@ class Scorer:
         return _with_dicom(joined, task, scores, outlined)
 
     def _head(self, model: Model) -> Any:
-        from haemo.pipeline.predicting.trained_model import load_model
+        from haemo.pipeline.predicting.blended_model import load_model
         from haemo.pipeline.run.directory import RunDirectory
 
         if model not in self._loaded:

@@ -19,6 +19,7 @@ from haemo.pipeline.run.directory import train_command
 __all__ = ["TRUSTED", "check_head", "load_head", "save_head"]
 
 TRUSTED = (
+    "haemo.models.heads.blending.LogitBlend",
     "haemo.models.heads.calibration.CalibratedHead",
     "haemo.models.heads.calibration.PriorShift",
     "haemo.models.heads.calibration.SigmoidCalibrator",

@@ -43,7 +43,7 @@ from haemo.pipeline.training.selection import Search
 from haemo.pipeline.training.settings import HeadSettings
 from haemo.progress import Progress, silent
 
-__all__ = ["HeadResult", "HeadSettings", "train_head"]
+__all__ = ["HeadResult", "HeadSettings", "fold_thresholds", "refuse_taken_name", "train_head"]
 
 log = logging.getLogger("haemo")
 
@@ -160,7 +160,7 @@ def train_head(
                 "chosen_on_test": cohort.protocol.chosen_on_test,
                 "threshold": head.threshold,
                 "threshold_rule": str(settings.rule),
-                **_fold_thresholds(predictions, settings.rule),
+                **fold_thresholds(predictions, settings.rule),
                 "test_judgements": run.count_judgement(name, cohort.split.hash, facts["key"]),
                 "seconds": round(time.monotonic() - began, 2),
             }
@@ -184,10 +184,20 @@ def _refuse_name(name: str, kind: str, settings: HeadSettings) -> None:
     """Refuse a name that is no plain folder, or says another model than it is."""
     if settings.estimator is None and name == kind:
         return
+    refuse_taken_name(name, settings.estimator or kind)
+
+
+def refuse_taken_name(name: str, kind: str) -> None:
+    """Refuse a name for a model that is no plain folder, or is that of another kind of model.
+
+    Raises
+    ------
+    BadSettings
+    """
     taken = (*HEAD_KINDS.names(), *NETWORKS, SEGMENTER, *_FOLDERS)
     if name in taken or not PLAIN_NAME.fullmatch(name):
         raise BadSettings(
-            f"a head of {settings.estimator or kind} cannot be called {name!r}: give --name letters, digits, "
+            f"a head of {kind} cannot be called {name!r}: give --name letters, digits, "
             f"- and _, and none of {', '.join(taken)}"
         )
 
@@ -265,7 +275,7 @@ def _refuse_more_components_than_rows(spec: HeadSpec, examples: Examples) -> Non
         )
 
 
-def _fold_thresholds(predictions: Predictions, rule: ThresholdRule) -> dict[str, list[float]]:
+def fold_thresholds(predictions: Predictions, rule: ThresholdRule) -> dict[str, list[float]]:
     """At which threshold slices of each fold were judged out of fold, where a rule chose it."""
     if rule.name == "fixed" or predictions.thresholds is None:
         return {}

@@ -22,6 +22,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from haemo.features.phantom import CohortSettings, write_cohort
 
@@ -64,6 +66,21 @@ class Reader:
         return study["key"], time.perf_counter() - began
 
 
+def phantom_studies(folder: Path) -> list[Path]:
+    """One study for each reader: the same phantom, as series of their own."""
+    write_cohort(folder / "drawn", CohortSettings(patients=1, slices=(SLICES, SLICES), prevalence=1))
+    studies = []
+    for number in range(READERS + 1):
+        studies.append(folder / str(number))
+        studies[-1].mkdir()
+        series = generate_uid()
+        for path in (folder / "drawn").glob("P*/*.dcm"):
+            dataset = dcmread(path)
+            dataset.SeriesInstanceUID = series
+            dataset.save_as(studies[-1] / path.name)
+    return studies
+
+
 def scroll(reader: Reader, keys: list[str], until: float, times: list[float]) -> None:
     step, due = 0, time.perf_counter()
     while due < until:
@@ -89,17 +106,17 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_cohort(folder, CohortSettings(patients=READERS + 1, slices=(SLICES, SLICES), prevalence=0.5))
-        studies = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.startswith("P"))
+        studies = phantom_studies(folder)
         named = map(str, studies[:READERS])
         command = [sys.executable, "-c", SERVE, "serve", "--model", "builtin", *named]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             address = server.stdout.readline().strip()
+            files = sorted(studies[READERS].glob("*.dcm"))
+            first = Reader(address)
+            alone = [first.drop(files)[1] for _ in range(3)]
             readers = [Reader(address) for _ in range(READERS + 1)]
             keys = [row["key"] for row in json.loads(readers[0].ask("GET", "/worklist")[1])]
-            files = sorted(studies[READERS].glob("*.dcm"))
-            alone = [readers[-1].drop(files)[1] for _ in range(3)]
             slices: list[list[float]] = [[] for _ in range(READERS)]
             drops: list[float] = []
             until = time.perf_counter() + options.seconds

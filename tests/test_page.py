@@ -99,7 +99,7 @@ class TestDrop:
         (measures,) = expected.study_rows()
         assert found["measures"] == {name: measures[name] for name in found["measures"]}
         assert measures["volume_ml"] > 0
-        assert any("synthetic heads only" in note for note in found["notes"])
+        assert "synthetic heads only" in found["caveat"]
         table = csv.DictReader(io.StringIO(reader.get(f"/studies/{study['key']}/slices.csv").text))
         rows = list(table)
         assert [float(row["probability"]) for row in rows] == expected.scores.probabilities.tolist()

@@ -156,7 +156,7 @@ def test_what_the_model_says_is_beside_the_picture_and_outlines_go_on_and_off(re
     page = reading.page
     reading.scored()
     assert "suspicion" in page.inner_text("#answer")
-    assert "synthetic heads only" in page.inner_text("#notes")
+    assert "synthetic heads only" in page.inner_text("#caveat")
     assert " ml" in page.inner_text("#measures")
     page.keyboard.press("Home")
     page.keyboard.press("n")

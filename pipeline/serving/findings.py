@@ -79,6 +79,7 @@ def findings(study: Study, job: Job | None, known: KnownAnswers | None, model: s
         "outlined_by": scored.outlined_by if scored else "",
         "dicom": bool(scored and scored.dicom),
         "no_dicom": scored.no_dicom if scored else "",
+        "caveat": _caveat(scored, known),
         "notes": _notes(scored, known),
         "failures": [{"name": one.path, "reason": one.reason} for one in study.failures],
     }
@@ -140,11 +141,14 @@ def _of_bleed(threshold: float | None, classes: tuple[str, ...]) -> float | None
     return threshold
 
 
+def _caveat(scored: Scored | None, known: KnownAnswers | None) -> str:
+    """What must not be made of the answer or, where that is of another model, of the outlines."""
+    if not scored or not scored.caveat:
+        return ""
+    return f"outlines: {scored.caveat}" if known or scored.outlines_apart else scored.caveat
+
+
 def _notes(scored: Scored | None, known: KnownAnswers | None) -> list[str]:
-    notes = []
-    if scored and scored.caveat:
-        what = "outlines are by the " if known or not scored.caveat.startswith("built-in") else ""
-        notes.append(f"{what}{scored.caveat}")
     if scored and not known and not scored.distance_checked:
-        notes.append("not checked: how far slices are from those that the model was trained on")
-    return notes
+        return ["not checked: how far slices are from those that the model was trained on"]
+    return []

@@ -122,7 +122,7 @@ class ReadingRoom:
     def worklist(self, session: Session, model: str = "") -> list[dict[str, Any]]:
         """A row a study, the most suspicious first; those that are still being scored before them."""
         rows = [self._row(study, "dropped") for study in list(session.studies.values())]
-        rows += [self._row(study, "opened") for study in self._opened.values()]
+        rows += [self._row(study, "command line") for study in self._opened.values()]
         for view in self.views:
             rows += [self._known_row(view, study, model) for study in view.studies.values()]
         return sorted(rows, key=_order)

@@ -84,6 +84,8 @@ class Scored:
     distance_checked : bool
     caveat : str
         What the model must not be taken for.
+    outlines_apart : bool
+        Whether a head or network gave the scores, so that the caveat is of the outlines alone.
     outlined_by : str
     dicom : tuple of Path
         Report and segmentations for a PACS.
@@ -101,6 +103,7 @@ class Scored:
     failures: dict[Path, str] = field(default_factory=dict)
     distance_checked: bool = True
     caveat: str = ""
+    outlines_apart: bool = False
     outlined_by: str = ""
     dicom: tuple[Path, ...] = ()
     no_dicom: str = ""
@@ -139,6 +142,7 @@ class Scorer:
             measures=found.measures,
             failures={**found.failures, **own.failures},
             caveat=found.caveat,
+            outlines_apart=True,
             outlined_by=found.outlined_by,
         )
         return _with_dicom(joined, task, scores, outlined)

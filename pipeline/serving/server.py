@@ -20,6 +20,7 @@ __all__ = ["Serving", "serve"]
 
 _HOST = "127.0.0.1"
 _SECONDS_TO_END = 2
+_SECONDS_KEPT = 120  # a connection while its reader looks at a slice
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def serve(serving: Serving, ready: Callable[[str], None], progress: Progress = s
             access_log=False,  # addresses hold keys, and no log is to say what was read
             lifespan="off",
             server_header=False,
+            timeout_keep_alive=_SECONDS_KEPT,
             timeout_graceful_shutdown=_SECONDS_TO_END,
         )
         # uvicorn lets Ctrl-C through as KeyboardInterrupt once it has ended; so shall what ends a service.

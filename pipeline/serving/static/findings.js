@@ -45,6 +45,7 @@ function showAnswer(found) {
   }
   if (place.textContent !== text) place.textContent = text || "no answer";
   place.classList.toggle("positive", Boolean(answer && answer.threshold !== null && answer.suspicion >= answer.threshold));
+  find("#caveat").textContent = found.caveat;
   find("#by").textContent = `by ${found.model}`;
   const labels = [...new Set(found.slices.map((one) => one.label).filter(Boolean))];
   const notes = [...found.notes];
@@ -59,8 +60,9 @@ function showOutside(slices) {
   place.hidden = !outside.length;
   if (!outside.length) return;
   const reasons = [...new Set(outside.map((one) => one.outside.split(" (")[0].split(":")[0]))];
-  const text = `${outside.length} of ${slices.length} slices are outside what the model knows (${reasons.join("; ")}): `
-    + "do not rely on their scores.";
+  const are = outside.length === 1 ? "slice is" : "slices are";
+  const text = `${outside.length} of ${slices.length} ${are} outside what the model knows (${reasons.join("; ")}): `
+    + "do not rely on such scores.";
   if (place.textContent !== text) place.textContent = text;
 }
 

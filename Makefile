@@ -10,7 +10,7 @@ RUN    ?= runs/first
 DATA   ?=
 STUDY  ?=
 ARGS   ?=
-EXTRAS := dicom,pacs,demo,serve,dev,docs
+EXTRAS := dicom,pacs,demo,serve,track,dev,docs
 
 BIN       := $(VENV)/bin
 HAEMO     := $(BIN)/haemo
@@ -144,7 +144,7 @@ build: $(INSTALLED) ## sdist and wheel, into dist/
 	$(BIN)/python -m build --no-isolation
 
 # What haemo itself needs, without the tools to work on it.
-LOCKED := $(foreach extra,dicom pacs serve,--extra $(extra))
+LOCKED := $(foreach extra,dicom pacs serve track,--extra $(extra))
 
 lock: $(INSTALLED) ## Versions and hashes of all that haemo needs, into requirements.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile setup.cfg $(LOCKED) --universal --python-version 3.11 \

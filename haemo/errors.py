@@ -97,3 +97,7 @@ class NotSolved(HaemoError, ArithmeticError):
 
 class TrainingDiverged(HaemoError, ArithmeticError):
     """A loss or gradient is no longer finite; the message says when, and what to change."""
+
+
+class NotTracked(HaemoError, OSError):
+    """A model is trained and kept, but the tracking store could not be told of it."""

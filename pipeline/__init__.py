@@ -1,6 +1,7 @@
 """What a person runs. Rooms, each importing only from those above it in this list:
 
 - `run/`: the run directory, who works in it, and predictions.csv.
+- `tracking/`: what was trained, told to the MLflow store that a team keeps.
 - `splitting/`: which patients train and which test.
 - `evaluation/`: what predictions are worth (knows no model).
 - `trained/`: what training leaves behind: folders of heads and networks.

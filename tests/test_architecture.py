@@ -92,6 +92,7 @@ MAY_IMPORT = {
         "pipeline/predicting",
         "pipeline/segmenting",
     ],
+    "pipeline/tracking": [RUN],
     "pipeline/report": [*BELOW, RUN, SPLITTING, TRAINED, "pipeline/evaluation"],
     "pipeline/serving": [
         *BELOW,

@@ -13,6 +13,8 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from haemo.pipeline.run.directory import RunDirectory
+
 __all__ = [
     "SlicePath",
     "counted",
@@ -26,6 +28,8 @@ __all__ = [
     "series_option",
     "show_log",
     "table",
+    "track_option",
+    "tracked",
     "trained_models",
     "trust_option",
     "unit_option",
@@ -94,6 +98,12 @@ names_option = click.option(
     "names may be those of patients.",
 )
 
+track_option = click.option(
+    "--track",
+    metavar="auto|URI",
+    help="Tell an MLflow store of the result: auto, an SQLite file beside RUN, or as http://HOST.",
+)
+
 crop_option = click.option(
     "--crop",
     type=click.Choice(["none", "head"]),
@@ -101,6 +111,16 @@ crop_option = click.option(
     show_default=True,
     help="head: cut every slice to the box of the head before it is resized.",
 )
+
+
+def tracked(run: "RunDirectory", name: str, uri: str | None) -> None:
+    """Tell a store of a model where that is asked for, and say so."""
+    if uri is None:
+        return
+    from haemo.pipeline.tracking.tracker import track
+
+    found = track(run, name, uri)
+    click.echo(f"{'tracked' if found else 'tracked before'}: {name} of experiment {run.path.resolve().name}")
 
 
 def trained_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import progress, run_option
+from haemo.pipeline.cli.console import progress, run_option, track_option, tracked
 from haemo.pipeline.cli.figures import show_trained
 from haemo.pipeline.cli.protocol import (
     folds_option,
@@ -126,6 +126,7 @@ _RESOURCES = (
         show_default=True,
         help="Where matrix products are made.",
     ),
+    track_option,
 )
 
 
@@ -219,7 +220,7 @@ def _train(
     from haemo.pipeline.training.resources import Resources
 
     split = split_request(options, "seed", "folds")
-    memory = options.pop("memory")
+    memory, uri = options.pop("memory"), options.pop("track")
     resources = Resources(
         jobs=options.pop("jobs"),
         memory=None if memory is None else int(memory * 2**30),
@@ -233,6 +234,7 @@ def _train(
     run = RunDirectory(run_path)
     result = train_head(run, kind, settings, called=name, split=split, resources=resources, progress=progress)
     _print(result, run)
+    tracked(run, result.name, uri)
     return 3 if result.facts["slices"]["missing"] else 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from haemo.models.training.recipes import AUGMENTATIONS, recipe_for
-from haemo.pipeline.cli.console import counted, crop_option, progress, run_option
+from haemo.pipeline.cli.console import counted, crop_option, progress, run_option, track_option, tracked
 from haemo.pipeline.cli.figures import show_trained
 from haemo.pipeline.cli.protocol import (
     new_split_option,
@@ -92,10 +92,11 @@ _SHARED = (
     train_fraction_option,
     protocol_option,
     new_split_option,
+    track_option,
 )
 
 
-def _train(name: str, run_path: Path, window: str, crop: str, **options: Any) -> int:
+def _train(name: str, run_path: Path, window: str, crop: str, track: str | None, **options: Any) -> int:
     from haemo.features.views.preprocess import Preprocessing
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.training.network import NetworkRequest, train_network
@@ -111,6 +112,7 @@ def _train(name: str, run_path: Path, window: str, crop: str, **options: Any) ->
     run = RunDirectory(run_path)
     result = train_network(run, name, request, split=split, progress=progress, **options)
     _print(run, result)
+    tracked(run, name, track)
     return 3 if result.failures else 0
 
 

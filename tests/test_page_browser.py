@@ -150,6 +150,16 @@ def test_keys_wheel_and_mouse_move_through_the_study_and_its_window(reading):
     page.mouse.up()
     assert page.inner_text("#window") == "W 90 L 45"
     assert "HU at" in page.inner_text("#probe")
+    under = page.inner_text("#probe").split(" at ")[1]
+    for _ in range(3):
+        page.keyboard.press("+")
+    page.mouse.move(x + 21, y - 10)
+    assert page.locator("#picture").bounding_box()["width"] > 1.9 * box["width"]
+    near = page.inner_text("#probe").split(" at ")[1]
+    assert all(abs(int(a) - int(b)) <= 1 for a, b in zip(under.split(", "), near.split(", "), strict=True))
+    for _ in range(3):
+        page.keyboard.press("-")
+    assert page.locator("#picture").bounding_box() == pytest.approx(box)
 
 
 def test_what_the_model_says_is_beside_the_picture_and_outlines_go_on_and_off(reading):

@@ -101,6 +101,19 @@ function toggle() {
   redraw();
 }
 
+// Closer at the place under the pointer, which stays where it is; at 1 the whole slice.
+let zoom = { scale: 1, x: 0, y: 0 };
+let pointer = null;
+function magnify(factor) {
+  const box = stage.getBoundingClientRect();
+  const [x, y] = pointer ?? [box.width / 2, box.height / 2];
+  const scale = Math.max(1, Math.min(6, zoom.scale * factor));
+  const edge = (place, before, length) =>
+    Math.min(0, Math.max(length * (1 - scale), place - ((place - before) * scale) / zoom.scale));
+  zoom = { scale, x: edge(x, zoom.x, box.width), y: edge(y, zoom.y, box.height) };
+  find("#sheet").style.transform = `translate(${zoom.x}px, ${zoom.y}px) scale(${zoom.scale})`;
+}
+
 // Wheel and touch pads: one slice a notch, or for every so much of a finger's way.
 let turned = 0;
 stage.addEventListener("wheel", (event) => {
@@ -121,16 +134,22 @@ stage.addEventListener("pointerdown", (event) => {
 });
 stage.addEventListener("pointermove", (event) => {
   const slice = slices.at(here);
+  const box = stage.getBoundingClientRect();
+  pointer = [event.clientX - box.left, event.clientY - box.top];
   if (slice?.pixels) find("#probe").textContent = probed(event, picture.getBoundingClientRect(), slice);
   if (finger) go(finger.here + Math.round((event.clientY - finger.y) / 12));
 });
 for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => (finger = null));
-stage.addEventListener("pointerleave", () => (find("#probe").textContent = ""));
+stage.addEventListener("pointerleave", () => {
+  pointer = null;
+  find("#probe").textContent = "";
+});
 
 const KEYS = {
   ArrowDown: () => go(here + 1), ArrowRight: () => go(here + 1),
   ArrowUp: () => go(here - 1), ArrowLeft: () => go(here - 1),
   PageDown: () => go(here + 5), PageUp: () => go(here - 5), Home: () => go(1), End: () => go(count),
+  "+": () => magnify(1.25), "=": () => magnify(1.25), "-": () => magnify(0.8),
   o: toggle, n: () => nextSuspicious(1), p: () => nextSuspicious(-1),
 };
 document.addEventListener("keydown", (event) => {

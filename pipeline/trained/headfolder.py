@@ -43,7 +43,8 @@ class HeadFolder(ModelFolder):
 
         with self._replacing(facts, metrics, predictions):
             save_head(head, self.model_path)
-            write_table(self.path / "grid.csv", table)
+            if table:  # a blend searches nothing
+                write_table(self.path / "grid.csv", table)
 
     def _readers(self) -> dict[Path, Callable[[], object]]:
         from haemo.pipeline.trained.persistence import check_head

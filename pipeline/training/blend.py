@@ -143,8 +143,7 @@ def train_blend(
             "test_judgements": run.count_judgement(called, cohort.split.hash, facts["key"]),
             "seconds": round(time.monotonic() - began, 2),
         }
-        table = [{"head": one, "weight": float(weight)} for one, weight in facts["parameters"].items()]
-        folder.write(head, facts, table, metrics, predictions)
+        folder.write(head, facts, [], metrics, predictions)
         run.record(called, **facts)
         return HeadResult(called, facts, metrics, predictions, up_to_date=False)
 

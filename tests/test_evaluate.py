@@ -115,6 +115,10 @@ def test_everything_asked_for_is_written(judged):
     page = (out / "report.html").read_text()
     for words in ("In use", "Shift against training", "For whom it holds", "an offer", "Not judged"):
         assert words in page
+    tripod = (out / "TRIPOD.md").read_text()
+    assert "| 17 | Ethical approval | for the authors |" in tripod
+    assert "figures by sex, bleed" in tripod
+    assert "| 33 | Testing on external data | svm, on 39 slices" in (out / "CLAIM.md").read_text()
     assert {"roc.png", "decision_curve.png", "subgroups_svm.png"} <= {
         path.name for path in (out / "figures").iterdir()
     }

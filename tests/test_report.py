@@ -199,10 +199,18 @@ def test_the_card_and_the_checklist_are_filled_in_from_the_run(report):
     assert card.startswith("# Model card: svm\n\nOn 40 slices of 10 patients")
     assert "- settings: C 0.1" in card
     assert "Not a medical device" in card
-    assert re.search(r"\| 20 \| Partitions \| \d+ training and \d+ test slices, by patient", claim)
-    assert "| 21 | Level at which partitions are disjoint | patient |" in claim
+    assert re.search(
+        r"\| 19 \| Assignment of data to partitions \| \d+ training and \d+ test slices, by patient", claim
+    )
+    assert "| 20 | Level at which partitions are disjoint | patient |" in claim
     rows = [line for line in claim.splitlines() if line.startswith("| ")]
     assert {line.count(" | ") for line in rows} == {2}
+    tripod = report.tripod.read_text()
+    for text, items in ((claim, 44), (tripod, 52)):
+        left = sum(line.endswith("| for the authors |") for line in text.splitlines())
+        assert f"{items - left} of {items} items are answered from what is known, {left} are" in text
+    assert "| 17 | Ethical approval | for the authors |" in tripod
+    assert "| 14 | Fairness | not in the data set as indexed (haemo index --keep) |" in tripod
 
 
 def test_text_of_the_data_set_cannot_become_markup(tmp_path):
@@ -285,7 +293,7 @@ def test_the_command_says_the_claim_and_where_things_are(run, capsys):
     assert main(["report", "--run", str(run.path), "--resamples", "100"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[-2].startswith("On 40 slices of 10 patients")
-    assert out[-1] == f"written: {run.path / 'report.html'}, MODEL_CARD.md, CLAIM.md, figures/"
+    assert out[-1] == f"written: {run.path / 'report.html'}, MODEL_CARD.md, CLAIM.md, TRIPOD.md, figures/"
 
 
 def test_a_run_without_models_names_the_next_command(tmp_path):

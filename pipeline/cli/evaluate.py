@@ -113,6 +113,7 @@ def evaluate(
     """
     from haemo.pipeline.evaluation.intervals import Resampling
     from haemo.pipeline.judging.judgement import judge
+    from haemo.pipeline.judging.judgement_documents import write_checklists
     from haemo.pipeline.judging.judgement_page import write_page
     from haemo.pipeline.judging.sides import JudgingSettings
 
@@ -129,6 +130,7 @@ def evaluate(
     )
     found = judge(names, data, out, settings, progress)
     written = write_page(found, settings.resampling)
+    write_checklists(found)
     show_comparison(found.comparison, level)
     show_rest(found.comparison)
     _show_shift(found.shift)
@@ -138,7 +140,7 @@ def evaluate(
     if len(found.failures) > _SHOWN:
         click.echo(f"... and {len(found.failures) - _SHOWN} more: {out / 'failures.csv'}", err=True)
     first = next(iter(found.comparison.models.values()))
-    click.echo(f"written: {written}, judgement.json, predictions of each model")
+    click.echo(f"written: {written}, judgement.json, CLAIM.md, TRIPOD.md, predictions of each model")
     click.echo(f"{first['slices']:,} {found.comparison.things} judged, {len(found.failures):,} not -> {out}")
     return 3 if found.failures else 0
 

@@ -29,8 +29,8 @@ def report(
 ) -> None:
     """Write RUN/report.html: everything RUN has to show, in one file that needs no other.
 
-    Also writes every figure as PNG and SVG to RUN/figures/, MODEL_CARD.md and CLAIM.md. Run haemo leakage
-    and haemo learning-curve first to have their sections.
+    Also writes every figure as PNG and SVG to RUN/figures/, MODEL_CARD.md, CLAIM.md and TRIPOD.md. Run haemo
+    leakage and haemo learning-curve first to have their sections.
     """
     from haemo.pipeline.evaluation.intervals import Resampling
     from haemo.pipeline.report import write_report
@@ -45,5 +45,6 @@ def report(
     )
     click.echo(written.claim)
     click.echo(
-        f"written: {written.page}, {written.card.name}, {written.checklist.name}, {written.figures.name}/"
+        f"written: {written.page}, {written.card.name}, {written.checklist.name}, "
+        f"{written.tripod.name}, {written.figures.name}/"
     )

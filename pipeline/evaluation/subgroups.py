@@ -16,7 +16,7 @@ from haemo.pipeline.run.attributes import OF_BLEEDS
 from haemo.pipeline.run.predictions import Predictions
 from haemo.progress import Progress, silent
 
-__all__ = ["COMPARED", "attributes_of_units", "by_subgroup"]
+__all__ = ["COMPARED", "attributes_of_units", "by_subgroup", "sentences_on"]
 
 COMPARED = ("roc_auc", "sensitivity", "specificity")
 """Figures whose differences between a group and all others are given and tested."""
@@ -111,7 +111,7 @@ def by_subgroup(
     return {
         "tests": len(tested),
         "models": {
-            name: {"groups": groups, "sentences": _sentences(name, groups, len(tested))}
+            name: {"groups": groups, "sentences": sentences_on(name, groups, len(tested))}
             for name, groups in found.items()
         },
     }
@@ -223,7 +223,7 @@ def _differences(
     return found
 
 
-def _sentences(model: str, groups: Sequence[Mapping[str, Any]], tests: int) -> list[str]:
+def sentences_on(model: str, groups: Sequence[Mapping[str, Any]], tests: int) -> list[str]:
     """What may be said of a model's groups: differences that last, and what is too small."""
     sentences = []
     for group in groups:

@@ -1,4 +1,4 @@
-"""The page of a judgement: one HTML file that needs no other, with figures and checklists beside it."""
+"""The page of a judgement: one HTML file that needs no other, with its figures beside it."""
 
 from collections.abc import Mapping
 from html import escape

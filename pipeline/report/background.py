@@ -25,11 +25,11 @@ from haemo.pipeline.splitting.split import Protocol
 
 __all__ = [
     "INTENDED_USE",
-    "LIMITS",
     "errors_section",
     "explanation_section",
     "leakage_section",
     "learning_section",
+    "limits_of",
     "limits_section",
     "preprocessing_of",
     "run_section",
@@ -40,7 +40,7 @@ INTENDED_USE = (
     "Research and teaching: to compare features, classifiers and protocols on head-CT slices. Not a medical "
     "device. It must not decide, or help to decide, on the care of a patient."
 )
-LIMITS = (
+_LIMITS = (
     "One data set: nothing here shows how the model does at another hospital, on another scanner or with "
     "another reconstruction kernel.",
     "Slices are judged one by one and made small: thin subdural and small subarachnoid bleeds may be lost "
@@ -48,7 +48,10 @@ LIMITS = (
     "Labels are taken as they are; a model can be no better than they are, and its errors may be theirs.",
     "Intervals are for new patients like these. They know nothing of other populations, and are rough, "
     f"rather too narrow, where a class has fewer than {LEAST_PATIENTS} patients (~).",
-    "No figure by sex, age or scanner is given, because the data set as indexed does not hold them.",
+)
+_NO_GROUPS = "No figure by sex, age or scanner is given, because the data set as indexed does not hold them."
+_GROUPS = (
+    "Figures by subgroup say nothing of groups that are marked as too small, nor of those that are not there."
 )
 
 _ITEMS_SHOWN = 20
@@ -320,9 +323,14 @@ def preprocessing_of(evidence: Evidence) -> Preprocessing:
     return Preprocessing.from_description(evidence.made_with.get("preprocessing", {}))
 
 
-def limits_section() -> Section:
+def limits_of(evidence: Evidence) -> list[str]:
+    """What the figures of a run do not say, in sentences."""
+    return [*_LIMITS, _GROUPS if evidence.comparison.subgroups else _NO_GROUPS]
+
+
+def limits_section(evidence: Evidence) -> Section:
     """Intended use and limits."""
-    items = "".join(f"<li>{escape(text)}</li>" for text in LIMITS)
+    items = "".join(f"<li>{escape(text)}</li>" for text in limits_of(evidence))
     return Section("limits", "Intended use and limits", [paragraph(INTENDED_USE), f"<ul>{items}</ul>"])
 
 

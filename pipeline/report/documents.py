@@ -1,14 +1,17 @@
-"""MODEL_CARD.md and CLAIM.md: what the run can say of itself, in the forms that readers ask for."""
+"""MODEL_CARD.md, CLAIM.md and TRIPOD.md: what a run can say of itself, in the forms that readers ask for."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from haemo.pipeline.evaluation.tallies import METRICS, metric_title
-from haemo.pipeline.report.background import INTENDED_USE, LIMITS
+from haemo.pipeline.report.background import INTENDED_USE, limits_of
+from haemo.pipeline.report.checklists import CLAIM_2024, TRIPOD_AI, checklist
 from haemo.pipeline.report.evidence import Evidence
 from haemo.pipeline.report.sections import claim
 
-__all__ = ["claim_checklist", "model_card"]
+__all__ = ["claim_checklist", "model_card", "tripod_checklist"]
+
+_PREFACE = "Filled from what the run knows of itself."
 
 
 def model_card(evidence: Evidence) -> str:
@@ -71,7 +74,7 @@ def model_card(evidence: Evidence) -> str:
             *_always_the_same(evidence),
             "",
             "## Limits",
-            *[f"- {text}" for text in LIMITS],
+            *[f"- {text}" for text in limits_of(evidence)],
             "",
         ]
     )
@@ -106,11 +109,83 @@ def _always_the_same(evidence: Evidence) -> list[str]:
 
 
 def claim_checklist(evidence: Evidence) -> str:
-    """The items of the CLAIM checklist that a run can answer, as Markdown.
+    """CLAIM 2024 as Markdown, filled from what a run knows of itself."""
+    known = _known(evidence)
+    claim_known = {
+        "5": "an existing data set; the rest is for the authors",
+        "7": known["sources"],
+        "9": known["preprocessing"],
+        "10": known["selection"],
+        "12": known["missing"],
+        "19": known["partition"],
+        "20": known["disjoint"],
+        "21": known["sample size"],
+        "22": known["model"],
+        "23": known["software"],
+        "24": known["weights"],
+        "25": "settings.json; grid.csv of heads, history.csv of networks",
+        "26": evidence.why_chosen,
+        "27": _ensembling(evidence),
+        "28": known["metrics"],
+        "29": known["uncertainty"],
+        "30": known["robustness"],
+        "31": "explain/score.json" if evidence.explanation else "not measured",
+        "32": known["performance"],
+        "33": "none in this run; haemo evaluate judges a model elsewhere",
+        "35": f"{known['selection']}; {known['partition']}",
+        "36": known["subgroups"],
+        "37": known["performance"],
+        "38": "compare.json and report.html",
+        "39": "report.html, most confident errors",
+        "40": "report.html, intended use and limits",
+    }
+    return checklist("CLAIM 2024 checklist", CLAIM_2024, claim_known, _PREFACE)
 
-    Items are those of Mongan, Moy and Kahn 2020, Radiology: Artificial Intelligence 2(2):e200029. What only
-    the authors of a study can answer is left to them, and said so.
-    """
+
+def tripod_checklist(evidence: Evidence) -> str:
+    """TRIPOD+AI as Markdown, filled from what a run knows of itself."""
+    known, figures = _known(evidence), evidence.figures
+    settings = evidence.settings.get(evidence.chosen, {})
+    counts = figures.get("confusion", [])
+    events = ", ".join(
+        f"{sum(row)} {name}" for name, row in zip(figures["classes"], counts, strict=bool(counts))
+    )
+    answers = {
+        "4": "development, and evaluation on patients held out",
+        "5a": known["sources"],
+        "7": known["preprocessing"],
+        "8a": f"classes {', '.join(figures['classes'])}, one label a slice",
+        "9a": "all features of the network; none was chosen by hand",
+        "9b": known["model"],
+        "10": known["sample size"],
+        "11": known["missing"],
+        "12a": f"{known['partition']}; disjoint by {known['disjoint']}",
+        "12b": "standardised with a floor under deviations, where the head is classical",
+        "12c": f"{known['model']}; {evidence.why_chosen}",
+        "12d": f"patients kept whole; {known['robustness']}",
+        "12e": f"{known['metrics']}; {known['uncertainty']}",
+        "12f": "none",
+        "12g": "haemo predict; settings.json",
+        "13": f"class weight {settings['class_weight']}" if settings.get("class_weight") else "not recorded",
+        "14": known["subgroups"],
+        "15": f"score, probability and class at a threshold of {settings.get('threshold', 0.5)}",
+        "16": "one data set, split",
+        "18f": "haemo is free software, Apache-2.0",
+        "20a": f"{known['selection']}; {known['partition']}",
+        "20b": known["subgroups"],
+        "21": f"tested: {figures['slices']} slices of {figures['patients']} patients; {events}",
+        "22": f"model files of {evidence.chosen}; {known['weights']}",
+        "23a": known["performance"],
+        "23b": known["subgroups"],
+        "24": "none",
+        "26": "report.html, intended use and limits",
+        "27a": "files that cannot be read are named and not scored; slices unlike training are marked",
+    }
+    return checklist("TRIPOD+AI checklist", TRIPOD_AI, answers, _PREFACE)
+
+
+def _known(evidence: Evidence) -> dict[str, str]:
+    """What a run can say of itself, by subject."""
     figures = evidence.figures
     split = evidence.split
     steps = evidence.record.get("steps", {})
@@ -134,69 +209,29 @@ def claim_checklist(evidence: Evidence) -> str:
         else "no split is kept with the run"
     )
     models = ", ".join(evidence.comparison.models)
-    absent = "for the authors"
-    leakage = evidence.leakage
-    rows = [
-        ["5", "Prospective or retrospective", "an existing data set; the rest is for the authors"],
-        [
-            "7",
-            "Data sources",
-            f"layout {index.get('layout', 'unknown')}, indexed {index.get('finished', '')}",
-        ],
-        ["8", "Eligibility criteria", absent],
-        ["9", "Preprocessing", window],
-        ["10", "Selection of subsets", _unusable(evidence)],
-        ["11", "Definition of data elements", f"classes {', '.join(figures['classes'])}, one label a slice"],
-        ["12", "De-identification", absent],
-        [
-            "13",
-            "Missing data",
-            "slices without a label are left out; unreadable ones are named in failures.csv",
-        ],
-        ["14", "Reference standard", absent],
-        ["19", "Intended sample size", _sample_size(evidence)],
-        ["20", "Partitions", partition],
-        ["21", "Level at which partitions are disjoint", _disjoint(evidence)],
-        [
-            "22",
-            "Model",
-            f"{models}; features {_joined(fingerprint, ('network', 'layer', 'precision')) or 'none'}",
-        ],
-        ["23", "Software", _joined(evidence.record.get("haemo", {}))],
-        ["24", "Initialisation", f"weights sha256 {str(made_with.get('weights', 'not recorded'))[:60]}"],
-        [
-            "25",
-            "Training approach",
-            "settings.json; grid.csv of heads, history.csv of networks",
-        ],
-        ["26", "Selection of the final model", evidence.why_chosen],
-        ["27", "Ensembling", _ensembling(evidence)],
-        ["28", "Metrics", ", ".join(metric_title(name) for name in METRICS)],
-        ["29", "Measures of uncertainty", _uncertainty(figures)],
-        [
-            "30",
-            "Robustness",
-            "leakage.json: protocols, shuffled labels, shortcuts" if leakage else "not measured",
-        ],
-        ["31", "Explainability", "explain/score.json" if evidence.explanation else "not measured"],
-        ["32", "Validation on external data", "none in this run"],
-        ["33", "Flow of cases", partition],
-        ["34", "Demographics", "not in the data set as indexed"],
-        ["35", "Performance", claim(evidence)],
-        ["36", "Estimates with intervals", "compare.json and report.html"],
-        ["37", "Failure analysis", "report.html, most confident errors"],
-        ["38", "Limitations", "report.html, intended use and limits"],
-    ]
-    return "\n".join(
-        [
-            "# CLAIM checklist",
-            "",
-            "Items that this run can answer. Those that are not listed are for the authors of a study.",
-            "",
-            *_markdown(["item", "asks for", "answer"], rows),
-            "",
-        ]
-    )
+    groups = evidence.comparison.subgroups.get("models", {})
+    kept = dict.fromkeys(group["attribute"] for own in groups.values() for group in own["groups"])
+    return {
+        "sources": f"layout {index.get('layout', 'unknown')}, indexed {index.get('finished', '')}",
+        "preprocessing": window,
+        "selection": _unusable(evidence),
+        "missing": "slices without a label are left out; unreadable ones are named in failures.csv",
+        "partition": partition,
+        "disjoint": _disjoint(evidence),
+        "sample size": _sample_size(evidence),
+        "model": f"{models}; features {_joined(fingerprint, ('network', 'layer', 'precision')) or 'none'}",
+        "software": _joined(evidence.record.get("haemo", {})),
+        "weights": f"weights sha256 {str(made_with.get('weights', 'not recorded'))[:60]}",
+        "metrics": ", ".join(metric_title(name) for name in METRICS),
+        "uncertainty": _uncertainty(figures),
+        "robustness": "leakage.json: protocols, shuffled labels, shortcuts"
+        if evidence.leakage
+        else "protocols and shortcuts not measured",
+        "performance": claim(evidence),
+        "subgroups": f"figures by {', '.join(kept)}: compare.json and report.html"
+        if kept
+        else "not in the data set as indexed (haemo index --keep)",
+    }
 
 
 def _value(figures: dict[str, Any], name: str) -> list[str]:

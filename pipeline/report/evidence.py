@@ -177,7 +177,7 @@ def gather(
         If the run has no manifest or no trained model.
     """
     manifest = run.manifest()
-    comparison = compare(run, prevalence=prevalence, resampling=resampling, progress=progress)
+    comparison = compare(run, prevalence=prevalence, clinical=True, resampling=resampling, progress=progress)
     everything = {name: run.predictions(name) for name in comparison.models}
     answers, _ = align({name: p.of_part("test") for name, p in everything.items()})
     out_of_fold = {name: p.of_part("cv") for name, p in everything.items() if (p.part == "cv").any()}

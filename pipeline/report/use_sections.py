@@ -7,12 +7,14 @@ from typing import Any
 
 from haemo.pipeline.evaluation.decision_curve import SHOWN_THRESHOLDS, THRESHOLDS
 from haemo.pipeline.evaluation.jackknife import rough_mark
-from haemo.pipeline.evaluation.subgroups import COMPARED
+from haemo.pipeline.evaluation.subgroups import COMPARED, sentences_on
 from haemo.pipeline.evaluation.tallies import metric_title
 from haemo.pipeline.report.page import Section, draw, paragraph, table
 from haemo.pipeline.report.use_figures import decision_curve_figure, forest_figure
 
 __all__ = ["entry", "groups_section", "use_section"]
+
+_WITHOUT_NAMES = ("sex", "age", "scanner", "kernel", "thickness", "bleed", "size")
 
 
 def entry(found: Mapping[str, Any] | None, signed: bool = False, places: int = 3) -> str:
@@ -83,18 +85,33 @@ def use_section(clinical: Mapping[str, Mapping[str, Any]], things: str, folder: 
 
 
 def groups_section(
-    subgroups: Mapping[str, Any], overall: Mapping[str, Mapping[str, Any]], folder: Path
+    subgroups: Mapping[str, Any],
+    overall: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    anonymous: bool = False,
 ) -> Section | None:
-    """Every figure by subgroup, and what may be said."""
-    models = {name: own for name, own in subgroups.get("models", {}).items() if own["groups"]}
+    """Every figure by subgroup, and what may be said.
+
+    Where the page is `anonymous`, sites and attributes whose values nobody knows the kind of are left out:
+    they may name a place or a person.
+    """
+    models = {name: own["groups"] for name, own in subgroups.get("models", {}).items() if own["groups"]}
+    named: dict[str, None] = {}
+    if anonymous:
+        attributes = {group["attribute"] for groups in models.values() for group in groups}
+        named = dict.fromkeys(sorted(attributes - set(_WITHOUT_NAMES)))
+        models = {
+            name: [group for group in groups if group["attribute"] not in named]
+            for name, groups in models.items()
+        }
     if not models:
         return None
     parts: list[str] = []
-    for name, own in models.items():
-        parts += [paragraph(sentence) for sentence in own["sentences"]]
-        parts.append(draw(forest_figure(name, own["groups"], overall[name], folder)))
+    for name, groups in models.items():
+        parts += [paragraph(sentence) for sentence in sentences_on(name, groups, subgroups["tests"])]
+        parts.append(draw(forest_figure(name, groups, overall[name], folder)))
         rows = []
-        for group in own["groups"]:
+        for group in groups:
             cells = [cell for one in COMPARED for cell in _cells(group, one)]
             counts = f"{group['patients_positive']} / {group['patients_negative']}"
             title = escape(f"{group['attribute']} {group['group']}")
@@ -103,6 +120,8 @@ def groups_section(
         columns = ["", "slices", "patients +/-"]
         columns += [text for one in COMPARED for text in (metric_title(one), "less the rest")]
         parts.append(table([*columns, metric_title("brier")], rows, f"{name}, by subgroup"))
+    if named:
+        parts.append(paragraph(f"Left out here, for their values may be names: {', '.join(named)}.", "sub"))
     parts.append(
         paragraph(
             "Each group is set against all other slices; groups by type and size of bleed are these bleeds "

@@ -22,7 +22,8 @@ GO_ON = || [ $$? -eq 3 ]
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features svm softmax \
 	mlp train blend cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
-	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-page \
+	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-volumes \
+	bench-page \
 	builtin-model segment fuzz audit screenshots
 
 help: ## List every target
@@ -186,6 +187,9 @@ bench-training: $(INSTALLED) ## Fine-tuning against a plain loop
 
 bench-explain: $(INSTALLED) ## Prediction with and without explanation
 	$(BIN)/python benchmarks/bench_explain.py $(ARGS)
+
+bench-volumes: $(INSTALLED) ## Stage one from .nii.gz beside DICOM, and memory over 50 volumes
+	$(BIN)/python benchmarks/bench_volumes.py $(ARGS)
 
 bench-coverage: $(INSTALLED) ## How often intervals hold the truth, beside percentiles of the bootstrap
 	$(BIN)/python benchmarks/coverage.py $(ARGS)

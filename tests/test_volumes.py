@@ -125,6 +125,12 @@ def test_the_affine_is_that_of_other_programs(tmp_path):
         np.testing.assert_allclose(own, np.diag([-1, -1, 1]) @ theirs, atol=1e-4)
 
 
+def test_a_file_that_says_not_how_the_head_lies_is_said(tmp_path):
+    image = nibabel.Nifti1Image(head_hu().transpose(2, 1, 0), None)
+    nibabel.save(image, tmp_path / "head.nii")
+    assert read_header(tmp_path / "head.nii#1").mode == "NIfTI int16, orientation not said"
+
+
 def test_nifti_2_and_the_other_byte_order_are_read(tmp_path):
     hu = head_hu()
     steps = np.diag([-0.5, -0.5, 5, 1])

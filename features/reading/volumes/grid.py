@@ -76,7 +76,7 @@ class GridVolume(Volume):
                 "its header says of no three directions where the voxels lie; it is damaged"
             )
         self.grid = grid
-        self.mode = grid.mode
+        self.mode = grid.mode if grid.has_place else f"{grid.mode}, orientation not said"
         self.axis = _axis_up(grid.steps_mm)
         self.count = grid.stored.shape[self.axis]
         self._voxels = Voxels(grid.stored, self.axis)

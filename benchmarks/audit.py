@@ -33,8 +33,7 @@ def verdict(report: dict[str, Any]) -> tuple[str, int]:
         more = f" and {len(skipped) - MOST_NAMED} more" if len(skipped) > MOST_NAMED else ""
         lines.append(
             f"NOT AUDITED: the service knows nothing of {', '.join(skipped[:MOST_NAMED])}{more}. It needs a "
-            "network that reaches it (https://pypi.org or, with --service osv, https://api.osv.dev); a "
-            "mirror of packages has no answers"
+            "network that reaches PyPI itself or, with --service osv, OSV; a mirror of packages has none"
         )
     return "\n".join(lines), 1 if holes else 2 if skipped else 0
 

@@ -10,7 +10,7 @@ RUN    ?= runs/first
 DATA   ?=
 STUDY  ?=
 ARGS   ?=
-EXTRAS := dicom,pacs,demo,serve,track,dev,docs
+EXTRAS := dicom,pacs,demo,serve,track,export,dev,docs
 
 BIN       := $(VENV)/bin
 HAEMO     := $(BIN)/haemo
@@ -23,7 +23,7 @@ GO_ON = || [ $$? -eq 3 ]
 .PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features svm softmax \
 	mlp train blend cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-volumes \
-	bench-page \
+	bench-onnx bench-page \
 	builtin-model segment fuzz audit screenshots
 
 help: ## List every target
@@ -190,6 +190,9 @@ bench-explain: $(INSTALLED) ## Prediction with and without explanation
 
 bench-volumes: $(INSTALLED) ## Stage one from .nii.gz beside DICOM, and memory over 50 volumes
 	$(BIN)/python benchmarks/bench_volumes.py $(ARGS)
+
+bench-onnx: $(INSTALLED) ## An exported model beside PyTorch; RUN=run ARGS="--head svm"
+	$(BIN)/python benchmarks/bench_onnx.py --run "$(RUN)" $(ARGS)
 
 bench-coverage: $(INSTALLED) ## How often intervals hold the truth, beside percentiles of the bootstrap
 	$(BIN)/python benchmarks/coverage.py $(ARGS)

@@ -6,6 +6,7 @@ __all__ = [
     "BrokenExtension",
     "BrokenInstallation",
     "DamagedStore",
+    "ExportDiffers",
     "FingerprintMismatch",
     "HaemoError",
     "MemoryBudgetExceeded",
@@ -81,6 +82,10 @@ class FingerprintMismatch(HaemoError, ValueError):
 
 class DamagedStore(HaemoError, OSError):
     """A feature store or shard fails its checksums or cannot be opened."""
+
+
+class ExportDiffers(HaemoError, ArithmeticError):
+    """A model does not say the same after it was exported; the message says how far apart they are."""
 
 
 class RunLocked(HaemoError, RuntimeError):

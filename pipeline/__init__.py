@@ -12,6 +12,8 @@
 - `dicom_results/`: what was found as DICOM, a report a study and a segmentation of the outlines.
 - `explaining/`: where on a slice the evidence of a trained model is, and outlines.
 - `report/`: one page to show to others, and pictures.
+- `packing/`: a trained model as one file to hand over, and back.
+- `exporting/`: a trained model as ONNX, and scored without PyTorch.
 - `judging/`: models judged, untouched, on slices of elsewhere.
 - `serving/`: the reader's page, which shows in a browser what the rooms above say of studies.
 - `api/`: what a notebook needs, under the public names of `haemo`; nothing else imports it.

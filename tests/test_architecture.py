@@ -103,6 +103,26 @@ MAY_IMPORT = {
         "pipeline/predicting",
         "pipeline/segmenting",
     ],
+    "pipeline/exporting": [
+        *BELOW,
+        RUN,
+        SPLITTING,
+        TRAINED,
+        "pipeline/evaluation",
+        "pipeline/preparing",
+        "pipeline/predicting",
+    ],
+    "pipeline/packing": [
+        *BELOW,
+        RUN,
+        SPLITTING,
+        TRAINED,
+        "pipeline/evaluation",
+        "pipeline/preparing",
+        "pipeline/predicting",
+        "pipeline/segmenting",
+        "pipeline/report",
+    ],
 }
 MAY_IMPORT["pipeline/judging"] = [
     *BELOW,

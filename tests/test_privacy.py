@@ -1,12 +1,14 @@
 """What a run shares names no patient, path, user or host; see docs/privacy.md."""
 
 import getpass
+import hashlib
 import json
 import os
 import re
 import shutil
 import socket
 import stat
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,11 @@ from haemo.pipeline.report.evidence import gather
 from haemo.pipeline.run.codes import Codes
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.shown import restored, shown, without_paths
+from haemo.tables import read_rows
 
 # What stays at home: these name slices and patients, or say where files lie.
 AT_HOME = {"manifest.csv", "predictions.csv", "split.json", "paths.json", "contents.csv", "features.h5"}
-AT_HOME |= {"failures.csv", "series.csv", "attributes.csv"}
+AT_HOME |= {"failures.csv", "series.csv", "attributes.csv", "share_key.csv"}
 USER, HOST = "annaquist", "radiology-ws17"
 BIRTH, STUDY = "19431102", "20190203"
 
@@ -74,6 +77,7 @@ def home(tmp_path_factory):
             ["compare", *at, "--resamples", "100"],
             ["leakage", *at, "--repeats", "2", "--resamples", "100"],
             ["predict", *at, "--explain", one],
+            ["report", *at, "--resamples", "100", "--share"],
             ["report", *at, "--resamples", "100"],
         ):
             patch.setattr("sys.argv", [str(home / "bin" / "haemo"), *words])
@@ -100,9 +104,104 @@ def leaks(folder: Path, words: list[str]) -> list[tuple[str, str]]:
 def test_nothing_that_a_run_shares_names_a_patient_path_user_or_host(home):
     run = home / "runs" / "one"
     shared = {path.name for path in run.rglob("*")} - AT_HOME
-    assert {"report.html", "MODEL_CARD.md", "CLAIM.md", "run.json", "leakage.json", "compare.json"} <= shared
+    assert {
+        "report.html",
+        "MODEL_CARD.md",
+        "CLAIM.md",
+        "TRIPOD.md",
+        "run.json",
+        "leakage.json",
+        "compare.json",
+    } <= shared
     assert {"roc.svg", "0001.png", "regions.geojson", "model.skops", "model.safetensors"} <= shared
     assert leaks(run, secrets(home)) == []
+
+
+def test_a_shared_report_has_numbers_and_the_key_stays_at_home(home):
+    run = home / "runs" / "one"
+    assert {path.name for path in (run / "share").iterdir()} == {
+        "report.html",
+        "MODEL_CARD.md",
+        "CLAIM.md",
+        "TRIPOD.md",
+        "figures",
+    }
+    page = (run / "share" / "report.html").read_text()
+    numbers = set(re.findall(r"slice [0-9]+", page))
+    assert numbers
+    assert not re.search(r"(slice|patient)-[0-9a-f]{10}", page)
+    key = {row[0]: row[2] for _, row in read_rows(run / "share_key.csv")}
+    assert {key[number] for number in numbers} <= {row.slice_id for row in RunDirectory(run).manifest()}
+    assert main(["report", "--run", str(run), "--share", "--names"]) == 2
+
+
+@pytest.fixture(scope="module")
+def packed(home):
+    """Bundles of the run's models."""
+    run, bundles = str(home / "runs" / "one"), home / "bundles"
+    bundles.mkdir()
+    for name in ("svm", "tinyvgg"):
+        assert main(["-q", "pack", "--run", run, "--head", name, str(bundles / f"{name}.haemo")]) == 0
+    return bundles
+
+
+def test_a_bundle_names_no_patient_path_date_user_or_host(home, packed):
+    manifest = RunDirectory(home / "runs" / "one").manifest()
+    known = {name for row in manifest for name in (row.slice_id, row.patient, row.study, str(row.path))}
+    for name in ("svm", "tinyvgg"):
+        data = (packed / f"{name}.haemo").read_bytes()
+        assert [word for word in [*secrets(home), *known] if word.encode() in data] == []
+        assert (b"<path>" in data) is False
+        with zipfile.ZipFile(packed / f"{name}.haemo") as archive:
+            assert {one.date_time for one in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+            assert {one.compress_type for one in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+@pytest.mark.parametrize("name", ["svm", "tinyvgg"])
+def test_a_bundle_says_what_its_run_says(home, packed, tmp_path, name, capsys):
+    run, slices = str(home / "runs" / "one"), str(home / "scans" / CLASSES[0])
+    ways = {"run": ["--run", run, "--head", name], "file": ["--model", str(packed / f"{name}.haemo")]}
+    said = {}
+    for way, words in ways.items():
+        out = tmp_path / f"{way}.csv"
+        assert main(["-q", "predict", *words, slices, "--out", str(out), "--json"]) == 3
+        said[way] = out.read_text(), json.loads(capsys.readouterr().out)["studies"]
+    assert said["run"] == said["file"]
+    assert said["run"][0].count("\n") == 13
+
+
+def test_a_bundle_draws_its_evidence_without_its_training_slices(home, packed, tmp_path, capsys):
+    model, out = str(packed / "svm.haemo"), tmp_path / "drawn"
+    slices = str(home / "scans" / CLASSES[0] / patient(2))
+    assert main(["explain", "--model", model, "--overlays", str(out), slices]) == 0
+    assert "comes without its training slices" in capsys.readouterr().err
+    assert len(list(out.glob("*.png"))) == 2
+    assert main(["explain", "--model", model, "--overlays", str(out), "--method", "contrast", slices]) == 1
+    assert "take --method hirescam" in capsys.readouterr().err
+    assert main(["explain", "--model", model, slices]) == 2
+    assert main(["segment", "predict", "--model", model, "--out", str(tmp_path / "o"), slices]) == 2
+    assert "outlines nothing" in capsys.readouterr().err
+
+
+def test_the_same_run_made_again_gives_the_same_bundle(home, packed, tmp_path, capsys):
+    again = shutil.copytree(home / "runs" / "one", tmp_path / "again")
+    shutil.rmtree(again / "svm")
+    assert main(["-q", "svm", "--run", str(again), "--grid", "C=0.001"]) == 0
+    assert main(["-q", "pack", "--run", str(again), "--head", "svm", str(tmp_path / "svm.haemo")]) == 0
+    assert (tmp_path / "svm.haemo").read_bytes() == (packed / "svm.haemo").read_bytes()
+    digest = hashlib.sha256((packed / "svm.haemo").read_bytes()).hexdigest()
+    assert f"sha256 {digest}" in capsys.readouterr().out
+
+
+def test_weights_that_can_be_had_need_not_be_packed(home, packed, tmp_path):
+    words = ["--run", str(home / "runs" / "one"), "--head", "svm", "--no-weights"]
+    assert main(["-q", "pack", *words, str(tmp_path / "light.haemo")]) == 0
+    assert (tmp_path / "light.haemo").stat().st_size < (packed / "svm.haemo").stat().st_size / 2
+    slices = str(home / "scans" / CLASSES[0] / patient(2))
+    for name, path in (("light", tmp_path / "light.haemo"), ("whole", packed / "svm.haemo")):
+        out = tmp_path / f"{name}.csv"
+        assert main(["-q", "predict", "--model", str(path), slices, "--out", str(out)]) == 0
+    assert (tmp_path / "light.csv").read_text() == (tmp_path / "whole.csv").read_text()
 
 
 def test_one_path_put_back_into_run_json_is_found(home, tmp_path):

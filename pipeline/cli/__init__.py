@@ -1,9 +1,9 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
 Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `evaluate`, `predict`, `segment`,
-`explain`, `leakage`, `report`, `names`, `serve`, `phantom`, `pictures`, `study`, `system`. They share
-`console` (printing and common options), `choices`, `clinical`, `configuration`, `figures`, `outputs` and
-`protocol`. `blend` joins heads. Nothing imports it.
+`explain`, `leakage`, `report`, `names`, `pack`, `serve`, `phantom`, `pictures`, `study`, `system`. They
+share `console` (printing and common options), `choices`, `clinical`, `configuration`, `figures`, `models`
+(those of one file), `outputs` and `protocol`. `blend` joins heads. Nothing imports it.
 """
 
 import importlib
@@ -42,6 +42,8 @@ COMMANDS = {
     "learning-curve": "leakage",
     "report": "report",
     "names": "names",
+    "pack": "pack",
+    "export": "pack",
     "serve": "serve",
     "verify": "features",
     "phantom": "phantom",

@@ -11,7 +11,6 @@ from haemo.pipeline.cli.console import (
     names_option,
     outline_option,
     progress,
-    run_option,
     series_option,
     table,
     trained_models,
@@ -19,11 +18,13 @@ from haemo.pipeline.cli.console import (
     unit_option,
 )
 from haemo.pipeline.cli.figures import mean_cell
+from haemo.pipeline.cli.models import model_of_file, outliner_of
 
 if TYPE_CHECKING:
     from haemo.features.reading.unit import Unit
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.run.directory import RunDirectory
+    from haemo.pipeline.segmenting.segmenter import Segmenter
 
 __all__ = ["explain"]
 
@@ -34,7 +35,16 @@ _MOST_OVERLAYS = 12
 
 
 @click.command()
-@run_option
+@click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN",
+    help="Run directory of the model, e.g. runs/first.",
+)
+@click.option(
+    "--model", metavar="FILE", help="A model that was packed (haemo pack), in place of one of a run."
+)
 @trust_option
 @click.option(
     "--head",
@@ -73,7 +83,8 @@ _MOST_OVERLAYS = 12
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=SlicePath(path_type=Path))
 def explain(
-    run_path: Path,
+    run_path: Path | None,
+    model: str | None,
     trust: tuple[str, ...],
     heads: tuple[str, ...],
     names: bool,
@@ -101,8 +112,14 @@ def explain(
     """
     from haemo.pipeline.run.directory import RunDirectory
 
-    run = RunDirectory(run_path, trust)
-    if score:
+    if (run_path is None) == (model is None):
+        raise click.UsageError("name one: --run RUN, or --model FILE, a model that was packed")
+    if model is not None and (score or heads or not paths or not overlays):
+        raise click.UsageError(
+            "with --model FILE give PATH and --overlays DIR; --head and --score are for --run"
+        )
+    run = RunDirectory(run_path, trust) if run_path else None
+    if run is not None and score:
         if paths:
             raise click.UsageError("--score measures test slices of RUN; give it no PATH")
         return _score(run, heads, masks, method, seed, device)
@@ -110,32 +127,48 @@ def explain(
         raise click.UsageError("--masks is for --score")
     if len(heads) > 1:
         raise click.UsageError("draw one model at a time; several are for --score")
-    name = heads[0] if heads else "svm"
-    return _draw(run, name, names, outline, method, slices, overlays, series, unit, device, paths)
+    if run is None:
+        loaded, folder = _packed(str(model), device, trust), overlays
+    else:
+        from haemo.pipeline.predicting.blended_model import load_model
+
+        loaded = load_model(run, heads[0] if heads else "svm", device, progress)
+        folder = overlays or run.path / "explain" / loaded.name
+        paths = paths or _likeliest(run, loaded, slices)
+        unit = unit or run.told_unit()
+    segmenter = outliner_of(run_path) if outline == "blood" else None
+    return _draw(loaded, folder, names, segmenter, method, series, unit, paths)
+
+
+def _packed(model: str, device: str, trust: tuple[str, ...]) -> "TrainedModel":
+    """A head or network of a file."""
+    from haemo.pipeline.segmenting.segmenter import Segmenter
+
+    if model.endswith(".onnx"):
+        raise click.UsageError(f"{model} draws no evidence; the packed model does, and the run")
+    found = model_of_file(model, device, trust)
+    if isinstance(found, Segmenter):
+        raise click.UsageError(
+            f"{model} is a segmenter, which draws by itself: haemo segment predict --model {model}"
+        )
+    return found
 
 
 def _draw(
-    run: "RunDirectory",
-    name: str,
+    model: "TrainedModel",
+    folder: Path,
     names: bool,
-    outline: str,
+    segmenter: "Segmenter | None",
     method: str | None,
-    slices: int,
-    overlays: Path | None,
     series: str | None,
     unit: "Unit | None",
-    device: str,
     paths: tuple[Path, ...],
 ) -> int:
     from haemo.pipeline.explaining.explanation import explain_slices
-    from haemo.pipeline.predicting.blended_model import load_model
     from haemo.pipeline.predicting.prediction import score_slices
-    from haemo.pipeline.segmenting.segmenterfolder import outliner
 
-    model = load_model(run, name, device, progress)
-    paths = paths or _likeliest(run, model, slices)
-    result = score_slices(model, paths, None, progress, series=series, unit=unit or run.told_unit())
-    folder = overlays or run.path / "explain" / name
+    name = model.name
+    result = score_slices(model, paths, None, progress, series=series, unit=unit)
     everything = range(len(result))
     explained = explain_slices(
         model,
@@ -143,7 +176,7 @@ def _draw(
         folder,
         chosen=everything,
         method=method,
-        segmenter=outliner(run) if outline == "blood" else None,
+        segmenter=segmenter,
         names=names,
         progress=progress,
     )

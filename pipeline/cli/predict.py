@@ -19,20 +19,16 @@ from haemo.pipeline.cli.console import (
     trust_option,
     unit_option,
 )
+from haemo.pipeline.cli.models import BUILTIN, model_of_file, outliner_of
 from haemo.pipeline.cli.outputs import NewFile
-from haemo.pipeline.cli.segment import (
-    BUILTIN,
-    named_segmenter,
-    run_segmenter,
-    say_caveat,
-    segmenter_option,
-)
+from haemo.pipeline.cli.segment import run_segmenter, say_caveat, segmenter_option
 
 if TYPE_CHECKING:
     from haemo.features.failures import Failure
     from haemo.features.reading.unit import Unit
     from haemo.pipeline.dicom_results.results import StudyResult
     from haemo.pipeline.predicting.slice_scores import SliceScores
+    from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.segmenting.outlining import Outlined
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
@@ -50,6 +46,12 @@ _MOST_ROWS = 40
     help="Run directory of the model, e.g. runs/first.",
 )
 @segmenter_option
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "onnx"]),
+    help="What runs a model; with onnx the first PATH may be the model, FILE.onnx.  "
+    "[default: as the model is]",
+)
 @trust_option
 @click.option(
     "--head",
@@ -106,6 +108,7 @@ _MOST_ROWS = 40
 def predict(
     run_path: Path | None,
     model: str | None,
+    runtime: str | None,
     threshold: float | None,
     aggregate: str,
     out: Path | None,
@@ -123,29 +126,44 @@ def predict(
     Exit code 3 if some files could not be used; they are named.
     """
     from haemo.pipeline.run.directory import SEGMENTER
+    from haemo.pipeline.segmenting.segmenter import Segmenter
 
+    if runtime == "onnx" and model is None and run_path is None:
+        model, *rest = map(str, paths)
+        paths = tuple(map(Path, rest))
+        if not paths:
+            raise click.UsageError("name the slices too: haemo predict --runtime onnx FILE.onnx PATH")
+    if runtime is not None and (runtime == "onnx") != str(model).endswith(".onnx"):
+        raise click.UsageError(f"--runtime {runtime} does not run {model or 'a run'}: haemo export")
     if (run_path is None) == (model is None):
-        raise click.UsageError(f"name one: --run RUN, or --model {BUILTIN}, which needs no run")
+        raise click.UsageError(f"name one: --run RUN, or --model FILE or {BUILTIN}, which needs no run")
+    if run_path is None and options["explain"] and not options["overlays"]:
+        raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
+    if str(model).endswith(".onnx") and (options["explain"] or options["overlays"]):
+        raise click.UsageError(f"{model} draws no evidence; the packed model does, and the run")
     if dicom_folder:
         from haemo.pipeline.dicom_results.results import prepare
 
         prepare(dicom_folder)
     options["how"] = aggregate if dicom_folder else None
+    head = options.pop("head")
     if model is not None:
-        answer = _segmented(named_segmenter(model), paths, threshold, as_json, None, **options)
         asked = {"model": model}
-    elif run_path is not None and options["head"] == SEGMENTER:
-        folder = run_path / "explain" / SEGMENTER
-        answer = _segmented(run_segmenter(run_path), paths, threshold, as_json, folder, **options)
-        asked = {"run": str(run_path), "head": SEGMENTER}
+        loaded = model_of_file(model, options["device"], options["trust"])
     else:
-        answer = _predicted(run_path, paths, threshold, **options)
-        asked = {"run": str(run_path), "head": options["head"]}
+        asked = {"run": str(run_path), "head": head}
+        is_segmenter = head == SEGMENTER
+        loaded = run_segmenter(run_path) if is_segmenter else _of_run(run_path, head, **options)
+    usual = run_path / "explain" / head if run_path else None
+    if isinstance(loaded, Segmenter):
+        answer = _segmented(loaded, paths, threshold, as_json, usual, **options)
+    else:
+        answer = _predicted(loaded, run_path, usual, paths, threshold, **options)
     result, pictures = answer.scores, answer.pictures
     written: list[StudyResult] = []
     failures = list(result.failures)
     if dicom_folder:
-        written, without = _write_dicom(dicom_folder, answer, aggregate, run_path, model, options["head"])
+        written, without = _write_dicom(dicom_folder, answer, aggregate, run_path, model, head)
         failures += without
     if out:
         result.write_csv(out)
@@ -174,47 +192,57 @@ class _Answer:
     scores: "SliceScores"
     pictures: dict[str, Any]
     outlined: "Outlined | None" = None
+    of_file: str = ""
+
+
+def _of_run(
+    run_path: Path, head: str, *, trust: tuple[str, ...], device: str, **unused: Any
+) -> "TrainedModel":
+    from haemo.pipeline.predicting.blended_model import load_model
+    from haemo.pipeline.run.directory import RunDirectory
+
+    del unused
+    return load_model(RunDirectory(run_path, trust), head, device, progress)
 
 
 def _predicted(
-    run_path: "Path | None",
+    model: "TrainedModel",
+    run_path: Path | None,
+    usual: Path | None,
     paths: tuple[Path, ...],
     threshold: float | None,
     *,
-    head: str,
-    trust: tuple[str, ...],
     explain: bool,
     overlays: Path | None,
     names: bool,
     outline: str,
     series: str | None,
     unit: "Unit | None",
-    device: str,
     how: str | None,
+    **unused: Any,
 ) -> _Answer:
-    """What a head or network of a run says."""
+    """What a head or network says, and what was drawn."""
     from haemo.pipeline.dicom_results.outlines import outline_positive, require_bleed
-    from haemo.pipeline.predicting.blended_model import load_model
     from haemo.pipeline.predicting.prediction import score_slices
     from haemo.pipeline.run.directory import RunDirectory
-    from haemo.pipeline.segmenting.segmenterfolder import outliner
 
-    run = RunDirectory(run_path or Path(), trust)
-    model = load_model(run, head, device, progress)
+    del unused
     if how:
         require_bleed(model.classes)
-    result = score_slices(model, paths, threshold, progress, series=series, unit=unit or run.told_unit())
-    outlined = outline_positive(result, how, outliner(run), progress) if how else None
-    if not (explain or overlays):
-        return _Answer(result, {}, outlined)
+    if run_path:
+        unit = unit or RunDirectory(run_path).told_unit()
+    result = score_slices(model, paths, threshold, progress, series=series, unit=unit)
+    outlined = outline_positive(result, how, outliner_of(run_path), progress) if how else None
+    folder = overlays or (usual if explain else None)
+    if not folder:
+        return _Answer(result, {}, outlined, model.name)
     from haemo.pipeline.explaining.explanation import explain_slices
 
-    folder = overlays or run.path / "explain" / head
-    segmenter = outliner(run) if outline == "blood" else None
+    segmenter = outliner_of(run_path) if outline == "blood" else None
     explained = explain_slices(model, result, folder, segmenter=segmenter, names=names, progress=progress)
     pictures = _pictures([one.picture for one in explained], folder)
     pictures["overlay_of"] = {str(one.path): one.picture.name for one in explained}
-    return _Answer(result, pictures, outlined)
+    return _Answer(result, pictures, outlined, model.name)
 
 
 def _segmented(
@@ -238,8 +266,6 @@ def _segmented(
 
     del unused
     folder = overlays or (usual if explain else None)
-    if explain and not folder:
-        raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
     if how:
         require_bleed(segmenter.classes)
     outputs = Outputs(folder, masks=False, overwrite=True, names=names) if folder else None
@@ -254,11 +280,13 @@ def _write_dicom(
     folder: Path, answer: _Answer, how: str, run_path: Path | None, model: str | None, head: str
 ) -> "tuple[list[StudyResult], list[Failure]]":
     from haemo.pipeline.dicom_results.results import write_results
-    from haemo.pipeline.dicom_results.scorer import run_identity, segmenter_identity
+    from haemo.pipeline.dicom_results.scorer import file_identity, run_identity, segmenter_identity
     from haemo.pipeline.run.directory import RunDirectory
 
     if run_path is not None:
         name = run_identity(RunDirectory(run_path), head)
+    elif answer.of_file:
+        name = file_identity(Path(str(model)), answer.of_file)
     else:
         name = segmenter_identity(None if model in (None, BUILTIN) else Path(model))
     return write_results(folder, answer.scores, answer.outlined, name, how, progress)

@@ -19,19 +19,33 @@ __all__ = ["report"]
     "[default: codes, which haemo names explains]",
 )
 @click.option(
+    "--share",
+    is_flag=True,
+    help="Write it to RUN/share, alone, to be given away: slices and patients have numbers, which "
+    "RUN/share_key.csv explains.",
+)
+@click.option(
     "--prevalence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Also give PPV and NPV at this share of positives in compare.json.",
 )
 @resampling_options
 def report(
-    run_path: Path, anonymise: bool, prevalence: float | None, resamples: int, seed: int, level: float
+    run_path: Path,
+    anonymise: bool,
+    share: bool,
+    prevalence: float | None,
+    resamples: int,
+    seed: int,
+    level: float,
 ) -> None:
     """Write RUN/report.html: everything RUN has to show, in one file that needs no other.
 
     Also writes every figure as PNG and SVG to RUN/figures/, MODEL_CARD.md, CLAIM.md and TRIPOD.md. Run haemo
     leakage and haemo learning-curve first to have their sections.
     """
+    if share and not anonymise:
+        raise click.UsageError("give --share or --names, not both")
     from haemo.pipeline.evaluation.intervals import Resampling
     from haemo.pipeline.report import write_report
     from haemo.pipeline.run.directory import RunDirectory
@@ -39,6 +53,7 @@ def report(
     written = write_report(
         RunDirectory(run_path),
         anonymous=anonymise,
+        share=share,
         prevalence=prevalence,
         resampling=Resampling(resamples, seed, level),
         progress=progress,

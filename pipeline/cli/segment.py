@@ -15,6 +15,7 @@ from haemo.pipeline.cli.console import (
     unit_option,
 )
 from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
+from haemo.pipeline.cli.models import BUILTIN, named_segmenter
 from haemo.pipeline.cli.protocol import (
     folds_option,
     new_split_option,
@@ -29,16 +30,12 @@ if TYPE_CHECKING:
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
 __all__ = [
-    "BUILTIN",
-    "named_segmenter",
     "run_segmenter",
     "say_caveat",
     "segment",
     "segmenter_option",
     "show_study_measures",
 ]
-
-BUILTIN = "builtin"
 
 _KINDS = ("trees", "logistic", "svm")
 _MOST_ROWS = 40
@@ -55,8 +52,9 @@ _jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  
 segmenter_option = click.option(
     "--model",
     metavar="builtin|FILE",
-    help="The segmenter that comes with haemo and needs no data, or a model.safetensors, in place of that "
-    "of a run.",
+    help="In place of that of a run: the segmenter that comes with haemo and needs no data, a model that "
+    "was packed (haemo pack), or a segmenter's model.safetensors; for haemo predict also a model that was "
+    "exported (.onnx).",
 )
 
 
@@ -234,13 +232,6 @@ def score(run_path: Path, model: str | None, masks: Path | None, seed: int, jobs
         click.echo(f"{failure['path']}: {failure['reason']}", err=True)
     click.echo(f"{counted(result['slices'], 'test slice')} measured -> {run.path / 'explain' / name}.json")
     return 3 if result["failures"] else 0
-
-
-def named_segmenter(model: str) -> "Segmenter":
-    """The built-in segmenter, or that of a file."""
-    from haemo.pipeline.segmenting.segmenter import Segmenter, builtin_segmenter
-
-    return builtin_segmenter() if model == BUILTIN else Segmenter.read(Path(model))
 
 
 def say_caveat(segmenter: "Segmenter", aside: bool = False) -> None:

@@ -14,7 +14,7 @@ from haemo.pipeline.segmenting.segmenter import BUILTIN_PATH, CAVEAT, Segmenter,
 from haemo.pipeline.segmenting.segmenterfolder import SegmenterFolder, outliner
 from haemo.progress import Progress, silent
 
-__all__ = ["Scorer", "run_identity", "run_scorer", "segmenter_identity", "segmenter_scorer"]
+__all__ = ["Scorer", "file_identity", "run_identity", "run_scorer", "segmenter_identity", "segmenter_scorer"]
 
 _BUILTIN_NAME = "haemo segment (built-in)"
 
@@ -49,6 +49,14 @@ def run_identity(run: RunDirectory, head: str) -> ModelIdentity:
         outliner=f"haemo {SEGMENTER}" if trained else _BUILTIN_NAME,
         outliner_version=model_version(own.model_path if trained else BUILTIN_PATH),
         caveat="" if trained else f"Outlines: {CAVEAT}",
+    )
+
+
+def file_identity(path: Path, name: str) -> ModelIdentity:
+    """What the head or network of a file is called in DICOM results, and what outlines for it."""
+    outliner_version = model_version(BUILTIN_PATH)
+    return ModelIdentity(
+        f"haemo {name}", model_version(path), _BUILTIN_NAME, outliner_version, f"Outlines: {CAVEAT}"
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing, View
     from haemo.models.evidence.explain import ExplainedModel
 
-__all__ = ["Planes", "StageOne", "TrainedModel", "load_single"]
+__all__ = ["Planes", "StageOne", "TrainedModel", "load_plain", "load_single"]
 
 log = logging.getLogger("haemo")
 
@@ -199,7 +199,8 @@ class TrainedModel:
             return network, "occlusion"
         if method not in (None, "contrast") or not network.has_gradients:
             return network, method
-        planes = self._training_planes()
+        paths = self.training_paths()
+        planes = self._training_planes(paths)
         if len(planes) >= _FEWEST_REFERENCES:
             network.references = np.stack(planes)
             return network, "contrast"
@@ -207,6 +208,12 @@ class TrainedModel:
             f"only {len(planes)} of the training slices of {self.name} can be read, too few to set a slice "
             f"against their average"
         )
+        if not paths:
+            gone = (
+                f"{self.name} comes without its training slices, against whose average contrast sets a slice"
+            )
+        if method == "contrast" and not paths:
+            raise MissingStep(f"{gone}; take --method hirescam")
         if method == "contrast":
             raise MissingStep(f"{gone}; put them back where manifest.csv says, or take --method hirescam")
         log.warning("%s: maps are drawn by hirescam", gone)
@@ -227,14 +234,33 @@ class TrainedModel:
         )
         return self.average_row(), slice(0, self.extractor.dimension)
 
-    def _training_planes(self) -> list[np.ndarray]:
+    def _training_planes(self, paths: Sequence[Path]) -> list[np.ndarray]:
         planes = []
-        for path in self.training_paths():
+        for path in paths:
             try:
                 planes.append(self.preprocessing.plane(read_guarded(path)))
             except UnreadableSlice as error:
                 log.debug("%s: %s", path, error)
         return planes
+
+
+def load_plain(run: RunDirectory, name: str, done: str, progress: Progress = silent) -> TrainedModel:
+    """Load a model that is one network and at most one head; only such can be `done`, as ``packed``.
+
+    Raises
+    ------
+    BadSettings
+        If it is another, or as `load_single`.
+    MissingStep, FingerprintMismatch
+        As `load_single`.
+    """
+    model = None if "blend" in run.settings(name) else load_single(run, name, progress=progress)
+    if model is None or model.needs_places or model.others:
+        raise BadSettings(
+            f"{name} joins neighbouring slices, several sets of features or other heads, and cannot be "
+            f"{done} yet; a head on one set of features can"
+        )
+    return model
 
 
 def load_single(

@@ -7,6 +7,7 @@ too; `pictures` are those of ``haemo plot``. From outside: `write_report`, `pict
 `page`, `sections`, `use_sections`, `checklists` and figures of answers.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from haemo.atomic import write_text
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.progress import Progress, silent
+from haemo.tables import write_csv
 
 __all__ = ["Report", "write_report"]
 
@@ -46,6 +48,7 @@ def write_report(
     run: RunDirectory,
     *,
     anonymous: bool = True,
+    share: bool = False,
     prevalence: float | None = None,
     resampling: Resampling | None = None,
     progress: Progress = silent,
@@ -58,6 +61,9 @@ def write_report(
         With at least one trained model.
     anonymous : bool
         Call slices and patients by their codes (`pipeline.run.codes`), and leave out paths.
+    share : bool
+        Write it to RUN/share, where nothing else is, with numbers for slices and patients; which number is
+        which stands in RUN/share_key.csv. It is anonymous then.
     prevalence : float, optional
         Also give PPV and NPV at this share of positives in compare.json.
     resampling : Resampling, optional
@@ -73,9 +79,13 @@ def write_report(
     from haemo.pipeline.report.page import page, paragraph
 
     resampling = resampling or Resampling()
-    evidence = gather(run, anonymous, prevalence, resampling, progress)
-    folder = run.path / "figures"
-    folder.mkdir(exist_ok=True)
+    anonymous = anonymous or share
+    evidence = gather(run, anonymous, prevalence, resampling, progress, numbered=share)
+    home = run.path / "share" if share else run.path
+    if share and (home / "figures").exists():
+        shutil.rmtree(home / "figures")  # one of then may show what this report does not
+    folder = home / "figures"
+    folder.mkdir(exist_ok=True, parents=True)
     compared = evidence.comparison
     made = [
         lambda: sections.results_section(evidence, resampling),
@@ -99,13 +109,17 @@ def write_report(
     subtitle = f"Brain haemorrhage on head-CT slices. Written by haemo {versions.get('haemo', '')}."
     lead = [paragraph(sentence, "claim"), *sections.warnings_of(evidence)]
     result = Report(
-        page=run.path / "report.html",
-        card=run.path / "MODEL_CARD.md",
-        checklist=run.path / "CLAIM.md",
-        tripod=run.path / "TRIPOD.md",
+        page=home / "report.html",
+        card=home / "MODEL_CARD.md",
+        checklist=home / "CLAIM.md",
+        tripod=home / "TRIPOD.md",
         figures=folder,
         claim=sentence,
     )
+    if share:
+        names = run.codes().names
+        rows = [(number, code, names[code][1]) for code, number in evidence.names.numbers.items()]
+        write_csv(run.path / "share_key.csv", [("number", "code", "name"), *rows])
     write_text(result.card, documents.model_card(evidence))
     write_text(result.checklist, documents.claim_checklist(evidence))
     write_text(result.tripod, documents.tripod_checklist(evidence))

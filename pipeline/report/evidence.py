@@ -37,10 +37,15 @@ class Names:
         Call slices and patients by their codes, and leave paths out.
     copies : iterable of SliceCopy
         Rotated copies of its slices, where the split deals them.
+    numbered : bool
+        Where they are anonymous, call them by numbers in place of codes.
     """
 
-    def __init__(self, codes: Codes, anonymous: bool, copies: Iterable[SliceCopy] = ()):
+    def __init__(
+        self, codes: Codes, anonymous: bool, copies: Iterable[SliceCopy] = (), numbered: bool = False
+    ):
         self.anonymous = anonymous
+        self.numbers = codes.numbers if numbered else {}
         self._codes = codes
         self._copies = {
             copy.slice_id: (copy.original, f" turned by {copy.angle_deg} degrees")
@@ -50,7 +55,10 @@ class Names:
 
     def _shown(self, kind: str, name: str) -> str:
         """A name, or a code as measurements keep it, as the reader may see it."""
-        return self._codes.code(kind, name) if self.anonymous else self._codes.name(name)
+        if not self.anonymous:
+            return self._codes.name(name)
+        code = self._codes.code(kind, name)
+        return self.numbers.get(code, kind) if self.numbers else code
 
     def slice(self, slice_id: str) -> str:
         """Name of a slice."""
@@ -168,6 +176,7 @@ def gather(
     prevalence: float | None,
     resampling: Resampling,
     progress: Progress = silent,
+    numbered: bool = False,
 ) -> Evidence:
     """Read a run and compare its models.
 
@@ -192,7 +201,7 @@ def gather(
     return Evidence(
         run=run,
         manifest=manifest,
-        names=Names(Codes(manifest), anonymous, copies),
+        names=Names(Codes(manifest), anonymous, copies, numbered),
         record=run.shown_record() if anonymous else run.read_record(),
         split=split,
         comparison=comparison,

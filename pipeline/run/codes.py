@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -62,6 +63,17 @@ class Codes:
             named = ("patient", row.patient), ("study", row.study), ("study", both), ("slice", row.slice_id)
             for kind, name in (*named, ("file", str(row.path))):
                 found[self._coded(kind, name)] = kind, name
+        return found
+
+    @cached_property
+    def numbers(self) -> Mapping[str, str]:
+        """Code -> kind and number, as ``patient 7``; the order is that of codes, which says nothing."""
+        counts: Counter[str] = Counter()
+        found = {}
+        for code in sorted(self.names):
+            kind, _ = self.names[code]
+            counts[kind] += 1
+            found[code] = f"{kind} {counts[kind]}"
         return found
 
     def name(self, code: str) -> str:

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from haemo.atomic import replacing
 from haemo.errors import BadDataset, FingerprintMismatch
 from haemo.models.training.history import Epoch
@@ -113,24 +111,18 @@ class NetworkFolder(ModelFolder):
         BadDataset
             If the file is damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
         if not self.scope_path.exists():
             return None
         try:
-            values = load(self.scope_path.read_bytes())
-            return Scope(values["known"], float(values["limit"][0]))
-        except (SafetensorError, KeyError, IndexError) as error:
+            return Scope.of_bytes(self.scope_path.read_bytes())
+        except ValueError as error:
             raise BadDataset(
                 f"{self.scope_path} is damaged ({error}); train it again: {self.command}"
             ) from error
 
     def _write_scope(self, scope: Scope) -> None:
-        from safetensors.numpy import save
-
         with replacing(self.scope_path) as temporary:
-            temporary.write_bytes(save({"known": scope.known, "limit": np.array([scope.limit])}))
+            temporary.write_bytes(scope.as_bytes())
 
     def history(self) -> list[Epoch]:
         """How the training went; errors as `facts`."""

@@ -16,7 +16,7 @@ from haemo.errors import BadDataset, MissingStep
 from haemo.models.heads.calibration import CalibratedHead
 from haemo.pipeline.run.directory import train_command
 
-__all__ = ["TRUSTED", "check_head", "load_head", "save_head"]
+__all__ = ["TRUSTED", "check_head", "head_of", "load_head", "save_head"]
 
 TRUSTED = (
     "haemo.models.heads.blending.LogitBlend",
@@ -99,16 +99,37 @@ def load_head(path: Path, trusted: Sequence[str] = ()) -> CalibratedHead:
     path = Path(path)
     if not path.exists():
         raise MissingStep(f"{path} is not there; train that head first: {train_command(path.parent)}")
+    return head_of(path.read_bytes(), str(path), f"train it again: {train_command(path.parent)}", trusted)
+
+
+def head_of(data: bytes, name: str, remedy: str, trusted: Sequence[str] = ()) -> CalibratedHead:
+    """Read the bytes of a file that `save_head` wrote.
+
+    Parameters
+    ----------
+    data : bytes
+    name : str
+        What errors call them.
+    remedy : str
+        What to do about damage.
+    trusted : sequence of str
+        As for `load_head`.
+
+    Raises
+    ------
+    BadDataset
+        As `load_head`.
+    """
     skops_io = _skops_io()
     try:
-        data = _with_names_of_today(path.read_bytes())
+        data = _with_names_of_today(data)
         admitted = {*TRUSTED, *_PARTS, *trusted}
         foreign = sorted(set(skops_io.get_untrusted_types(data=data)) - admitted)
         if foreign:
             raise BadDataset(
-                f"{path} holds types that no head of haemo has: {', '.join(foreign)}. It was not loaded. If "
+                f"{name} holds types that no head of haemo has: {', '.join(foreign)}. It was not loaded. If "
                 "you trained it yourself on such an estimator, admit them: "
-                f"{' '.join(f'--trust {name}' for name in foreign)}; else do not use this file"
+                f"{' '.join(f'--trust {one}' for one in foreign)}; else do not use this file"
             )
         head = skops_io.loads(data, trusted=sorted(admitted))
     except (
@@ -122,13 +143,9 @@ def load_head(path: Path, trusted: Sequence[str] = ()) -> CalibratedHead:
     ) as error:
         if isinstance(error, BadDataset):
             raise
-        raise BadDataset(
-            f"{path} is damaged ({error}); train it again: {train_command(path.parent)}"
-        ) from error
+        raise BadDataset(f"{name} is damaged ({error}); {remedy}") from error
     if not isinstance(head, CalibratedHead):
-        raise BadDataset(
-            f"{path} holds a {type(head).__name__}, not a head; train it again: {train_command(path.parent)}"
-        )
+        raise BadDataset(f"{name} holds a {type(head).__name__}, not a head; {remedy}")
     return head
 
 

@@ -100,6 +100,33 @@ class Scope:
         nearest = (_unit(held_out) @ known.T).max(axis=1)
         return cls(known, float(np.quantile(1 - nearest, _QUANTILE)))
 
+    def as_bytes(self) -> bytes:
+        """Itself as a safetensors file."""
+        from safetensors.numpy import save
+
+        return save({"known": self.known, "limit": np.array([self.limit])})
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> "Scope":
+        """Read what `as_bytes` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            values = load(data)
+            known, limit = values["known"], float(values["limit"][0])
+        except (SafetensorError, KeyError, IndexError) as error:
+            raise ValueError(str(error)) from error
+        if known.ndim != 2 or not len(known) or not np.isfinite(limit):
+            raise ValueError("it holds no training slices")
+        return cls(known, limit)
+
     def distances(self, embeddings: np.ndarray) -> np.ndarray:
         """Distances of embeddings (n, dimension) from the nearest training slice: (n,), 0 to 2."""
         return 1 - (_unit(embeddings) @ self.known.T).max(axis=1)

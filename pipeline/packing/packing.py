@@ -1,0 +1,226 @@
+"""A model of a run, packed into one file without a name, path or date of those it learned from."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from haemo.atomic import write_text
+from haemo.errors import BadSettings, MissingStep
+from haemo.extensions import unknown
+from haemo.pipeline.evaluation.aggregation import Aggregation
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
+from haemo.pipeline.packing.bundlefile import CARD, write_bundle
+from haemo.pipeline.packing.hubcard import hub_card as written_card
+from haemo.pipeline.packing.plain import plain_skops
+from haemo.pipeline.predicting.trained_model import TrainedModel, load_plain
+from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory, software_versions
+from haemo.pipeline.run.shown import shown
+from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
+from haemo.pipeline.trained.headfolder import HeadFolder
+from haemo.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from haemo.pipeline.report.evidence import Evidence
+
+__all__ = ["Packed", "pack"]
+
+_FETCHED = ("auto", "trunk", "random")
+_RULE = ("growth", "slope", "intercept", "threshold")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was packed.
+
+    Attributes
+    ----------
+    path : Path
+    sha256 : str
+    size : int
+        In bytes.
+    members : tuple of str
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    members: tuple[str, ...]
+
+
+def pack(
+    run: RunDirectory,
+    name: str,
+    path: Path,
+    *,
+    weights: bool = True,
+    hub_card: Path | None = None,
+    licence: str = "unknown",
+    progress: Progress = silent,
+) -> Packed:
+    """Pack a head (with the network before it), an end-to-end network or a segmenter of a run.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    name : str
+        Of the model.
+    path : Path
+        The file to write; it gives way to the new one.
+    weights : bool
+        Whether the weights of the network before a head go in. Without, they are fetched where the model is
+        used, and must be ones that can be.
+    hub_card : Path, optional
+        Also write the README.md of a repository on the Hugging Face Hub there. Nothing is sent.
+    licence : str
+        What that says of the model's licence, one of `pipeline.packing.hubcard.LICENCES`.
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep
+        If the model has not been trained, or has no answers on test slices to fill its card from.
+    BadSettings
+        If there is no such model, or it needs weights that cannot be fetched.
+    FingerprintMismatch
+        As `load_plain`.
+    """
+    if name not in run.models():
+        if name in (*NETWORKS, SEGMENTER) or not run.models():
+            raise MissingStep(f"{run} has no trained {name}; see what it has: haemo compare --run {run}")
+        raise unknown("model", name, run.models())
+    if name == SEGMENTER:
+        facts, members = _segmenter(run)
+    elif name in NETWORKS:
+        facts, members = _network(run, name)
+    else:
+        facts, members = _head(run, name, weights, progress)
+    facts |= {
+        "name": name,
+        "made_by": f"haemo {software_versions()['haemo']}",
+        "study_rules": _study_rules(run, name),
+    }
+    documents, evidence = _documents(run, name, progress)
+    members |= documents
+    told, _ = shown(facts)
+    digest = write_bundle(path, told, members)
+    if hub_card:
+        card = documents[CARD].decode()
+        write_text(hub_card, written_card(card, evidence.figures, name, path.name, digest, licence))
+    return Packed(path, digest, path.stat().st_size, tuple(members))
+
+
+def _head(
+    run: RunDirectory, name: str, weights: bool, progress: Progress
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    from haemo.features.store.store import FeatureStore
+
+    model = load_plain(run, name, "packed", progress)
+    with FeatureStore(run.store_path) as store:
+        fingerprint, notes = store.fingerprint, store.notes
+    made = run.read_record()["steps"]["features"]["settings"]
+    stage_one = {key: value for key, value in made.items() if key not in ("device", "weights")}
+    members = {"head.skops": plain_skops(HeadFolder(run.model_path(name)).model_path.read_bytes())}
+    if weights:
+        members["network.safetensors"] = _weights_of(model, made)
+    elif made["weights"] in _FETCHED and made["network"] != "cnn":
+        stage_one["weights"] = made["weights"]
+    else:
+        raise BadSettings("the network's weights came from a file that cannot be fetched; pack them too")
+    if made["network"] == "cnn":
+        stage_one["preprocessing"] = model.preprocessing.describe()
+    if model.scope is not None:
+        members["scope.safetensors"] = model.scope.as_bytes()
+    facts = {
+        "kind": "head",
+        "classes": list(model.classes),
+        "threshold": float(model.head.threshold),
+        "fingerprint": {**fingerprint.facts, "precision": model.extractor.describe()["precision"]},
+        "stage_one": stage_one,
+        "notes": notes,
+        "estimator": run.settings(name).get("estimator"),
+    }
+    return facts, members
+
+
+def _weights_of(model: TrainedModel, made: dict[str, Any]) -> bytes:
+    if made["network"] == "cnn":
+        return (Path(made["weights"]) / "model.safetensors").read_bytes()
+    from safetensors.torch import save
+
+    state = model.extractor.weights.state_dict
+    return save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
+
+
+def _network(run: RunDirectory, name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    from haemo.pipeline.trained.networkfolder import NetworkFolder
+
+    folder = NetworkFolder(run.model_path(name))
+    refuse_model_of_other_split(folder.facts(), run, name)
+    network = folder.network()
+    members = {"network.safetensors": folder.model_path.read_bytes()}
+    if folder.scope_path.exists():
+        members["scope.safetensors"] = folder.scope_path.read_bytes()
+    facts = {
+        "kind": "network",
+        "classes": list(network.classes),
+        "threshold": float(network.head().threshold),
+        "preprocessing": folder.preprocessing().describe(),
+    }
+    return facts, members
+
+
+def _segmenter(run: RunDirectory) -> tuple[dict[str, Any], dict[str, bytes]]:
+    from haemo.pipeline.segmenting.segmenterfolder import SegmenterFolder
+
+    folder = SegmenterFolder(run.model_path(SEGMENTER))
+    refuse_model_of_other_split(folder.facts(), run, SEGMENTER)
+    segmenter = folder.segmenter()
+    facts = {
+        "kind": "segmenter",
+        "classes": list(segmenter.classes),
+        "threshold": float(segmenter.facts["threshold"]),
+    }
+    return facts, {"segmenter.safetensors": folder.model_path.read_bytes()}
+
+
+def _study_rules(run: RunDirectory, name: str) -> dict[str, dict[str, float]]:
+    found: dict[str, UnitRule | None] = {str(how): unit_rule(run, name, "study", how) for how in Aggregation}
+    return {
+        how: {key: float(getattr(rule, key)) for key in _RULE}
+        for how, rule in found.items()
+        if rule is not None
+    }
+
+
+def _documents(run: RunDirectory, name: str, progress: Progress) -> "tuple[dict[str, bytes], Evidence]":
+    """The model's card, figures of what it says of the test slices, and what they were made from."""
+    from haemo.pipeline.report.documents import model_card
+    from haemo.pipeline.report.evidence import gather
+
+    resampling = Resampling()
+    everything = gather(run, True, None, resampling, progress)
+    if name not in everything.answers:
+        raise MissingStep(f"{run} has no answers of {name} for the test slices of now; train it again first")
+    evidence = replace(everything, chosen=name, why_chosen="the model that was packed")
+    with tempfile.TemporaryDirectory(prefix="haemo-") as scratch:
+        figures = _figures(evidence, name, Path(scratch), resampling)
+    return {CARD: model_card(evidence).encode(), **figures}, evidence
+
+
+def _figures(evidence: "Evidence", name: str, folder: Path, resampling: Resampling) -> dict[str, bytes]:
+    from haemo.pipeline.report import answer_figures as drawn
+
+    answers = {name: evidence.answers[name]}
+    models = {name: evidence.figures}
+    made: list[Callable[[], object]] = [lambda: drawn.confusion_figure(models, folder)]
+    if evidence.figures["positive"] and "roc_auc" in evidence.figures:
+        made += [
+            lambda: drawn.roc_figure(answers, models, folder, resampling),
+            lambda: drawn.calibration_figure(answers, models, folder),
+        ]
+    for make in made:
+        make()
+    return {f"figures/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.png"))}

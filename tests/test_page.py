@@ -349,9 +349,10 @@ class TestCommand:
     def test_what_is_wrong_is_said(self, tmp_path, capsys, monkeypatch):
         assert main(["serve"]) == 2
         assert "--run RUN, or --model builtin" in capsys.readouterr().err
-        assert main(["serve", "--run", str(tmp_path)]) == 2
+        untrained = make_run(tmp_path / "untrained", patients=2, slices=1)
+        assert main(["serve", "--run", str(untrained)]) == 2
         assert "has no model 'svm': train one first" in capsys.readouterr().err
-        assert main(["serve", "--run", str(tmp_path), "--model", "builtin"]) == 1
+        assert main(["serve", "--run", str(tmp_path)]) == 1
         assert "haemo index DATA" in capsys.readouterr().err
         assert main(["serve", "--model", str(tmp_path / "none")]) == 1
         assert "is not there" in capsys.readouterr().err

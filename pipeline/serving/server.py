@@ -105,8 +105,8 @@ def serve(serving: Serving, ready: Callable[[str], None], progress: Progress = s
     from haemo.pipeline.serving.sessions import Sessions, working_folder
     from haemo.pipeline.serving.studies import sorted_into_studies
 
-    model = serving.scoring_model()
     views = [RunView(run, number) for number, run in enumerate(serving.runs)]
+    model = serving.scoring_model()
     files, failures = find_slices(serving.paths, progress=progress)
     named = progress([(path, path.name) for path in files], total=len(files), label="files")
     opened, unreadable = sorted_into_studies(named)

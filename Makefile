@@ -66,6 +66,9 @@ svm softmax mlp train: $(INSTALLED) $(RUN)/features.h5
 cnn finetune lenet tinyvgg: $(INSTALLED) $(RUN)/manifest.csv
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
 
+pool types: $(INSTALLED) $(RUN)/features.h5
+	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
+
 blend compare leakage learning-curve report verify: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
 
@@ -99,6 +102,8 @@ $(RUN)/features.h5: $(RUN)/manifest.csv | $(INSTALLED)
 svm: ## Stage two: support vector machine
 softmax: ## Stage two: multinomial logistic regression
 mlp: ## Stage two: multi-layer perceptron
+pool: ## Labels of studies: one embedding a study, into RUN/studies
+types: ## Several types of bleed a slice: a head for each
 train: ## Stage two: any classifier; ARGS="--estimator CLASS --name NAME"
 blend: ## Several heads of a run as one more model; ARGS="--heads svm,softmax"
 cnn: ## End to end: convolutional network from scratch

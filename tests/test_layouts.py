@@ -319,7 +319,9 @@ def test_a_table_that_is_none_is_refused_with_the_place(tmp_path, content, reaso
 @pytest.mark.parametrize(
     ("types", "expected"),
     [
-        (("", "subdural", "epidural+subdural", ""), ["normal", "subdural", "epidural+subdural", ""]),
+        (("", "subdural", "epidural", ""), ["normal", "subdural", "epidural", ""]),
+        # Several types are no class of their own: each slice bleeds, and its types are kept aside.
+        (("", "subdural", "epidural+subdural", ""), ["normal", "haemorrhage", "haemorrhage", ""]),
         (
             ("", "good", "poor", ""),
             ["", "good", "poor", ""],
@@ -363,7 +365,7 @@ def test_a_label_column_that_is_a_guess_is_asked_about(tmp_path, headings, rows,
 
 def test_a_column_that_was_named_is_taken(tmp_path):
     write_csv(dicom_tree(tmp_path) / "reads.csv", [READS, ("P0", "B1", 0, 0, 0, 0), ("P1", "B1", 1, 1, 0, 1)])
-    assert set(labels_of(index_dataset(tmp_path, label="R1:ICH")).values()) == {"0", "1"}
+    assert index_dataset(tmp_path, label="R1:ICH").study_labels == {"1.2.0": "0", "1.2.1": "1"}
 
 
 def test_label_goes_before_other_columns_that_may_be_it(tmp_path):
@@ -441,6 +443,9 @@ def test_labels_come_by_instance_file_study_or_patient(tmp_path, said, headings,
     write_csv(dicom_tree(tmp_path) / "labels.csv", [headings, *rows])
     index = index_dataset(tmp_path)
     labels = labels_of(index)
+    if len(rows) == 1:  # of the study, and so of none of its slices
+        assert index.study_labels == {"1.2.0": "bleed"}
+        labels |= dict.fromkeys((f"1.2.0.{n}" for n in (1, 2, 3) if not labels[f"1.2.0.{n}"]), "bleed")
     assert [labels[f"1.2.0.{n}"] for n in (1, 2, 3)] == ["bleed"] * 3
     assert [labels[f"1.2.1.{n}"] for n in (1, 2, 3)] == [""] * 3
     assert patients_of(index)["1.2.1.1"] == "P1"

@@ -60,7 +60,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One slice as its layout describes it; empty text where the layout does not say."""
+    """One slice as its layout describes it; empty text where the layout does not say.
+
+    `of_study` is what is said of its whole study, and so of no slice.
+    """
 
     path: Path
     slice_id: str
@@ -69,6 +72,7 @@ class Claim:
     study: str = ""
     position: float | None = None
     part: str = ""
+    of_study: str = ""
 
 
 @dataclass(frozen=True)

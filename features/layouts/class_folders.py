@@ -61,17 +61,17 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         # Which slices of a scan show what its folder says, nobody has said.
         is_of_volume = SliceAddress.of(path).number is not None
         of_volumes += is_of_volume
-        name = "" if is_of_volume else name
+        label, of_study = ("", name) if is_of_volume else (name, "")
         patient = below[0] if has_patients and below else ""
         study = "/".join(below) if patient else ""
-        claims.append(Claim(path, folder.name_of(path), name, patient, study, part=part))
+        claims.append(Claim(path, folder.name_of(path), label, patient, study, part=part, of_study=of_study))
     return Claims(
         slices=claims,
         failures=failures,
         notes=[f"classes by folder: {', '.join(classes)}"],
         warnings=[
-            f"slices of volumes in class folders, which say nothing of one slice: {of_volumes:,} "
-            "stay without a label"
+            f"slices of volumes in class folders: {of_volumes:,} stay without a label, as their folder says "
+            "what the whole study is"
         ]
         if of_volumes
         else [],

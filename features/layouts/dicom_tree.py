@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from haemo.errors import BadDataset
@@ -27,7 +28,8 @@ def recognise(folder: Folder, request: Request) -> bool:
 def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     """Describe every DICOM file, with the label that the table has for its instance, file, study or patient.
 
-    Files without a label stay in: they can be embedded and predicted, though not trained on.
+    Files without a label stay in: they can be embedded and predicted, though not trained on. A label of a
+    study or patient is that of its studies, and of no slice.
 
     Raises
     ------
@@ -52,6 +54,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         return Claims(slices, warnings=warnings)
     key, rows_of, failures = _keyed(folder, table, tags)
     key_of = {path: _KEYS[key](path, found) for path, found in tags.items()}
+    by_slice = key in ("SOPInstanceUID", "file")
     slices, without = [], 0
     for path, found in tags.items():
         row = agreed(rows_of[key_of[path]]) if key_of[path] in rows_of else LabelRow(0)
@@ -59,7 +62,8 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
             failures.append(Failure(str(path), "index", row))
             continue
         without += not row.label
-        slices.append(_claim_of(path, _slice_id(folder, path, found), row))
+        one = _claim_of(path, _slice_id(folder, path, found), row)
+        slices.append(one if by_slice else replace(one, label="", of_study=row.label))
     if without:
         warnings.append(f"DICOM files without a label in {table.name}: {without:,} of {len(slices):,}")
     used = set(key_of.values())
@@ -75,8 +79,8 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         failures=failures,
         notes=[f"labels: column {heading!r} of {folder.name_of(table.table.path)}, by {key}"],
         warnings=warnings,
-        patients_from=patients_from(table) if key in ("SOPInstanceUID", "file") else "",
-        are_listed=key in ("SOPInstanceUID", "file"),
+        patients_from=patients_from(table) if by_slice else "",
+        are_listed=by_slice,
     )
 
 

@@ -2,16 +2,17 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from haemo.errors import BadDataset, BadSettings, HaemoError
 from haemo.extensions import Extensions, unknown
 from haemo.features.failures import Failure
-from haemo.features.labels import order_classes
+from haemo.features.labels import HAEMORRHAGE, order_classes
 from haemo.features.layouts.claims import Claim, Claims, Headers, Layout, Request
 from haemo.features.layouts.folder import Folder, any_format
+from haemo.features.layouts.label_sets import labels_of_studies, types_apart
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.address import SliceAddress, place_in_order
 from haemo.features.reading.slice import SliceHeader
@@ -62,6 +63,10 @@ class Index:
         Files that are no images and were left aside.
     positive : str or None
         The positive class, where the user or the layout named it.
+    study_labels : mapping of str to str
+        Labels of whole studies, which are those of no slice.
+    types : mapping of str to tuple of str
+        Types of bleed of each labelled slice, where slices have several; their label is then haemorrhage.
     aside : tuple of Failure
         Sound DICOM files that are no axial slices (localizers, dose reports ...), and what each is.
     series : Choice
@@ -78,6 +83,8 @@ class Index:
     patients_from: str
     others: tuple[Path, ...] = ()
     positive: str | None = None
+    study_labels: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aside: tuple[Failure, ...] = ()
     series: Choice = field(default_factory=Choice)
     unit: Unit | None = None
@@ -194,7 +201,8 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
         raise BadSettings("--unit has no meaning here: every file says what its numbers are")
     left_out = series.left_out
     readable = [claim for claim in readable if claim.path not in left_out]
-    rows = _rows(folder, _with_parts(readable), headers)
+    rows, types = types_apart(_rows(folder, _with_parts(readable), headers))
+    studies, disputed = labels_of_studies(rows, {claim.slice_id: claim.of_study for claim in readable})
     found = [headers.get(claim.path) for claim in readable]
     masks = [f"files in folders called masks, left aside: {len(folder.masks):,}"] if folder.masks else []
     for note in [*claims.notes, *masks, *series.sentences()]:
@@ -202,6 +210,8 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
     parts = headers.of_other_parts(claim.path for claim in readable)
     for warning in [*claims.warnings, *series.warnings(), *parts]:
         _log.warning(warning)
+    if disputed:
+        _log.warning(f"studies of which two things are said, left without a label: {', '.join(disputed[:3])}")
     if not rows:
         first = f"; the first: {failures[0].path}: {failures[0].reason}" if failures else ""
         if left_out:
@@ -218,7 +228,9 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
         modes=Counter(header.mode for header in found),
         patients_from=patients_from,
         others=tuple(folder.others),
-        positive=claims.positive,
+        positive=HAEMORRHAGE if types else claims.positive,
+        study_labels=studies,
+        types=types,
         aside=tuple(aside),
         series=series,
         unit=request.unit,

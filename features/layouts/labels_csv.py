@@ -1,6 +1,7 @@
 """A labels.csv beside the slices: path or id, label, and what else it knows."""
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from haemo.errors import BadDataset
@@ -8,6 +9,7 @@ from haemo.features.failures import Failure
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
+from haemo.features.reading.address import file_of
 
 __all__ = ["Finder", "claim", "patients_from", "recognise"]
 
@@ -32,12 +34,15 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     if table is None or not ("path" in table.columns or "id" in table.columns):
         raise BadDataset(f"{folder.root} holds no table with a label and a path or id column")
     finder, rows_of, failures = Finder(folder, table.table.path.parent), defaultdict(list), []
+    whole: set[Path] = set()  # slices of volumes that the table names as a whole
     for row in table.rows():
         path = finder.find(row.path or row.id)
         if isinstance(path, str):
             failures.append(Failure(row.path or row.id, "index", f"{table.name}, line {row.line}: {path}"))
         else:
-            rows_of[path].append(row)
+            for each in finder.slices_of(path):
+                rows_of[each].append(row)
+                whole |= {each} if each != path else set()
     if not rows_of:
         first = failures[0] if failures else None
         detail = f" (first: {first.path}, {first.reason})" if first else ""
@@ -49,7 +54,8 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         if isinstance(row, str):
             failures.append(Failure(str(path), "index", row))
         else:
-            claims.append(_claim_of(folder, path, row))
+            one = _claim_of(folder, path, row)
+            claims.append(replace(one, label="", of_study=row.label) if path in whole else one)
     left = [path for path in folder.slices if path not in rows_of]
     return Claims(
         slices=claims,
@@ -75,8 +81,12 @@ class Finder:
         self._starts = (beside, folder.root)
         self._slices = set(folder.slices)
         self._by_name: dict[str, set[Path]] = defaultdict(set)
+        self._volumes: dict[Path, list[Path]] = defaultdict(list)
         for path in folder.slices:
-            stem = path.name.removesuffix(path.suffix)
+            if (file := file_of(path)) != path:
+                self._volumes[file].append(path)
+        for path in [*folder.slices, *self._volumes]:
+            stem = path.name.removesuffix(path.suffix).removesuffix(".nii")
             # 7 and 007 are one number, however a spreadsheet has printed it.
             names = {path.name, stem, path.name.casefold(), stem.casefold()}
             if stem.isdecimal():
@@ -104,6 +114,10 @@ class Finder:
             if found:
                 return next(iter(found))
         return f"{key!r} is not there"
+
+    def slices_of(self, path: Path) -> list[Path]:
+        """Give the slices of a volume that was found as a whole; of any other file itself."""
+        return [path] if path in self._slices else self._volumes.get(path, [path])
 
 
 def patients_from(table: LabelTable) -> str:

@@ -1,9 +1,9 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
-Modules are commands: `index`, `features`, `heads`, `networks`, `compare`, `evaluate`, `predict`, `segment`,
-`explain`, `leakage`, `report`, `names`, `pack`, `serve`, `phantom`, `pictures`, `study`, `system`. They
-share `console` (printing and common options), `choices`, `clinical`, `configuration`, `figures`, `models`
-(those of one file), `outputs` and `protocol`. `blend` joins heads. Nothing imports it.
+Modules are commands: `index`, `features`, `pool`, `heads`, `networks`, `compare`, `evaluate`, `predict`,
+`segment`, `explain`, `leakage`, `report`, `names`, `pack`, `serve`, `phantom`, `pictures`, `study`,
+`system`. They share `console` (printing and common options), `choices`, `clinical`, `configuration`,
+`figures`, `models` (those of one file), `outputs` and `protocol`. `blend` joins heads. Nothing imports it.
 """
 
 import importlib
@@ -24,6 +24,8 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "index": "index",
     "features": "features",
+    "pool": "pool",
+    "types": "pool",
     "svm": "heads",
     "softmax": "heads",
     "mlp": "heads",
@@ -61,6 +63,7 @@ _RESUMABLE = {
     "softmax",
     "mlp",
     "train",
+    "types",
     "cnn",
     "finetune",
     "lenet",

@@ -11,6 +11,7 @@ from haemo.pipeline.cli.console import counted, progress, run_option, series_opt
 if TYPE_CHECKING:
     from haemo.features.layouts import Index
     from haemo.features.manifest import ManifestRow
+    from haemo.pipeline.run.directory import RunDirectory
 
 __all__ = ["index"]
 
@@ -97,7 +98,7 @@ def index(
         click.echo(f"failures: {run.failures_path}")
     slices = counted(len(found.manifest), "slice")
     click.echo(f"{slices} indexed, {len(found.failures):,} unusable -> {run.manifest_path}")
-    click.echo(f"next: haemo features --run {run}")
+    click.echo(f"next: haemo features --run {run}{_then(found, run)}")
     return 3 if found.failures else 0
 
 
@@ -117,6 +118,14 @@ def _print(found: "Index") -> None:
     table(
         ("class", "slices", "patients", *parts), [(name, *_counts(members, parts)) for name, members in rows]
     )
+    if found.study_labels:
+        counts = Counter(found.study_labels.values())
+        listed = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        click.echo(f"labels are of studies, not of slices: {sum(counts.values()):,} studies ({listed})")
+    if found.types:
+        kinds = Counter(name for names in found.types.values() for name in names)
+        listed = ", ".join(f"{name} {count:,}" for name, count in sorted(kinds.items()))
+        click.echo(f"types of bleed, several a slice: {listed}")
     click.echo(f"sizes: {_sizes(found.sizes)}")
     click.echo(f"modes: {', '.join(f'{mode} ({count:,})' for mode, count in found.modes.most_common())}")
     if found.others:
@@ -131,6 +140,13 @@ def _print(found: "Index") -> None:
         click.echo(f"cannot use {failure.path}: {failure.reason}")
     if len(found.failures) > _SHOWN:
         click.echo(f"... and {len(found.failures) - _SHOWN} more")
+
+
+def _then(found: "Index", run: "RunDirectory") -> str:
+    """What comes after the features, where that is more than to train a head."""
+    if found.study_labels:
+        return f", then: haemo pool --run {run}"
+    return f", then: haemo types --run {run}" if found.types else ""
 
 
 def _counts(rows: list["ManifestRow"], parts: list[str]) -> tuple[str, ...]:

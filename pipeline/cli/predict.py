@@ -181,7 +181,7 @@ def predict(
         outlines = counted(sum(len(one.outlines) for one in written), "segmentation")
         click.echo(f"{counted(len(written), 'report')}, {outlines} as DICOM -> {dicom_folder}", err=as_json)
     where = f" -> {out}" if out else ""
-    click.echo(f"{counted(len(result), 'slice')} scored, {len(result.failures)} failed{where}", err=as_json)
+    click.echo(f"{_counted(result)} scored, {len(result.failures)} failed{where}", err=as_json)
     return 3 if failures else 0
 
 
@@ -203,6 +203,12 @@ def _of_run(
 
     del unused
     return load_model(RunDirectory(run_path, trust), head, device, progress)
+
+
+def _counted(result: "SliceScores") -> str:
+    if result.of_studies:
+        return f"{len(result):,} {'study' if len(result) == 1 else 'studies'}"
+    return counted(len(result), "slice")
 
 
 def _predicted(
@@ -323,8 +329,9 @@ def _print(result: "SliceScores", how: str, overlay_of: dict[str, str]) -> None:
     rule = "the most probable class"
     if result.positive is not None:
         rule = f"{result.positive} from a probability of {result.threshold:g}"
+    thing = "study" if result.of_studies else "slice"
     drawn = ["overlay"] if overlay_of else []
-    table(("slice", "class", *score, "probability", "outside", *drawn), rows, title=rule)
+    table((thing, "class", *score, "probability", "outside", *drawn), rows, title=rule)
     if len(result) > shown:
         click.echo(f"... and {len(result) - shown} more; all of them with --out FILE or --json")
     _print_studies(result, how)
@@ -338,7 +345,7 @@ def _print(result: "SliceScores", how: str, overlay_of: dict[str, str]) -> None:
     if not result.distance_checked:
         click.echo("not checked: how far slices are from the training slices, which this model has not kept")
     counts = [f"{name}: {(result.predicted == name).sum()}" for name in result.classes]
-    click.echo(f"slices by predicted class: {', '.join(counts)}")
+    click.echo(f"{'studies' if result.of_studies else 'slices'} by predicted class: {', '.join(counts)}")
 
 
 def _print_studies(result: "SliceScores", how: str) -> None:

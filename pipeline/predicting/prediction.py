@@ -18,6 +18,7 @@ from haemo.features.reading.formats import slices_in
 from haemo.features.reading.slice import Slice
 from haemo.features.reading.unit import Unit
 from haemo.pipeline.predicting.blended_model import BlendedModel, load_model
+from haemo.pipeline.predicting.pooled import study_scores
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import (
     Place,
@@ -245,6 +246,10 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         if planes:
             yield tuple(map(np.stack, zip(*planes, strict=True)))
 
+    if isinstance(model, TrainedModel) and model.pooled_by is not None:
+        embeddings = [inputs for inputs, _ in model.embedded(batches())]
+        studies = [places[path].study for path in kept]
+        return study_scores(model, kept, studies, embeddings, by_volume(failures))
     scored = _in_context(model, batches(), kept, places) if model.context else model.score(batches())
     parts = list(scored)
     two = len(model.classes) == 2

@@ -50,6 +50,8 @@ class SliceScores:
         held out of training they are judged at the threshold of slices.
     asked_threshold : float, optional
         Probability from which slices and studies are positive, where it was asked for.
+    of_studies : bool
+        Whether each row is a whole study, of which no slice was scored.
     """
 
     paths: tuple[Path, ...]
@@ -65,6 +67,7 @@ class SliceScores:
     distance_checked: bool = True
     study_rule: Callable[[Aggregation], UnitRule | None] | None = None
     asked_threshold: float | None = None
+    of_studies: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -88,6 +88,8 @@ class TrainedModel:
         Gives the average of what the head was trained on, for one whose rows hold more than an embedding.
     known_places : callable
         Gives the study and position of the slices of the run, by their paths.
+    pooled_by : str, optional
+        How embeddings of slices are pooled, where the head knows studies alone.
     """
 
     name: str
@@ -103,6 +105,7 @@ class TrainedModel:
     others: tuple[StageOne, ...] = ()
     average_row: Callable[[], np.ndarray] | None = None
     known_places: Callable[[], Mapping[Path, Place]] = dict
+    pooled_by: str | None = None
 
     @property
     def needs_places(self) -> bool:
@@ -188,6 +191,11 @@ class TrainedModel:
         MissingStep
             If ``contrast`` is asked for and too few training slices can be read.
         """
+        if self.pooled_by is not None:
+            raise BadSettings(
+                f"{self.name} judges studies by pooled embeddings, and has no map of a slice; outline blood "
+                "with: haemo segment predict PATH --out DIR"
+            )
         from haemo.models.evidence.explain import explain_extractor, explain_network
         from haemo.models.training.trained import TrainedNetwork
 
@@ -289,6 +297,7 @@ def load_single(
 
 def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> TrainedModel:
     from haemo.pipeline.preparing.extraction import stage_one_of
+    from haemo.pipeline.preparing.pooling import source_of
 
     folder = HeadFolder(run.model_path(name))
     facts, head = folder.facts(), folder.head(run.trusted)
@@ -296,6 +305,7 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
     sets, context = tuple(facts.get("features", ())), facts.get("context", 0)
     with open_features(run, sets) as store:
         fingerprint = store.fingerprint
+        of_studies = next(iter(store.facts_of_each.values()))  # of pooled studies there is one set
         stored_as = [facts["stored_as"] for facts in store.facts_of_each.values()]
         Fingerprint(facts["fingerprint"]).require(
             fingerprint,
@@ -304,7 +314,7 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
         )
         scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
     stages = [
-        StageOne(*stage_one_of(run.on(one), device, progress), kept)
+        StageOne(*stage_one_of(source_of(run, of_studies).on(one), device, progress), kept)
         for one, kept in zip(sets or (run.features,), stored_as, strict=True)
     ]
     first, *others = stages
@@ -323,6 +333,7 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
         others=tuple(others),
         average_row=partial(_average_row, run, sets, context) if context or others else None,
         known_places=partial(_known_places, run),
+        pooled_by=of_studies.get("pooled"),
     )
 
 

@@ -2,5 +2,5 @@
 
 `indexing` is ``haemo index``, `attributes` what it keeps aside of patients and scans; `extraction` is ``haemo
 features`` (and how a run's extractor is loaded again), `recipes` names sets of its options, `imports` takes
-embeddings made elsewhere. Everything here may be imported from outside.
+embeddings made elsewhere, `pooling` makes rows of studies. Everything here may be imported from outside.
 """

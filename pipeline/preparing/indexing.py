@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from haemo.errors import BadSettings
+from haemo.features.labels import order_classes
 from haemo.features.layouts import Index, index_dataset
 from haemo.features.manifest import Manifest
 from haemo.pipeline.preparing.attributes import gather_attributes, parse_keep
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.studylabels import write_study_labels, write_types
 from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
 from haemo.progress import Progress, silent
 from haemo.tables import write_table
@@ -68,7 +70,8 @@ def index(
     Index
         ``manifest`` holds the slices (iterate over its rows: ``slice_id``, ``path``, ``label``, ``patient``,
         ``study``, ``position``, ``part``), ``failures`` the files that cannot be used, each with its reason,
-        ``classes`` the class names, of two the positive one last, ``series`` which series of each study were
+        ``classes`` the class names, of two the positive one last, ``study_labels`` labels of whole studies,
+        ``types`` types of bleed where slices have several, ``series`` which series of each study were
         taken and why.
 
     Raises
@@ -99,7 +102,7 @@ def _index(
 ) -> Index:
     """`index` without its warnings."""
     found = index_dataset(Path(data), layout, labels=None if labels is None else Path(labels), **options)
-    classes = found.manifest.classes
+    classes = found.manifest.classes or tuple(sorted(set(found.study_labels.values())))
     if positive is not None and positive not in classes:
         listed = ", ".join(classes) or "none: the slices have no labels"
         raise BadSettings(f"the positive class {positive!r} is none of the classes ({listed})")
@@ -159,12 +162,14 @@ def index_run(
         run.attributes_path.unlink(missing_ok=True)
     run.replace_failures("index", list(found.failures))
     _write_series(run, found)
+    write_study_labels(run, found.manifest, found.study_labels)
+    write_types(run, found.types)
     run.record(
         "index",
         data=str(Path(data).absolute()),
         layout=found.layout,
         classes=list(found.classes),
-        positive=found.classes[1] if len(found.classes) == 2 else None,
+        positive=found.classes[1] if len(found.classes) == 2 else positive_study_class(found),
         patients_from=found.patients_from or None,
         slices=len(found.manifest),
         slices_of_class=dict(sorted(Counter(row.label for row in found.manifest).items())),
@@ -174,6 +179,7 @@ def index_run(
         series_taken=sum(one.taken for one in found.series.series),
         series_not_taken=sum(not one.taken for one in found.series.series),
         aside=len(found.aside),
+        studies_of_class=dict(sorted(Counter(found.study_labels.values()).items())),
         **({"kept": list(attributes.names)} if attributes else {}),
         seconds=round(time.monotonic() - started, 3),
     )
@@ -189,10 +195,19 @@ def _write_series(run: RunDirectory, found: Index) -> None:
         (run.path / SERIES).unlink(missing_ok=True)
 
 
+def positive_study_class(found: Index) -> str | None:
+    """The positive one of two classes of studies; None where labels are of slices, or there are more."""
+    names = sorted(set(found.study_labels.values()))
+    positive = found.positive if found.positive in names else None
+    return order_classes(names, positive)[1] if len(names) == 2 else None
+
+
 def _warn(index: Index) -> None:
     """Say what will stand in the way of training on this data, or make its figures worth less."""
     classes = index.manifest.classes
-    if not classes:
+    if not classes and index.study_labels:
+        _log.warning("labels are of studies and of no slice: what is trained is trained on pooled studies")
+    elif not classes:
         _log.warning("no slice has a label: features and predictions can be made, heads cannot be trained")
     elif len(classes) == 1:
         _log.warning(f"all labels are {classes[0]!r}: heads cannot be trained on one class")

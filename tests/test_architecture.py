@@ -55,7 +55,7 @@ MAY_IMPORT = {
     STORE: ["features"],
     SERIES: [READING],
     "features/extraction": [*MODELS, "features", READING, VIEWS, STORE],
-    "features/layouts": ["features", READING, SERIES],
+    "features/layouts": ["features", READING, PIXELS, SERIES],
     "features/phantom": [VOLUMES],
     "pipeline": [*MODELS, READING, "features/layouts"],
     RUN: ["features", READING, STORE],

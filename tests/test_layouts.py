@@ -551,10 +551,7 @@ def test_ct_ich_names_what_is_missing_or_contradicts_itself(tmp_path):
     index = index_dataset(tmp_path)
     assert len(index.manifest) == 2
     assert "3.jpg: hemorrhage_diagnosis.csv contradicts itself about patient 050, slice 3" in reasons(index)
-    assert (
-        "patient 051, slice 1: named in hemorrhage_diagnosis.csv, but its brain picture is not there"
-        in reasons(index)
-    )
+    assert "patient 051, slice 1: named in hemorrhage_diagnosis.csv, but it is not there" in reasons(index)
 
 
 def test_rsna_takes_whatever_part_is_present(tmp_path, said):
@@ -596,7 +593,16 @@ def test_every_layout_can_be_asked_for_by_name(tmp_path):
     )
     assert index_dataset(root).layout == "labels-csv"
     assert index_dataset(root, "class-folders").manifest.classes == ("haemorrhage", "normal")
-    assert set(LAYOUTS.names()) == {"rsna", "ct-ich", "head-ct", "labels-csv", "class-folders", "dicom-tree"}
+    assert set(LAYOUTS.names()) == {
+        "rsna",
+        "ct-ich",
+        "cq500",
+        "masked-volumes",
+        "head-ct",
+        "labels-csv",
+        "class-folders",
+        "dicom-tree",
+    }
     near = r"there is no layout 'folders'\. Did you mean class-folders\? There are: auto, rsna, ct-ich"
     with pytest.raises(BadSettings, match=near):
         index_dataset(root, "folders")

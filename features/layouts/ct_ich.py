@@ -1,8 +1,10 @@
-"""PhysioNet CT-ICH as published in pictures: Patients_CT/NNN/brain/N.jpg and hemorrhage_diagnosis.csv.
+"""PhysioNet CT-ICH as published: in pictures (1.0.0, Patients_CT/NNN/brain/N.jpg), or in NIfTI (1.3.1).
 
 82 patients, 2,501 slices (Hssayeni et al., "Intracranial Hemorrhage Segmentation Using a Deep
 Convolutional Model", Data 2020, 5(1), 14). Of each slice there is a picture in the brain window, one in the
 bone window, and N_HGE_Seg.jpg with the outline where there is a bleed. The brain window is what is indexed.
+Version 1.3.1 has 75 scans as ct_scans/NNN.nii, outlines as masks/NNN.nii, and
+hemorrhage_diagnosis_raw_ct.csv, whose SliceNumber counts the slices of a scan from 1 as they are stored.
 """
 
 from collections import defaultdict
@@ -14,20 +16,21 @@ from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table
+from haemo.features.reading.address import SliceAddress, file_of
 
 __all__ = ["bleed_types", "claim", "recognise"]
 
 _NO_HAEMORRHAGE = "No_Hemorrhage"
-_MASK = "_hge_seg"
+_SCANS = "ct_scans"
 
 
 def recognise(folder: Folder, request: Request) -> bool:
-    """Whether the published table and a folder ``brain`` are there."""
+    """Whether the published table is there, and a folder ``brain`` or ``ct_scans``."""
     return (_table_path(folder, request) is not None) and bool(_brain_slices(folder))
 
 
 def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
-    """Describe the brain-window pictures that the published table lists.
+    """Describe the brain-window pictures, or the slices of the scans, that the published table lists.
 
     Raises
     ------
@@ -48,9 +51,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     for number, values in _rows(Table.open(path)).items():
         name = f"patient {number[0]:03}, slice {number[1]}"
         if number not in pictures:
-            failures.append(
-                Failure(name, "index", f"named in {path.name}, but its brain picture is not there")
-            )
+            failures.append(Failure(name, "index", f"named in {path.name}, but it is not there"))
         elif len(values) > 1:
             failures.append(
                 Failure(str(pictures[number]), "index", f"{path.name} contradicts itself about {name}")
@@ -59,16 +60,18 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
             claims.append(_claim_of(folder, pictures[number], number, kind, next(iter(values))))
     claimed = {claim.path for claim in claims} | {Path(failure.path) for failure in failures}
     unlabelled = [picture for picture in pictures.values() if picture not in claimed]
-    aside = len(folder.slices) - len(pictures)
+    aside = sum(path not in set(pictures.values()) for path in folder.pictures)
+    notes = [f"bone-window pictures and outlines left aside: {aside:,}"] if folder.pictures else []
     return Claims(
         slices=claims,
         failures=failures,
-        notes=[f"labels: {kind} by {path.name}", f"bone-window pictures and outlines left aside: {aside:,}"],
-        warnings=[f"brain pictures without a row in {path.name}, left out: {len(unlabelled):,}"]
+        notes=[f"labels: {kind} by {path.name}", *notes],
+        warnings=[f"slices without a row in {path.name}, left out: {len(unlabelled):,}"]
         if unlabelled
         else [],
         patients_from=f"column 'PatientNumber' of {path.name}",
         positive=HAEMORRHAGE if kind == "any" else kind,
+        are_listed=True,
     )
 
 
@@ -93,8 +96,14 @@ def _table_path(folder: Folder, request: Request) -> Path | None:
 
 
 def _brain_slices(folder: Folder) -> dict[tuple[int, int], Path]:
-    """Brain-window pictures by patient and slice number."""
-    return {
+    """Brain-window pictures, or slices of scans, by patient and slice number."""
+    addresses = {path: SliceAddress.of(path) for path in folder.slices if file_of(path).parent.name == _SCANS}
+    scans = {
+        (int(patient), one.number): path
+        for path, one in addresses.items()
+        if one.number is not None and (patient := one.file.name.partition(".")[0]).isdecimal()
+    }
+    return scans | {
         (int(path.parent.parent.name), int(path.stem)): path
         for path in folder.pictures
         if path.parent.name == "brain" and path.stem.isdecimal() and path.parent.parent.name.isdecimal()
@@ -132,4 +141,6 @@ def _claim_of(
     else:
         label = kind if is_set[kind] else f"no {kind}"
     patient = f"{number[0]:03}"
-    return Claim(path, folder.name_of(path), label, patient, patient, float(number[1]))
+    # Slices of scans say their place in mm themselves.
+    position = float(number[1]) if SliceAddress.of(path).number is None else None
+    return Claim(path, folder.name_of(path), label, patient, patient, position)

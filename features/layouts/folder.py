@@ -23,6 +23,8 @@ _OTHER_IMAGES = (
     *(".hdr", ".img", ".npy", ".npz", ".rar", ".7z"),
 )
 _MASK_FOLDERS = ("mask", "masks")
+# Where volumes are masks besides, as published sets and nnU-Net call it; pictures there may be slices.
+_MASK_FOLDERS_OF_VOLUMES = (*_MASK_FOLDERS, "label", "labels", "labelstr", "ground truths", "ground_truths")
 _NOT_SLICES = ("dicomdir", "thumbs.db", "desktop.ini")
 
 
@@ -153,7 +155,9 @@ class Folder:
             reason = "a link that leads nowhere" if path.is_symlink() else "not a regular file"
             self.failures.append(Failure(str(path), "index", reason))
         elif suffix in by_suffix():
-            is_mask = any(part.lower() in _MASK_FOLDERS for part in self.parts_of(path))
+            is_volume = by_suffix()[suffix].open_volume is not None
+            names = _MASK_FOLDERS_OF_VOLUMES if is_volume else _MASK_FOLDERS
+            is_mask = any(part.lower() in names for part in self.parts_of(path))
             (self.masks if is_mask else self.slices).extend([path] if is_mask else self._slices_in(path))
         elif is_archive(path):
             self.others.append(path)

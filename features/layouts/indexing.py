@@ -30,6 +30,8 @@ LAYOUTS: Extensions[Layout] = Extensions(
     {
         "rsna": "haemo.features.layouts.rsna",
         "ct-ich": "haemo.features.layouts.ct_ich",
+        "cq500": "haemo.features.layouts.cq500",
+        "masked-volumes": "haemo.features.layouts.masked_volumes",
         "head-ct": "haemo.features.layouts.head_ct",
         "labels-csv": "haemo.features.layouts.labels_csv",
         "class-folders": "haemo.features.layouts.class_folders",

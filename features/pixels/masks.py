@@ -11,9 +11,11 @@ from haemo.features.reading.format import suffix_of
 from haemo.features.reading.formats import open_volume
 from haemo.tables import read_rows
 
-__all__ = ["find_mask", "read_mask", "subtypes"]
+__all__ = ["find_mask", "mask_values", "read_mask", "subtypes"]
 
 _FOLDER = "masks"
+# What published sets, and nnU-Net, call the folders of masks that are volumes.
+_FOLDERS_OF_VOLUMES = (_FOLDER, "mask", "label", "labels", "labelsTr", "ground truths", "ground_truths")
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
@@ -21,7 +23,7 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
     """The mask of a slice: a PNG of the same name, in the same place below the mask folder.
 
     The mask of a slice of a volume is the slice of the same number of a volume of the same name; that may
-    also lie in a folder ``masks`` beside the folder of the scans.
+    also lie in a folder ``masks``, ``labels``, ``ground truths`` or the like beside the folder of the scans.
 
     Parameters
     ----------
@@ -43,6 +45,9 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
         parts = path.parts[1:]
         places = [folder / Path(*parts[start:]) for start in range(len(parts))]
     address = SliceAddress.of(path)
+    if address.number is not None and folder is None:
+        near = path.parents[:3]
+        places += [above / name / path.name for above in near for name in _FOLDERS_OF_VOLUMES]
     for place in places:
         if address.number is None:
             masks = [place.with_suffix(".png")]
@@ -64,7 +69,7 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
         If it cannot be read, or has another shape than its slice.
     """
     address = SliceAddress.of(path)
-    mask = _of_picture(path) if address.number is None else _of_volume(address)
+    mask = _of_picture(path) if address.number is None else mask_values(path) != 0
     if mask.shape != tuple(shape):
         raise UnreadableSlice(
             f"the mask {path} has {mask.shape[0]} x {mask.shape[1]} pixels, its slice {shape[0]} x {shape[1]}"
@@ -82,13 +87,25 @@ def _of_picture(path: Path) -> np.ndarray:
         raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
 
 
-def _of_volume(address: SliceAddress) -> np.ndarray:
+def mask_values(path: Path) -> np.ndarray:
+    """Read one slice of a mask in a volume, turned as its scan is.
+
+    Returns
+    -------
+    ndarray of shape (height, width)
+        Values as they are stored; 0 is no bleed.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it cannot be read.
+    """
+    address = SliceAddress.of(path)
     try:
         volume = open_volume(address.file)
-        values = volume.values(volume.checked(address.number or 0)).pixels
+        return np.nan_to_num(volume.values(volume.checked(address.number or 0)).pixels)
     except UnreadableSlice as error:
         raise UnreadableSlice(f"the mask {address.path} cannot be read ({error})") from error
-    return np.nan_to_num(values) != 0
 
 
 def subtypes(paths: Iterable[Path]) -> dict[Path, str]:

@@ -24,7 +24,7 @@ GO_ON = || [ $$? -eq 3 ]
 	mlp train blend cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-volumes \
 	bench-onnx bench-page \
-	builtin-model segment fuzz audit screenshots
+	builtin-model segment fuzz torture audit screenshots
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -204,6 +204,9 @@ bench-coverage: $(INSTALLED) ## How often intervals hold the truth, beside perce
 
 bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real slices
 	$(BIN)/python benchmarks/phantom_transfer.py $(ARGS)
+
+torture: $(INSTALLED) ## The commands killed, and under every fault of a machine; ARGS="--kills 1000"
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture.py $(ARGS)
 
 audit: $(INSTALLED) ## Known holes in the installed packages; needs a network; ARGS="--service osv"
 	$(BIN)/python benchmarks/audit.py $(ARGS)

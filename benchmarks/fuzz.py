@@ -1,19 +1,23 @@
 """Damaged files of every format, read in processes with limits: what is read, refused, or does harm.
 
     make fuzz
-    make fuzz ARGS="--files 10000 --seed 1"
+    make fuzz ARGS="--files 50000 --seed 1"
+    make fuzz ARGS="--only csv"
 
-Small valid files (tests/small_files.py) are damaged: bits flipped, bytes overwritten, removed or doubled,
-numbers in heads made extreme, ends cut off, two files joined. Whoever reads them must give a slice of the
-size that the header says, or refuse the file with a reason. Anything else is counted by its kind and kept:
+Small valid files are damaged: those of slices (tests/small_files.py), volumes and archives, and those of a
+run (run_files.py). Bits are flipped, bytes overwritten, removed or doubled, numbers in heads made extreme,
+ends cut off, two files joined; in text, values are replaced by odd ones too. Whoever reads them must give a
+slice of the size that the header says, or what the file of the run holds, or refuse the file with a reason.
+Anything else is counted by its kind and kept:
 
     crash    the process ended
     hang     it took longer than --seconds
     memory   it took more than --memory MB beside what the process had before
-    other    another exception than UnreadableSlice, or a slice that is none
+    other    another exception than one of haemo's, or a slice that is none
 """
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -22,6 +26,7 @@ import tempfile
 import warnings
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -35,6 +40,43 @@ ADDRESS_SPACE_BYTES = 8 << 30
 EXTREMES = (0, 1, 2, 7, 255, 256, 4095, 8192, 32767, 32768, 65000, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 ITEM = b"\xfe\xff\x00\xe0"
 PNG = b"\x89PNG\r\n\x1a\n"
+TEXT = (".csv", ".json")
+# What stands in place of a value of a table or a JSON file.
+WORDS = (
+    "",
+    "nan",
+    "inf",
+    "-inf",
+    "1e999",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "9" * 30,
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "[" * 2000,
+    '"',
+)
+WORDS += (
+    "=1+1",
+    "'=1",
+    "-",
+    "\0",
+    "\r",
+    "\n",
+    ",",
+    ";",
+    "\ud800",
+    "../../x",
+    "/",
+    "a" * 200_000,
+    "\u202e",
+    "0x10",
+    "1_0",
+)
 
 
 # ---- damage ------------------------------------------------------------------------------------------
@@ -71,6 +113,19 @@ def damaged(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
     return data
 
 
+def damaged_text(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """A file of text with odd values in it, or damaged as any other."""
+    if rng.random() < 0.4:
+        return damaged(rng, data, other)
+    for _ in range(rng.integers(1, 4)):
+        values = list(re.finditer(rb"[^,:\n\[\]{} ]+", data))
+        if values:
+            start, end = values[rng.integers(len(values))].span()
+            word = WORDS[rng.integers(len(WORDS))].encode(errors="surrogatepass")
+            data = data[:start] + word + data[end:]
+    return data or b"\0"
+
+
 def _place(rng: np.random.Generator, data: bytes) -> int:
     """Anywhere, in the head of the file, or in that of a compressed stream of DICOM."""
     start = data.find(ITEM, data.find(ITEM) + 4) if ITEM in data else 0
@@ -91,20 +146,30 @@ def _with_checksums(data: bytes) -> bytes:
 # ---- reading -----------------------------------------------------------------------------------------
 
 
-def read_all(memory_mb: int, names: list[str]) -> None:
+def read_all(memory_mb: int, files: list[str]) -> None:
     """Read files, and print of each what came of it; the part that runs in a process of its own."""
     import resource
 
     import PIL.TiffImagePlugin  # noqa: F401
     import pydicom.pixels  # noqa: F401
+    from run_files import NAMES, readers
+
+    kinds = {file.partition("\t")[0] for file in files}
+    of_run = readers() if kinds & set(NAMES) else {}
+    # So that the memory that imports take is not that of the first file.
+    if "safetensors" in kinds:
+        import safetensors.torch  # noqa: F401
+    if "model.skops" in kinds:
+        import sklearn.svm  # noqa: F401
 
     warnings.simplefilter("ignore")  # readers warn of what is odd in a file, and go on
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print("ready", flush=True)
-    for name in names:
+    for file in files:
+        kind, _, name = file.partition("\t")
         before = _peak_kb(reset=True)
-        outcome = _read(Path(name))
+        outcome = _read_of_run(Path(name), of_run[kind]) if kind in of_run else _read(Path(name))
         grown_mb = (_peak_kb() - before) // 1024
         if grown_mb > memory_mb:
             outcome = f"memory: {grown_mb} MB, {outcome}"
@@ -135,6 +200,18 @@ def _read(path: Path) -> str:
     return "read"
 
 
+def _read_of_run(path: Path, read: Callable[[Path], object]) -> str:
+    from haemo.errors import HaemoError
+
+    try:
+        read(path)
+    except HaemoError as error:
+        return f"refused: {error}"
+    except Exception as error:
+        return f"other: {type(error).__name__}: {error}"
+    return "read"
+
+
 def _peak_kb(reset: bool = False) -> int:
     """Most memory that this process has held, since it was last reset."""
     if reset:
@@ -143,10 +220,10 @@ def _peak_kb(reset: bool = False) -> int:
     return int(status.split("VmHWM:")[1].split()[0])
 
 
-def outcomes(paths: list[Path], memory_mb: int, seconds: float) -> list[str]:
-    """What came of each file; after a crash the next one is read by another process."""
+def outcomes(files: list[tuple[str, Path]], memory_mb: int, seconds: float) -> list[str]:
+    """What came of each file of a kind; after a crash the next one is read by another process."""
     found: list[str] = []
-    while len(found) < len(paths):
+    while len(found) < len(files):
         code = "import sys, fuzz; fuzz.read_all(int(sys.argv[1]), sys.stdin.read().split('\\n'))"
         child = subprocess.Popen(
             [sys.executable, "-c", code, str(memory_mb)],
@@ -158,12 +235,12 @@ def outcomes(paths: list[Path], memory_mb: int, seconds: float) -> list[str]:
         )
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.write("\n".join(map(str, paths[len(found) :])).encode())
+        child.stdin.write("\n".join(f"{kind}\t{path}" for kind, path in files[len(found) :]).encode())
         child.stdin.close()
         if child.stdout.readline() != b"ready\n":
             raise click.ClickException("the process that reads cannot start; try `haemo doctor`")
         said = b""
-        while len(found) < len(paths):
+        while len(found) < len(files):
             ready, _, _ = select.select([child.stdout], [], [], seconds)
             read = os.read(child.stdout.fileno(), 1 << 16) if ready else b""
             if not read:
@@ -190,9 +267,11 @@ def outcomes(paths: list[Path], memory_mb: int, seconds: float) -> list[str]:
 @click.option("--only", default="", help="Part of the name of a format, to damage its files alone.")
 @click.option("--out", default="build/fuzz", show_default=True, type=click.Path(path_type=Path))
 def main(files: int, seed: int, memory_mb: int, seconds: float, only: str, out: Path) -> None:
+    from run_files import NAMES, run_files, with_sums
     from small_files import small_files
 
-    seeds = {name: data for name, data in small_files().items() if only.lower() in name.lower()}
+    seeds = {**small_files(), **run_files()}
+    seeds = {name: data for name, data in seeds.items() if only.lower() in name.lower()}
     if not seeds:
         raise click.UsageError(f"no format has {only!r} in its name")
     names, everything = list(seeds), list(seeds.values())
@@ -200,20 +279,29 @@ def main(files: int, seed: int, memory_mb: int, seconds: float, only: str, out: 
     kept = []
     for start in range(0, files, BATCH):
         with tempfile.TemporaryDirectory() as folder:
-            paths, kinds = [], []
+            damaged_files = []
             for number in range(start, min(start + BATCH, files)):
                 rng = np.random.default_rng([seed, number])
-                kinds.append(names[number % len(names)])
+                kind = names[number % len(names)]
                 other = everything[rng.integers(len(everything))]
-                suffix = ".dcm" if kinds[-1].startswith("DICOM") else ".img"
-                paths.append(Path(folder) / f"{number}{suffix}")
-                paths[-1].write_bytes(damaged(rng, seeds[kinds[-1]], other))
-            for path, kind, outcome in zip(paths, kinds, outcomes(paths, memory_mb, seconds), strict=True):
+                path = (
+                    Path(folder)
+                    / str(number)
+                    / NAMES.get(kind, "file.dcm" if "DICOM" in kind else "file.img")
+                )
+                path.parent.mkdir()
+                damage = damaged_text if path.suffix in TEXT else damaged
+                data = damage(rng, seeds[kind], other)
+                path.write_bytes(with_sums(kind, data) if rng.random() < 0.5 else data)
+                damaged_files.append((kind, path))
+            for (kind, path), outcome in zip(
+                damaged_files, outcomes(damaged_files, memory_mb, seconds), strict=True
+            ):
                 word, _, why = outcome.partition(": ")
                 counts[kind][word] += 1
                 if word in HARM:
                     out.mkdir(parents=True, exist_ok=True)
-                    target = out / f"{word} {kind.replace('/', ' ')} {seed}-{path.name}"
+                    target = out / f"{word} {kind.replace('/', ' ')} {seed}-{path.parent.name}{path.suffix}"
                     target.write_bytes(path.read_bytes())
                     kept.append(f"{target}: {why[:200]}")
     click.echo(f"{'format':32}" + "".join(f"{word:>9}" for word in OUTCOMES))

@@ -1,18 +1,30 @@
 """Files that are written whole or not at all."""
 
+import functools
+import hashlib
+import json
 import os
+import re
 import secrets
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 __all__ = [
+    "parse_json",
     "read_text",
+    "remove_leftovers",
     "replacing",
     "sync_directory",
     "temporary_beside",
     "write_text",
 ]
+
+_TEMPORARY = re.compile(r"(?s)\..*\.([0-9a-f]{8})\.(\d+)\.[0-9a-f]{8}\.tmp")
+_SECONDS_OF_OTHERS = 86_400.0
 
 
 @contextmanager
@@ -25,7 +37,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         As the block does, but it names `path` where it would name the temporary file.
     """
     # Not tempfile: it lets nobody but the owner read, and a run directory may be shared.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{_kernel()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
     except BaseException as error:
@@ -81,13 +93,60 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that processes left which were killed while they wrote.
+
+    Those of living processes stay, and those of another kernel, on a shared disk, for a day.
+    """
+    with suppress(OSError):  # whoever may not delete there is not kept from working
+        for entry in os.scandir(folder):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match and _is_dead(entry, *match.groups()):
+                with suppress(FileNotFoundError):
+                    Path(entry).unlink()
+
+
+def _is_dead(entry: os.DirEntry[str], kernel: str, pid: str) -> bool:
+    if kernel != _kernel():
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _SECONDS_OF_OTHERS
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@functools.cache
+def _kernel() -> str:
+    """Which kernel this process runs on, where its number is its own: by host name and boot."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    with suppress(OSError):
+        return hashlib.sha256(f"{socket.gethostname()} {boot.read_text()}".encode()).hexdigest()[:8]
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, atomically.
+    """Write `text` as UTF-8 to `path`, atomically; what killed processes left beside it is removed.
 
     Bytes of a file name that are not UTF-8, as Linux allows them, pass through unchanged.
     """
+    remove_leftovers(Path(path).parent)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that a file or a request holds.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or nested deeper than Python goes, as only hostile files are.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def read_text(path: Path) -> str:

@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from haemo import cache
+from haemo import atomic, cache
 from haemo.atomic import replacing, write_text
 from haemo.features.failures import Failure, read_failures, replace_failures
 
@@ -64,4 +68,34 @@ def test_a_name_that_is_taken_by_a_folder_is_named(tmp_path, put):
     with pytest.raises(IsADirectoryError) as caught:
         put(path, "text")
     assert str(caught.value) == f"[Errno 21] Is a directory: '{path}'"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine, others = atomic._kernel(), "0" * 8
+    names = {
+        f".a.json.{mine}.{ended.pid}.00000000.tmp": False,
+        f".a.json.{mine}.{os.getpid()}.00000000.tmp": True,
+        f".a.json.{others}.{ended.pid}.00000000.tmp": True,
+        f".b.json.{others}.{ended.pid}.00000000.tmp": False,
+        f"a.json.{mine}.{ended.pid}.00000000.tmp": True,
+        ".a.json.tmp": True,
+    }
+    for name in names:
+        (tmp_path / name).touch()
+        if name.startswith(".b"):
+            os.utime(tmp_path / name, (0, 0))
+    write_text(tmp_path / "text", "")
+    assert {name: (tmp_path / name).exists() for name in names} == names
+
+
+def test_a_write_that_is_killed_leaves_what_the_next_one_removes(tmp_path):
+    path = tmp_path / "a.csv"
+    code = "import os, sys; from pathlib import Path; from haemo.atomic import replacing\n"
+    code += "with replacing(Path(sys.argv[1])) as name: name.touch(); os.abort()"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, capture_output=True)
+    assert [name.name[:7] for name in tmp_path.iterdir()] == [".a.csv."]
+    write_text(path, "x")
     assert list(tmp_path.iterdir()) == [path]

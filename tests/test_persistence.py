@@ -12,7 +12,7 @@ from haemo.errors import BadDataset, MissingStep
 from haemo.models.heads.calibration import CalibratedHead
 from haemo.models.heads.spec import KERNELS, HeadSpec
 from haemo.pipeline.run.directory import HEADS
-from haemo.pipeline.trained.persistence import TRUSTED, load_head, save_head
+from haemo.pipeline.trained.persistence import TRUSTED, check_head, load_head, save_head
 
 pytestmark = pytest.mark.numerical
 
@@ -128,3 +128,26 @@ def test_equal_heads_give_equal_bytes(tmp_path, name):
     assert paths[0].read_bytes() == paths[1].read_bytes()
     with zipfile.ZipFile(paths[0]) as file:
         assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_head_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path):
+    path = tmp_path / "svm" / "model.skops"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("schema.json", b" " * (80 << 20))
+    for read in (check_head, load_head):
+        with pytest.raises(BadDataset, match="would unpack to 83,886,080"):
+            read(path)
+
+
+def test_a_head_whose_parts_lie_outside_it_is_damaged(tmp_path):
+    path = tmp_path / "svm" / "model.skops"
+    path.parent.mkdir()
+    save_head(trained(HeadSpec("svm"))[0], path)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"PK\x05\x06")
+    data[start + 16 : start + 20] = (2**31).to_bytes(4, "little")  # where the directory begins
+    path.write_bytes(data)
+    for read in (check_head, load_head):
+        with pytest.raises(BadDataset, match="is damaged"):
+            read(path)

@@ -125,3 +125,24 @@ def test_predictions_that_were_cut_are_not_judged_on_fewer_slices(run):
     path.write_text("".join(lines[:-3]))
     with pytest.raises(BadDataset, match=rf"of part test; train it again: haemo softmax --run {run}"):
         compare(run, resampling=QUICK)
+
+
+def test_a_training_that_is_done_again_is_no_second_judgement(run):
+    settings = HeadSettings(grid={"C": [1e-4]})
+    counts = [train_head(run, "svm", settings).facts["test_judgements"]]
+    (run.model_path("svm") / "metrics.json").unlink()  # as a kill between two files leaves it
+    counts.append(train_head(run, "svm", settings).facts["test_judgements"])
+    assert counts[0] == counts[1]
+    counts.append(train_head(run, "svm", HeadSettings(grid={"C": [1e-5]})).facts["test_judgements"])
+    assert counts[2] == counts[0] + 1
+
+
+def test_a_training_whose_record_was_lost_is_recorded_when_it_is_typed_again(run):
+    settings = HeadSettings(grid={"C": [1e-4]})
+    train_head(run, "svm", settings)
+    record = json.loads(run.record_path.read_text())
+    step = record["steps"].pop("svm")
+    run.record_path.write_text(json.dumps(record))
+    assert train_head(run, "svm", settings).up_to_date
+    again = json.loads(run.record_path.read_text())["steps"]["svm"]
+    assert {**again, "finished": "", "command": ""} == {**step, "finished": "", "command": ""}

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from haemo.atomic import parse_json
 from haemo.errors import DamagedStore, FingerprintMismatch
 
 __all__ = ["Fingerprint"]
@@ -60,7 +61,7 @@ class Fingerprint:
             If the text is not a JSON object.
         """
         try:
-            facts = json.loads(text)
+            facts = parse_json(text)
         except ValueError as error:
             raise DamagedStore(f"the fingerprint is not JSON ({error})") from error
         if not isinstance(facts, dict):

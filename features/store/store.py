@@ -1,7 +1,6 @@
 """The feature store: embeddings of slices in one HDF5 file, found by what was seen and never by position."""
 
 import hashlib
-import json
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
+from haemo.atomic import parse_json
 from haemo.errors import BadDataset, DamagedStore, MissingStep
 from haemo.features.manifest import ManifestRow
 from haemo.features.store.contents import Contents, KnownFile
@@ -101,7 +101,7 @@ class FeatureStore:
                 f"{self.path} has layout {version}, this haemo reads up to {SCHEMA_VERSION}; update haemo"
             )
         self.fingerprint = Fingerprint.from_json(self._file.attrs["fingerprint"])
-        self.notes: dict[str, str] = json.loads(self._file.attrs["notes"])
+        self.notes: dict[str, str] = parse_json(self._file.attrs["notes"])
         self._embedding = self._file["embedding"]
         self.dimension = int(self._embedding.shape[1])
         self.dtype = str(self._embedding.dtype)

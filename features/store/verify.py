@@ -1,6 +1,5 @@
 """Reading a feature store back: is every bit as it was written, and if not, which rows are still good?"""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from haemo.atomic import parse_json
 from haemo.errors import DamagedStore
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import anew_command, empty_store, missing_store
@@ -165,7 +165,7 @@ class _Remains:
             self.fingerprint = Fingerprint.from_json(self._file.attrs["fingerprint"])
             if self.fingerprint.hash != self._file.attrs["fingerprint_sha256"]:
                 raise ValueError("the fingerprint does not fit its hash")
-            self.notes: dict[str, str] = json.loads(self._file.attrs["notes"])
+            self.notes: dict[str, str] = parse_json(self._file.attrs["notes"])
             count, self.dimension = self._file["embedding"].shape
             self._kinds = {name: self._file[name].dtype for name in _COLUMNS}
         except (OSError, KeyError, ValueError, RuntimeError) as error:

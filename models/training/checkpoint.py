@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from haemo.atomic import parse_json
 from haemo.cache import replacing
 from haemo.errors import MissingStep, WeightsUnavailable
 
@@ -46,7 +47,7 @@ def read_network(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise MissingStep(f"{path} is not there; train that network first")
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[_KEY])
+            facts = parse_json((file.metadata() or {})[_KEY])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if facts.pop("schema") != _SCHEMA:
             raise ValueError("written by another version of haemo")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from haemo.atomic import parse_json
 from haemo.errors import RunLocked
 
 __all__ = ["Holder", "claim"]
@@ -42,7 +43,7 @@ class Holder:
     def parse(cls, text: str) -> "Holder | None":
         """Read a claim; None where it is empty or not one, as after a power cut."""
         try:
-            return cls(**json.loads(text))
+            return cls(**parse_json(text))
         except (ValueError, TypeError):
             return None
 

@@ -150,6 +150,12 @@ class Predictions:
                 raise BadDataset(f"{path}: columns {columns} hold values that are not finite")
             return values[:, 0] if len(columns) == 1 else values
 
+        def fold(entry: dict[str, str]) -> int:
+            try:
+                return int(entry["fold"]) if entry["fold"] else -1
+            except ValueError as error:
+                raise BadDataset(f"{path}: column 'fold' must hold whole numbers ({error})") from error
+
         def text(name: str) -> np.ndarray:
             return np.array([entry[name] for entry in entries], dtype=object).astype(str)
 
@@ -161,7 +167,7 @@ class Predictions:
             study=text("study"),
             label=text("label"),
             part=text("part"),
-            fold=np.array([int(entry["fold"]) if entry["fold"] else -1 for entry in entries]),
+            fold=np.array([fold(entry) for entry in entries]),
             scores=numbers(score_names),
             probabilities=probabilities,
             predicted=text("predicted"),

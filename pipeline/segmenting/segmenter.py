@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from haemo.atomic import replacing
+from haemo.atomic import parse_json, replacing
 from haemo.errors import BadDataset, FingerprintMismatch, MissingStep
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.blood_map import BloodMap
@@ -149,7 +149,7 @@ class Segmenter:
             raise MissingStep(f"{path} is not there; train it first: haemo segment train --run RUN")
         try:
             with safe_open(path, framework="numpy") as file:
-                facts = json.loads((file.metadata() or {})[_KEY])
+                facts = parse_json((file.metadata() or {})[_KEY])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             classifier = PixelClassifier.of_arrays(facts.pop("kind"), arrays)
         except (SafetensorError, KeyError, ValueError, TypeError) as error:

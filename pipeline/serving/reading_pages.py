@@ -1,6 +1,5 @@
 """Blinded reading: a random sample of a run's test slices, answered one by one, then set beside models."""
 
-import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from haemo.atomic import parse_json
 from haemo.errors import BadSettings
 from haemo.features.manifest import ManifestRow
 from haemo.pipeline.evaluation.reader_comparison import compare_readers
@@ -186,6 +186,6 @@ async def _json(request: Request) -> dict[str, Any]:
         if len(body) > 10_000:
             raise BadSettings("the request is too long")
     try:
-        return dict(json.loads(body))
+        return dict(parse_json(body))
     except (ValueError, TypeError) as error:
         raise BadSettings("the request is not JSON") from error

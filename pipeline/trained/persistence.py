@@ -52,6 +52,7 @@ _MOVED = {
     "models.scaling": "haemo.models.heads.scaling",
 }
 _SCHEMA = "schema.json"
+_MOST_TIMES, _MOST_BYTES = 20, 64 << 20
 # The address of an object, by which others of the file refer to it, and the file of its values called so.
 _ADDRESS = re.compile(r'("__id__": |"file": ")(\d+)(\.\w+"|)')
 
@@ -122,7 +123,7 @@ def head_of(data: bytes, name: str, remedy: str, trusted: Sequence[str] = ()) ->
     """
     skops_io = _skops_io()
     try:
-        data = _with_names_of_today(data)
+        data = _with_names_of_today(_within_bounds(data))
         admitted = {*TRUSTED, *_PARTS, *trusted}
         foreign = sorted(set(skops_io.get_untrusted_types(data=data)) - admitted)
         if foreign:
@@ -140,6 +141,9 @@ def head_of(data: bytes, name: str, remedy: str, trusted: Sequence[str] = ()) ->
         EOFError,
         AttributeError,
         NotImplementedError,
+        RecursionError,
+        OSError,
+        zlib.error,
     ) as error:
         if isinstance(error, BadDataset):
             raise
@@ -147,6 +151,19 @@ def head_of(data: bytes, name: str, remedy: str, trusted: Sequence[str] = ()) ->
     if not isinstance(head, CalibratedHead):
         raise BadDataset(f"{name} holds a {type(head).__name__}, not a head; {remedy}")
     return head
+
+
+def _is_damaged(path: Path, error: Exception) -> BadDataset:
+    return BadDataset(f"{path} is damaged ({error}); train it again: {train_command(path.parent)}")
+
+
+def _within_bounds(data: bytes) -> bytes:
+    """The file, unless it would unpack to far more than it is: skops packs nothing."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _MOST_TIMES * len(data) + _MOST_BYTES:
+        raise ValueError(f"{len(data):,} bytes that would unpack to {size:,}")
+    return data
 
 
 def check_head(path: Path) -> None:
@@ -158,8 +175,12 @@ def check_head(path: Path) -> None:
         If the file is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(_within_bounds(path.read_bytes()))) as archive:
             damaged = archive.testzip()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise _is_damaged(path, error) from error  # of a place outside the file
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
         raise BadDataset(
             f"{path} is damaged ({error}); train it again: {train_command(path.parent)}"

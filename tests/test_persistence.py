@@ -151,3 +151,16 @@ def test_a_head_whose_parts_lie_outside_it_is_damaged(tmp_path):
     for read in (check_head, load_head):
         with pytest.raises(BadDataset, match="is damaged"):
             read(path)
+
+
+def test_a_head_whose_numbers_have_a_damaged_heading_is_damaged(tmp_path):
+    path = tmp_path / "svm" / "model.skops"
+    path.parent.mkdir()
+    save_head(trained(HeadSpec("svm"))[0], path)
+    whole = tmp_path / "whole.skops"
+    path.rename(whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(b"'shape': (", b"'shape' ((("))
+    with pytest.raises(BadDataset, match="is damaged"):
+        load_head(path)

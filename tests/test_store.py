@@ -1,4 +1,5 @@
 import hashlib
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from haemo.errors import BadDataset, DamagedStore, MissingStep
 from haemo.features.manifest import ManifestRow
+from haemo.features.store import storefile
 from haemo.features.store.contents import Contents
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.store import FeatureStore, contents_path, create_store
@@ -305,3 +307,23 @@ def test_a_full_disk_is_an_error_and_not_a_crash(path, room):
     assert (result.returncode, result.stdout) == (0, "OSError File too large\n"), result.stderr
     assert path.read_bytes() == before
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["contents.csv", "features.h5"]
+
+
+def test_ctrl_c_while_hdf5_writes_is_no_error_of_hdf5(tmp_path, monkeypatch):
+    """HDF5 calls Python to write: an exception from there was a SystemError with a traceback."""
+    write = storefile._ForgivingFile.write
+
+    def stopped(self, data):
+        signal.raise_signal(signal.SIGINT)
+        return write(self, data)
+
+    monkeypatch.setattr(storefile._ForgivingFile, "write", stopped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            create_store(
+                tmp_path / "features.h5", ["a", "b"], np.ones((2, 3), np.float32), Fingerprint({"a": "b"})
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert list(tmp_path.iterdir()) == []

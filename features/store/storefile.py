@@ -8,6 +8,8 @@ file in the 512 bytes that HDF5 leaves to its user at the front: is there a flip
 import hashlib
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -223,25 +225,40 @@ class _ForgivingFile:
 
     HDF5 does not survive a disk that is full. Its file can no longer be closed, and the process dies of a
     segmentation fault later. So after an error every write seems to succeed, HDF5 closes in peace, and
-    leaving the block raises what went wrong.
+    leaving the block raises what went wrong. Nor may an exception leave a method that HDF5 calls: so Ctrl-C
+    waits too, until the next `check`.
     """
 
     def __init__(self, path: Path):
         self._path = path
         self._error: OSError | None = None
+        self._is_stopped = False
+        self._on_stop: Any = None
 
     def __enter__(self) -> "_ForgivingFile":
         self._file = self._path.open("x+b", buffering=0)
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if handler is signal.default_int_handler:
+                self._on_stop = handler
+                signal.signal(signal.SIGINT, self._stop)
         return self
+
+    def _stop(self, *_: object) -> None:
+        self._is_stopped = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if self._on_stop is not None:
+            signal.signal(signal.SIGINT, self._on_stop)
         self.check()
 
     def check(self) -> None:
         """Raise the error that was kept, if there is one, with the name of the file."""
+        if self._is_stopped:
+            raise KeyboardInterrupt
         if self._error:
             raise OSError(self._error.errno, self._error.strerror, str(self._path)) from self._error
 

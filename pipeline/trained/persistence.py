@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -142,6 +143,8 @@ def head_of(data: bytes, name: str, remedy: str, trusted: Sequence[str] = ()) ->
         AttributeError,
         NotImplementedError,
         RecursionError,
+        SyntaxError,
+        tokenize.TokenError,
         OSError,
         zlib.error,
     ) as error:

@@ -75,6 +75,9 @@ blend compare leakage learning-curve report verify: $(INSTALLED)
 serve: $(INSTALLED) ## The reader's page of RUN, on this machine; ARGS="--head svm"
 	$(HAEMO) serve --run "$(RUN)" $(ARGS)
 
+pacs: $(INSTALLED) ## Results for a PACS; ARGS="listen --model builtin --to PACS@host:104"
+	$(HAEMO) pacs $(ARGS)
+
 predict explain: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS) $(if $(DATA),"$(DATA)")
 
@@ -216,6 +219,10 @@ bench-page: $(INSTALLED) ## Milliseconds a slice of the page, with four readers 
 
 screenshots: $(INSTALLED) ## Pictures of the page for its documentation; needs Debian's chromium
 	$(BIN)/python benchmarks/screenshots.py $(ARGS)
+
+.PHONY: pacs torture-pacs
+torture-pacs: $(INSTALLED) ## A PACS listener killed again and again: nothing lost, nothing double; ARGS="--studies 60 --kills 10"
+	PYTHONPATH=tests $(BIN)/python tests/torture_pacs.py $(ARGS)
 
 fuzz: $(INSTALLED) ## Damaged files of every format: read, refused, or harm; ARGS="--files 10000"
 	PYTHONPATH=tests $(BIN)/python benchmarks/fuzz.py $(ARGS)

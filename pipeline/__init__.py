@@ -10,6 +10,7 @@
 - `predicting/`: what a trained model says of new slices.
 - `segmenting/`: which pixels are blood, learned from masks.
 - `dicom_results/`: what was found as DICOM, a report a study and a segmentation of the outlines.
+- `pacs/`: studies in from a PACS, scored once, results back.
 - `explaining/`: where on a slice the evidence of a trained model is, and outlines.
 - `report/`: one page to show to others, and pictures.
 - `packing/`: a trained model as one file to hand over, and back.

@@ -18,6 +18,7 @@ PROVIDED = {
     "chromium": "chromium",
     "orthanc": "Orthanc",
     "orthanc-dicomweb": "/usr/share/orthanc/plugins/libOrthancDicomWeb.so",
+    "openssl": "openssl",
 }
 
 _not_run: dict[str, list[str]] = {}

@@ -84,6 +84,7 @@ MAY_IMPORT = {
         "pipeline/predicting",
         "pipeline/segmenting",
     ],
+    "pipeline/pacs": [RUN, "pipeline/dicom_results"],
     "pipeline/explaining": [
         *BELOW,
         RUN,

@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Only this package imports click and rich.
 
 Modules are commands: `index`, `features`, `pool`, `heads`, `networks`, `compare`, `evaluate`, `predict`,
-`segment`, `explain`, `leakage`, `report`, `names`, `pack`, `serve`, `phantom`, `pictures`, `study`,
+`pacs`, `segment`, `explain`, `leakage`, `report`, `names`, `pack`, `serve`, `phantom`, `pictures`, `study`,
 `system`. They share `console` (printing and common options), `choices`, `clinical`, `configuration`,
 `figures`, `models` (those of one file), `outputs` and `protocol`. `blend` joins heads. Nothing imports it.
 """
@@ -38,6 +38,7 @@ COMMANDS = {
     "compare": "compare",
     "evaluate": "evaluate",
     "predict": "predict",
+    "pacs": "pacs",
     "segment": "segment",
     "explain": "explain",
     "leakage": "leakage",

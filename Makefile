@@ -9,6 +9,7 @@ VENV   ?= .venv
 RUN    ?= runs/first
 DATA   ?=
 STUDY  ?=
+OUT    ?= judged
 ARGS   ?=
 EXTRAS := dicom,pacs,demo,serve,track,export,dev,docs
 
@@ -21,7 +22,7 @@ GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features svm softmax \
-	mlp train blend cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report serve verify phantom \
+	mlp train blend cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report evaluate serve verify phantom \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-volumes \
 	bench-onnx bench-page \
 	builtin-model segment fuzz torture audit screenshots
@@ -71,6 +72,10 @@ pool types: $(INSTALLED) $(RUN)/features.h5
 
 blend compare leakage learning-curve report verify: $(INSTALLED)
 	$(HAEMO) $@ --run "$(RUN)" $(ARGS)
+
+evaluate: $(INSTALLED) ## Judge the models of RUN on slices of elsewhere: DATA=folder OUT=judged
+	@[ -n "$(DATA)" ] || { echo "name labelled slices: make evaluate DATA=folder OUT=judged RUN=$(RUN)" >&2; exit 2; }
+	$(HAEMO) evaluate --run "$(RUN)" "$(DATA)" --out "$(OUT)" $(ARGS)
 
 serve: $(INSTALLED) ## The reader's page of RUN, on this machine; ARGS="--head svm"
 	$(HAEMO) serve --run "$(RUN)" $(ARGS)

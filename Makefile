@@ -9,7 +9,7 @@ VENV   ?= .venv
 RUN    ?= runs/first
 DATA   ?=
 STUDY  ?=
-OUT    ?= judged
+OUT    ?=
 ARGS   ?=
 EXTRAS := dicom,pacs,demo,serve,track,export,dev,docs
 
@@ -21,11 +21,11 @@ INSTALLED := $(VENV)/.installed
 GO_ON = || [ $$? -eq 3 ]
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features svm softmax \
-	mlp train blend cnn finetune lenet tinyvgg run compare predict explain leakage learning-curve report evaluate serve verify phantom \
+.PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features pool types \
+	svm softmax mlp train blend cnn finetune lenet tinyvgg run segment compare predict explain leakage learning-curve \
+	report evaluate pack export serve verify phantom builtin-model fuzz torture audit screenshots \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-volumes \
-	bench-onnx bench-page \
-	builtin-model segment fuzz torture audit screenshots
+	bench-onnx bench-page
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -75,7 +75,15 @@ blend compare leakage learning-curve report verify: $(INSTALLED)
 
 evaluate: $(INSTALLED) ## Judge the models of RUN on slices of elsewhere: DATA=folder OUT=judged
 	@[ -n "$(DATA)" ] || { echo "name labelled slices: make evaluate DATA=folder OUT=judged RUN=$(RUN)" >&2; exit 2; }
-	$(HAEMO) evaluate --run "$(RUN)" "$(DATA)" --out "$(OUT)" $(ARGS)
+	$(HAEMO) evaluate --run "$(RUN)" "$(DATA)" --out "$(or $(OUT),judged)" $(ARGS)
+
+pack: $(INSTALLED) ## One file of a model, to hand over: OUT=svm.haemo ARGS="--head svm"
+	@[ -n "$(OUT)" ] || { echo "name the file: make pack OUT=svm.haemo RUN=$(RUN)" >&2; exit 2; }
+	$(HAEMO) pack --run "$(RUN)" "$(OUT)" $(ARGS)
+
+export: $(INSTALLED) ## The same as ONNX: OUT=svm.onnx ARGS="--head svm"
+	@[ -n "$(OUT)" ] || { echo "name the file: make export OUT=svm.onnx RUN=$(RUN)" >&2; exit 2; }
+	$(HAEMO) export --run "$(RUN)" "$(OUT)" $(ARGS)
 
 serve: $(INSTALLED) ## The reader's page of RUN, on this machine; ARGS="--head svm"
 	$(HAEMO) serve --run "$(RUN)" $(ARGS)
@@ -158,7 +166,7 @@ build: $(INSTALLED) ## sdist and wheel, into dist/
 	$(BIN)/python -m build --no-isolation
 
 # What haemo itself needs, without the tools to work on it.
-LOCKED := $(foreach extra,dicom pacs serve track,--extra $(extra))
+LOCKED := $(foreach extra,dicom pacs serve track export,--extra $(extra))
 
 lock: $(INSTALLED) ## Versions and hashes of all that haemo needs, into requirements.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile setup.cfg $(LOCKED) --universal --python-version 3.11 \

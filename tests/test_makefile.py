@@ -54,7 +54,7 @@ def calls(folder):
 
 def test_help_lists_every_command_with_a_line(workplace):
     listed = dict(re.findall(r"^  ([a-z-]+) +(\S.*)$", make(workplace, "help").stdout, re.MULTILINE))
-    assert set(COMMANDS) <= set(listed) | {"summary", "plot", "names"}
+    assert set(COMMANDS) <= set(listed) | {"summary", "plot", "names", "pacs"}
     assert {"setup", "test", "lint", "help"} <= set(listed)
 
 

@@ -462,6 +462,7 @@ def main(kills: int, seed: int, only: str, faults: bool, out: Path) -> None:
         torture = Torture(Machine(work), np.random.default_rng(seed), out)
         drawn = [name for name in names for _ in range(SHARES[name])]
         shares = Counter(drawn[number % len(drawn)] for number in range(kills))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in the background
         with suppress(KeyboardInterrupt):  # what was done until then is shown
             for step in list(STEPS)[: last + 1]:
                 wanted = step in names

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from haemo.pipeline.cli import console
+from haemo.pipeline.cli import cli, console, main
 
 FIGURES = ("0.784 (0.698-0.857)", "0.912 (0.871-0.944)", "0.650 (0.512-0.731)", "0.701 (0.598-0.812)")
 MODELS = ("svm", "softmax", "mlp", "finetune")
@@ -90,3 +90,22 @@ def test_elsewhere_a_table_is_whole_however_wide(capsys):
     assert lines[0] == TITLE
     assert len(lines) == 4
     assert lines[-1].split() == ["ROC", "AUC", *" ".join(FIGURES * 4).split()]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_too_little_memory_is_said_without_a_traceback(monkeypatch, capsys, error):
+    def starve(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli, "main", starve)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is not enough memory for this; ")
+
+
+def test_another_error_of_the_run_time_is_not_taken_for_it(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("of another kind")
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(RuntimeError, match="another kind"):
+        main(["doctor"])

@@ -74,6 +74,8 @@ _RESUMABLE = {
     "evaluate",
 }
 
+_NO_MEMORY = ("could not create a primitive", "can't allocate memory", "not enough memory", "out of memory")
+
 
 class _LazyGroup(click.Group):
     """A group that imports a command's module only when that command is wanted."""
@@ -172,6 +174,16 @@ def _run(arguments: list[str] | None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         click.echo(f"error: {place}{error.strerror or error}", err=True)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch and oneDNN have no error of their own for it on a CPU.
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        click.echo(
+            "error: there is not enough memory for this; end other programs, or give it smaller work, such "
+            "as a smaller --batch-size",
+            err=True,
+        )
         return 1
     return code if isinstance(code, int) else 0
 

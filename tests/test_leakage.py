@@ -90,7 +90,11 @@ def test_the_same_seed_gives_the_same_file(run, leakage):
     first = (run.path / "leakage.json").read_bytes()
     measure_leakage(run, repeats=4, resampling=QUICK)
     assert (run.path / "leakage.json").read_bytes() == first
-    assert json.loads(first).items() >= json.loads(json.dumps(leakage.as_dict())).items()
+    written, whole = json.loads(first), json.loads(json.dumps(leakage.as_dict()))
+    # Slices and patients have codes in the file.
+    for finding in whole["findings"]:
+        finding["items"] = run.codes().hide(finding["items"])
+    assert written.items() >= whole.items()
 
 
 def test_without_rotated_copies_paper_is_absent_with_the_command(tmp_path):

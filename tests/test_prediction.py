@@ -372,7 +372,7 @@ class TestFoldersOfPictures:
             str(tmp_path / "new"),
         ]
         out, overlays = tmp_path / "scores.csv", tmp_path / "overlays"
-        assert main([*command, "--out", str(out), "--json", "--overlays", str(overlays)]) == 0
+        assert main([*command, "--out", str(out), "--json", "--overlays", str(overlays), "--names"]) == 0
         answer = json.loads(capsys.readouterr().out)
         names = ["049/brain", "050/brain"]
         assert [row["study"] for row in answer["studies"]] == names

@@ -165,6 +165,19 @@ def test_the_builtin_model_and_a_table_of_scores_stand_beside_one_another(tmp_pa
     assert again.comparison.unit == "patient (max)"
 
 
+def test_a_packed_model_is_judged_as_its_run(tmp_path, trained, elsewhere, capsys):
+    packed = tmp_path / "handed-over.haemo"
+    assert main(["pack", "--run", str(trained.path), "--head", "svm", str(packed)]) == 0
+    settings = JudgingSettings(resampling=Resampling(100))
+    both = [str(trained.model_path("svm")), str(packed)]
+    found = judge(both, elsewhere, tmp_path / "out", settings)
+    own, other = (found.comparison.models[name] for name in ("svm", "handed-over"))
+    assert own["roc_auc"] == other["roc_auc"]
+    assert own["log_loss"] == pytest.approx(other["log_loss"])
+    assert own["sensitivity"] == other["sensitivity"]
+    assert "trained on cannot be told of a packed model" in capsys.readouterr().err
+
+
 def test_a_network_is_judged_as_it_predicts(tmp_path, elsewhere):
     data = class_folders(tmp_path / "data", patients=16, slices=2)
     assert main(["index", str(data), "--run", str(tmp_path / "run")]) == 0

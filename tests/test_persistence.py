@@ -9,6 +9,7 @@ import skops.io
 from sklearn.svm import LinearSVC
 
 from haemo.errors import BadDataset, MissingStep
+from haemo.models.heads.blending import LogitBlend
 from haemo.models.heads.calibration import CalibratedHead
 from haemo.models.heads.spec import KERNELS, HeadSpec
 from haemo.pipeline.run.directory import HEADS
@@ -69,6 +70,8 @@ def test_only_types_that_are_ours_are_trusted_beyond_skops_own():
     for spec in (*SPECS, HeadSpec("bayes", estimator="sklearn.naive_bayes.GaussianNB")):
         for method in ("sigmoid", "isotonic", "prior"):
             found |= set(skops.io.get_untrusted_types(data=skops.io.dumps(trained(spec, method)[0])))
+    blend = LogitBlend().fit(np.array([[-1.0, 0], [1, 2], [-2, -1], [2, 0]]), np.array([0, 1, 0, 1]))
+    found |= set(skops.io.get_untrusted_types(data=skops.io.dumps(blend)))
     assert found == set(TRUSTED)
 
 

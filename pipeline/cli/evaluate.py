@@ -105,11 +105,12 @@ def evaluate(
     haemo evaluate builtin other/hospital --labels truth.csv --out judged
     haemo evaluate scores.csv --out judged
 
-    MODEL is the folder of a trained model, or builtin. A CSV file has a column label and score or
-    probability, best also patient, and needs no DATA. Each model decides at its own threshold. All figures
-    have intervals by patient; beside them stand calibration, net benefit, the shift against what the model
-    was trained on, and a recalibration as an offer. Stopped and typed again it goes on. Exit code 3 if some
-    slices could not be judged, those without a label among them: DIR/failures.csv names each.
+    MODEL is the folder of a trained model, a packed one (haemo pack), or builtin. A CSV file has a column
+    label and score or probability, best also patient, and needs no DATA. Each model decides at its own
+    threshold. All figures have intervals by patient; beside them stand calibration, net benefit, the shift
+    against what the model was trained on, and a recalibration as an offer. Stopped and typed again it goes
+    on. Exit code 3 if some slices could not be judged, those without a label among them: DIR/failures.csv
+    names each.
     """
     from haemo.pipeline.evaluation.intervals import Resampling
     from haemo.pipeline.judging.judgement import judge

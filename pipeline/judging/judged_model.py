@@ -89,7 +89,7 @@ class JudgedModel:
 def resolve_model(
     text: str, trusted: Sequence[str] = (), device: str = "auto", progress: Progress = silent
 ) -> JudgedModel:
-    """Find a model by what a person types: ``builtin``, or the folder of a trained model, as runs/first/svm.
+    """Find a model by what a person types: ``builtin``, a packed one, or the folder of a trained one.
 
     Parameters
     ----------
@@ -103,7 +103,9 @@ def resolve_model(
     Raises
     ------
     BadSettings
-        If it is neither.
+        If it is none of these.
+    BadDataset
+        If a packed model is damaged.
     MissingStep, FingerprintMismatch
         As `pipeline.predicting.trained_model.load_model`.
     """
@@ -114,9 +116,11 @@ def resolve_model(
     path = Path(text)
     if not path.exists():
         raise BadSettings(
-            f"{text} is no model: give the folder of a trained one (runs/first/svm), {BUILTIN}, or a CSV "
-            "file of scores"
+            f"{text} is no model: give the folder of a trained one (runs/first/svm), a packed one "
+            f"(svm.haemo), {BUILTIN}, or a CSV file of scores"
         )
+    if path.is_file():
+        return _of_bundle(path, trusted, device, progress)
     run, name = RunDirectory(path.parent, trusted), path.name
     if not (run.model_path(name) / "settings.json").exists():
         inside = RunDirectory(path).trained()
@@ -154,6 +158,29 @@ def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -
         threshold=float(model.head.threshold),
         known=frozenset() if name in NETWORKS else _trained_on(run),
         key=_key(run.model_path(name)),
+    )
+
+
+def _of_bundle(path: Path, trusted: Sequence[str], device: str, progress: Progress) -> JudgedModel:
+    from haemo.pipeline.packing.unpacking import open_bundle
+    from haemo.pipeline.segmenting.segmenter import Segmenter
+
+    model = open_bundle(path, device, trusted, progress)
+    if isinstance(model, Segmenter):
+        return _of_segmenter(path.stem, str(path), model)
+    log.warning("%s: whether slices here were trained on cannot be told of a packed model", path)
+
+    def rule(by: str, how: Aggregation) -> UnitRule | None:
+        return model.study_rule(how) if by == "study" and model.study_rule else None
+
+    return JudgedModel(
+        name=path.stem,
+        origin=str(path),
+        model=model,
+        classes=model.classes,
+        threshold=float(model.head.threshold),
+        rule=rule,
+        key=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
 
 

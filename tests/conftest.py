@@ -19,11 +19,15 @@ def _own_cache(tmp_path_factory):
         yield
 
 
+def _quiet_log():
+    logger = logging.getLogger("haemo")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
+
+
 @pytest.fixture(autouse=True)
 def _log_as_it_was():
-    """Undo what a command of the same process did to the log, so that the order of tests does not matter."""
-    logger = logging.getLogger("haemo")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    """Undo what commands of the same process did to the log, those that a wider fixture ran among them."""
+    _quiet_log()
     yield
-    logger.handlers, logger.propagate = handlers, propagate
-    logger.setLevel(level)
+    _quiet_log()

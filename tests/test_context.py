@@ -165,7 +165,7 @@ def test_maps_are_of_the_slice_itself_with_its_neighbours_at_the_average(picture
     with caplog.at_level("INFO"):
         network, method = model.explained("hirescam")
     assert "its neighbours are held at the average" in caplog.text
-    planes = np.stack(model._training_planes()[:3])
+    planes = np.stack(model._training_planes(model.training_paths())[:3])
     own = next(rows for rows, _ in model.embedded([(planes,)]))
     average = model.average_row()
     rows = np.hstack([own, np.tile(average[own.shape[1] :], (3, 1))])

@@ -120,7 +120,7 @@ def test_maps_of_a_joined_head_are_of_its_first_set_with_the_others_at_the_avera
     with caplog.at_level("INFO"):
         network, _ = model.explained("hirescam")
     assert "the sets of features after the first are held at the average" in caplog.text
-    planes = np.stack(model._training_planes()[:2])
+    planes = np.stack(model._training_planes(model.training_paths())[:2])
     own = model.extractor(planes)
     rows = np.hstack([own, np.tile(model.average_row()[own.shape[1] :], (2, 1))])
     np.testing.assert_allclose(network.scores(planes), model.head.decision_function(rows), atol=1e-4)

@@ -255,7 +255,7 @@ def test_the_report_says_by_what_the_settings_were_chosen(tmp_path, monkeypatch,
         assert f'<b>rotated copies on both sides</b> (<span class="leaky">LEAK</span>): {told}' in page
         assert "24 patients train and test" in page
         assert "0 pictures train and test under different names" in page
-        assert re.search(r"slice \d{5} turned by -?\d+ degrees", page)
+        assert re.search(r"slice-[0-9a-f]{10} turned by -?\d+ degrees", page)
 
 
 def test_a_head_trained_under_a_leaky_protocol_is_marked_wherever_it_is_shown(tmp_path, capsys):

@@ -11,14 +11,18 @@ from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
 from haemo.features.reading.address import file_of
 
-__all__ = ["Finder", "claim", "patients_from", "recognise"]
+__all__ = ["Finder", "claim", "names_slices", "patients_from", "recognise"]
 
 
 def recognise(folder: Folder, request: Request) -> bool:
     """Whether there is a table with labels and a path or id column, for pictures rather than DICOM."""
+    return names_slices(folder, request) and len(folder.pictures) >= len(folder.dicom)
+
+
+def names_slices(folder: Folder, request: Request) -> bool:
+    """Whether there is a table with labels and a path or id column."""
     table = find_label_table(folder, request)
-    by_file = table is not None and ("path" in table.columns or "id" in table.columns)
-    return by_file and len(folder.pictures) >= len(folder.dicom)
+    return table is not None and ("path" in table.columns or "id" in table.columns)
 
 
 def claim(folder: Folder, request: Request, headers: Headers) -> Claims:

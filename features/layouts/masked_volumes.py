@@ -16,6 +16,7 @@ from haemo.features.failures import Failure
 from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
+from haemo.features.layouts.labels_csv import names_slices
 from haemo.features.pixels.masks import find_mask, mask_values
 from haemo.features.reading.address import SliceAddress, file_of
 
@@ -26,8 +27,8 @@ _SUBTYPE = "subtype"
 
 
 def recognise(folder: Folder, request: Request) -> bool:
-    """Whether half of the scans or more have a mask of their name in a folder of masks."""
-    if request.labels is not None:
+    """Whether half of the scans or more have a mask of their name, and no table names slices and labels."""
+    if request.labels is not None or names_slices(folder, request):
         return False
     scans = dict.fromkeys(map(file_of, _slices(folder)))
     masked = [scan for scan in scans if find_mask(SliceAddress(scan, 1).path)]

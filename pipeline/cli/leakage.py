@@ -159,6 +159,7 @@ def _range(entry: dict[str, Any] | None, signed: bool = False) -> str:
 
 @click.command("learning-curve")
 @run_option
+@_features_option
 @click.option(
     "--repeats", type=click.IntRange(3), default=20, show_default=True, help="Splits that are drawn."
 )

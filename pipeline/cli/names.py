@@ -25,9 +25,12 @@ def names(run_path: Path, codes: tuple[str, ...]) -> int:
     path_of = {row.slice_id: str(row.path) for row in manifest}
     rows = []
     for code in codes:
-        if code in known:
-            kind, name = known[code]
-            rows.append([code, kind, name, path_of[name] if kind == "slice" else ""])
+        own, _, angle = code.partition("@")  # of a rotated copy
+        if own in known:
+            kind, name = known[own]
+            rows.append(
+                [code, kind, f"{name}@{angle}" if angle else name, path_of[name] if kind == "slice" else ""]
+            )
         else:
             click.echo(
                 f"{code} is of no slice, study or patient that {run} has now; is it of another run?", err=True

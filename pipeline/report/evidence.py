@@ -65,6 +65,9 @@ class Names:
         if not self.anonymous:
             return self._shown("slice", slice_id)
         original, turned = self._copies.get(slice_id, (slice_id, ""))
+        own, at, angle = original.rpartition("@")
+        if at and own in self._codes.names:  # a copy, as measurements keep it
+            original, turned = own, f" turned by {angle} degrees"
         return self._shown("slice", original) + turned
 
     def patient(self, patient: str) -> str:

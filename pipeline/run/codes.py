@@ -47,8 +47,16 @@ class Codes:
         self._key = hashlib.sha256(b"haemo codes\0" + rows_as_bytes(manifest)).digest()
 
     def code(self, kind: str, name: str) -> str:
-        """The code of a ``patient``, ``study``, ``slice`` or ``file``; of a code, the code itself."""
-        return name if name in self.names else self._coded(kind, name)
+        """The code of a ``patient``, ``study``, ``slice`` or ``file``; of a code, the code itself.
+
+        A rotated copy of a slice, ``ID@ANGLE``, has the slice's code and its angle.
+        """
+        if name in self.names:
+            return name
+        original, at, angle = name.rpartition("@")
+        if kind == "slice" and at and self._coded(kind, original) in self.names:
+            return f"{self._coded(kind, original)}@{angle}"
+        return self._coded(kind, name)
 
     def _coded(self, kind: str, name: str) -> str:
         message = f"{kind}\0{name}".encode(errors="surrogateescape")
@@ -78,6 +86,9 @@ class Codes:
 
     def name(self, code: str) -> str:
         """The name behind a code; what is no code of this run stays as it is."""
+        own, at, angle = code.rpartition("@")
+        if at and own in self.names:
+            return f"{self.names[own][1]}@{angle}"
         return self.names[code][1] if code in self.names else code
 
     def hide(self, items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

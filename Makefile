@@ -24,8 +24,8 @@ GO_ON = || [ $$? -eq 3 ]
 .PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features pool types \
 	svm softmax mlp train blend cnn finetune lenet tinyvgg run segment compare predict explain leakage learning-curve \
 	report evaluate pack export serve verify phantom builtin-model fuzz torture audit screenshots \
-	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-segment bench-volumes \
-	bench-onnx bench-page
+	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-claims bench-segment \
+	bench-volumes bench-onnx bench-page
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -217,6 +217,9 @@ bench-onnx: $(INSTALLED) ## An exported model beside PyTorch; RUN=run ARGS="--he
 
 bench-coverage: $(INSTALLED) ## How often intervals hold the truth, beside percentiles of the bootstrap
 	$(BIN)/python benchmarks/coverage.py $(ARGS)
+
+bench-claims: $(INSTALLED) ## How often a sentence claims what is not so, by simulation
+	$(BIN)/python benchmarks/claims.py $(ARGS)
 
 bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real slices
 	$(BIN)/python benchmarks/phantom_transfer.py $(ARGS)

@@ -5,7 +5,8 @@
 
 Each claim is asked for where nothing is to be claimed, through the code that makes the sentence: models
 that are equal by construction (`compare`), scores that know nothing (the report), facts that say nothing
-of the label (`leakage`). A cohort counts once, however many of its sentences claim something.
+of the label (`leakage`), subgroups by chance. A cohort counts once, however many of its sentences claim
+something.
 """
 
 from pathlib import Path
@@ -21,6 +22,7 @@ from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS
 from haemo.pipeline.evaluation.permuted_labels import p_values
 from haemo.pipeline.evaluation.shortcuts import ALPHA
+from haemo.pipeline.evaluation.subgroups import by_subgroup
 
 _WORDS = ("ranks slices better", "is right more often")
 
@@ -67,6 +69,25 @@ def told(patients: int, alike: float, cohorts: int) -> tuple[float, int]:
         scores = law.scores(rng, patient, bleeds)
         p = Law(0.44, alike, 0.8).predictions(patient, bleeds, scores)
         found.append(assess(p)["intervals"]["roc_auc"]["low"] > 0.5)
+    return float(np.mean(found)), len(found)
+
+
+def subgroups(patients: int, cohorts: int) -> tuple[float, int]:
+    """Share of cohorts in which a subgroup is said to differ: two of sex, three of scanner, by chance."""
+    law, found = LAWS[0], []
+    for seed in range(cohorts):
+        drawn = _drawn(law, patients, [seed, patients, 11])
+        if drawn is None:
+            continue
+        rng, patient, bleeds = drawn
+        columns = {
+            name: np.array(kinds)[rng.integers(0, len(kinds), patients)][patient]
+            for name, kinds in (("sex", ("F", "M")), ("scanner", ("a", "b", "c")))
+        }
+        answers = {"model": law.predictions(patient, bleeds, law.scores(rng, patient, bleeds))}
+        (own,) = by_subgroup(answers, columns)["models"].values()
+        tested = (entry for group in own["groups"] for entry in group.get("differences", {}).values())
+        found.append(any(entry.get("p_holm", 1.0) < ALPHA for entry in tested))
     return float(np.mean(found)), len(found)
 
 
@@ -117,6 +138,14 @@ def show_shortcuts(cohorts: int) -> None:
         click.echo(f"{patients:8}{slices:8}{100 * shortcut(patients, slices, cohorts):8.1f}  of {cohorts}")
 
 
+def show_subgroups(sizes: tuple[int, ...], cohorts: int) -> None:
+    click.echo("\nsubgroups dealt by chance: one is said to differ (claimed in 5 at most), in %")
+    click.echo(f"{'patients':>8}{'said':>8}")
+    for patients in sizes:
+        share, counted = subgroups(patients, cohorts)
+        click.echo(f"{patients:8}{100 * share:8.1f}  of {counted}")
+
+
 @click.command()
 @click.option("--cohorts", default=250, show_default=True, help="Cohorts a row.")
 @click.option("--patients", "sizes", multiple=True, type=int, default=SIZES, show_default=True)
@@ -124,6 +153,7 @@ def main(cohorts: int, sizes: tuple[int, ...]) -> None:
     with threadpool_limits(1):
         show_compared(sizes, cohorts)
         show_told(sizes, cohorts)
+        show_subgroups(sizes, cohorts)
         show_shortcuts(cohorts)
 
 

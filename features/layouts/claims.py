@@ -1,7 +1,7 @@
 """What a layout says of its slices, before any of them has been opened."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -56,6 +56,21 @@ class Request:
         for option in options:
             if getattr(self, option) is not None:
                 raise BadSettings(f"--{option.replace('_', '-')} has no meaning {where}")
+
+    def kind(self, kinds: Collection[str], holder: str) -> str:
+        """Which of the kinds of label that a data set has was asked for; ``any`` where none was.
+
+        `holder` begins the rest of the message, as ``CQ500 has``.
+
+        Raises
+        ------
+        BadSettings
+            If it is none of `kinds`.
+        """
+        kind = (self.label or "any").casefold()
+        if kind not in kinds:
+            raise BadSettings(f"--label {self.label}: {holder} {', '.join(kinds)}")
+        return kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from haemo.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset
 from haemo.features.failures import Failure
 from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
@@ -47,9 +47,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         If the label asked for is neither ``any`` nor a type of bleed.
     """
     request.refuse("in CQ500", "patient_column")
-    kind = (request.label or "any").casefold()
-    if kind not in _FINDINGS:
-        raise BadSettings(f"--label {request.label}: CQ500 has any, {', '.join(BLEED_TYPES)}")
+    kind = request.kind(("any", *BLEED_TYPES), "CQ500 has")
     table = _table(folder, request)
     if table is None:
         raise BadDataset(f"{folder.root} holds no reads.csv with the columns name and R1:ICH to R3:SAH")

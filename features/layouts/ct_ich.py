@@ -10,7 +10,7 @@ hemorrhage_diagnosis_raw_ct.csv, whose SliceNumber counts the slices of a scan f
 from collections import defaultdict
 from pathlib import Path
 
-from haemo.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset
 from haemo.features.failures import Failure
 from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
@@ -41,9 +41,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     """
     del headers
     request.refuse("in CT-ICH", "patient_column")
-    kind = (request.label or "any").casefold()
-    if kind not in ("any", *BLEED_TYPES):
-        raise BadSettings(f"--label {request.label}: CT-ICH has any, {', '.join(BLEED_TYPES)}")
+    kind = request.kind(("any", *BLEED_TYPES), "CT-ICH has")
     path = _table_path(folder, request)
     if path is None:
         raise BadDataset(f"{folder.root} holds no hemorrhage_diagnosis.csv")

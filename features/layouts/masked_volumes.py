@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from haemo.errors import BadDataset, BadSettings, UnreadableSlice
+from haemo.errors import BadDataset, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
@@ -46,11 +46,9 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         If a type is asked for and the masks do not tell types.
     """
     request.refuse("where masks are the labels", "labels", "patient_column")
-    kind = (request.label or "any").casefold()
     tells_types = any(_BHSD_MASKS in folder.parts_of(mask) for mask in folder.masks)
     kinds = ("any", *((_SUBTYPE, *BLEED_TYPES) if tells_types else ()))
-    if kind not in kinds:
-        raise BadSettings(f"--label {request.label}: these masks tell {', '.join(kinds)}")
+    kind = request.kind(kinds, "these masks tell")
     slices, failures, without = [], [], set()
     bad: set[Path] = set()
     found = _slices(folder)

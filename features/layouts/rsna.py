@@ -10,7 +10,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from haemo.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset
 from haemo.features.failures import Failure
 from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
@@ -41,9 +41,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         If the label asked for is neither ``any`` nor a type of bleed.
     """
     request.refuse("in RSNA 2019", "patient_column")
-    kind = (request.label or "any").casefold()
-    if kind not in _KINDS:
-        raise BadSettings(f"--label {request.label}: RSNA 2019 has {', '.join(_KINDS)}")
+    kind = request.kind(_KINDS, "RSNA 2019 has")
     table = _table(folder, request)
     if table is None:
         raise BadDataset(

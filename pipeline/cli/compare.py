@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from haemo.pipeline.cli.clinical import show_clinical, show_subgroups
-from haemo.pipeline.cli.console import progress, run_option, table, trust_option
+from haemo.pipeline.cli.console import aggregate_option, by_option, progress, run_option, table, trust_option
 from haemo.pipeline.cli.figures import cell, show_shortfalls
 
 __all__ = ["compare", "resampling_options", "show_comparison", "show_rest"]
@@ -46,20 +46,9 @@ def resampling_options(command: Any) -> Any:
     show_default=True,
     help="Test slices, or training slices as predicted out of fold.",
 )
-@click.option(
-    "--by",
-    type=click.Choice(["slice", "study", "patient"]),
-    default="slice",
-    show_default=True,
-    help="What is counted.",
-)
-@click.option(
-    "--aggregate",
-    "how",
-    type=click.Choice(["max", "mean-top", "noisy-or"]),
-    default="max",
-    show_default=True,
-    help="How slices make a study or patient: the highest, the mean of the three highest, or noisy-or.",
+@by_option
+@aggregate_option(
+    "How slices make a study or patient: the highest, the mean of the three highest, or noisy-or.", "how"
 )
 @click.option(
     "--threshold",

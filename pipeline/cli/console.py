@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SlicePath",
+    "aggregate_option",
+    "by_option",
     "counted",
     "crop_option",
     "names_option",
@@ -103,6 +105,27 @@ track_option = click.option(
     metavar="auto|URI",
     help="Tell an MLflow store of the result: auto, an SQLite file beside RUN, or as http://HOST.",
 )
+
+by_option = click.option(
+    "--by",
+    type=click.Choice(["slice", "study", "patient"]),
+    default="slice",
+    show_default=True,
+    help="What is counted.",
+)
+
+
+def aggregate_option(text: str | None = None, *names: str) -> Callable[[Any], Any]:
+    """Give ``--aggregate`` with its help; the parameter is called so, or by `names`."""
+    return click.option(
+        "--aggregate",
+        *names,
+        type=click.Choice(["max", "mean-top", "noisy-or"]),
+        default="max",
+        show_default=True,
+        help=text,
+    )
+
 
 crop_option = click.option(
     "--crop",

@@ -8,7 +8,15 @@ import click
 
 from haemo.pipeline.cli.clinical import entry_cell
 from haemo.pipeline.cli.compare import resampling_options, show_comparison, show_rest
-from haemo.pipeline.cli.console import progress, series_option, table, trained_models, trust_option
+from haemo.pipeline.cli.console import (
+    aggregate_option,
+    by_option,
+    progress,
+    series_option,
+    table,
+    trained_models,
+    trust_option,
+)
 
 __all__ = ["evaluate"]
 
@@ -59,21 +67,8 @@ _SHOWN = 5
     metavar="FILE",
     help="Another table with such columns.",
 )
-@click.option(
-    "--by",
-    type=click.Choice(["slice", "study", "patient"]),
-    default="slice",
-    show_default=True,
-    help="What is counted.",
-)
-@click.option(
-    "--aggregate",
-    "how",
-    type=click.Choice(["max", "mean-top", "noisy-or"]),
-    default="max",
-    show_default=True,
-    help="How slices make a study or patient.",
-)
+@by_option
+@aggregate_option("How slices make a study or patient.", "how")
 @click.option(
     "--threshold", type=float, help="In place of each model's own; for a CSV file of scores, on the score."
 )

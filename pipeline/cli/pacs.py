@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from haemo.pipeline.cli.console import counted, progress, table, trained_models, trust_option
+from haemo.pipeline.cli.console import (
+    aggregate_option,
+    counted,
+    progress,
+    table,
+    trained_models,
+    trust_option,
+)
 from haemo.pipeline.cli.segment import BUILTIN, segmenter_option
 
 if TYPE_CHECKING:
@@ -69,9 +76,7 @@ _model_options = _options(
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         help="Probability from which a study is positive.  [default: the model's own]",
     ),
-    click.option(
-        "--aggregate", type=click.Choice(["max", "mean-top", "noisy-or"]), default="max", show_default=True
-    ),
+    aggregate_option(),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
 )
 _access_options = _options(

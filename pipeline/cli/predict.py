@@ -9,6 +9,7 @@ import click
 
 from haemo.pipeline.cli.console import (
     SlicePath,
+    aggregate_option,
     counted,
     names_option,
     outline_option,
@@ -66,13 +67,7 @@ _MOST_ROWS = 40
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Probability from which the positive class is predicted.  [default: the model's own]",
 )
-@click.option(
-    "--aggregate",
-    type=click.Choice(["max", "mean-top", "noisy-or"]),
-    default="max",
-    show_default=True,
-    help="How the slices of a study make one answer.",
-)
+@aggregate_option("How the slices of a study make one answer.")
 @click.option(
     "--out",
     type=NewFile(),

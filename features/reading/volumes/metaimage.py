@@ -16,6 +16,7 @@ from haemo.features.reading.volumes.grid import Grid, GridVolume
 from haemo.features.reading.volumes.text_header import (
     MOST_BYTES,
     file_beside,
+    not_ct,
     numbers_of,
     three_sides,
 )
@@ -43,9 +44,7 @@ def open_metaimage(path: Path) -> GridVolume:
     sides = three_sides(fields.get("dimsize", ""))
     kind = fields.get("elementtype", "").upper().removeprefix("MET_")
     if kind not in _TYPES or fields.get("elementnumberofchannels", "1") != "1":
-        raise UnreadableSlice(
-            f"its voxels are of the type {kind or 'that the header does not say'}, not CT values"
-        )
+        raise not_ct(kind)
     if _is_true(fields, "binarydata", "true") is False:
         raise UnreadableSlice("its voxels are written as text; save it in binary")
     order = (

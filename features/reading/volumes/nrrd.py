@@ -15,6 +15,7 @@ from haemo.features.reading.volumes.grid import Grid, GridVolume
 from haemo.features.reading.volumes.text_header import (
     MOST_BYTES,
     file_beside,
+    not_ct,
     numbers_of,
     three_sides,
 )
@@ -53,9 +54,7 @@ def open_nrrd(path: Path) -> GridVolume:
     sides = three_sides(fields.get("sizes", ""))
     kind = fields.get("type", "").lower()
     if kind not in _TYPES:
-        raise UnreadableSlice(
-            f"its voxels are of the type {kind or 'that the header does not say'}, not CT values"
-        )
+        raise not_ct(kind)
     dtype = np.dtype(_TYPES[kind]).newbyteorder(
         "<" if fields.get("endian", "little").lower() == "little" else ">"
     )

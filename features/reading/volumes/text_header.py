@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from haemo.errors import UnreadableSlice
 
-__all__ = ["MOST_BYTES", "file_beside", "numbers_of", "three_sides"]
+__all__ = ["MOST_BYTES", "file_beside", "not_ct", "numbers_of", "three_sides"]
 
 MOST_BYTES = 1 << 17
 _BETWEEN = re.compile(r"[\s,]+")
@@ -55,3 +55,10 @@ def file_beside(header: Path, name: str) -> Path:
     if not file.is_file():
         raise UnreadableSlice(f"its voxels would lie in {name}, which is not there")
     return file
+
+
+def not_ct(kind: str) -> UnreadableSlice:
+    """Give the error for voxels of a type, as the header calls it, that CT values do not have."""
+    return UnreadableSlice(
+        f"its voxels are of the type {kind or 'that the header does not say'}, not CT values"
+    )

@@ -28,11 +28,12 @@ _SUBTYPE = "subtype"
 
 def recognise(folder: Folder, request: Request) -> bool:
     """Whether half of the scans or more have a mask of their name, and no table names slices and labels."""
-    if request.labels is not None or names_slices(folder, request):
+    if request.labels is not None:
         return False
     scans = dict.fromkeys(map(file_of, _slices(folder)))
     masked = [scan for scan in scans if find_mask(SliceAddress(scan, 1).path)]
-    return bool(scans) and 2 * len(masked) >= len(scans)
+    # The table last: it is read for that, and other layouts have their own.
+    return bool(scans) and 2 * len(masked) >= len(scans) and not names_slices(folder, request)
 
 
 def claim(folder: Folder, request: Request, headers: Headers) -> Claims:

@@ -87,17 +87,17 @@ class Configuration:
         typed : sequence of str
             Options and arguments that stand on the command line.
         """
-        table = self._table(name)
+        table, parameters = self._table(name), _by_key(command)
         try:
             given, _, order = command.make_parser(click.Context(command)).parse_args(list(typed))
         except click.UsageError:
             return list(typed)  # the command will say what is wrong with it
         options, arguments = [], []
         known = {option.name for option in order if isinstance(option, click.Option)}
-        if self.run is not None and "run" not in table and "run" in _by_key(command):
+        if self.run is not None and "run" not in table and "run" in parameters:
             table = {"run": self.run, **table}
         for key, value in table.items():
-            parameter = _by_key(command)[key]
+            parameter = parameters[key]
             if isinstance(parameter, click.Option):
                 options += [] if parameter.name in known else self._as_option(key, parameter, value)
             elif not _is_given(given.get(str(parameter.name))):

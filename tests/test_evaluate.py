@@ -95,6 +95,15 @@ def test_figures_are_those_of_the_predictions_at_the_models_own_points(judged, t
     assert found["operating_points"]["svm"]["sensitivity=0.9"]["threshold"] == at
 
 
+def test_what_is_handed_on_tells_no_place_on_this_machine(judged, trained, elsewhere):
+    _, out = judged
+    for name in ("report.html", "judgement.json", "CLAIM.md", "TRIPOD.md"):
+        text = (out / name).read_text()
+        assert not any(str(path) in text for path in (out.parent, trained.path.parent, elsewhere))
+    assert f"On {elsewhere.name}." in (out / "report.html").read_text()
+    assert read(out)["judged"]["svm"]["origin"] == f"{trained.path.name}/svm"
+
+
 def test_labels_in_other_words_are_understood_and_one_without_is_named(judged, elsewhere):
     code, out = judged
     assert code == 3

@@ -25,12 +25,17 @@ if TYPE_CHECKING:
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-__all__ = ["BUILTIN", "JudgedModel", "resolve_model", "with_own_names"]
+__all__ = ["BUILTIN", "JudgedModel", "resolve_model", "told_place", "with_own_names"]
 
 log = logging.getLogger("haemo")
 
 BUILTIN = "builtin"
 """What the segmenter that comes with haemo is called."""
+
+
+def told_place(text: str) -> str:
+    """A file or folder as a report may tell it: its name and that of its folder, not where these lie."""
+    return str(Path(*Path(text).parts[-2:])) if Path(text).is_absolute() else text
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +83,7 @@ class JudgedModel:
     def facts(self) -> dict[str, Any]:
         """What is said of it beside its figures, as JSON can hold it."""
         return {
-            "origin": self.origin,
+            "origin": told_place(self.origin),
             "classes": list(self.classes),
             "threshold": self.threshold,
             "key": self.key,

@@ -21,7 +21,7 @@ from haemo.pipeline.evaluation.operating import OWN, POINTS
 from haemo.pipeline.evaluation.subgroups import attributes_of_units
 from haemo.pipeline.evaluation.units import Answers
 from haemo.pipeline.judging.answers import STAGE, answer
-from haemo.pipeline.judging.judged_model import JudgedModel, resolve_model, with_own_names
+from haemo.pipeline.judging.judged_model import JudgedModel, resolve_model, told_place, with_own_names
 from haemo.pipeline.judging.labels import in_words_of
 from haemo.pipeline.judging.recalibration import recalibration_offer
 from haemo.pipeline.judging.scores_table import ScoresTable, read_scores
@@ -62,7 +62,7 @@ class Judgement:
     ----------
     folder : Path
     data : str
-        The folder or files that were judged.
+        Name of the folder that was judged, or of files; where they lie is not told.
     comparison : Comparison
     answers : mapping of str to Answers
         What was judged, slices or units.
@@ -95,7 +95,7 @@ class Judgement:
             "shift": dict(self.shift),
             "recalibration": dict(self.recalibration),
             "labels": dict(self.labels),
-            "failures": [asdict(one) for one in self.failures],
+            "failures": [asdict(one) | {"path": told_place(one.path)} for one in self.failures],
         }
 
 
@@ -247,7 +247,7 @@ def _judged(
     origins = ", ".join(side.facts["origin"] for side in sides.values())
     return Judgement(
         folder=run.path,
-        data=str(Path(data).absolute()) if data else origins,
+        data=Path(data).absolute().name if data else origins,
         comparison=_without_probabilities(comparison, scoreless),
         answers=answers,
         models={name: side.facts for name, side in sides.items()},

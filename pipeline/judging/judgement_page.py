@@ -9,6 +9,7 @@ from haemo.atomic import write_text
 from haemo.pipeline.evaluation.intervals import BY_CHANCE, Resampling
 from haemo.pipeline.evaluation.operating import SHOWN, heading_of_points, point_title, rows_of_points
 from haemo.pipeline.evaluation.tallies import METRICS, metric_title
+from haemo.pipeline.judging.judged_model import told_place
 from haemo.pipeline.judging.judgement import Judgement
 from haemo.pipeline.judging.recalibration import MARK, WAYS
 from haemo.pipeline.report.answer_figures import (
@@ -198,7 +199,7 @@ def _not_judged(judgement: Judgement) -> Section | None:
     if not judgement.failures:
         return None
     shown = judgement.failures[:_NOT_JUDGED_SHOWN]
-    rows = [[f"<code>{escape(one.path)}</code>", escape(one.reason)] for one in shown]
+    rows = [[f"<code>{escape(told_place(one.path))}</code>", escape(one.reason)] for one in shown]
     more = len(judgement.failures) - len(shown)
     parts = [table(["file", "reason"], rows, f"{len(judgement.failures)} could not be judged")]
     if more:

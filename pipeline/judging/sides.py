@@ -13,7 +13,7 @@ from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.units import Answers
 from haemo.pipeline.judging.answers import Answered
-from haemo.pipeline.judging.judged_model import JudgedModel
+from haemo.pipeline.judging.judged_model import JudgedModel, told_place
 from haemo.pipeline.judging.labels import in_words_of
 from haemo.pipeline.judging.scores_table import ScoresTable
 from haemo.pipeline.run.predictions import Predictions
@@ -108,7 +108,7 @@ def side_of_table(
         )
     answers = _in_classes(answers, classes, text)
     held_out = None if table.held_out is None else _in_classes(table.held_out, classes, text)
-    facts = {"origin": str(Path(text).absolute()), "classes": list(answers.classes)}
+    facts = {"origin": told_place(str(Path(text).absolute())), "classes": list(answers.classes)}
     return Side(answers, held_out, facts)
 
 

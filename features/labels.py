@@ -9,18 +9,37 @@ __all__ = [
     "BLEED_TYPES",
     "HAEMORRHAGE",
     "NORMAL",
+    "bleed_type_in",
     "is_class_word",
     "meaning_of_flag",
     "names_bleed_type",
     "order_classes",
     "says_bleed",
     "says_normal",
+    "speaks_of_bleed",
 ]
 
 HAEMORRHAGE = "haemorrhage"
 NORMAL = "normal"
 BLEED_TYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 
+# As radiologists shorten or otherwise call the types, beside their names.
+_OTHER_NAMES = {
+    **dict.fromkeys(("extradural", "edh"), "epidural"),
+    "iph": "intraparenchymal",
+    "ivh": "intraventricular",
+    "sah": "subarachnoid",
+    "sdh": "subdural",
+}
+# Where blood is meant, these say where it is; alone they are anatomy.
+_PLACES = {
+    **dict.fromkeys(("intracerebral", "cerebral", "parenchymal"), "intraparenchymal"),
+    "ventricular": "intraventricular",
+}
+_BLOOD_WORDS = {
+    *("haemorrhage", "haemorrhagic", "hemorrhage", "hemorrhagic", "haemorrage", "hemorrage"),
+    *("haematoma", "hematoma", "bleed", "bleeding", "blood", "ich"),
+}
 _POSITIVE = {
     *("haemorrhage", "haemorrhagic", "hemorrhage", "hemorrhagic", "haemorrage", "hemorrage"),
     *(
@@ -119,7 +138,23 @@ def says_normal(name: str, *, in_words: bool = False) -> bool:
 
 def names_bleed_type(text: str) -> bool:
     """Whether a type of bleed is among the words of a text, as in ``subdural`` or ``epidural+subdural``."""
-    return not set(re.findall(r"[^\W_]+", text.casefold())).isdisjoint(BLEED_TYPES)
+    return not set(_words(text)).isdisjoint(BLEED_TYPES)
+
+
+def bleed_type_in(text: str) -> str | None:
+    """The only type of bleed that a text speaks of, also as ``SDH`` or ``extradural hematoma``; else None."""
+    words = _words(text)
+    names = {**_OTHER_NAMES, **(_PLACES if set(words) & _BLOOD_WORDS else {})}
+    types = {names.get(word, word) for word in words} & set(BLEED_TYPES)
+    return types.pop() if len(types) == 1 else None
+
+
+def speaks_of_bleed(text: str) -> bool:
+    """Whether a text names blood or a type of bleed among other words: ``acute hematoma, left``."""
+    words = _words(text)
+    if not words or words[0] in _NEGATIONS:
+        return False
+    return bleed_type_in(text) is not None or not _BLOOD_WORDS.isdisjoint(words)
 
 
 def _recognised_positive(names: list[str]) -> str:
@@ -142,6 +177,10 @@ def _means_bleed(name: str) -> bool | None:
 
 def _word(name: str) -> tuple[str, bool]:
     """The word that a name comes down to, without a negation before it; and whether there is one."""
-    words = re.findall(r"[^\W_]+", name.casefold())
+    words = _words(name)
     is_negated = len(words) > 1 and words[0] in _NEGATIONS
     return "".join(words[1:] if is_negated else words), is_negated
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())

@@ -293,7 +293,7 @@ def test_masks_are_no_slices(tmp_path, said):
     index = index_dataset(root)
     assert len(index.manifest) == 3
     assert not index.failures
-    assert "files in folders called masks, left aside: 1" in said()
+    assert "masks, which are no slices: 1" in said()
 
 
 @pytest.mark.parametrize(

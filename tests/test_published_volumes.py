@@ -1,11 +1,13 @@
 """Twins of published sets of scans: CT-ICH 1.3.1, CQ500, INSTANCE 2022 and BHSD, from index to report."""
 
+import json
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from cohorts import ct_values, dicom_dataset, save_dicom, write_csv
+from drawn_heads import SPACING_MM, head
 from volume_files import head_hu, save_nifti
 
 from haemo.errors import BadDataset, BadSettings
@@ -136,6 +138,31 @@ def test_values_of_bhsd_are_types(tmp_path):
     assert len(index.manifest) == 44
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"0": "background", "1": "Subdural hematoma", "2": "EDH"},
+        {"background": 0, "subdural": 1, "extradural": 2, "all of it": [1, 2]},
+    ],
+)
+def test_what_values_of_masks_mean_is_told_as_nnu_net_does(tmp_path, labels):
+    root = scans(tmp_path, "imagesTr", "labelsTr", ".nii.gz", {1: {1: 1, 2: 2}, 2: {3: 1}})
+    (root / "imagesTr" / "001.nii.gz").rename(root / "imagesTr" / "001_0000.nii.gz")
+    (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert counts(index_dataset(root, label="subtype")) == {"normal": 5, "subdural": 2, "epidural": 1}
+    assert counts(index_dataset(root, label="epidural")) == {"no epidural": 7, "epidural": 1}
+
+
+def test_a_dataset_json_that_tells_no_types_is_said(tmp_path, caplog):
+    root = scans(tmp_path, "imagesTr", "labelsTr", ".nii.gz", {1: {1: 1, 2: 2}})
+    (root / "dataset.json").write_text(json.dumps({"labels": {"1": "bleeding", "2": "edema"}}))
+    assert counts(index_dataset(root)) == {"normal": 2, "haemorrhage": 2}
+    assert "dataset.json calls values of masks edema; they count as blood" in caplog.text
+    (root / "dataset.json").write_text("[]")
+    with pytest.raises(BadDataset, match="does not say in nnU-Net's way"):
+        index_dataset(root)
+
+
 @pytest.mark.parametrize(("make", "images"), [(ct_ich_131, "ct_scans"), (bhsd, "images")])
 def test_masks_of_scans_are_found_and_read_as_their_slices_are_seen(tmp_path, make, images):
     make(tmp_path)
@@ -180,6 +207,26 @@ def test_cq500_takes_what_two_readers_say_of_a_scan(tmp_path, caplog):
     write_csv(tmp_path / "reads.csv", [("name", "R1:ICH", "R2:ICH", "R3:ICH"), ("CQ500-CT-99", 0, 0, 0)])
     with pytest.raises(BadDataset, match="no scan below"):
         index_dataset(tmp_path)
+
+
+def test_masks_of_scans_teach_and_measure_outlines(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for folder in ("data", "label"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for scan in range(12):
+        drawn = [head(int(rng.integers(2**31)), 14 if scan % 2 and number else 0) for number in range(4)]
+        for folder, part in (("data", 0), ("label", 1)):
+            voxels = np.stack([one[part] for one in drawn]).astype(np.int16)
+            save_nifti(tmp_path / "set" / folder / f"{scan:03}.nii.gz", voxels, (5.0, SPACING_MM, SPACING_MM))
+    run = str(tmp_path / "run")
+    assert main(["index", str(tmp_path / "set"), "--run", run]) == 0
+    train = ["segment", "train", "--run", run, "--kind", "logistic", "--jobs", "1"]
+    assert main(train) == 0, capsys.readouterr().err
+    assert main(["segment", "score", "--run", run, "--jobs", "1"]) == 0
+    measured = json.loads((tmp_path / "run" / "explain" / "segment.json").read_text())
+    assert measured["groups"]["all"]["dice"]["mean"] > 0.9
+    assert main(train) == 0
+    assert "up to date" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("make", [ct_ich_131, instance_2022, bhsd, cq500])

@@ -206,7 +206,7 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
     rows, types = types_apart(_rows(folder, _with_parts(readable), headers))
     studies, disputed = labels_of_studies(rows, {claim.slice_id: claim.of_study for claim in readable})
     found = [headers.get(claim.path) for claim in readable]
-    masks = [f"files in folders called masks, left aside: {len(folder.masks):,}"] if folder.masks else []
+    masks = [f"masks, which are no slices: {len(folder.masks):,}"] if folder.masks else []
     for note in [*claims.notes, *masks, *series.sentences()]:
         _log.info(note)
     parts = headers.of_other_parts(claim.path for claim in readable)

@@ -1,11 +1,15 @@
 """Scans with masks of the same name, as INSTANCE 2022 and BHSD have them: masks say which slices bleed.
 
 INSTANCE 2022 (Li et al., "The state-of-the-art 3D anisotropic intracranial hemorrhage segmentation on
-non-contrast head CT", 2023) has masks of 0 and 1. BHSD (Wu et al., "BHSD: a 3D multi-class brain hemorrhage
-segmentation dataset", MLMI 2023) has ``images/NAME.nii.gz`` and ``ground truths/NAME.nii.gz``, with 1 to 5
-for the types, in the order of the alphabet.
+non-contrast head CT", 2023) has masks of 0 and 1, in ``data/001.nii.gz`` and ``label/001.nii.gz`` as a
+participant's code in the organisers' repository (PerceptionComputingLab/INSTANCE2022) reads them. BHSD (Wu et
+al., "BHSD: a 3D multi-class brain hemorrhage segmentation dataset", MLMI 2023) has ``images/NAME.nii.gz`` and
+``ground truths/NAME.nii.gz``, with 1 to 5 for the types, in the order of the alphabet: so says the
+``dataset.json`` of its repository (White65534/BHSD). Such a file of nnU-Net beside the masks says what
+values mean in any other set.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +17,7 @@ import numpy as np
 
 from haemo.errors import BadDataset, UnreadableSlice
 from haemo.features.failures import Failure
-from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL, bleed_type_in, speaks_of_bleed
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.labels_csv import names_slices
@@ -47,8 +51,8 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         If a type is asked for and the masks do not tell types.
     """
     request.refuse("where masks are the labels", "labels", "patient_column")
-    tells_types = any(_BHSD_MASKS in folder.parts_of(mask) for mask in folder.masks)
-    kinds = ("any", *((_SUBTYPE, *BLEED_TYPES) if tells_types else ()))
+    types, said_by, warnings = _types(folder)
+    kinds = ("any", *((_SUBTYPE, *BLEED_TYPES) if types else ()))
     kind = request.kind(kinds, "these masks tell")
     slices, failures, without = [], [], set()
     bad: set[Path] = set()
@@ -64,7 +68,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
             continue
         else:
             try:
-                label = _label(kind, set(_values(mask, headers, path)))
+                label = _label(kind, set(_values(mask, headers, path)), types)
             except UnreadableSlice as error:
                 bad.add(scan)
                 failures.append(Failure(str(scan), "index", str(error)))
@@ -73,11 +77,13 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     slices = [one for one in slices if file_of(one.path) not in bad]
     if len(without) == len({file_of(path) for path in found}):
         raise BadDataset(f"no scan below {folder.root} has a mask of its name in a folder of masks")
+    if without:
+        warnings.append(f"scans without a mask, whose slices have no label: {len(without):,}")
     return Claims(
         slices=slices,
         failures=failures,
-        notes=[f"labels: {kind}, by masks" + (", 1 to 5 for types as BHSD has them" if tells_types else "")],
-        warnings=[f"scans without a mask, whose slices have no label: {len(without):,}"] if without else [],
+        notes=[f"labels: {kind}, by masks{said_by}"],
+        warnings=warnings,
         patients_from="names of scans",
         positive=HAEMORRHAGE if kind in ("any", _SUBTYPE) else kind,
     )
@@ -100,14 +106,53 @@ def _values(mask: Path, headers: Headers, path: Path) -> Iterator[int]:
     return (int(value) for value in np.unique(np.rint(values)) if value != 0)
 
 
-def _label(kind: str, values: set[int]) -> str:
+def _types(folder: Folder) -> tuple[dict[int, str], str, list[str]]:
+    """Types of bleed by value, if they are told, who says so, and what of it the user should know.
+
+    Raises
+    ------
+    BadDataset
+        If there is a dataset.json that cannot be read.
+    """
+    described = [path for path in folder.others if path.name == "dataset.json"]
+    if not described:
+        is_bhsd = any(_BHSD_MASKS in folder.parts_of(mask) for mask in folder.masks)
+        if not is_bhsd:
+            return {}, "", []
+        return dict(enumerate(BLEED_TYPES, 1)), ", 1 to 5 for types as BHSD has them", []
+    names = _named_values(described[0])
+    types = {value: type_ for value, name in names.items() if (type_ := bleed_type_in(name))}
+    others = [name for value, name in names.items() if value not in types and not speaks_of_bleed(name)]
+    warnings = []
+    if others:
+        warnings.append(
+            f"{folder.name_of(described[0])} calls values of masks {', '.join(others)}; they count as blood"
+        )
+    return (types if len(types) == len(names) else {}), f", by {folder.name_of(described[0])}", warnings
+
+
+def _named_values(path: Path) -> dict[int, str]:
+    """Names of the values but 0 of masks, as nnU-Net describes them: by value, or in version 2 by name."""
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        pairs = [(key, name) if str(key).isdigit() else (name, key) for key, name in labels.items()]
+        # Version 2 has lists of values besides, for regions that hold several classes.
+        return {int(value): str(name) for value, name in pairs if not isinstance(value, list) and int(value)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadDataset(
+            f"{path} does not say in nnU-Net's way what the values of masks are (labels); mend or remove it"
+        ) from error
+
+
+def _label(kind: str, values: set[int], types: dict[int, str]) -> str:
     if kind == "any":
         return HAEMORRHAGE if values else NORMAL
-    types = [BLEED_TYPES[value - 1] for value in sorted(values) if 1 <= value <= len(BLEED_TYPES)]
-    if len(types) < len(values):
+    found = {types[value] for value in values if value in types}
+    if not values <= types.keys():
         raise UnreadableSlice(
-            f"its mask has values {sorted(values)}, of which only 1 to 5 are types of bleed"
+            f"its mask has values {sorted(values)}, of which only {', '.join(map(str, sorted(types)))} are "
+            "types of bleed"
         )
     if kind == _SUBTYPE:
-        return "+".join(types) or NORMAL
-    return kind if kind in types else f"no {kind}"
+        return "+".join(sorted(found)) or NORMAL
+    return kind if kind in found else f"no {kind}"

@@ -52,8 +52,14 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
         if address.number is None:
             masks = [place.with_suffix(".png")]
         else:
-            stem = place.with_name(address.file.name.removesuffix(suffix_of(address.file)))
-            masks = [SliceAddress(Path(f"{stem}{suffix}"), address.number).path for suffix in _VOLUMES]
+            stem = address.file.name.removesuffix(suffix_of(address.file))
+            # nnU-Net numbers the channels of a scan, and not its mask.
+            stems = dict.fromkeys((stem, stem.removesuffix("_0000")))
+            masks = [
+                SliceAddress(place.with_name(f"{name}{suffix}"), address.number).path
+                for name in stems
+                for suffix in _VOLUMES
+            ]
         for mask in masks:
             if mask != path and file_of(mask).is_file():
                 return mask

@@ -5,15 +5,17 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from haemo.errors import TooFewData
+from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import find_mask
+from haemo.features.pixels.masks import find_mask, mask_values
 from haemo.features.pixels.variation import VARIATION_SCHEMA
+from haemo.features.reading.address import SliceAddress
 from haemo.models.heads.thresholds import ThresholdRule
 from haemo.models.pixels.pixel_classifier import PixelClassifier, fit_pixels
 from haemo.pipeline.evaluation.intervals import assess
@@ -258,8 +260,17 @@ def _facts(settings: SegmenterSettings, cohort: Cohort, masked: Sequence[MaskedR
 
 
 def _hash(masked: Sequence[MaskedRow]) -> str:
-    """sha256 over the ids of slices and the bytes of their masks."""
+    """sha256 over the ids of slices and the bytes of their masks, of a volume those of its slice."""
     whole = hashlib.sha256()
     for row, mask in sorted(masked, key=lambda pair: pair[0].slice_id):
-        whole.update(row.slice_id.encode("utf-8", "surrogateescape") + b"\0" + mask.read_bytes())
+        whole.update(row.slice_id.encode("utf-8", "surrogateescape") + b"\0" + _bytes_of(mask))
     return whole.hexdigest()
+
+
+def _bytes_of(mask: Path) -> bytes:
+    if SliceAddress.of(mask).number is None:
+        return mask.read_bytes()
+    try:
+        return mask_values(mask).tobytes()
+    except UnreadableSlice:
+        return b""  # it is named when it is to be learned from

@@ -16,12 +16,13 @@ import argparse
 import itertools
 import math
 import multiprocessing
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from haemo.processors import usable_processors
 
 FOLDS = 5
 JOBS = 2
@@ -174,7 +175,8 @@ def main() -> None:
     arguments = parser.parse_args()
     budget = int(arguments.memory_gib * 2**30)
     print(
-        f"{os.cpu_count()} cores; {JOBS} fits at a time; {FOLDS} folds; budget {arguments.memory_gib:g} GiB"
+        f"{usable_processors()} processors; {JOBS} fits at a time; {FOLDS} folds; "
+        f"budget {arguments.memory_gib:g} GiB"
     )
     head = ("task", "n", "d", "peer s", "peer cells", "ours s", "ratio", "score diff", "same best", "MiB")
     print("{:<24}{:>7}{:>6}{:>10}{:>12}{:>9}{:>8}{:>12}{:>11}{:>8}".format(*head))

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from haemo.errors import BrokenExtension
+from haemo.processors import processors
 
 __all__ = ["Check", "Status", "examine"]
 
@@ -63,8 +64,8 @@ def examine(folder: Path) -> list[Check]:
         In the order in which a run would meet them. A check that itself fails is a FAIL, never an exception.
     """
     checks: list[Check] = []
-    looks = (_python, _torch, _device, _bfloat16, _weights, _networks, _plugins, _decoders, _phantom, _memory)
-    for look in looks:
+    looks = (_python, _torch, _processors, _device, _bfloat16, _weights, _networks, _plugins, _decoders)
+    for look in (*looks, _phantom, _memory):
         checks.extend(_guarded(look))
     checks.extend(_guarded(lambda: _disk(Path(folder))))
     return checks
@@ -97,6 +98,12 @@ def _torch() -> Iterator[Check]:
         yield Check("torch and torchvision", Status.FAIL, f"{detail}: {reason}", remedy)
     else:
         yield Check("torch and torchvision", Status.PASS, detail)
+
+
+def _processors() -> Iterator[Check]:
+    found = processors()
+    quota = "" if found.quota is None else f"; the control group grants the time of {found.quota:g}"
+    yield Check("processors", Status.PASS, f"{found.usable} in use of {found.allowed} allowed{quota}")
 
 
 def _device() -> Iterator[Check]:

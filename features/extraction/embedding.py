@@ -10,7 +10,7 @@ import numpy as np
 
 from haemo.errors import DamagedStore, UnreadableSlice
 from haemo.features.extraction.decoding import Decoded, Decoder
-from haemo.features.extraction.extract import Extraction, embedding_fingerprint, usable_cpus
+from haemo.features.extraction.extract import Extraction, embedding_fingerprint
 from haemo.features.failures import Failure
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.reader import SliceReader
@@ -20,6 +20,7 @@ from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.shards import Shards, merge, remove_parts
 from haemo.features.store.store import FeatureStore, contents_path
 from haemo.features.store.storefile import RowKeys, seal_problem
+from haemo.processors import usable_processors
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def embed_slices(
     names, rows, pixels = _named(slices)
     first = {name: place for place, name in reversed(list(enumerate(names)))}
     result = np.empty((len(names), extractor.dimension), np.float32)
-    workers = workers or usable_cpus()
+    workers = workers or usable_processors()
     with ExitStack() as stack:
         store = None if store_path is None else _Store(store_path, fingerprint, extractor, keep)
         shards = stack.enter_context(store.shards) if store and store.shards else None

@@ -1,6 +1,5 @@
 """Stage one: slices to embeddings, each computed once, whatever happens in between."""
 
-import os
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.shards import Shards, merge, remove_parts
 from haemo.features.store.store import FeatureStore, contents_path, empty_store
 from haemo.features.store.storefile import CHUNK_ROWS, SCHEMA_VERSION, RowKeys, seal_problem
+from haemo.processors import usable_processors
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ __all__ = [
     "ExtractionRequest",
     "embedding_fingerprint",
     "extract_features",
-    "usable_cpus",
 ]
 
 # Name of a set of rotations -> the variants of a slice that are embedded.
@@ -190,7 +189,7 @@ def extract_features(
         base = _usable_store(store_path, fingerprint, request.new, bool(shards.paths), request.anew)
         extraction = Extraction(manifest, extractor, ROTATIONS[request.rotations], shards)
         extraction.recall([*base, *shards.paths], Contents(contents_path(store_path)))
-        workers = request.workers or usable_cpus()
+        workers = request.workers or usable_processors()
         with SliceReader(workers) as read:
             extraction.compute(Decoder(preprocessing, extraction.missing, read), workers, progress)
         files = extraction.files_in_order()
@@ -392,8 +391,3 @@ def _remove_leftovers(store_path: Path) -> None:
     for path in (store_path, contents_path(store_path)):
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):
             leftover.unlink()
-
-
-def usable_cpus() -> int:
-    """CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -19,6 +18,7 @@ from haemo.features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_she
 from haemo.features.phantom.study import PhantomSlice, Study, patient_name
 from haemo.features.phantom.volume_files import VOLUME_FORMATS, write_mask_volume, write_volume
 from haemo.features.phantom.writing import FORMATS, window_gray, write_mask, write_slice
+from haemo.processors import usable_processors
 from haemo.progress import Progress, silent
 from haemo.tables import Records, write_table
 
@@ -82,7 +82,7 @@ def write_cohort(
         A new or empty folder, or one where the same command was stopped.
     settings : CohortSettings, optional
     workers : int, optional
-        Processes; all cores by default.
+        Processes; by default one for each processor this process may use.
     progress : Progress
 
     Raises
@@ -98,7 +98,7 @@ def write_cohort(
         return _read(out)
     out.mkdir(parents=True, exist_ok=True)
     _write_record(out, settings, [])
-    jobs = _in_order(settings, out, workers or os.cpu_count() or 1)
+    jobs = _in_order(settings, out, workers or usable_processors())
     results = list(progress(jobs, total=settings.patients, label="phantom patients"))
     rows = tuple(row for result in results for row in result.rows)
     write_contact_sheet(

@@ -12,6 +12,7 @@ from torch import nn
 from haemo.errors import BadSettings
 from haemo.models.networks.engine import Engine
 from haemo.models.weights.imagenet import Weights
+from haemo.processors import usable_processors
 
 __all__ = ["PlaneExtractor"]
 
@@ -99,14 +100,16 @@ class PlaneExtractor:
     def stream(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
         """Embed batches of at most `batch` planes each, in their order.
 
-        On a CPU each batch is computed by one thread, and as many batches at once as torch has threads: so
+        On a CPU each batch is computed by one thread, and as many batches at once as torch has threads and
+        this process may use processors: so
         no core waits for another, least of all where slices are decoded beside it, and results do not depend
         on the number of cores. On CUDA the next batch is taken and sent while the one before it is computed.
         """
         return self._stream_cuda(batches) if self.engine.device == "cuda" else self._stream_cpu(batches)
 
     def _stream_cpu(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
-        workers = torch.get_num_threads()
+        threads = torch.get_num_threads()
+        workers = min(threads, usable_processors())
         pool = ThreadPoolExecutor(workers, "haemo-network", initializer=torch.set_num_threads, initargs=(1,))
         waiting: deque[Future[np.ndarray]] = deque()
         try:
@@ -118,7 +121,7 @@ class PlaneExtractor:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(workers)  # what a thread sets is also what threads made later begin with
+            torch.set_num_threads(threads)  # what a thread sets is also what threads made later begin with
 
     def _embed(self, planes: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from haemo.processors import usable_processors
+
 __all__ = [
     "Candidate",
     "Cell",
@@ -155,8 +157,7 @@ def out_of_fold_scores(model: Any, X: np.ndarray) -> np.ndarray:
 
 def usable_cores(n_jobs: int | None) -> int:
     """Number of fits to run at a time; None or -1 is one a core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if n_jobs is None or n_jobs < 0 else max(1, n_jobs)
+    return usable_processors() if n_jobs is None or n_jobs < 0 else max(1, n_jobs)
 
 
 def available_memory() -> int:

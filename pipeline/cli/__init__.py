@@ -8,6 +8,7 @@ Modules are commands: `index`, `features`, `pool`, `heads`, `networks`, `compare
 
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import click
 from haemo.errors import HaemoError
 from haemo.extensions import did_you_mean
 from haemo.pipeline.cli.choices import suggest_choices
+from haemo.processors import processors
 
 __all__ = ["COMMANDS", "main"]
 
@@ -152,10 +154,18 @@ def _configured(path: Path, name: str, command: click.Command, typed: list[str])
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code when called with arguments, else exits with it."""
+    _keep_to_quota()
     code = _run(arguments)
     if arguments is None:
         sys.exit(code)
     return code
+
+
+def _keep_to_quota() -> None:
+    """Bound the threads of torch, BLAS and OpenMP, which know the affinity alone, before they are loaded."""
+    found = processors()
+    if found.usable < found.allowed:
+        os.environ.setdefault("OMP_NUM_THREADS", str(found.usable))
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -88,7 +88,7 @@ _SHARED = (
     ),
     crop_option,
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-    click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Decoding threads."),
+    click.option("--workers", type=click.IntRange(1), help="Decoding threads.  [default: CPUs]"),
     train_fraction_option,
     protocol_option,
     new_split_option,

@@ -42,7 +42,7 @@ class _Range(click.ParamType):
 )
 @click.option("--prevalence", type=float, default=0.4, show_default=True, help="Share of patients who bleed.")
 @click.option("--size", type=int, default=512, show_default=True, help="Rows and columns of a slice.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: all cores]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 def phantom(out: Path, workers: int | None, **settings: Any) -> None:
     """Write a synthetic head-CT cohort to the folder OUT, with the true mask of every bleed.
 

@@ -11,6 +11,7 @@ from haemo.features.pixels.region import Region
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.segmenting.segmenter import Segmenter
+from haemo.processors import usable_processors
 
 __all__ = ["drawn_files", "outlined"]
 
@@ -50,7 +51,9 @@ def _each(
         return (work(segmenter, item) for item in items)
     from joblib import Parallel, delayed
 
-    return Parallel(n_jobs=-1, return_as="generator")(delayed(work)(segmenter, item) for item in items)
+    return Parallel(n_jobs=usable_processors(), return_as="generator")(
+        delayed(work)(segmenter, item) for item in items
+    )
 
 
 def _draw(segmenter: Segmenter, image: Slice | UnreadableSlice) -> Drawn:

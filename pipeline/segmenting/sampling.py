@@ -18,6 +18,7 @@ from haemo.features.pixels.variation import vary
 from haemo.features.reading.reader import read_guarded
 from haemo.features.views.head_grid import HeadGrid
 from haemo.pipeline.segmenting.segmenter import Segmenter
+from haemo.processors import usable_processors
 from haemo.progress import Progress, silent
 
 __all__ = [
@@ -78,7 +79,9 @@ def in_processes(
     """Do a task of a module for each tuple of arguments: results in their order; None is a process a core."""
     from joblib import Parallel, delayed
 
-    results = Parallel(n_jobs=jobs or -1, return_as="generator")(delayed(task)(*own) for own in work)
+    results = Parallel(n_jobs=jobs or usable_processors(), return_as="generator")(
+        delayed(task)(*own) for own in work
+    )
     return progress(results, total=len(work), label=f"{STAGE}: {label}")
 
 

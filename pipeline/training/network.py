@@ -107,15 +107,15 @@ class NetworkRequest:
         For ``finetune``: the layers below this one stay as they are; empty trains all.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
-    workers : int
-        Threads that decode.
+    workers : int, optional
+        Threads that decode; by default one for each processor this process may use.
     """
 
     preprocessing: "Preprocessing | None" = None
     weights: str = "auto"
     freeze_below: str = ""
     device: str = "auto"
-    workers: int = 2
+    workers: int | None = None
 
 
 def train_network(

@@ -14,6 +14,7 @@ from haemo.features.manifest import ManifestRow
 from haemo.features.reading.reader import read_guarded
 from haemo.features.views.augment import rotate_planes
 from haemo.pipeline.splitting.copies import VARIANTS
+from haemo.processors import usable_processors
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def decode_planes(
     stage: str,
     scratch: Path,
     rotations: bool = False,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray, list[Failure]]:
     """Read, window and resize every slice, and turn it by each of the paper's angles where asked.
@@ -48,8 +49,8 @@ def decode_planes(
         gone when the process ends.
     rotations : bool
         Also make the rotated copies of each slice, in the order of `pipeline.splitting.copies.copies_of`.
-    workers : int
-        Threads; decoders let go of Python's lock.
+    workers : int, optional
+        Threads, as decoders let go of Python's lock; by default one for each processor this process may use.
     progress : Progress
 
     Returns
@@ -77,7 +78,7 @@ def decode_planes(
         planes[position :: len(rows)] = rotate_planes(plane[None])[0] if rotations else plane
         return None
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers or usable_processors()) as pool:
         results = list(
             progress(pool.map(decode, range(len(rows))), total=len(rows), label=f"{stage}: decoding")
         )

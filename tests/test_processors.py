@@ -1,0 +1,151 @@
+"""How many threads are started: the affinity, and every quota on the way to the top of the control groups."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import haemo.pipeline.cli
+import haemo.pipeline.doctor
+import haemo.processors
+from haemo.pipeline.cli import main
+from haemo.pipeline.doctor import examine
+from haemo.processors import Processors, processors
+
+V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
+V1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
+MEMORY = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Makes a fake root of a machine with 8 processors."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+
+    def make(group: str, mounts: list[str], files: dict[str, str]) -> Path:
+        for name, text in {
+            "proc/self/cgroup": group,
+            "proc/self/mountinfo": "\n".join(["22 1 8:1 / / rw - ext4 /dev/sda1 rw", *mounts]) + "\n",
+            **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+        }.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("files", "quota", "usable"),
+    [
+        ({}, None, 8),
+        ({"a/b/cpu.max": "max 100000\n"}, None, 8),
+        ({"a/b/cpu.max": "150000 100000\n"}, 1.5, 2),
+        ({"a/b/cpu.max": "1000 100000\n"}, 0.01, 1),
+        ({"a/b/cpu.max": "max 100000\n", "a/cpu.max": "300000 100000\n"}, 3.0, 3),
+        ({"a/b/cpu.max": "400000 100000\n", "a/cpu.max": "max 100000", "cpu.max": "200000 100000"}, 2.0, 2),
+        ({"a/b/cpu.max": "6400000 100000\n"}, 64.0, 8),
+        ({"a/other/cpu.max": "100000 100000\n"}, None, 8),
+        ({"a/b/cpu.max": "nonsense\n"}, None, 8),
+        ({"a/b/cpu.max": "100000 0\n"}, None, 8),
+        ({"a/b/cpu.max": ""}, None, 8),
+    ],
+)
+def test_version_2_is_followed_up_the_whole_path(tree, files, quota, usable):
+    found = processors(tree("0::/a/b\n", [V2], files))
+    assert found == Processors(8, quota)
+    assert found.usable == usable
+
+
+@pytest.mark.parametrize(
+    ("limits", "quota"),
+    [({"job": 250000}, 2.5), ({"job": -1}, None), ({"job": -1, ".": 100000}, 1.0), ({"job": 0}, None)],
+)
+def test_version_1_is_followed_up_the_whole_path(tree, limits, quota):
+    files = {}
+    for group, limit in limits.items():
+        files[f"cpu,cpuacct/{group}/cpu.cfs_quota_us"] = f"{limit}\n"
+        files[f"cpu,cpuacct/{group}/cpu.cfs_period_us"] = "100000\n"
+    group = "7:memory:/elsewhere\n5:cpu,cpuacct:/job/step\n1:name=systemd:/\n"
+    assert processors(tree(group, [MEMORY, V1], files)).quota == quota
+
+
+def test_of_two_versions_side_by_side_the_smaller_quota_counts(tree):
+    unified = V2.replace("/sys/fs/cgroup ", "/sys/fs/cgroup/unified ")
+    files = {
+        "cpu,cpuacct/cpu.cfs_quota_us": "300000",
+        "cpu,cpuacct/cpu.cfs_period_us": "100000",
+        "unified/cpu.max": "400000 100000",
+    }
+    assert processors(tree("5:cpu,cpuacct:/\n0::/\n", [V1, unified], files)).quota == 3.0
+
+
+@pytest.mark.parametrize("group", ["/docker/abc", "/docker/abc/inner", "/", "/../../system.slice"])
+def test_in_a_container_the_group_may_be_named_as_the_host_names_it(tree, group):
+    mount = V2.replace("0:26 / ", "0:26 /docker/abc ")
+    assert processors(tree(f"0::{group}\n", [mount], {"cpu.max": "200000 100000"})).quota == 2.0
+
+
+def test_a_folder_with_a_space_in_its_name_is_found(tree):
+    mount = V2.replace("/sys/fs/cgroup ", r"/sys/fs/cgroup/my\040groups ")
+    assert processors(tree("0::/a\n", [mount], {"my groups/a/cpu.max": "200000 100000"})).quota == 2.0
+
+
+def test_without_control_groups_the_affinity_decides(tree, tmp_path):
+    assert processors(tmp_path / "nothing") == Processors(8)
+    assert processors(tree("broken", ["broken", "1 2 3 - cgroup2 x"], {})) == Processors(8)
+
+
+@pytest.fixture
+def granted(monkeypatch):
+    """A machine of 8 processors with the time of one and a half."""
+    found = Processors(8, 1.5)
+    for module in (haemo.processors, haemo.pipeline.cli, haemo.pipeline.doctor):
+        monkeypatch.setattr(module, "processors", lambda: found)
+
+
+def test_doctor_says_how_many_and_why(granted, tmp_path):
+    checks = {check.name: check for check in examine(tmp_path)}
+    assert checks["processors"].detail == "2 in use of 8 allowed; the control group grants the time of 1.5"
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "2"), ("5", "5")])
+def test_commands_bound_the_threads_of_libraries_where_nobody_has(granted, monkeypatch, before, after):
+    monkeypatch.setenv("OMP_NUM_THREADS", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    assert main(["--version"]) == 0
+    assert os.environ["OMP_NUM_THREADS"] == after
+
+
+def test_stage_one_computes_no_more_batches_at_once_than_may_work(granted):
+    import torch
+
+    from haemo.models.networks.engine import Engine
+    from haemo.models.networks.extractor import PlaneExtractor
+
+    busy: list[int] = []
+    seen: list[int] = []
+
+    class Slow(torch.nn.Module):
+        def forward(self, planes):
+            busy.append(1)
+            seen.append(len(busy))
+            time.sleep(0.02)
+            busy.pop()
+            return planes.float().mean(dim=(1, 2))[:, None]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        engine = Engine("cpu", "float32", "contiguous")
+        facts = {"dimension": 1, "size": 4, "mean": (0,), "std": (1,)}
+        extractor = PlaneExtractor("slow", Slow(), None, "mean", engine, 2, **facts)
+        extractor(np.zeros((24, 4, 4), np.uint8))
+        assert max(seen) == 2
+        assert torch.get_num_threads() == 6
+    finally:
+        torch.set_num_threads(threads)

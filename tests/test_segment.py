@@ -14,10 +14,11 @@ from haemo.errors import BadDataset, FingerprintMismatch
 from haemo.features.reading.slice import Slice
 from haemo.models.pixels import pixel_classifier
 from haemo.pipeline.cli import main
+from haemo.pipeline.cli.segment import show_volumes
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.segmenting import drawing
 from haemo.pipeline.segmenting import segmenter as segmenter_module
-from haemo.pipeline.segmenting.agreement import volume_agreement
+from haemo.pipeline.segmenting.agreement import volume_agreement, volumes_by_subtype
 from haemo.pipeline.segmenting.outlining import outline_slices
 from haemo.pipeline.segmenting.segmenter import Segmenter
 
@@ -236,6 +237,8 @@ class TestScore:
         said = capsys.readouterr().out
         assert "over 1 cm2" in said
         assert "false outlines a slice" in said
+        assert result["volume_by_subtype"] == {"intraparenchymal": {"studies": 2}}
+        assert "volumes: too few studies" in said
 
     def test_all_figures_of_a_segmenter_that_says_what_masks_say_are_one(self, run, monkeypatch):
         """An oracle in place of the classifier: outlines are the masks, but for one false piece a slice."""
@@ -274,6 +277,23 @@ class TestScore:
         assert found["bias_ml"] == pytest.approx(0.75)
         assert found["high_ml"] - found["low_ml"] == pytest.approx(2 * 1.96 * differences.std(ddof=1))
         assert volume_agreement([(1, 1), (2, 2)]) is None
+
+    def test_volumes_are_compared_by_subtype_and_a_study_with_two_counts_for_both(self, capsys):
+        def study(true_ml, outlined_ml, *names):
+            return {"subtypes": list(names), "true_ml": true_ml, "outlined_ml": outlined_ml}
+
+        deep, over = "intraparenchymal", "subdural"
+        some = [study(10, 12, deep), study(20, 22, deep), study(30, 31, deep, over), study(8, 2, over)]
+        found = volumes_by_subtype([*some, *(study(0, volume) for volume in (1, 2, 6))])
+        assert found[deep] == volume_agreement([(10, 12), (20, 22), (30, 31)])
+        assert found[over] == {"studies": 2}
+        assert found["none"]["bias_ml"] == pytest.approx(3)
+        show_volumes(found[deep], found)
+        said = capsys.readouterr().out
+        (row,) = [line.split() for line in said.splitlines() if line.split()[:1] == [deep]]
+        assert row == [deep, "3", "20.0", "+1.7", "+0.5", "to", "+2.8", "1.7"]
+        assert "no bleed, but an outline" in said
+        assert "too few" in next(line for line in said.splitlines() if over in line)
 
 
 class TestWrong:

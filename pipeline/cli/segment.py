@@ -35,6 +35,7 @@ __all__ = [
     "segment",
     "segmenter_option",
     "show_study_measures",
+    "show_volumes",
 ]
 
 _KINDS = ("trees", "logistic", "svm")
@@ -227,7 +228,7 @@ def score(run_path: Path, model: str | None, masks: Path | None, seed: int, jobs
         f"{cell(said, 'sensitivity')}, specificity {cell(said, 'specificity')} at its threshold"
     )
     click.echo(f"false outlines a slice: {mean_cell(result['false_regions'])}")
-    _echo_volumes(result["volume"])
+    show_volumes(result["volume"], result["volume_by_subtype"])
     for failure in result["failures"]:
         click.echo(f"{failure['path']}: {failure['reason']}", err=True)
     click.echo(f"{counted(result['slices'], 'test slice')} measured -> {run.path / 'explain' / name}.json")
@@ -278,12 +279,31 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _echo_volumes(volume: dict[str, float] | None) -> None:
-    if volume is None:
+def show_volumes(every: dict[str, float] | None, by_subtype: dict[str, dict[str, float]]) -> None:
+    """Print how far outlined volumes are from true ones, for all studies and by subtype."""
+    if every is None:
         click.echo("volumes: too few studies whose slices say spacing and place")
         return
-    click.echo(
-        f"volumes of {volume['studies']} studies: {volume['bias_ml']:+.1f} ml on average against the masks, "
-        f"limits of agreement {volume['low_ml']:+.1f} to {volume['high_ml']:+.1f} ml "
-        f"(true {volume['mean_true_ml']:.1f} ml on average)"
+    rows = [
+        [
+            name,
+            str(int(own["studies"])),
+            *(_volume_cells(own) if "bias_ml" in own else ("too few", "", "", "")),
+        ]
+        for name, own in {"all with blood or an outline": every, **_named(by_subtype)}.items()
+    ]
+    heads = ("studies", "n", "true ml", "bias ml", "limits of agreement", "mean absolute ml")
+    table(heads, rows, title="volume of studies: outlined less true (Bland and Altman)")
+
+
+def _named(by_subtype: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {"no bleed, but an outline" if name == "none" else name: own for name, own in by_subtype.items()}
+
+
+def _volume_cells(own: dict[str, float]) -> tuple[str, str, str, str]:
+    return (
+        f"{own['mean_true_ml']:.1f}",
+        f"{own['bias_ml']:+.1f}",
+        f"{own['low_ml']:+.1f} to {own['high_ml']:+.1f}",
+        f"{own['mean_absolute_ml']:.1f}",
     )

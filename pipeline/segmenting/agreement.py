@@ -26,9 +26,10 @@ from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.splitting.splitfile import made_for
 from haemo.progress import Progress, silent
 
-__all__ = ["measure_outlines", "volume_agreement"]
+__all__ = ["measure_outlines", "volume_agreement", "volumes_by_subtype"]
 
 _LARGE_MM2 = 100.0
+_NO_BLEED = "none"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def measure_outlines(
         ``pixel_sensitivity``, ``pixel_precision``, ``bleed_sensitivity`` (connected bleeds of a slice that an
         outline touches); ``classified``, figures of `pipeline.evaluation.intervals.assess` for slices with
         and without a bleed on their mask; ``false_regions`` a slice, over all slices; ``volume`` from
-        `volume_agreement`; ``studies``; ``failures``; ``made_for``.
+        `volume_agreement`, and ``volume_by_subtype`` of studies with each subtype of bleed and of those with
+        no bleed (``none``); ``studies``; ``failures``; ``made_for``.
 
     Raises
     ------
@@ -118,7 +120,8 @@ def measure_outlines(
         "classified": assess(said, resampling=Resampling(seed=seed)),
         "groups": _groups(found, seed),
         "false_regions": every["false_regions"],
-        "volume": volume_agreement([(one["true_ml"], one["outlined_ml"]) for one in studies]),
+        "volume": _volumes_agree(studies),
+        "volume_by_subtype": volumes_by_subtype(studies),
         "studies": studies,
         "failures": [asdict(one) for one in failures],
         "made_for": made_for(run),
@@ -160,6 +163,30 @@ def volume_agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, float] |
         "mean_absolute_ml": float(np.abs(difference).mean()),
         "mean_true_ml": float(true.mean()),
     }
+
+
+def _volumes_agree(studies: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    return volume_agreement([(one["true_ml"], one["outlined_ml"]) for one in studies])
+
+
+def volumes_by_subtype(studies: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Agreement of volumes for each subtype of bleed: of all blood of the studies that have it.
+
+    Parameters
+    ----------
+    studies : sequence of dict
+        ``subtypes`` (list of str), ``true_ml`` and ``outlined_ml`` of each.
+
+    Returns
+    -------
+    dict
+        By subtype, and ``none`` for studies without blood, what `volume_agreement` says; ``studies`` alone
+        where they are too few.
+    """
+    names = sorted({name for one in studies for name in one["subtypes"]})
+    groups = {name: [one for one in studies if name in one["subtypes"]] for name in names}
+    groups[_NO_BLEED] = [one for one in studies if not one["true_ml"]]
+    return {name: _volumes_agree(some) or {"studies": len(some)} for name, some in groups.items() if some}
 
 
 def _agreement(segmenter: Segmenter, row: ManifestRow, mask_path: Path) -> "_Agreement | str":
@@ -231,9 +258,13 @@ def _figures(some: Sequence[_Agreement], patients: Sequence[str], seed: int) -> 
 
 def _volumes(found: Sequence[tuple[ManifestRow, _Agreement]]) -> list[dict[str, Any]]:
     """True and outlined volume of studies with either; those whose volume cannot be known are left out."""
+    kinds = subtypes(row.path for row, one in found if one.true_pixels)
     studies: dict[str, list[_Agreement]] = {}
+    own: dict[str, set[str]] = {}
     for row, one in found:
         studies.setdefault(row.study, []).append(one)
+        named = kinds.get(row.path, "") if one.true_pixels else ""
+        own.setdefault(row.study, set()).update(filter(None, named.split("+")))
     rows = []
     for study, some in studies.items():
         if any(one.z_mm is None or one.true_mm2 is None for one in some):
@@ -247,5 +278,6 @@ def _volumes(found: Sequence[tuple[ManifestRow, _Agreement]]) -> list[dict[str, 
             for name in ("true_mm2", "outlined_mm2")
         )
         if true or outlined:
-            rows.append({"study": study, "true_ml": true, "outlined_ml": outlined})
+            named = {"study": study, "subtypes": sorted(own[study])}
+            rows.append({**named, "true_ml": true, "outlined_ml": outlined})
     return rows

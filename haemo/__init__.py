@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from haemo.models.search.grid import SharedSearchCV
     from haemo.pipeline.api.embedding import extract
     from haemo.pipeline.api.figures import evaluate
+    from haemo.pipeline.api.model import Model
     from haemo.pipeline.api.phantom import make_phantom
     from haemo.pipeline.api.run import Run
     from haemo.pipeline.api.slices import read_slice
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlexNetFeatures",
     "HaemoError",
+    "Model",
     "Run",
     "SharedSearchCV",
     "Slice",
@@ -43,6 +45,7 @@ __all__ = [
 _HOMES = {
     "AlexNetFeatures": "pipeline.api.transformer",
     "HaemoError": "errors",
+    "Model": "pipeline.api.model",
     "Run": "pipeline.api.run",
     "SharedSearchCV": "models.search.grid",
     "Slice": "features.reading.slice",

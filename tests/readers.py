@@ -15,13 +15,14 @@ from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
+from haemo.pipeline.packing.modelfile import BUILTIN
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.serving.app import application
 from haemo.pipeline.serving.pixels import PixelCache
 from haemo.pipeline.serving.queue import ScoringQueue
 from haemo.pipeline.serving.room import ReadingRoom
 from haemo.pipeline.serving.runs import RunView
-from haemo.pipeline.serving.scored import BUILTIN, Model
+from haemo.pipeline.serving.scored import Model
 from haemo.pipeline.serving.sessions import Sessions
 from haemo.pipeline.serving.uploads import Limits
 

@@ -101,6 +101,7 @@ MAY_IMPORT = {
         RUN,
         SPLITTING,
         "pipeline/evaluation",
+        "pipeline/packing",
         "pipeline/predicting",
         "pipeline/segmenting",
     ],
@@ -123,6 +124,7 @@ MAY_IMPORT = {
         "pipeline/predicting",
         "pipeline/segmenting",
         "pipeline/report",
+        "pipeline/exporting",
     ],
 }
 MAY_IMPORT["pipeline/judging"] = [

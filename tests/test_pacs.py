@@ -19,7 +19,7 @@ from pacs_servers import PASSWORD, USER, Orthanc, StandIn, free_port, store
 
 from haemo.errors import BadDataset, BadSettings, RunLocked
 from haemo.pipeline.cli import main
-from haemo.pipeline.dicom_results.scorer import segmenter_scorer
+from haemo.pipeline.dicom_results.scorer import file_scorer
 from haemo.pipeline.pacs.access import Credentials, Tls, is_loopback, require_encryption
 from haemo.pipeline.pacs.delivery import CStore, NotDelivered
 from haemo.pipeline.pacs.inbox import Inbox, Limits, Refused
@@ -28,6 +28,7 @@ from haemo.pipeline.pacs.receiving import Address, Listener
 from haemo.pipeline.pacs.service import opened
 from haemo.pipeline.pacs.state import State, StudyState
 from haemo.pipeline.pacs.worker import Worker
+from haemo.pipeline.segmenting.segmenter import builtin_segmenter
 
 # pynetdicom leaves the socket of an association that was cut off to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -66,7 +67,7 @@ def studies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scorer():
-    return segmenter_scorer(None)
+    return file_scorer(builtin_segmenter(), None)
 
 
 @pytest.fixture(params=["own", ORTHANC])

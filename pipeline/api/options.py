@@ -1,12 +1,14 @@
 """Options that are passed on by name: each goes where it belongs; a slip is refused with those there are."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from haemo.errors import BadSettings
 
-__all__ = ["made_of", "names_of", "refuse_unknown"]
+__all__ = ["made_of", "names_of", "paths_of", "refuse_unknown"]
 
 Settings = TypeVar("Settings")
 
@@ -33,3 +35,8 @@ def refuse_unknown(options: Mapping[str, Any], known: Iterable[str]) -> None:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise BadSettings(f"there is no option {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+
+
+def paths_of(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path, or several, as a list."""
+    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]

@@ -1,6 +1,5 @@
 """A run directory from Python: the steps of the command line as methods."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from haemo.extensions import unknown
 from haemo.features.layouts import Index
 from haemo.pipeline.api.features import Features, features_of
-from haemo.pipeline.api.options import names_of, refuse_unknown
+from haemo.pipeline.api.options import names_of, paths_of, refuse_unknown
 from haemo.pipeline.api.own_model import add_model
 from haemo.pipeline.api.results import ComparedModels, Trained
 from haemo.pipeline.api.training import train
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from haemo.features.manifest import Manifest
     from haemo.features.reading.unit import Unit
     from haemo.pipeline.explaining.explanation import Explained
+    from haemo.pipeline.packing.packing import Packed
     from haemo.pipeline.predicting.slice_scores import SliceScores
     from haemo.pipeline.report import Report
 
@@ -46,7 +46,6 @@ class Run:
     >>> run.index("path/to/slices")
     >>> run.extract(layer="pool5")
     >>> run.train("svm")
-    >>> X, y, groups = run.features()
     """
 
     def __init__(self, path: str | Path, *, progress: Progress = silent):
@@ -83,7 +82,7 @@ class Run:
         ----------
         data : str or Path
         **options
-            As `haemo.index` takes them: ``layout``, ``positive``, ``labels``, ``label``, ``patient_column``.
+            Those of `haemo.index`.
         """
         return index_run(data, self._run, **{"progress": self.progress, **options})
 
@@ -313,7 +312,7 @@ class Run:
         return predict(
             self._run,
             name,
-            _paths(paths),
+            paths_of(paths),
             threshold=threshold,
             device=device,
             series=series,
@@ -362,7 +361,7 @@ class Run:
         if outline not in ("blood", "evidence"):
             raise unknown("outline", outline, ("blood", "evidence"))
         model = load_model(self._run, name, device, self.progress)
-        result = score_slices(model, _paths(paths), None, self.progress)
+        result = score_slices(model, paths_of(paths), None, self.progress)
         folder = self.path / "explain" / name if out is None else Path(out)
         return explain_slices(
             model,
@@ -375,23 +374,24 @@ class Run:
             progress=self.progress,
         )
 
+    def pack(self, name: str, file: str | Path) -> "Packed":
+        """Pack a model into one file that needs no run and names no patient, as ``haemo pack``.
+
+        Raises
+        ------
+        BadSettings, MissingStep
+            If there is no such model, it is not trained, or it cannot be packed.
+        """
+        from haemo.pipeline.packing.packing import pack
+
+        return pack(self._run, name, Path(file), progress=self.progress)
+
     def report(self, *, anonymous: bool = True) -> "Report":
         """Write report.html, the model card and the CLAIM table, as ``haemo report``.
 
-        Parameters
-        ----------
-        anonymous : bool
-            Call slices and patients by codes, which ``haemo names`` explains, and leave out paths.
-
-        Returns
-        -------
-        Report
-            Where they lie (``page``, ``card``, ``checklist``, ``figures``), and the ``claim`` in a sentence.
+        Gives where they lie (``page``, ``card``, ``checklist``, ``figures``), and the ``claim`` in a
+        sentence. If `anonymous`, slices and patients have codes, which ``haemo names`` explains.
         """
         from haemo.pipeline.report import write_report
 
         return write_report(self._run, anonymous=anonymous, progress=self.progress)
-
-
-def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]

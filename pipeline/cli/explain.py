@@ -18,7 +18,7 @@ from haemo.pipeline.cli.console import (
     unit_option,
 )
 from haemo.pipeline.cli.figures import mean_cell
-from haemo.pipeline.cli.models import model_of_file, outliner_of
+from haemo.pipeline.cli.models import outliner_of
 
 if TYPE_CHECKING:
     from haemo.features.reading.unit import Unit
@@ -142,11 +142,12 @@ def explain(
 
 def _packed(model: str, device: str, trust: tuple[str, ...]) -> "TrainedModel":
     """A head or network of a file."""
+    from haemo.pipeline.packing.modelfile import open_model
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
     if model.endswith(".onnx"):
         raise click.UsageError(f"{model} draws no evidence; the packed model does, and the run")
-    found = model_of_file(model, device, trust)
+    found = open_model(model, device, trust, progress)
     if isinstance(found, Segmenter):
         raise click.UsageError(
             f"{model} is a segmenter, which draws by itself: haemo segment predict --model {model}"

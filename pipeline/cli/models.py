@@ -1,4 +1,4 @@
-"""Models that stand in one file: the built-in segmenter, a packed model, a segmenter, an ONNX file."""
+"""Models that outline, and stand in one file or in a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,33 +6,9 @@ from typing import TYPE_CHECKING
 from haemo.pipeline.cli.console import progress
 
 if TYPE_CHECKING:
-    from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-__all__ = ["BUILTIN", "model_of_file", "named_segmenter", "outliner_of"]
-
-BUILTIN = "builtin"
-
-
-def model_of_file(
-    model: str, device: str = "auto", trusted: tuple[str, ...] = ()
-) -> "TrainedModel | Segmenter":
-    """What ``--model`` names."""
-    from haemo.pipeline.packing.bundlefile import is_bundle
-    from haemo.pipeline.segmenting.segmenter import Segmenter, builtin_segmenter
-
-    if model == BUILTIN:
-        return builtin_segmenter()
-    path = Path(model)
-    if path.suffix == ".onnx":
-        from haemo.pipeline.exporting.runtime import OnnxModel
-
-        return OnnxModel.load(path)
-    if not is_bundle(path):
-        return Segmenter.read(path)
-    from haemo.pipeline.packing.unpacking import open_bundle
-
-    return open_bundle(path, device, trusted, progress)
+__all__ = ["named_segmenter", "outliner_of"]
 
 
 def named_segmenter(model: str) -> "Segmenter":
@@ -44,9 +20,10 @@ def named_segmenter(model: str) -> "Segmenter":
         If the file holds another model.
     """
     from haemo.errors import BadSettings
+    from haemo.pipeline.packing.modelfile import open_model
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-    found = model_of_file(model)
+    found = open_model(model, progress=progress)
     if not isinstance(found, Segmenter):
         raise BadSettings(
             f"{model} holds {found.name}, which outlines nothing; it scores slices: haemo predict --model "

@@ -21,7 +21,8 @@ from haemo.pipeline.cli.console import (
     trained_models,
     trust_option,
 )
-from haemo.pipeline.cli.segment import BUILTIN, segmenter_option
+from haemo.pipeline.cli.segment import segmenter_option
+from haemo.pipeline.packing.modelfile import BUILTIN
 
 if TYPE_CHECKING:
     from haemo.pipeline.dicom_results.scorer import Scorer
@@ -351,16 +352,18 @@ def _delivery(to: str, aet: str, options: dict[str, Any], tls: "Tls") -> "Delive
 
 
 def _scorer(options: dict[str, Any]) -> "Scorer":
-    from haemo.pipeline.dicom_results.scorer import run_scorer, segmenter_scorer
+    from haemo.pipeline.dicom_results.scorer import file_scorer, run_scorer
     from haemo.pipeline.evaluation.aggregation import Aggregation
+    from haemo.pipeline.packing.modelfile import open_model
     from haemo.pipeline.run.directory import RunDirectory
 
     run_path, model = options["run_path"], options["model"]
     if (run_path is None) == (model is None):
-        raise click.UsageError(f"name one: --run RUN, or --model {BUILTIN}, which needs no run")
+        raise click.UsageError(f"name one: --run RUN, or --model FILE or {BUILTIN}, which needs no run")
     how, threshold = Aggregation(options["aggregate"]), options["threshold"]
     if model is not None:
-        return segmenter_scorer(None if model == BUILTIN else Path(model), how=how, threshold=threshold)
+        found = open_model(model, options["device"], options["trust"], progress)
+        return file_scorer(found, None if model == BUILTIN else Path(model), how=how, threshold=threshold)
     return run_scorer(
         RunDirectory(run_path, options["trust"]),
         options["head"],

@@ -20,14 +20,16 @@ from haemo.pipeline.cli.console import (
     trust_option,
     unit_option,
 )
-from haemo.pipeline.cli.models import BUILTIN, model_of_file, outliner_of
+from haemo.pipeline.cli.models import outliner_of
 from haemo.pipeline.cli.outputs import NewFile
 from haemo.pipeline.cli.segment import run_segmenter, say_caveat, segmenter_option
+from haemo.pipeline.packing.modelfile import BUILTIN, open_model
 
 if TYPE_CHECKING:
     from haemo.features.failures import Failure
     from haemo.features.reading.unit import Unit
     from haemo.pipeline.dicom_results.results import StudyResult
+    from haemo.pipeline.predicting.blended_model import BlendedModel
     from haemo.pipeline.predicting.slice_scores import SliceScores
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.segmenting.outlining import Outlined
@@ -144,7 +146,7 @@ def predict(
     head = options.pop("head")
     if model is not None:
         asked = {"model": model}
-        loaded = model_of_file(model, options["device"], options["trust"])
+        loaded = open_model(model, options["device"], options["trust"], progress)
     else:
         asked = {"run": str(run_path), "head": head}
         is_segmenter = head == SEGMENTER
@@ -158,7 +160,7 @@ def predict(
     written: list[StudyResult] = []
     failures = list(result.failures)
     if dicom_folder:
-        written, without = _write_dicom(dicom_folder, answer, aggregate, run_path, model, head)
+        written, without = _write_dicom(dicom_folder, answer, aggregate, run_path, model, head, loaded)
         failures += without
     if out:
         result.write_csv(out)
@@ -187,7 +189,6 @@ class _Answer:
     scores: "SliceScores"
     pictures: dict[str, Any]
     outlined: "Outlined | None" = None
-    of_file: str = ""
 
 
 def _of_run(
@@ -236,14 +237,14 @@ def _predicted(
     outlined = outline_positive(result, how, outliner_of(run_path), progress) if how else None
     folder = overlays or (usual if explain else None)
     if not folder:
-        return _Answer(result, {}, outlined, model.name)
+        return _Answer(result, {}, outlined)
     from haemo.pipeline.explaining.explanation import explain_slices
 
     segmenter = outliner_of(run_path) if outline == "blood" else None
     explained = explain_slices(model, result, folder, segmenter=segmenter, names=names, progress=progress)
     pictures = _pictures([one.picture for one in explained], folder)
     pictures["overlay_of"] = {str(one.path): one.picture.name for one in explained}
-    return _Answer(result, pictures, outlined, model.name)
+    return _Answer(result, pictures, outlined)
 
 
 def _segmented(
@@ -278,18 +279,22 @@ def _segmented(
 
 
 def _write_dicom(
-    folder: Path, answer: _Answer, how: str, run_path: Path | None, model: str | None, head: str
+    folder: Path,
+    answer: _Answer,
+    how: str,
+    run_path: Path | None,
+    model: str | None,
+    head: str,
+    loaded: "TrainedModel | BlendedModel | Segmenter",
 ) -> "tuple[list[StudyResult], list[Failure]]":
     from haemo.pipeline.dicom_results.results import write_results
-    from haemo.pipeline.dicom_results.scorer import file_identity, run_identity, segmenter_identity
+    from haemo.pipeline.dicom_results.scorer import file_identity, run_identity
     from haemo.pipeline.run.directory import RunDirectory
 
     if run_path is not None:
         name = run_identity(RunDirectory(run_path), head)
-    elif answer.of_file:
-        name = file_identity(Path(str(model)), answer.of_file)
     else:
-        name = segmenter_identity(None if model in (None, BUILTIN) else Path(model))
+        name = file_identity(loaded, None if model == BUILTIN else Path(str(model)))
     return write_results(folder, answer.scores, answer.outlined, name, how, progress)
 
 

@@ -15,7 +15,7 @@ from haemo.pipeline.cli.console import (
     unit_option,
 )
 from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
-from haemo.pipeline.cli.models import BUILTIN, named_segmenter
+from haemo.pipeline.cli.models import named_segmenter
 from haemo.pipeline.cli.protocol import (
     folds_option,
     new_split_option,
@@ -23,6 +23,7 @@ from haemo.pipeline.cli.protocol import (
     split_request,
     train_fraction_option,
 )
+from haemo.pipeline.packing.modelfile import BUILTIN
 
 if TYPE_CHECKING:
     from haemo.features.reading.unit import Unit

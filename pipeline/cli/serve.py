@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from haemo.pipeline.cli.console import progress, trained_models, trust_option
-from haemo.pipeline.cli.segment import BUILTIN, segmenter_option
+from haemo.pipeline.cli.segment import segmenter_option
+from haemo.pipeline.packing.modelfile import BUILTIN
 
 __all__ = ["serve"]
 
@@ -52,9 +53,11 @@ def serve(
     from haemo.pipeline.serving import server
 
     if not run_paths and model is None:
-        raise click.UsageError(f"name what is served: --run RUN, or --model {BUILTIN}, which needs no run")
+        raise click.UsageError(
+            f"name what is served: --run RUN, or --model FILE or {BUILTIN}, which needs no run"
+        )
     runs = tuple(RunDirectory(path, trust) for path in run_paths)
-    serving = server.Serving(runs, paths, head, model or "", port)
+    serving = server.Serving(runs, paths, head, model or "", port, trust)
 
     def ready(address: str) -> None:
         click.echo(f"{address}\nopen this address in a browser on this machine; Ctrl-C ends it")

@@ -7,14 +7,17 @@ from pathlib import Path
 from haemo.pipeline.dicom_results.finding import ModelIdentity, model_version
 from haemo.pipeline.dicom_results.outlines import outline_positive, require_bleed
 from haemo.pipeline.evaluation.aggregation import Aggregation
+from haemo.pipeline.predicting.blended_model import BlendedModel, load_model
+from haemo.pipeline.predicting.prediction import score_slices
 from haemo.pipeline.predicting.slice_scores import SliceScores
+from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.directory import SEGMENTER, RunDirectory
 from haemo.pipeline.segmenting.outlining import Outlined, outline_slices
 from haemo.pipeline.segmenting.segmenter import BUILTIN_PATH, CAVEAT, Segmenter, builtin_segmenter
 from haemo.pipeline.segmenting.segmenterfolder import SegmenterFolder, outliner
 from haemo.progress import Progress, silent
 
-__all__ = ["Scorer", "file_identity", "run_identity", "run_scorer", "segmenter_identity", "segmenter_scorer"]
+__all__ = ["Scorer", "file_identity", "file_scorer", "run_identity", "run_scorer"]
 
 _BUILTIN_NAME = "haemo segment (built-in)"
 
@@ -52,19 +55,16 @@ def run_identity(run: RunDirectory, head: str) -> ModelIdentity:
     )
 
 
-def file_identity(path: Path, name: str) -> ModelIdentity:
-    """What the head or network of a file is called in DICOM results, and what outlines for it."""
+def file_identity(model: TrainedModel | BlendedModel | Segmenter, path: Path | None) -> ModelIdentity:
+    """What the model of a file, None for the built-in one, is called in DICOM results, and its outliner."""
+    version = model_version(path or BUILTIN_PATH)
+    if isinstance(model, Segmenter):
+        name = _BUILTIN_NAME if path is None else f"haemo {SEGMENTER}"
+        return ModelIdentity(name, version, name, version, CAVEAT if path is None else "")
     outliner_version = model_version(BUILTIN_PATH)
     return ModelIdentity(
-        f"haemo {name}", model_version(path), _BUILTIN_NAME, outliner_version, f"Outlines: {CAVEAT}"
+        f"haemo {model.name}", version, _BUILTIN_NAME, outliner_version, f"Outlines: {CAVEAT}"
     )
-
-
-def segmenter_identity(path: Path | None) -> ModelIdentity:
-    """What the segmenter of a file is called in DICOM results; None is the built-in one."""
-    name = _BUILTIN_NAME if path is None else f"haemo {SEGMENTER}"
-    version = model_version(path or BUILTIN_PATH)
-    return ModelIdentity(name, version, name, version, CAVEAT if path is None else "")
 
 
 def run_scorer(
@@ -85,28 +85,47 @@ def run_scorer(
     MissingStep, FingerprintMismatch
         As `pipeline.predicting.trained_model.load_model`.
     """
-    from haemo.pipeline.predicting.blended_model import load_model
-    from haemo.pipeline.predicting.prediction import score_slices
-
     segmenter = outliner(run)
     if head == SEGMENTER:
         return _of_segmenter(segmenter, run_identity(run, head), how, threshold)
     model = load_model(run, head, device, progress)
+    return _of_trained(model, run_identity(run, head), segmenter, how, threshold)
+
+
+def file_scorer(
+    model: TrainedModel | BlendedModel | Segmenter,
+    path: Path | None,
+    *,
+    how: Aggregation = Aggregation.MAX,
+    threshold: float | None = None,
+) -> Scorer:
+    """Score with a model that stands in a file, which is loaded; None is the built-in segmenter's.
+
+    Raises
+    ------
+    BadSettings
+        If it does not tell bleeds.
+    """
+    identity = file_identity(model, path)
+    if isinstance(model, Segmenter):
+        return _of_segmenter(model, identity, how, threshold)
+    return _of_trained(model, identity, builtin_segmenter(), how, threshold)
+
+
+def _of_trained(
+    model: TrainedModel | BlendedModel,
+    identity: ModelIdentity,
+    segmenter: Segmenter,
+    how: Aggregation,
+    threshold: float | None,
+) -> Scorer:
     require_bleed(model.classes)
 
     def score(paths: Sequence[Path]) -> tuple[SliceScores, Outlined | None]:
         scores = score_slices(model, paths, threshold)
         return scores, outline_positive(scores, how, segmenter)
 
-    return Scorer(run_identity(run, head), how, score)
-
-
-def segmenter_scorer(
-    path: Path | None, *, how: Aggregation = Aggregation.MAX, threshold: float | None = None
-) -> Scorer:
-    """Load the segmenter of a file; None is the built-in one. Errors as `Segmenter.read`."""
-    segmenter = builtin_segmenter() if path is None else Segmenter.read(path)
-    return _of_segmenter(segmenter, segmenter_identity(path), how, threshold)
+    return Scorer(identity, how, score)
 
 
 def _of_segmenter(

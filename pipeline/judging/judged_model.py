@@ -16,6 +16,7 @@ from haemo.features.store.contents import Contents
 from haemo.features.store.store import contents_path
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
+from haemo.pipeline.packing.modelfile import BUILTIN
 from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.split import Split
@@ -25,12 +26,9 @@ if TYPE_CHECKING:
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-__all__ = ["BUILTIN", "JudgedModel", "resolve_model", "told_place", "with_own_names"]
+__all__ = ["JudgedModel", "resolve_model", "told_place", "with_own_names"]
 
 log = logging.getLogger("haemo")
-
-BUILTIN = "builtin"
-"""What the segmenter that comes with haemo is called."""
 
 
 def told_place(text: str) -> str:

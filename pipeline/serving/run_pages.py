@@ -24,7 +24,7 @@ def run_routes(room: ReadingRoom) -> list[BaseRoute]:
     """Addresses of the runs' pages."""
 
     def overview(request: Request) -> Response:
-        return page(request, "runs.html", views=room.views)
+        return page(request, "runs.html", views=room.views, model=str(room.model))
 
     def run(request: Request) -> Response:
         view = _view(room, request)

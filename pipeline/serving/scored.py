@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import HaemoError
+from haemo.pipeline.packing.modelfile import BUILTIN, open_model
 from haemo.progress import Progress
 
 if TYPE_CHECKING:
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
     from haemo.pipeline.segmenting.outlining import Outlined
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-__all__ = ["BUILTIN", "Model", "Scored", "Scorer", "Task"]
-
-BUILTIN = "builtin"
+__all__ = ["Model", "Scored", "Scorer", "Task"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Model:
     Attributes
     ----------
     name : str
-        A head, a network or the segmenter of a run; without a run ``builtin``, or the file of a segmenter.
+        A head, a network or the segmenter of a run; without a run ``builtin``, or the file of a model.
     run : Path, optional
     trusted : tuple of str
         As of `RunDirectory`.
@@ -123,18 +122,18 @@ class Scorer:
         HaemoError
             If the model cannot be loaded, or no slice can be used.
         """
-        from haemo.pipeline.run.directory import SEGMENTER
-
-        model = task.model
-        if model.run is None or model.name == SEGMENTER:
-            found, outlined = self._outlined(self._segmenter(model), task, progress)
-            return _with_dicom(found, task, outlined.scores, outlined)
-        found, outlined = self._outlined(self._segmenter(Model(SEGMENTER, model.run)), task, progress)
-        if task.outlines_only:
-            return found
         from haemo.pipeline.predicting.prediction import score_slices
+        from haemo.pipeline.run.directory import SEGMENTER
+        from haemo.pipeline.segmenting.segmenter import Segmenter
 
-        scores = score_slices(self._head(model), task.paths, progress=progress)
+        model = self._model(task.model)
+        if isinstance(model, Segmenter):
+            found, outlined = self._outlined(model, task, progress)
+            return _with_dicom(found, task, model, outlined.scores, outlined)
+        run = task.model.run
+        outliner = self._model(Model(BUILTIN) if run is None else Model(SEGMENTER, run))
+        found, outlined = self._outlined(outliner, task, progress)
+        scores = score_slices(model, task.paths, progress=progress)
         own = _of_scores(scores)
         joined = replace(
             own,
@@ -145,29 +144,21 @@ class Scorer:
             outlines_apart=True,
             outlined_by=found.outlined_by,
         )
-        return _with_dicom(joined, task, scores, outlined)
+        return _with_dicom(joined, task, model, scores, outlined)
 
-    def _head(self, model: Model) -> Any:
+    def _model(self, model: Model) -> Any:
+        """A model, loaded once; the segmenter of a run without one is the built-in one."""
         from haemo.pipeline.predicting.blended_model import load_model
-        from haemo.pipeline.run.directory import RunDirectory
-
-        if model not in self._loaded:
-            self._loaded[model] = load_model(RunDirectory(model.run or Path(), model.trusted), model.name)
-        return self._loaded[model]
-
-    def _segmenter(self, model: Model) -> "Segmenter":
-        """The segmenter that is asked for; of a run without one, the built-in one."""
-        from haemo.pipeline.run.directory import RunDirectory
-        from haemo.pipeline.segmenting.segmenter import Segmenter, builtin_segmenter
+        from haemo.pipeline.run.directory import SEGMENTER, RunDirectory
         from haemo.pipeline.segmenting.segmenterfolder import outliner
 
         if model not in self._loaded:
-            if model.run is not None:
+            if model.run is None:
+                self._loaded[model] = open_model(model.name, trusted=model.trusted)
+            elif model.name == SEGMENTER:
                 self._loaded[model] = outliner(RunDirectory(model.run))
-            elif model.name == BUILTIN:
-                self._loaded[model] = builtin_segmenter()
             else:
-                self._loaded[model] = Segmenter.read(Path(model.name))
+                self._loaded[model] = load_model(RunDirectory(model.run, model.trusted), model.name)
         return self._loaded[model]
 
     def _outlined(self, segmenter: "Segmenter", task: Task, progress: Progress) -> "tuple[Scored, Outlined]":
@@ -195,16 +186,22 @@ class Scorer:
             outlines=outlines,
             measures=asdict(studies[0]) if len(studies) == 1 else None,
             caveat=caveat,
-            outlined_by="the built-in model" if caveat else "the segmenter of the run",
+            outlined_by="the built-in model" if caveat else f"the segmenter of {_place(task.model)}",
         )
         return scored, found
 
 
-def _with_dicom(found: Scored, task: Task, scores: "SliceScores", outlined: "Outlined") -> Scored:
+def _place(model: Model) -> str:
+    return Path(model.name).name if model.run is None else "the run"
+
+
+def _with_dicom(
+    found: Scored, task: Task, loaded: Any, scores: "SliceScores", outlined: "Outlined"
+) -> Scored:
     """Add reports and segmentations as `haemo predict --dicom` writes them, or why there are none."""
     from haemo.pipeline.dicom_results.outlines import require_bleed
     from haemo.pipeline.dicom_results.results import prepare, write_results
-    from haemo.pipeline.dicom_results.scorer import run_identity, segmenter_identity
+    from haemo.pipeline.dicom_results.scorer import file_identity, run_identity
     from haemo.pipeline.run.directory import RunDirectory
 
     if task.results is None:
@@ -216,7 +213,7 @@ def _with_dicom(found: Scored, task: Task, scores: "SliceScores", outlined: "Out
         if model.run is not None:
             identity = run_identity(RunDirectory(model.run), model.name)
         else:
-            identity = segmenter_identity(None if model.name == BUILTIN else Path(model.name))
+            identity = file_identity(loaded, None if model.name == BUILTIN else Path(model.name))
         results, failures = write_results(task.results, scores, outlined, identity)
     except HaemoError as error:
         return replace(found, no_dicom=str(error))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from haemo.errors import BadSettings, MissingExtra
+from haemo.pipeline.packing.modelfile import BUILTIN, refuse_no_model
 from haemo.pipeline.predicting.prediction import find_slices
 from haemo.pipeline.run.directory import RunDirectory
-from haemo.pipeline.segmenting.segmenter import Segmenter
-from haemo.pipeline.serving.scored import BUILTIN, Model
+from haemo.pipeline.serving.scored import Model
 from haemo.progress import Progress, silent
 
 __all__ = ["Serving", "serve"]
@@ -35,7 +35,9 @@ class Serving:
     head : str
         Which model of the first run scores what is dropped.
     model : str
-        A segmenter that scores in its place: ``builtin``, or its file.
+        A model that scores in its place: ``builtin``, or its file.
+    trusted : tuple of str
+        As of `RunDirectory`, for such a file.
     port : int
         0 takes any that is free.
     """
@@ -45,6 +47,7 @@ class Serving:
     head: str = "svm"
     model: str = ""
     port: int = 0
+    trusted: tuple[str, ...] = ()
 
     def scoring_model(self) -> Model:
         """The model that scores what is dropped.
@@ -54,12 +57,13 @@ class Serving:
         BadSettings
             If the first run has no such model.
         MissingStep, BadDataset, FingerprintMismatch
-            If the file holds no segmenter, as `Segmenter.read`.
+            If the file holds no model, as `pipeline.packing.modelfile.open_model`.
         """
         if self.model not in ("", BUILTIN):
-            Segmenter.read(Path(self.model))
+            refuse_no_model(self.model)
+            return Model(str(Path(self.model).absolute()), trusted=self.trusted)
         if self.model or not self.runs:
-            return Model(self.model or BUILTIN)
+            return Model(BUILTIN)
         run = self.runs[0]
         if self.head not in run.models():
             found = ", ".join(run.models())

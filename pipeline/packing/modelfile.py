@@ -1,0 +1,66 @@
+"""A model that stands in one file, and needs no run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from haemo.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from haemo.pipeline.predicting.trained_model import TrainedModel
+    from haemo.pipeline.segmenting.segmenter import Segmenter
+
+__all__ = ["BUILTIN", "open_model", "refuse_no_model"]
+
+BUILTIN = "builtin"
+"""What a person types for the segmenter that comes with haemo."""
+
+_ONNX = ".onnx"
+
+
+def open_model(
+    text: str, device: str = "auto", trusted: Sequence[str] = (), progress: Progress = silent
+) -> "TrainedModel | Segmenter":
+    """Read a model by what a person types: ``builtin``, or a file.
+
+    Parameters
+    ----------
+    text : str
+        A file is a packed model, one that was exported (``.onnx``), or a segmenter's model.safetensors.
+    device : {'auto', 'cpu', 'cuda'}
+    trusted : sequence of str
+        Estimators of others that a head may be made of, as for a run.
+    progress : Progress
+
+    Raises
+    ------
+    MissingStep, BadDataset, FingerprintMismatch
+        As `open_bundle`, `OnnxModel.load` and `Segmenter.read`.
+    MissingExtra
+        If what runs an exported model is not installed.
+    """
+    from haemo.pipeline.packing.bundlefile import is_bundle
+    from haemo.pipeline.segmenting.segmenter import Segmenter, builtin_segmenter
+
+    if text == BUILTIN:
+        return builtin_segmenter()
+    path = Path(text)
+    if path.suffix == _ONNX:
+        from haemo.pipeline.exporting.runtime import OnnxModel
+
+        return OnnxModel.load(path)
+    if not is_bundle(path):
+        return Segmenter.read(path)
+    from haemo.pipeline.packing.unpacking import open_bundle
+
+    return open_bundle(path, device, trusted, progress)
+
+
+def refuse_no_model(text: str) -> None:
+    """Refuse what `open_model` cannot read, as far as is seen without loading a network; errors alike."""
+    from haemo.pipeline.packing.bundlefile import is_bundle, read_bundle
+
+    if is_bundle(Path(text)):
+        read_bundle(Path(text))
+    else:
+        open_model(text)

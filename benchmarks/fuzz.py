@@ -14,6 +14,10 @@ Anything else is counted by its kind and kept:
     hang     it took longer than --seconds
     memory   it took more than --memory MB beside what the process had before
     other    another exception than one of haemo's, or a slice that is none
+    wrong    other pixels than ITK reads (second_reader.py)
+
+Of the files of slices and volumes that are read, ITK reads most as well, and must find the same pixels. What
+it refuses is counted under "alone", which is no harm: it is stricter in some things than the formats are.
 """
 
 import os
@@ -31,9 +35,10 @@ from pathlib import Path
 
 import click
 import numpy as np
+from second_reader import KINDS, keep
 
-OUTCOMES = ("read", "refused", "crash", "hang", "memory", "other")
-HARM = OUTCOMES[2:]
+HARM = ("crash", "hang", "memory", "other", "wrong")
+OUTCOMES = ("read", "refused", *HARM, "alone")
 BATCH = 500
 # The child's own limit: what is asked for and never touched does no harm.
 ADDRESS_SPACE_BYTES = 8 << 30
@@ -77,6 +82,10 @@ WORDS += (
     "0x10",
     "1_0",
 )
+
+
+# Native code writes to standard output too.
+_ALONE_ON_STDOUT = "import os, sys; sys.stdout = os.fdopen(os.dup(1), 'w'); os.dup2(2, 1)"
 
 
 # ---- damage ------------------------------------------------------------------------------------------
@@ -195,6 +204,7 @@ def _read(path: Path) -> str:
         header, slice_ = found
         if slice_.pixels.shape != header.size or not np.isfinite(slice_.pixels).all():
             return f"other: {slice_.pixels.shape} where the header says {header.size}"
+        keep(path, [slice_])
     except Exception as error:
         return f"other: {type(error).__name__}: {error}"
     return "read"
@@ -221,12 +231,29 @@ def _peak_kb(reset: bool = False) -> int:
 
 
 def outcomes(files: list[tuple[str, Path]], memory_mb: int, seconds: float) -> list[str]:
-    """What came of each file of a kind; after a crash the next one is read by another process."""
+    """What came of each file of a kind: what haemo said, and of files that it read whether ITK agrees."""
+    found = _watched(f"import fuzz; fuzz.read_all({memory_mb}, files)", files, seconds)
+    compared = [
+        number
+        for number, (kind, _) in enumerate(files)
+        if found[number] == "read" and kind.partition(" ")[0] in KINDS
+    ]
+    code = "import second_reader; second_reader.compare_all(files)"
+    said = _watched(code, [files[number] for number in compared], seconds)
+    for number, one in zip(compared, said, strict=True):
+        if one.startswith("wrong"):
+            found[number] = one
+        elif not one.startswith(("agrees", "uncompared")):
+            found[number] = f"read: alone, {one}"
+    return found
+
+
+def _watched(code: str, files: list[tuple[str, Path]], seconds: float) -> list[str]:
+    """What a process says of each file; after a crash the next one is read by another process."""
     found: list[str] = []
     while len(found) < len(files):
-        code = "import sys, fuzz; fuzz.read_all(int(sys.argv[1]), sys.stdin.read().split('\\n'))"
         child = subprocess.Popen(
-            [sys.executable, "-c", code, str(memory_mb)],
+            [sys.executable, "-c", f"{_ALONE_ON_STDOUT}; files = sys.stdin.read().split('\\n'); {code}"],
             bufsize=0,  # what is said behind the first line stays for select
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -299,12 +326,13 @@ def main(files: int, seed: int, memory_mb: int, seconds: float, only: str, out: 
             ):
                 word, _, why = outcome.partition(": ")
                 counts[kind][word] += 1
+                counts[kind]["alone"] += why.startswith("alone")
                 if word in HARM:
                     out.mkdir(parents=True, exist_ok=True)
                     target = out / f"{word} {kind.replace('/', ' ')} {seed}-{path.parent.name}{path.suffix}"
                     target.write_bytes(path.read_bytes())
                     kept.append(f"{target}: {why[:200]}")
-    click.echo(f"{'format':32}" + "".join(f"{word:>9}" for word in OUTCOMES))
+    click.echo(f"\n{'format':32}" + "".join(f"{word:>9}" for word in OUTCOMES))
     for name, own in [*counts.items(), ("all", sum(counts.values(), Counter()))]:
         click.echo(f"{name:32}" + "".join(f"{own[word]:9}" for word in OUTCOMES))
     for line in kept:

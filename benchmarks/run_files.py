@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from second_reader import keep
 
 # Kind -> the name its file must have, where a reader goes by the name.
 NAMES = {
@@ -124,7 +125,9 @@ def readers() -> dict[str, Callable[[Path], object]]:
         return HeadFolder(path.parent).facts(), RunDirectory(path.parent.parent).settings(path.parent.name)
 
     def volume(path: Path) -> object:
-        return [(read_header(one), read_slice(one)) for one in slices_in(path)]
+        found = [(read_header(one), read_slice(one)) for one in slices_in(path)]
+        keep(path, [slice_ for _, slice_ in found])
+        return found
 
     return {
         "labels.csv": labels,

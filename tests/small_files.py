@@ -157,7 +157,7 @@ def small_files() -> dict[str, bytes]:
         "TIFF LZW": (image, "TIFF", {"compression": "tiff_lzw"}),
         "TIFF deflate": (deep, "TIFF", {"compression": "tiff_adobe_deflate"}),
         "TIFF JPEG": (image, "TIFF", {"compression": "jpeg"}),
-        "TIFF 1 bit": (image.convert("1"), "TIFF", {"compression": "group4"}),
+        "TIFF 1 bit": (image.convert("1"), "TIFF", {"compression": "packbits"}),
         "BigTIFF": (image, "TIFF", {"big_tiff": True}),
         "BMP": (image, "BMP", {}),
         "BMP colour": (image.convert("RGB"), "BMP", {}),

@@ -9,6 +9,8 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import fuzz
 import run_files
+import second_reader
+from small_files import small_files
 
 SECONDS = 120.0  # tests share a machine
 
@@ -41,6 +43,25 @@ def test_files_of_a_run_do_no_harm_however_they_are_damaged(found, kind):
     own = [said for (_, known), said in found.items() if known == kind]
     assert own[0] == "read"
     assert {said.partition(":")[0] for said in own} <= {"read", "refused"}, own
+
+
+def test_another_reader_finds_the_same_pixels_in_whole_files(tmp_path, seeds):
+    whole = {**small_files(), **{kind: seeds[kind] for kind in second_reader.KINDS if kind in seeds}}
+    files = []
+    for number, (kind, data) in enumerate(whole.items()):
+        path = tmp_path / str(number) / run_files.NAMES.get(kind, "file.dcm")
+        path.parent.mkdir()
+        path.write_bytes(data)
+        files.append((kind, path))
+    assert fuzz.outcomes(files, 300, SECONDS) == ["read"] * len(files)
+    # The oracle of the comparison: other pixels are found out, and so is a file that the other cannot read.
+    for kind, path in files[:1] + files[-1:]:
+        kept = dict(np.load(path.parent / "read.npz"))
+        kept["pixels"][0, 0, 0] += 2
+        np.savez(path.parent / "read.npz", **kept)
+        assert second_reader.compared(kind, path).startswith("wrong: ")
+        path.write_bytes(b"")
+        assert second_reader.compared(kind, path).startswith("alone: ")
 
 
 def test_harm_is_told_from_refusal(tmp_path, monkeypatch):

@@ -363,6 +363,30 @@ def test_pictures_of_a_tiff_are_counted_as_by_pillow(options):
         assert count_pictures(BytesIO(stream.getvalue())) == pictures == Image.open(stream).n_frames
 
 
+def test_a_tiff_must_say_whether_0_is_black():
+    whole = tiff({273: 8, 278: SIZE[0], 279: 100})
+    for read in (decode_raster, lambda data: read_raster_header(BytesIO(data))):
+        with pytest.raises(UnreadableSlice, match="does not say whether 0 is black or white"):
+            read(whole.replace(struct.pack("<H", 262), struct.pack("<H", 261)))
+
+
+@pytest.mark.parametrize("codes", ["group3", "group4", "tiff_ccitt"])
+def test_fax_codes_are_refused(codes):
+    stream = BytesIO()
+    Image.fromarray(gray_picture(1, SIZE)).convert("1").save(stream, "TIFF", compression=codes)
+    with pytest.raises(UnreadableSlice, match="fax codes"):
+        decode_raster(stream.getvalue())
+
+
+def test_a_tiff_over_whose_damage_its_decoder_goes_on_is_refused(capfd):
+    whole = FILES["TIFF JPEG"]
+    place = whole.index(b"\xff\xda") + 200
+    with pytest.raises(UnreadableSlice, match=r"the file is damaged .*Unsupported marker type 0x6b"):
+        decode_raster(whole[:place] + b"\xff\x6b" + whole[place + 2 :])
+    assert decode_raster(whole).pixels.shape == SIZE
+    assert capfd.readouterr().err == ""
+
+
 def test_padding_behind_a_segment_is_no_bomb():
     padded = rle_frame(*[b"\x81\0" * 12 + b"\0\0"] * 2)
     assert len(padded) > 64

@@ -182,6 +182,14 @@ def header_that_says(shape):
     return bytes(data) + bytes(4)
 
 
+def test_a_header_that_does_not_call_itself_nifti_is_refused(tmp_path):
+    """Analyze 7.5 has the same size of header, and other fields."""
+    whole = nibabel.Nifti1Image(head_hu(), np.eye(4)).to_bytes()
+    (tmp_path / "head.nii").write_bytes(whole[:344] + bytes(4) + whole[348:])
+    with pytest.raises(UnreadableSlice, match="it may be Analyze, or damaged"):
+        slices_in(tmp_path / "head.nii")
+
+
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [

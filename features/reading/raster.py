@@ -11,6 +11,7 @@ import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.format import Format
+from haemo.features.reading.said import said_on_stderr
 from haemo.features.reading.slice import Slice, SliceHeader, Unitless, check_size, damaged
 from haemo.features.reading.streams.jpeg import check_scans
 from haemo.features.reading.streams.tiff import MOST_COUNTED, count_pictures
@@ -39,7 +40,8 @@ _ORIENTATION = 0x0112  # of EXIF
 # Orientations that change height and width for each other, and which axes are turned round, after that.
 _ON_ITS_SIDE = (5, 6, 7, 8)
 _FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
+_COMPRESSION, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 259, 262, 322, 323  # tags of TIFF
+_NONE, _FAX = 1, (2, 3, 4)
 # Decoders hold a whole tile; one as large as the picture, with its sides rounded up to 16, may be larger.
 _MOST_TILE_PIXELS = 2048 * 2048
 
@@ -75,7 +77,7 @@ def decode_raster(data: bytes) -> Slice | Unitless:
     image = _open(BytesIO(data))
     mode = f"{image.format} {image.mode}"
     try:
-        image.load()
+        _load(image)
         if image.mode in _SIXTEEN_BIT:
             values = _upright(np.asarray(image).astype(np.float32), _orientation(image))
             return Unitless(values, mode=mode, gray_full=65535.0)
@@ -116,7 +118,7 @@ def _open(stream: BinaryIO) -> "ImageFile":
         stream.seek(0)
         image = getattr(importlib.import_module(module), name)(stream)
         if pictures:
-            _check_tiles(image)
+            _check_tags(image)
         pictures = pictures or getattr(image, "n_frames", 1)
     except UnreadableSlice:
         raise
@@ -134,6 +136,17 @@ def _open(stream: BinaryIO) -> "ImageFile":
             "save as 8-bit or unsigned 16-bit, or as DICOM"
         )
     return image
+
+
+def _load(image: "ImageFile") -> None:
+    if image.format != "TIFF" or image.tag_v2.get(_COMPRESSION, _NONE) == _NONE:
+        image.load()
+        return
+    # libtiff may go on after an error, and fill in what it could not unpack.
+    with said_on_stderr() as said:
+        image.load()
+    if said:
+        raise UnreadableSlice(f"the file is damaged ({said[0].strip()})")
 
 
 def _as_gray(image: "ImageFile") -> tuple[np.ndarray, bool]:
@@ -180,7 +193,13 @@ def _over_black(image: "ImageFile") -> "ImageFile":
     return Image.composite(shown, Image.new(shown.mode, shown.size), alpha)
 
 
-def _check_tiles(image: "ImageFile") -> None:
+def _check_tags(image: "ImageFile") -> None:
+    if _PHOTOMETRIC not in image.tag_v2:
+        raise UnreadableSlice("the file is damaged: it does not say whether 0 is black or white")
+    if image.tag_v2.get(_COMPRESSION) in _FAX:
+        raise UnreadableSlice(
+            "packed by fax codes, whose decoder fills in what is damaged without saying so; save as PNG"
+        )
     tile = [image.tag_v2.get(tag, 0) for tag in (_TILE_HEIGHT, _TILE_WIDTH)]
     if math.prod(tile) > max(_MOST_TILE_PIXELS, (image.height + 15) * (image.width + 15)):
         raise UnreadableSlice(

@@ -74,6 +74,11 @@ class _Fields:
         magic = head[344:348] if self._version == 1 else head[4:8]
         if magic[:3] in (b"ni1", b"ni2"):
             raise UnreadableSlice("the voxels lie in a file .img of their own; save it as one file .nii")
+        # Without it the same bytes are Analyze 7.5, whose fields are others.
+        if magic[:3] not in (b"n+1", b"n+2"):
+            raise UnreadableSlice(
+                "not a NIfTI file: its header does not say so; it may be Analyze, or damaged"
+            )
 
     def _get(self, first: tuple[int, str], second: tuple[int, str]) -> tuple:
         """A field by its place and type in version 1 and in version 2."""

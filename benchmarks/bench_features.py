@@ -218,10 +218,10 @@ def run_ready(folder: Path, run: Path, rotations: str, precision: str) -> dict[s
 
 def _plane(path: Path) -> object:
     from haemo.features.extraction.decoding import Decoder
-    from haemo.features.reading.formats import read_slice
+    from haemo.features.reading.reader import read_guarded
     from haemo.features.views.preprocess import Preprocessing
 
-    return Decoder(Preprocessing(), lambda content: (0,), read_slice)(path)
+    return Decoder(Preprocessing(), lambda content: (0,), read_guarded)(path)
 
 
 def run_decoding(folder: Path, run: Path, ways: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ from pydicom.pixels import apply_rescale
 from small_files import lossless_jpeg, saved
 from volume_files import head_hu
 
+import haemo.features.reading.dicom
 from haemo.errors import UnreadableSlice
 from haemo.features.layouts.folder import Folder
 from haemo.features.reading.dicom import decode_dicom, read_dicom_header
@@ -73,6 +74,40 @@ def test_any_pixel_type_and_rescale_agree_with_the_reference_reader(kind, bits, 
     )
     ours = decode_dicom(saved(dataset)).pixels
     np.testing.assert_allclose(ours, hu(dataset), rtol=3e-7, atol=2e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from([np.int16, np.uint16, np.uint8]),
+    bits=st.sampled_from([8, 12, 16]),
+    slope=st.sampled_from([1, 1.0, 2]),
+    intercept=st.sampled_from([0, -50, -1024, -1024.5, 31000, -32768, -40000, 1e12]),
+    padding=st.sampled_from([None, 0, 3096]),
+    high=st.sampled_from([200, 4095, 32767, 65535]),
+    seed=st.integers(0, 99),
+)
+def test_whole_hounsfield_units_are_the_same_in_integers(kind, bits, slope, intercept, padding, high, seed):
+    width = 8 * np.dtype(kind).itemsize
+    values = np.random.default_rng(seed).integers(0, min(high, 2**width - 1) + 1, (5, 7))
+    values[0, :3] = (0, min(high, 3096), min(high, 2**width - 1))
+    tags = {} if padding is None else {"PixelPaddingValue": padding}
+    dataset = dicom_dataset(
+        values.astype(f"u{width // 8}").view(kind),
+        BitsStored=min(bits, width),
+        HighBit=min(bits, width) - 1,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        **tags,
+    )
+    ours = decode_dicom(saved(dataset))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(haemo.features.reading.dicom, "_stay_integers", lambda *_: False)
+        floats = decode_dicom(saved(dataset))
+    assert floats.integers is None
+    assert ours.pixels.tobytes() == floats.pixels.tobytes()
+    assert content_hash(ours) == content_hash(floats)
+    if slope == 1 and intercept in (0, -50, -1024) and high < 32767 and kind is not np.int16:
+        assert ours.integers is not None
 
 
 def test_unsigned_values_do_not_overflow():

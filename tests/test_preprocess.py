@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from haemo.errors import BadSettings
 from haemo.features.reading.slice import Slice
 from haemo.features.views.preprocess import Preprocessing
-from haemo.features.views.resize import resize_matrix
+from haemo.features.views.resize import resize_matrix, resized
 from haemo.models.networks.alexnet import load_extractor
 from haemo.models.networks.engine import Engine
 from haemo.models.weights.imagenet import random_weights
@@ -42,6 +43,29 @@ def test_plane_is_the_rounded_scikit_image_one(shape, is_hu, size, crop):
     assert plane.dtype == np.uint8
     assert plane.flags.c_contiguous
     assert np.abs(plane - preprocessing.reference(image)).max() < 0.501
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    kind=st.sampled_from([np.uint8, np.int16]),
+    shape=st.tuples(st.integers(2, 300), st.integers(2, 300)),
+    window=st.sampled_from(["brain", "subdural", "bone", "80/40.5", "70001/0", "10/40000"]),
+    options=st.sampled_from([{}, {"crop": "head"}, {"upright": True}]),
+)
+def test_the_plane_is_the_same_from_integers(kind, shape, window, options):
+    is_hu = kind is np.int16
+    values = np.random.default_rng(shape).integers(-1100 if is_hu else 0, 1500 if is_hu else 256, shape)
+    preprocessing = replace(Preprocessing.for_window(window, **options), size=32)
+    integers = Slice.of_integers(values.astype(kind), is_hu)
+    np.testing.assert_array_equal(preprocessing.plane(integers), preprocessing.plane(replace(integers)))
+
+
+def test_resizing_is_the_product_of_two_matrices_to_the_last_bit():
+    pixels = np.random.default_rng(0).normal(0, 500, (512, 300)).astype(np.float32)
+    rows = resize_matrix(512, 227) @ pixels
+    np.testing.assert_array_equal(
+        resized(pixels, (227, 64)), (resize_matrix(300, 64) @ np.ascontiguousarray(rows.T)).T
+    )
 
 
 @pytest.mark.parametrize("is_hu", [False, True])

@@ -1,6 +1,7 @@
 """Slices that need a decoder, read in processes with limits: no file costs more than itself."""
 
 import os
+import platform
 import signal
 import struct
 import subprocess
@@ -322,3 +323,27 @@ def is_running(pid: int) -> bool:
     # Without an init that waits for it, an ended process stays in the table as a zombie.
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+FAULTS = """
+import resource, sys
+from pathlib import Path
+from haemo.features.extraction.decoding import Decoder
+from haemo.features.reading.reader import SliceReader
+from haemo.features.views.preprocess import Preprocessing
+decode = Decoder(Preprocessing(), lambda content: (0,), SliceReader(1))
+faults = []
+for _ in range(30):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    decode(Path(sys.argv[1]))
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(faults)[15])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep what they keep")
+def test_the_memory_of_one_slice_serves_the_next(tmp_path):
+    path = tmp_path / "slice.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8)).save(path)
+    done = subprocess.run([sys.executable, "-c", FAULTS, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100  # pages of 4 kB; a slice takes over 600

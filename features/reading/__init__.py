@@ -6,6 +6,6 @@ called. `dicom_format` (with `dicom` and `dicom_header`) and `raster` are those 
 `volumes/`, which give a `volume` of slices. `orientation` says how a slice is turned to be seen, `unit` what
 its numbers are; `streams/` checks what is given to a decoder, and `said` keeps what it says. `reader` is the
 entrance for files that may do harm: what is not `plain` is decoded in a process with limits (`decoders`,
-`worker`). `dicom_attributes` reads what tells subgroups apart, when asked. From outside: all but `dicom`,
-`dicom_header` and `raster`.
+`worker`), from memory that is used again (`freed_memory`). `dicom_attributes` reads what tells subgroups
+apart, when asked. From outside: all but `dicom`, `dicom_header` and `raster`.
 """

@@ -92,7 +92,9 @@ def picture_of(header: Header, elements: Elements, stored: np.ndarray) -> Slice 
     """
     view, rescale = elements.view(), elements.rescale()
     padding = _padding(header, stored)
-    pixels = stored.astype(np.float32)
+    is_hu = rescale is not None and header.is_hu
+    kind = np.int16 if is_hu and _stay_integers(stored, *rescale) else np.float32
+    pixels = stored.astype(kind)
     if rescale is not None:
         slope, intercept = rescale
         if _is_wrapped(header, slope, intercept):
@@ -100,15 +102,15 @@ def picture_of(header: Header, elements: Elements, stored: np.ndarray) -> Slice 
         if slope != 1:
             pixels *= np.float32(slope)
         if intercept != 0:
-            pixels += np.float32(intercept)
-    is_hu = rescale is not None and header.is_hu
+            pixels += kind(intercept)
     if padding is not None:
         pixels[padding] = AIR_HU if is_hu else np.nan
     pixels = np.ascontiguousarray(view.turn(pixels))
     spacing_mm = elements.spacing_mm()
     spacing_mm = view.of_pair(spacing_mm) if spacing_mm else None
     if is_hu:
-        return Slice(pixels, is_hu=True, spacing_mm=spacing_mm, mode=header.mode())
+        make = Slice if kind is np.float32 else Slice.of_integers
+        return make(pixels, is_hu=True, spacing_mm=spacing_mm, mode=header.mode())
     return Unitless(pixels, spacing_mm, header.mode())
 
 
@@ -216,6 +218,14 @@ def decoder_of(header: Header) -> tuple["Decoder", str]:
 def _without_unused_bits(values: np.ndarray, header: Header) -> np.ndarray:
     unused = header.bits_allocated - header.bits_stored
     return (values << unused) >> unused if unused else values
+
+
+def _stay_integers(stored: np.ndarray, slope: float, intercept: float) -> bool:
+    """Whether HU are whole numbers of 16 bits, before wrapped ones are unwrapped too."""
+    if slope != 1 or not intercept.is_integer() or not -32768 <= intercept <= 32767:
+        return False
+    low, high = int(stored.min()), int(stored.max())
+    return low + min(intercept, 0) >= -32768 and high + max(intercept, 0) <= 32767
 
 
 def _padding(header: Header, stored: np.ndarray) -> np.ndarray | None:

@@ -87,7 +87,7 @@ def decode_raster(data: bytes) -> Slice | Unitless:
         raise
     except Exception as error:
         raise damaged(error) from error
-    return Slice(gray, is_hu=False, mode=mode, is_colour=is_colour)
+    return Slice.of_integers(gray, is_hu=False, mode=mode, is_colour=is_colour)
 
 
 def read_raster_header(stream: BinaryIO) -> SliceHeader:
@@ -150,16 +150,16 @@ def _load(image: "ImageFile") -> None:
 
 
 def _as_gray(image: "ImageFile") -> tuple[np.ndarray, bool]:
-    """Gray levels as float32, and whether colour was lost on the way."""
+    """Gray levels as uint8, and whether colour was lost on the way."""
     if image.has_transparency_data:
         image = _over_black(image)
     if image.mode in _GRAY:
-        return np.asarray(image.convert("L")).astype(np.float32), False
+        return np.asarray(image if image.mode == "L" else image.convert("L")), False
     colours = image if image.mode == "RGB" else image.convert("RGB")
     channels = colours.split()
     red, green, blue = (channel.tobytes() for channel in channels)
     is_colour = not red == green == blue
-    return np.asarray(colours.convert("L") if is_colour else channels[0]).astype(np.float32), is_colour
+    return np.asarray(colours.convert("L") if is_colour else channels[0]), is_colour
 
 
 def _orientation(image: "ImageFile") -> int:

@@ -13,6 +13,7 @@ from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.decoders import DecodersOf, Limits
 from haemo.features.reading.dicom_format import starts_like_dicom
 from haemo.features.reading.formats import read_slice
+from haemo.features.reading.freed_memory import keep_freed_memory
 from haemo.features.reading.plain import START_BYTES, is_plain
 from haemo.features.reading.slice import Slice
 
@@ -47,6 +48,7 @@ class SliceReader:
         memory_mb: int = _MEMORY_MB,
         seconds: float = _SECONDS,
     ):
+        keep_freed_memory()
         self._read = read
         self._decoders = _decoders(read, Limits(memory_mb, seconds))
         self._turns = threading.BoundedSemaphore(workers)

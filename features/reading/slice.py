@@ -41,6 +41,9 @@ class Slice:
         What the file held: ``PNG RGB``, ``TIFF I;16``, ``DICOM int16``, ``DICOM int16 JPEG 2000 ...``.
     is_colour : bool
         Whether the file was a colour image whose channels differ, converted to luma.
+    integers : ndarray of shape (height, width), uint8 or int16, or None
+        The same values once more, where `of_integers` made the slice; who changes `pixels` in place must not
+        hand the slice on. One that `dataclasses.replace` makes has none.
     """
 
     pixels: np.ndarray
@@ -48,6 +51,21 @@ class Slice:
     spacing_mm: tuple[float, float] | None = None
     mode: str = ""
     is_colour: bool = False
+    integers: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of_integers(
+        cls,
+        integers: np.ndarray,
+        is_hu: bool,
+        spacing_mm: tuple[float, float] | None = None,
+        mode: str = "",
+        is_colour: bool = False,
+    ) -> "Slice":
+        """Make a slice of uint8 or int16 values, which hashing and windowing are sooner done with."""
+        made = cls(integers.astype(np.float32), is_hu, spacing_mm, mode, is_colour)
+        object.__setattr__(made, "integers", integers)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +159,8 @@ def content_hash(slice_: Slice) -> str:
     str
         64 hexadecimal digits: sha256 over shape, `is_hu` and pixels.
     """
-    pixels = np.ascontiguousarray(slice_.pixels, dtype=np.float32)
-    compact = _compact(pixels)
-    height, width = pixels.shape
+    compact = _compact(slice_)
+    height, width = slice_.pixels.shape
     unit = "HU" if slice_.is_hu else "gray"
     digest = hashlib.sha256(f"{height}x{width} {unit} {compact.dtype.name}\n".encode())
     digest.update(compact.astype(compact.dtype.newbyteorder("<"), copy=False).data)
@@ -166,10 +183,14 @@ def damaged(error: Exception) -> UnreadableSlice:
     return UnreadableSlice(f"the file is damaged or cut short ({said})")
 
 
-def _compact(pixels: np.ndarray) -> np.ndarray:
-    if pixels.size and pixels.min() >= -32768 and pixels.max() <= 32767:
-        integers = pixels.astype(np.int16)
-        if np.array_equal(integers, pixels):
-            in_byte = integers.min() >= 0 and integers.max() <= 255
-            return integers.astype(np.uint8) if in_byte else integers
-    return pixels
+def _compact(slice_: Slice) -> np.ndarray:
+    """The pixels in the smallest of uint8, int16 and float32 that holds them all."""
+    integers = slice_.integers
+    if integers is None:
+        pixels = np.ascontiguousarray(slice_.pixels, dtype=np.float32)
+        with np.errstate(invalid="ignore"):  # what is too large, or no number, becomes another one
+            integers = pixels.astype(np.int16)
+        if not pixels.size or not np.array_equal(integers, pixels):
+            return pixels
+    in_byte = integers.dtype == np.uint8 or (integers.min() >= 0 and integers.max() <= 255)
+    return np.ascontiguousarray(integers, dtype=np.uint8 if in_byte else np.int16)

@@ -20,6 +20,7 @@ import numpy as np
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.address import file_of
 from haemo.features.reading.formats import read_header
+from haemo.features.reading.freed_memory import keep_freed_memory
 from haemo.features.reading.slice import Slice
 
 __all__ = ["ARENA_BYTES", "serve"]
@@ -53,6 +54,7 @@ def serve(requests: str, replies: str, arena: str, read: str, memory_mb: str, se
     inbox, outbox = Connection(int(requests), writable=False), Connection(int(replies), readable=False)
     module, _, name = read.partition(":")
     decode = getattr(importlib.import_module(module), name)
+    keep_freed_memory()
     _limit_memory(int(memory_mb))
     outbox.send_bytes(b"{}")
     while True:

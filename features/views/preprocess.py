@@ -186,10 +186,8 @@ class Preprocessing:
         differs from scikit-image in float64 by less than 0.001 gray levels.
         """
         low, high = self._range(view.image)
-        pixels = view.pixels
-        if view.image.is_hu:
-            pixels = np.clip(pixels, low, high)
-        levels = resized(pixels, (self.size, self.size))
+        levels = self._windowed(view, low, high)
+        levels = resized(levels, (self.size, self.size))
         levels = (levels - np.float32(low)) * np.float32(_WHITE / (high - low))
         return np.rint(levels, order="C").astype(np.uint8)
 
@@ -206,6 +204,16 @@ class Preprocessing:
         pixels = np.clip(self.view(image).pixels.astype(np.float64), low, high)
         levels = (pixels - low) / (high - low) * _WHITE
         return resize(levels, (self.size, self.size), order=1, mode="reflect", anti_aliasing=True)
+
+    def _windowed(self, view: View, low: float, high: float) -> np.ndarray:
+        """What is seen, HU cut off at the ends of the window; in integers where these say the same sooner."""
+        integers = view.image.integers
+        if not view.image.is_hu:
+            return view.pixels if integers is None else view.box.cut(integers)
+        is_whole = low.is_integer() and high.is_integer() and low >= -32768 and high <= 32767
+        if integers is None or not is_whole:
+            return np.clip(view.pixels, low, high)
+        return np.clip(view.box.cut(integers), int(low), int(high))
 
     def _range(self, image: Slice) -> tuple[float, float]:
         """What becomes black and what becomes white."""

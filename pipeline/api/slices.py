@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def read_slice(path: str | os.PathLike[str]) -> Slice:
     """
     path = Path(path)
     try:
-        return read_guarded(path)
+        return replace(read_guarded(path))  # without its integers: whoever has it may change its pixels
     except UnreadableSlice as error:
         raise UnreadableSlice(f"{path}: {error}") from error
 

@@ -25,7 +25,7 @@ GO_ON = || [ $$? -eq 3 ]
 	svm softmax mlp train blend cnn finetune lenet tinyvgg run segment compare predict explain leakage learning-curve \
 	report evaluate pack export serve verify phantom builtin-model fuzz torture audit screenshots \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-claims bench-segment \
-	bench-volumes bench-onnx bench-page
+	bench-volumes bench-onnx bench-page bench-scale
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -223,6 +223,9 @@ bench-claims: $(INSTALLED) ## How often a sentence claims what is not so, by sim
 
 bench-phantom: $(INSTALLED) ## Seconds a phantom slice, and transfer to real slices
 	$(BIN)/python benchmarks/phantom_transfer.py $(ARGS)
+
+bench-scale: $(INSTALLED) ## How time and memory of each step grow with the slices; ARGS="--sizes 1000,10000"
+	$(BIN)/python benchmarks/bench_scale.py $(ARGS)
 
 torture: $(INSTALLED) ## The commands killed, and under every fault of a machine; ARGS="--kills 1000"
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python benchmarks/torture.py $(ARGS)

@@ -1,0 +1,330 @@
+"""Time and memory of each step as the number of slices grows, and the exponent of that growth.
+
+    make bench-scale
+    make bench-scale ARGS="--sizes 1000,10000"
+    make bench-scale ARGS="--sizes 752803 --only index,merge,cached,svm,softmax,compare,report,verify"
+
+The slices are pictures of one pixel, about 40 of a patient, and what stands for their embeddings is random
+numbers that know a little of the label. Manifest, parts, store, heads and reports are made by haemo's own
+writers and commands, each in a process of its own: what is measured is all that grows with the number of
+slices, but for decoding and the network, which `make bench-features` measures.
+
+Memory is that of the largest process, processor time that of all threads. The exponent is that of processor
+time: log of the ratio of its values at the two largest sizes, over log of the ratio of the sizes. With three
+sizes or more the time at the smallest is taken off both, and that size too, as most of it is start-up. Above
+1.1 it is marked, kernel search apart.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+SLICES_OF_A_PATIENT = 40
+PART_ROWS = 4096  # 16 MiB of fc7 hold 1,024 rows
+LIMIT = 1.1
+# A step that took less is measured this often, and the least time counts.
+SHORT_SECONDS, REPEATS = 10.0, 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is measured.
+
+    Attributes
+    ----------
+    name : str
+    command : tuple of str
+        Arguments of `haemo`; empty where the work is a function of this file.
+    makes : tuple of str
+        What it leaves in the run, removed before it is measured again.
+    kernel : bool
+        Whether it grows with the square of the slices by nature.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    kernel: bool = False
+
+
+STEPS = (
+    Step("index", ("index", "DATA", "--run", "RUN"), ("manifest.csv",)),
+    Step("merge", makes=("features.h5",)),
+    Step("cached"),
+    Step("svm", ("svm", "--run", "RUN"), ("svm",)),
+    Step("softmax", ("softmax", "--run", "RUN"), ("softmax",)),
+    Step(
+        "rbf",
+        ("svm", "--run", "RUN", "--kernel", "rbf", "--grid", "C=1", "--grid", "gamma=0.01", "--name", "rbf"),
+        ("rbf",),
+        kernel=True,
+    ),
+    Step("compare", ("compare", "--run", "RUN"), ("compare.json",)),
+    Step("report", ("report", "--run", "RUN"), ("report.html",)),
+    Step("verify", ("verify", "--run", "RUN")),
+)
+NAMES = tuple(step.name for step in STEPS)
+
+
+# ---- what is measured on -----------------------------------------------------------------------------
+
+
+def bleeds(number: int) -> bool:
+    """Whether a slice shows blood: two patients of five bleed, in a third of their slices."""
+    patient, place = divmod(number, SLICES_OF_A_PATIENT)
+    return patient % 5 < 2 and place % 3 == 0
+
+
+def name_of(number: int) -> str:
+    """A file name without an order, as published data have them."""
+    return f"ID_{hashlib.sha256(str(number).encode()).hexdigest()[:9]}.png"
+
+
+def write_data(folder: Path, count: int) -> None:
+    """One-pixel pictures, in folders of 1,000, and their labels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    head = b"IHDR", (1).to_bytes(4) + (1).to_bytes(4) + bytes((8, 0, 0, 0, 0))
+    chunks = (head, (b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b""))
+    picture = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+    with (folder / "labels.csv").open("x", encoding="utf-8") as table:
+        table.write("path,label,patient\n")
+        for number in range(count):
+            place = Path(f"{number // 1000:03}", name_of(number))
+            if number % 1000 == 0:
+                (folder / place.parent).mkdir()
+            (folder / place).write_bytes(picture)
+            label = "haemorrhage" if bleeds(number) else "normal"
+            table.write(f"{place},{label},P{number // SLICES_OF_A_PATIENT:06}\n")
+
+
+def fingerprint():
+    """That of the embeddings made here."""
+    from haemo.features.store.fingerprint import Fingerprint
+
+    return Fingerprint({"network": "random numbers that know a little of the label"})
+
+
+def write_parts(run: Path, dimension: int) -> None:
+    """Embeddings of the manifest's slices, as an extraction leaves them: sealed parts and contents.csv."""
+    import numpy as np
+
+    from haemo.features.manifest import Manifest
+    from haemo.features.reading.formats import stamp_of
+    from haemo.features.store.contents import KnownFile
+    from haemo.features.store.shards import Shards
+    from haemo.features.store.storefile import RowKeys
+
+    rows = Manifest.read(run / "manifest.csv").rows
+    rng = np.random.default_rng(0)
+    patients: dict[str, np.ndarray] = {}
+    with Shards(run / "features.h5", fingerprint(), "float32", {}) as shards:
+        for start in range(0, len(rows), PART_ROWS):
+            some = rows[start : start + PART_ROWS]
+            for row in some:
+                if row.patient not in patients:
+                    patients[row.patient] = rng.normal(size=dimension)
+            own = np.array([patients[row.patient] for row in some])
+            signal = np.array([row.label == "haemorrhage" for row in some])[:, None] * 1.2
+            embeddings = (own + signal + rng.normal(size=own.shape)).astype(np.float32)
+            contents = [hashlib.sha256(row.slice_id.encode()).hexdigest() for row in some]
+            files = [
+                KnownFile(row.slice_id, str(row.path), *stamp_of(row.path), content)
+                for row, content in zip(some, contents, strict=True)
+            ]
+            keys = RowKeys([row.slice_id for row in some], contents, [0] * len(some))
+            shards.put(keys, embeddings, files)
+        shards.settle()
+
+
+# ---- what is measured here and not as a command ------------------------------------------------------
+
+
+def merge_parts(run: Path, dimension: int) -> None:
+    """What `haemo features` does when the last slice is through: one store of all parts, and contents.csv."""
+    from haemo.features.manifest import Manifest
+    from haemo.features.store.contents import Contents
+    from haemo.features.store.shards import merge, parts_of
+    from haemo.features.store.store import contents_path
+
+    del dimension
+    store = run / "features.h5"
+    manifest, contents = Manifest.read(run / "manifest.csv"), Contents(contents_path(store))
+    files = {known.slice_id: known for known in contents}
+    ordered = [files[row.slice_id] for row in manifest]
+    merge(store, parts_of(store), [known.content for known in ordered], True, {})
+    contents.replace(ordered)
+
+
+class NoNetwork:
+    """Stands for the network where all slices are cached: it is asked for nothing."""
+
+    batch, engine = 64, "none"
+
+    def __init__(self, dimension: int):
+        self.dimension = dimension
+
+    def describe(self) -> dict:
+        """Give the facts of the fingerprint."""
+        return {"network": "random numbers that know a little of the label"}
+
+    def stream(self, batches) -> Iterator:
+        """Embed nothing."""
+        for _ in batches:
+            raise AssertionError("a slice was not cached")
+        yield from ()
+
+
+def features_again(run: Path, dimension: int) -> None:
+    """`haemo features` on a run that is up to date, without loading a network."""
+    from haemo.features.extraction import extract
+    from haemo.features.manifest import Manifest
+    from haemo.features.views.preprocess import Preprocessing
+
+    extract.embedding_fingerprint = lambda *_: fingerprint()  # that of random numbers, not of a network
+    report = extract.extract_features(
+        Manifest.read(run / "manifest.csv"), run / "features.h5", NoNetwork(dimension), Preprocessing()
+    )
+    assert report.cached == report.rows, report
+
+
+FUNCTIONS: dict[str, Callable[[Path, int], None]] = {
+    "parts": write_parts,
+    "merge": merge_parts,
+    "cached": features_again,
+}
+
+
+# ---- measuring ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one step took; `said` in place of it where it refused."""
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+    said: str = ""
+
+
+def in_process(command: list[str]) -> Measured:
+    """Run a command to its end; this process is small, so the peak is the command's own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile("w+") as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        lines = output.read().splitlines()
+    if process.returncode not in (0, 1, 3):
+        raise SystemExit(f"{command} ended with {process.returncode}:\n" + "\n".join(lines[-20:]))
+    said = " ".join(lines[-3:]) if process.returncode == 1 else ""
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said)
+
+
+def work_command(name: str, run: Path, dimension: int) -> list[str]:
+    """How a function of this file is run in a process of its own."""
+    return [sys.executable, __file__, "--work", json.dumps([name, str(run), dimension])]
+
+
+def measured(step: Step, place: Path, dimension: int) -> Measured:
+    """One step, the least of some repeats where it is short."""
+    run, places = place / "run", {"DATA": str(place / "data"), "RUN": str(place / "run")}
+    command = [str(Path(sys.executable).with_name("haemo")), *(places.get(one, one) for one in step.command)]
+    if not step.command:
+        command = work_command(step.name, run, dimension)
+    found: list[Measured] = []
+    while not found or (len(found) < REPEATS and found[0].cpu < SHORT_SECONDS and not found[0].said):
+        for name in step.makes:
+            if (run / name).is_dir():
+                shutil.rmtree(run / name)
+            else:
+                (run / name).unlink(missing_ok=True)
+        found.append(in_process(command))
+    return min(found, key=lambda one: one.cpu)
+
+
+def exponent(sizes: list[int], times: list[float]) -> float | None:
+    """That of the growth from the last but one size to the last; None where nothing grows."""
+    if len(sizes) < 2:
+        return None
+    size, time_ = (sizes[0], times[0]) if len(sizes) > 2 else (0, 0.0)
+    first, last = times[-2] - time_, times[-1] - time_
+    if min(first, last) <= 0:
+        return None
+    return math.log(last / first) / math.log((sizes[-1] - size) / (sizes[-2] - size))
+
+
+@click.command()
+@click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of slices.")
+@click.option("--only", default=",".join(NAMES), show_default=True, help="Steps to measure.")
+@click.option("--dimension", default=16, show_default=True, help="Numbers in an embedding.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to work; kept, and gone on with.")
+@click.option("--work", hidden=True)
+def main(sizes: str, only: str, dimension: int, folder: Path | None, work: str | None) -> None:
+    """Measure every step at several numbers of slices."""
+    if work:
+        name, run, numbers = json.loads(work)
+        FUNCTIONS[name](Path(run), numbers)
+        return
+    counts = sorted(int(size) for size in sizes.split(","))
+    chosen = only.split(",")
+    if strangers := set(chosen) - set(NAMES):
+        raise SystemExit(f"no such step: {', '.join(sorted(strangers))}; there are {', '.join(NAMES)}")
+    table: dict[str, dict[int, Measured]] = {name: {} for name in chosen}
+    with tempfile.TemporaryDirectory() as temporary:
+        for count in counts:
+            place = (folder or Path(temporary)) / str(count)
+            for name, result in measured_steps(place, count, chosen, dimension):
+                table[name][count] = result
+                took = f"{result.seconds:9.1f} s {result.cpu:9.1f} s CPU {result.peak_mb:8.0f} MB"
+                click.echo(f"{count:9,} slices  {name:8} {result.said or took}")
+    for name, found in table.items():
+        sized = {count: one for count, one in found.items() if not one.said}
+        grown = exponent(list(sized), [one.cpu for one in sized.values()])
+        if grown is not None:
+            over = grown > LIMIT and not next(step.kernel for step in STEPS if step.name == name)
+            click.echo(f"{name:8} exponent {grown:5.2f}{'  above 1.1' if over else ''}")
+
+
+def measured_steps(
+    place: Path, count: int, chosen: list[str], dimension: int
+) -> Iterator[tuple[str, Measured]]:
+    """Make what the chosen steps stand on, and measure these."""
+    run = place / "run"
+    if not (place / "data").exists():
+        (place / "data").mkdir(parents=True)
+        write_data(place / "data", count)
+    for step in STEPS:
+        missing = any(not (run / name).exists() for name in step.makes)
+        if step.name not in chosen and not (missing and step.name in ("index", "merge")):
+            continue
+        if step.name == "merge" and not (run / "features.parts").exists():
+            (run / "contents.csv").unlink(missing_ok=True)
+            in_process(work_command("parts", run, dimension))
+        result = measured(step, place, dimension)
+        if step.name == "merge":  # as an extraction does when the store is in its place
+            shutil.rmtree(run / "features.parts")
+        if step.name in chosen:
+            yield step.name, result
+
+
+if __name__ == "__main__":
+    main()

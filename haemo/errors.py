@@ -14,6 +14,7 @@ __all__ = [
     "MissingStep",
     "NotASlice",
     "NotSolved",
+    "Outlines",
     "RunLocked",
     "TooFewData",
     "TrainingDiverged",
@@ -40,6 +41,10 @@ class UnreadableSlice(HaemoError, ValueError):
 
 class NotASlice(UnreadableSlice):
     """A sound file that is no axial slice of a CT: a localizer, a reformat, a dose report, outlines."""
+
+
+class Outlines(NotASlice):
+    """A sound file of what was outlined on slices (DICOM SEG or RTSTRUCT), which is no slice itself."""
 
 
 class BadDataset(HaemoError, ValueError):

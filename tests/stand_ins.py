@@ -6,14 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from haemo.features.extraction.extract import ExtractionReport, ExtractionRequest, extract_features
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.views.preprocess import Preprocessing
+from haemo.models.networks.engine import Engine
+from haemo.models.networks.mirrored import MirroredExtractor
+from haemo.pipeline.preparing import extraction as extraction_module
 from haemo.progress import silent
 
-__all__ = ["SIZE", "Network", "embed", "extract", "folder_manifest", "write_slices"]
+__all__ = [
+    "SIZE",
+    "NamedNetwork",
+    "Network",
+    "embed",
+    "extract",
+    "folder_manifest",
+    "put_in_place",
+    "write_slices",
+]
 
 SIZE = 24
 
@@ -60,6 +73,25 @@ class Network:
             time.sleep(self._pause)
             self.planes_seen += len(planes)
             yield embed(self, planes)
+
+
+class NamedNetwork(Network):
+    """A stand-in with what run.json asks for."""
+
+    engine = Engine("cpu", "float32", "contiguous")
+    weights = type("Weights", (), {"origin": "made up"})
+    layer = "only"
+
+
+def put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a stand-in in the place of the network of commands; its seed is the seed of the settings."""
+
+    def load(settings, notes=None, batch=None, progress=None):
+        network = NamedNetwork(settings.seed)
+        preprocessing = Preprocessing(size=SIZE, crop=settings.crop, upright=settings.upright)
+        return MirroredExtractor(network) if settings.mirror else network, preprocessing
+
+    monkeypatch.setattr(extraction_module, "load_stage_one", load)
 
 
 def embed(network: Network, planes: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ MODELS += ["models/evidence", "models/pixels"]
 READING, VIEWS, STORE = "features/reading", "features/views", "features/store"
 STREAMS, VOLUMES = "features/reading/streams", "features/reading/volumes"
 PIXELS = "features/pixels"
-SERIES = "features/series"
+SERIES, OUTLINES = "features/series", "features/outlines"
 FEATURES = [
     "features",
     READING,
@@ -30,6 +30,7 @@ FEATURES = [
     PIXELS,
     STORE,
     SERIES,
+    OUTLINES,
     "features/extraction",
     "features/layouts",
     "features/phantom",
@@ -55,7 +56,8 @@ MAY_IMPORT = {
     STORE: ["features"],
     SERIES: [READING],
     "features/extraction": [*MODELS, "features", READING, VIEWS, STORE],
-    "features/layouts": ["features", READING, PIXELS, SERIES],
+    OUTLINES: ["features", READING, VOLUMES, PIXELS],
+    "features/layouts": ["features", READING, PIXELS, OUTLINES, SERIES],
     "features/phantom": [VOLUMES],
     "pipeline": [*MODELS, READING, "features/layouts"],
     RUN: ["features", READING, STORE],

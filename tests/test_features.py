@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_ins import SIZE, Network, embed, folder_manifest, write_slices
+from stand_ins import SIZE, NamedNetwork, embed, folder_manifest, put_in_place, write_slices
 
 from haemo.errors import BadDataset, FingerprintMismatch, MissingStep, TooFewData
 from haemo.features.failures import Failure, read_failures
@@ -19,9 +19,7 @@ from haemo.features.store.store import FeatureStore, create_store
 from haemo.features.views.augment import rotate_planes
 from haemo.features.views.preprocess import Preprocessing
 from haemo.models.networks.engine import Engine
-from haemo.models.networks.mirrored import MirroredExtractor
 from haemo.pipeline.cli import main
-from haemo.pipeline.preparing import extraction as extraction_module
 from haemo.pipeline.preparing.extraction import (
     ExtractionSettings,
     command_anew,
@@ -32,14 +30,6 @@ from haemo.pipeline.preparing.extraction import (
 from haemo.pipeline.preparing.imports import import_features
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory
-
-
-class NamedNetwork(Network):
-    """A stand-in with what run.json asks for."""
-
-    engine = Engine("cpu", "float32", "contiguous")
-    weights = type("Weights", (), {"origin": "made up"})
-    layer = "only"
 
 
 @pytest.fixture
@@ -53,13 +43,7 @@ def run(tmp_path):
 @pytest.fixture
 def network(monkeypatch):
     """Puts a stand-in in the network's place; its seed is the seed of the settings."""
-
-    def load(settings, notes=None, batch=None, progress=None):
-        network = NamedNetwork(settings.seed)
-        preprocessing = Preprocessing(size=SIZE, crop=settings.crop, upright=settings.upright)
-        return MirroredExtractor(network) if settings.mirror else network, preprocessing
-
-    monkeypatch.setattr(extraction_module, "load_stage_one", load)
+    put_in_place(monkeypatch)
 
 
 @pytest.mark.usefixtures("network")

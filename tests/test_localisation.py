@@ -1,6 +1,7 @@
 """Maps against masks: each figure by hand, the baselines, and the command on a small run."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,15 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from haemo.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
-from haemo.features.pixels.masks import find_mask, read_mask, subtypes
+from haemo.features.pixels.masks import find_mask, png_of, read_mask, subtypes
 from haemo.models.evidence.explain import ExplainedModel
 from haemo.pipeline.cli import main
 from haemo.pipeline.explaining.localisation import BASELINES, FIGURES, localise, measure_map
 from haemo.pipeline.explaining.perturbation import perturbation, rank_correlation
 from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.report.background import explanation_section
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.truemasks import write_true_masks
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.training.head import HeadSettings, train_head
 
@@ -229,6 +232,15 @@ def test_the_report_shows_the_scores(run):
     assert html.count("<th") >= 6
     assert all(name in html for name in ("svm", "centre", "random network"))
     assert explanation_section(SimpleNamespace(explanation=None)) is None
+
+
+def test_masks_that_a_run_keeps_go_before_those_beside_its_slices(run, tmp_path):
+    other = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    empty = png_of(np.zeros((80, 70), bool))
+    write_true_masks(other, {row.slice_id: empty for row in other.manifest()})
+    assert localise(other, ["svm"])["slices"]["with_mask"] == 0
+    write_true_masks(other, {})
+    assert not (other.path / "masks").exists()
 
 
 def test_without_masks_the_maps_are_perturbed_alone(run, tmp_path):

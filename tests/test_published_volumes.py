@@ -1,4 +1,4 @@
-"""Twins of published sets of scans: CT-ICH 1.3.1, CQ500, INSTANCE 2022 and BHSD, from index to report."""
+"""How twins of published sets of scans are indexed: CT-ICH 1.3.1, CQ500, INSTANCE 2022 and BHSD."""
 
 import json
 from pathlib import Path
@@ -6,100 +6,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from cohorts import ct_values, dicom_dataset, save_dicom, write_csv
-from drawn_heads import SPACING_MM, head
-from volume_files import head_hu, save_nifti
+from cohorts import write_csv
+from published import SLICES, bhsd, cq500, ct_ich_131, instance_2022, mask_of, scans
+from volume_files import save_nifti
 
 from haemo.errors import BadDataset, BadSettings
 from haemo.features.layouts import index_dataset
 from haemo.features.pixels.masks import find_mask, read_mask
-from haemo.features.store.fingerprint import Fingerprint
-from haemo.features.store.store import create_store
-from haemo.pipeline.cli import main
-from haemo.pipeline.preparing.indexing import index_run
-from haemo.pipeline.run.directory import RunDirectory
-
-SLICES = 4
-TYPES = ("Intraventricular", "Intraparenchymal", "Subarachnoid", "Epidural", "Subdural")
-FINDINGS = ("ICH", "IPH", "IVH", "SDH", "EDH", "SAH")
-
-
-def mask_of(values: dict[int, int]) -> np.ndarray:
-    """A mask like a scan of `head_hu`, with a patch of a value on some slices, counted from 1."""
-    mask = np.zeros((SLICES, 24, 20), np.int16)
-    for number, value in values.items():
-        mask[number - 1, 8:12, 6:9] = value
-    return mask
-
-
-def scans(root: Path, images: str, masks: str, suffix: str, values: dict[int, dict[int, int]]) -> Path:
-    """Scans NNN with masks of the same name; `values` by scan and slice."""
-    for folder in (images, masks):
-        (root / folder).mkdir(parents=True)
-    for scan, own in values.items():
-        save_nifti(root / images / f"{scan:03}{suffix}", head_hu(SLICES, seed=scan))
-        save_nifti(root / masks / f"{scan:03}{suffix}", mask_of(own))
-    return root
-
-
-def ct_ich_131(root: Path) -> Path:
-    bleeds = {scan: {2: 1, 3: 1} if scan % 2 else {} for scan in range(49, 61)}
-    scans(root, "ct_scans", "masks", ".nii", bleeds)
-    rows = [("PatientNumber", "SliceNumber", *TYPES, "No_Hemorrhage", "Fracture_Yes_No")]
-    for scan, own in bleeds.items():
-        rows += [
-            (scan, n, 0, int(n in own), 0, 0, int(n == 3 and n in own), int(n not in own), 0)
-            for n in range(1, 5)
-        ]
-    write_csv(root / "hemorrhage_diagnosis_raw_ct.csv", rows)
-    (root / "Patient_demographics.csv").write_text("Patient Number,Age\n49,44\n")
-    return root
-
-
-def instance_2022(root: Path) -> Path:
-    return scans(
-        root, "data", "label", ".nii.gz", {scan: {1: 1} if scan % 2 else {} for scan in range(1, 13)}
-    )
-
-
-def bhsd(root: Path) -> Path:
-    own = {scan: {1: 1 + scan % 5, 2: 5} if scan % 2 else {} for scan in range(1, 13)}
-    return scans(root / "label_192", "images", "ground truths", ".nii.gz", own).parent
-
-
-def cq500(root: Path, scans: int = 12) -> Path:
-    rows = [("name", "Category", *(f"R{reader}:{one}" for reader in (1, 2, 3) for one in FINDINGS))]
-    for scan in range(scans):
-        name, bleeds = f"CQ500CT{scan} CQ500CT{scan}", scan % 2
-        # Two of three readers decide: one alone always says the opposite.
-        votes = [bleeds, bleeds, 1 - bleeds]
-        rows.append(
-            (
-                f"CQ500-CT-{scan}",
-                "B1",
-                *(vote if one in ("ICH", "SDH") else 0 for vote in votes for one in FINDINGS),
-            )
-        )
-        for series, kernel, thickness in (("CT Plain", "STANDARD", 5), ("CT Plain THIN-2", "BONE", 1)):
-            folder = root / name / "Unknown Study" / series
-            folder.mkdir(parents=True)
-            for number in range(2):
-                uid = f"1.3.{scan}.{thickness}.{number}"
-                dataset = dicom_dataset(
-                    ct_values(10 * scan + number),
-                    SOPInstanceUID=uid,
-                    PatientID=f"CQ500-CT-{scan}",
-                    StudyInstanceUID=f"1.3.{scan}",
-                    SeriesInstanceUID=f"1.3.{scan}.{thickness}",
-                    SeriesDescription=series,
-                    ConvolutionKernel=kernel,
-                    SliceThickness=thickness,
-                    ImagePositionPatient=[0, 0, 5 * number],
-                    ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
-                )
-                save_dicom(dataset, folder / f"CT{number:06}.dcm")
-    write_csv(root / "reads.csv", rows)
-    return root
 
 
 def counts(index) -> dict[str, int]:
@@ -207,42 +120,3 @@ def test_cq500_takes_what_two_readers_say_of_a_scan(tmp_path, caplog):
     write_csv(tmp_path / "reads.csv", [("name", "R1:ICH", "R2:ICH", "R3:ICH"), ("CQ500-CT-99", 0, 0, 0)])
     with pytest.raises(BadDataset, match="no scan below"):
         index_dataset(tmp_path)
-
-
-def test_masks_of_scans_teach_and_measure_outlines(tmp_path, capsys):
-    rng = np.random.default_rng(0)
-    for folder in ("data", "label"):
-        (tmp_path / "set" / folder).mkdir(parents=True)
-    for scan in range(12):
-        drawn = [head(int(rng.integers(2**31)), 14 if scan % 2 and number else 0) for number in range(4)]
-        for folder, part in (("data", 0), ("label", 1)):
-            voxels = np.stack([one[part] for one in drawn]).astype(np.int16)
-            save_nifti(tmp_path / "set" / folder / f"{scan:03}.nii.gz", voxels, (5.0, SPACING_MM, SPACING_MM))
-    run = str(tmp_path / "run")
-    assert main(["index", str(tmp_path / "set"), "--run", run]) == 0
-    train = ["segment", "train", "--run", run, "--kind", "logistic", "--jobs", "1"]
-    assert main(train) == 0, capsys.readouterr().err
-    assert main(["segment", "score", "--run", run, "--jobs", "1"]) == 0
-    measured = json.loads((tmp_path / "run" / "explain" / "segment.json").read_text())
-    assert measured["groups"]["all"]["dice"]["mean"] > 0.9
-    assert main(train) == 0
-    assert "up to date" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("make", [ct_ich_131, instance_2022, bhsd, cq500])
-def test_a_twin_goes_from_index_to_report(tmp_path, make, capsys):
-    run = RunDirectory(tmp_path / "run")
-    index_run(make(tmp_path / "data"), run)
-    rows = list(run.manifest())
-    random = np.random.default_rng(0)
-    embeddings = random.normal(size=(len(rows), 12)).astype(np.float32)
-    create_store(
-        run.store_path, [row.slice_id for row in rows], embeddings, Fingerprint({"made": "for a test"})
-    )
-    if make is cq500:
-        assert main(["pool", "--run", str(run.path)]) == 0
-        run = RunDirectory(run.path / "studies")
-    # Few patients: any figure will do, as long as all steps are made.
-    for command in (["svm", "--grid", "C=1e-3"], ["report"]):
-        assert main([command[0], "--run", str(run.path), *command[1:]]) == 0, capsys.readouterr().err
-    assert (run.path / "report.html").stat().st_size > 10_000

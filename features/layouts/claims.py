@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from haemo.errors import BadSettings, NotASlice, UnreadableSlice
+from haemo.errors import BadSettings, NotASlice, Outlines, UnreadableSlice
 from haemo.features.failures import Failure, by_volume
 from haemo.features.layouts.folder import Folder
+from haemo.features.outlines.truth import Truth
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.formats import read_header
 from haemo.features.reading.slice import SliceHeader
@@ -107,6 +108,8 @@ class Claims:
         The positive class, where the layout knows it.
     are_listed : bool
         Whether labels were given slice by slice, so that they say which series is meant.
+    truth : Truth or None
+        What DICOM outlines say, where the layout has read them.
     """
 
     slices: list[Claim] = field(default_factory=list)
@@ -116,6 +119,7 @@ class Claims:
     patients_from: str = ""
     positive: str | None = None
     are_listed: bool = False
+    truth: Truth | None = None
 
 
 class Headers:
@@ -126,6 +130,8 @@ class Headers:
     failures : dict of Path to Failure
     aside : dict of Path to str
         Sound files that are no axial slices, such as localizers, and what they are.
+    outlines : list of Path
+        Those of them that are DICOM outlines.
     progress : Progress
         For whatever else takes long while a layout is read.
     unit : {'hu', 'hu+1024', 'gray'} or None
@@ -136,6 +142,7 @@ class Headers:
         self.unit: Unit | None = unit
         self.failures: dict[Path, Failure] = {}
         self.aside: dict[Path, str] = {}
+        self.outlines: list[Path] = []
         self._headers: dict[Path, SliceHeader] = {}
         self.progress = progress
 
@@ -148,6 +155,7 @@ class Headers:
                 self._headers[path] = read_header(SliceAddress.of(path).with_unit(self.unit).path)
             except NotASlice as error:
                 self.aside[path] = str(error)
+                self.outlines += [path] if isinstance(error, Outlines) else []
             except UnreadableSlice as error:
                 self.failures[path] = Failure(str(path), "index", str(error))
 

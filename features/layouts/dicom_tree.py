@@ -1,4 +1,4 @@
-"""A tree of DICOM files: patient, study and position from the tags, labels from a table if there is one."""
+"""A tree of DICOM files: patient, study and position from the tags, labels from a table or from outlines."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.label_table import LabelRow, LabelTable, agreed, find_label_table
 from haemo.features.layouts.labels_csv import Finder, patients_from
+from haemo.features.layouts.outlined import labelled_by_outlines
 from haemo.features.reading.slice import DicomTags
 
 __all__ = ["claim", "recognise"]
@@ -29,7 +30,8 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     """Describe every DICOM file, with the label that the table has for its instance, file, study or patient.
 
     Files without a label stay in: they can be embedded and predicted, though not trained on. A label of a
-    study or patient is that of its studies, and of no slice.
+    study or patient is that of its studies, and of no slice. Without a table, outlines (SEG, RTSTRUCT) say
+    which slices bleed, of the series that they are of.
 
     Raises
     ------
@@ -44,14 +46,17 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     if len(folder.pictures) > 0:
         warnings.append(f"pictures among the DICOM files, left out: {len(folder.pictures):,}")
     if table is None:
-        request.refuse("without a table of labels", "label", "patient_column")
+        if not headers.outlines:
+            request.refuse("without a table of labels", "label")
+        request.refuse("without a table of labels", "patient_column")
         if folder.tables:
             names = ", ".join(folder.name_of(path) for path in folder.tables[:3])
             warnings.append(
                 f"tables without a column of labels, left aside: {len(folder.tables):,} ({names})"
             )
         slices = [Claim(path, _slice_id(folder, path, found)) for path, found in tags.items()]
-        return Claims(slices, warnings=warnings)
+        claims = Claims(slices, warnings=warnings)
+        return labelled_by_outlines(claims, request, headers) if headers.outlines else claims
     key, rows_of, failures = _keyed(folder, table, tags)
     key_of = {path: _KEYS[key](path, found) for path, found in tags.items()}
     by_slice = key in ("SOPInstanceUID", "file")

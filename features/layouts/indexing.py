@@ -13,7 +13,10 @@ from haemo.features.labels import HAEMORRHAGE, order_classes
 from haemo.features.layouts.claims import Claim, Claims, Headers, Layout, Request
 from haemo.features.layouts.folder import Folder, any_format
 from haemo.features.layouts.label_sets import labels_of_studies, types_apart
+from haemo.features.layouts.outlined import truth_of
 from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.outlines.truth import Truth
+from haemo.features.pixels.packed import PackedMask
 from haemo.features.reading.address import SliceAddress, place_in_order
 from haemo.features.reading.slice import SliceHeader
 from haemo.features.reading.unit import UNITS, Unit
@@ -75,6 +78,8 @@ class Index:
         Which series of each study were taken, and why the others were not.
     unit : {'hu', 'hu+1024', 'gray'} or None
         What the user said the numbers are in files that do not say it.
+    masks : mapping of str to PackedMask
+        True masks of slices by their ids, from DICOM outlines (SEG, RTSTRUCT) among the files.
     """
 
     layout: str
@@ -90,6 +95,7 @@ class Index:
     aside: tuple[Failure, ...] = ()
     series: Choice = field(default_factory=Choice)
     unit: Unit | None = None
+    masks: Mapping[str, PackedMask] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         patients = f"patients from {self.patients_from}" if self.patients_from else "patients unknown"
@@ -191,6 +197,11 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
     readable = [claim for claim in claims.slices if headers.get(claim.path)]
     readable, doubles = _without_doubles(readable, headers)
     failures += doubles
+    truth = claims.truth
+    if truth is None:
+        truth = truth_of([claim.path for claim in readable], headers) if headers.outlines else Truth()
+    failures += truth.failures
+    aside = [one for one in aside if Path(one.path) not in truth.used]
     series = choose_series(
         {claim.path: headers.get(claim.path) for claim in readable},
         request.series,
@@ -207,10 +218,10 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
     studies, disputed = labels_of_studies(rows, {claim.slice_id: claim.of_study for claim in readable})
     found = [headers.get(claim.path) for claim in readable]
     masks = [f"masks, which are no slices: {len(folder.masks):,}"] if folder.masks else []
-    for note in [*claims.notes, *masks, *series.sentences()]:
+    for note in [*claims.notes, *masks, *truth.notes, *series.sentences()]:
         _log.info(note)
     parts = headers.of_other_parts(claim.path for claim in readable)
-    for warning in [*claims.warnings, *series.warnings(), *parts]:
+    for warning in [*claims.warnings, *truth.warnings, *series.warnings(), *parts]:
         _log.warning(warning)
     if disputed:
         _log.warning(f"studies of which two things are said, left without a label: {', '.join(disputed[:3])}")
@@ -236,6 +247,7 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
         aside=tuple(aside),
         series=series,
         unit=request.unit,
+        masks={one.slice_id: truth.masks[one.path] for one in readable if one.path in truth.masks},
     )
 
 

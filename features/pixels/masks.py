@@ -1,6 +1,8 @@
 """True masks of bleeds: found beside the slices or in a folder, read, and described."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,34 @@ from haemo.features.reading.format import suffix_of
 from haemo.features.reading.formats import open_volume
 from haemo.tables import read_rows
 
-__all__ = ["find_mask", "mask_values", "read_mask", "subtypes"]
+__all__ = ["TrueMasks", "find_mask", "mask_values", "png_of", "read_mask", "subtypes"]
 
 _FOLDER = "masks"
 # What published sets, and nnU-Net, call the folders of masks that are volumes.
 _FOLDERS_OF_VOLUMES = (_FOLDER, "mask", "label", "labels", "labelsTr", "ground truths", "ground_truths")
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class TrueMasks:
+    """Where the masks of slices are.
+
+    Attributes
+    ----------
+    folder : Path or None
+        Where to look for them; None looks beside the slices.
+    own : mapping of str to Path
+        Those that a run keeps, by slice id. They go before what lies beside the slices.
+    """
+
+    folder: Path | None = None
+    own: Mapping[str, Path] = field(default_factory=dict)
+
+    def of(self, slice_id: str, path: Path) -> Path | None:
+        """Give the mask of a slice; None where there is none."""
+        if self.folder is None and slice_id in self.own:
+            return self.own[slice_id]
+        return find_mask(path, self.folder)
 
 
 def find_mask(path: Path, folder: Path | None = None) -> Path | None:
@@ -91,6 +115,15 @@ def _of_picture(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB")).any(axis=2)
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
+
+
+def png_of(mask: np.ndarray) -> bytes:
+    """Give a mask as the bytes of a PNG file, white where it is set."""
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.fromarray(mask).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def mask_values(path: Path) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from pydicom import uid
 
-from haemo.errors import NotASlice, UnreadableSlice
+from haemo.errors import NotASlice, Outlines, UnreadableSlice
 from haemo.features.reading.orientation import View, seen_as
 from haemo.features.reading.series_tags import SERIES_ELEMENTS, read_series_tags
 from haemo.features.reading.slice import MAX_PIXELS, DicomTags, check_size, damaged
@@ -30,6 +30,7 @@ _MODALITY = 0x00080060
 _PATIENT_ID = 0x00100020
 _STUDY_UID = 0x0020000D
 _SERIES_UID = 0x0020000E
+_FRAME_OF_REFERENCE = 0x00200052
 _BODY_PART = 0x00180015
 _THICKNESS = 0x00180050
 _INSTANCE_NUMBER = 0x00200013
@@ -229,14 +230,14 @@ class Header(Elements):
         # pydicom gives nothing at all where an element runs past the end of the file.
         if not len(self.dataset):
             raise UnreadableSlice("the file is damaged or cut short: no element of it can be read")
+        if modality in _OUTLINES:
+            raise Outlines(f"outlines ({sop_class.name or modality}), not CT values")
         if self.size == (0, 0):
             # Without a class it may as well be a picture whose header is damaged.
             kind = (
                 NotASlice if sop_class.name and not sop_class.name.startswith("CT Image") else UnreadableSlice
             )
             raise kind(f"a DICOM file without a picture ({sop_class.name or 'of unknown class'})")
-        if modality in _OUTLINES:
-            raise NotASlice(f"outlines ({sop_class.name or modality}), not CT values")
         # Exporters that make DICOM of other files write OT; what 8 bits hold then is a picture of a screen.
         is_ct = modality in ("CT", "") or sop_class == uid.CTImageStorage
         if not is_ct and not (modality == "OT" and self.bits_allocated == 16):

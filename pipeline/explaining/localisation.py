@@ -13,7 +13,7 @@ from haemo.atomic import write_text
 from haemo.errors import MissingStep, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import find_mask, read_mask, subtypes
+from haemo.features.pixels.masks import TrueMasks, read_mask, subtypes
 from haemo.features.pixels.region import Region, joined
 from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice
@@ -25,6 +25,7 @@ from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 from haemo.pipeline.predicting.blended_model import BlendedModel, load_model
 from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.truemasks import read_true_masks
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.segmenterfolder import outliner
 from haemo.pipeline.splitting.split import Split
@@ -311,9 +312,10 @@ def _cases(
     parts = Split.read(run.split_path).parts(rows)
     rows = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
     kinds = subtypes(row.path for row in rows)
+    true_masks = TrueMasks(masks, read_true_masks(run))
     cases, unmasked, failures = [], [], []
     for row in progress(rows, total=len(rows), label="explain: reading"):
-        found = find_mask(row.path, masks)
+        found = true_masks.of(row.slice_id, row.path)
         try:
             image = read_guarded(row.path)
             mask = (

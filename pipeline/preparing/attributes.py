@@ -17,6 +17,7 @@ from haemo.features.layouts.labels_csv import Finder
 from haemo.features.layouts.table import Table, bare
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.pixels.masks import find_mask, read_mask
+from haemo.features.pixels.packed import PackedMask
 from haemo.features.reading.dicom_attributes import TAGS, dicom_attributes
 from haemo.features.reading.reader import read_guarded
 from haemo.pipeline.run.attributes import KNOWN, Attributes
@@ -90,6 +91,7 @@ def gather_attributes(
     manifest: Manifest,
     wanted: Sequence[Wanted],
     *,
+    masks: Mapping[str, PackedMask] | None = None,
     labels: Path | None = None,
     table: Path | None = None,
     unpack_to: Path | None = None,
@@ -107,6 +109,8 @@ def gather_attributes(
         The folder that was indexed.
     manifest : Manifest
     wanted : sequence of Wanted
+    masks : mapping of str to PackedMask
+        True masks by slice id, where they are not files of their own.
     labels : Path, optional
         The table of labels, where it was named.
     table : Path, optional
@@ -143,7 +147,7 @@ def gather_attributes(
         _take_types(folder, manifest, Request(labels), found)
     _take_tags(manifest, [one for one in names if one in TAGS], found, progress)
     if "size" in names:
-        _take_sizes(manifest, found, progress)
+        _take_sizes(manifest, found, masks or {}, progress)
     for name in names:
         known = sum(bool(values.get(name)) for values in found.values())
         if not known:
@@ -287,16 +291,23 @@ def _take_types(
                     found[row.slice_id].setdefault("bleed", types[row.path])
 
 
-def _take_sizes(manifest: Manifest, found: Mapping[str, dict[str, str]], progress: Progress) -> None:
+def _take_sizes(
+    manifest: Manifest,
+    found: Mapping[str, dict[str, str]],
+    own: Mapping[str, PackedMask],
+    progress: Progress,
+) -> None:
     """Areas of bleeds from their masks, in mm2, for slices whose table does not give them."""
-    masks = [(row, find_mask(row.path)) for row in manifest if "size" not in found[row.slice_id]]
+    rows = [row for row in manifest if "size" not in found[row.slice_id]]
+    masks = [(row, own.get(row.slice_id) or find_mask(row.path)) for row in rows]
     masks = [(row, mask) for row, mask in masks if mask is not None]
     for row, mask in progress(masks, total=len(masks), label="measuring masks"):
         try:
             image = read_guarded(row.path)
             if image.spacing_mm is None:
                 continue
-            area = float(read_mask(mask, image.pixels.shape).sum() * np.prod(image.spacing_mm))
+            drawn = mask.unpack() if isinstance(mask, PackedMask) else read_mask(mask, image.pixels.shape)
+            area = float(drawn.sum() * np.prod(image.spacing_mm))
         except UnreadableSlice as error:
             log.warning("%s: no size, %s", row.path, error)
             continue

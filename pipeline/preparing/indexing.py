@@ -11,9 +11,11 @@ from haemo.errors import BadSettings
 from haemo.features.labels import order_classes
 from haemo.features.layouts import Index, index_dataset
 from haemo.features.manifest import Manifest
+from haemo.features.pixels.masks import png_of
 from haemo.pipeline.preparing.attributes import gather_attributes, parse_keep
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.studylabels import write_study_labels, write_types
+from haemo.pipeline.run.truemasks import write_true_masks
 from haemo.pipeline.splitting.dealing import LEAST_PATIENTS, remedy
 from haemo.progress import Progress, silent
 from haemo.tables import write_table
@@ -149,6 +151,7 @@ def index_run(
             Path(data),
             found.manifest,
             wanted,
+            masks=found.masks,
             labels=options.get("labels"),
             table=keep_from,
             unpack_to=run.path / UNPACKED,
@@ -164,6 +167,7 @@ def index_run(
     _write_series(run, found)
     write_study_labels(run, found.manifest, found.study_labels)
     write_types(run, found.types)
+    write_true_masks(run, {slice_id: png_of(mask.unpack()) for slice_id, mask in found.masks.items()})
     run.record(
         "index",
         data=str(Path(data).absolute()),
@@ -179,6 +183,7 @@ def index_run(
         series_taken=sum(one.taken for one in found.series.series),
         series_not_taken=sum(not one.taken for one in found.series.series),
         aside=len(found.aside),
+        masks=len(found.masks),
         studies_of_class=dict(sorted(Counter(found.study_labels.values()).items())),
         **({"kept": list(attributes.names)} if attributes else {}),
         seconds=round(time.monotonic() - started, 3),

@@ -12,13 +12,14 @@ from haemo.atomic import write_text
 from haemo.errors import MissingStep, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import read_mask, subtypes
+from haemo.features.pixels.masks import TrueMasks, read_mask, subtypes
 from haemo.features.pixels.region import joined
 from haemo.features.reading.reader import read_guarded
 from haemo.pipeline.evaluation.intervals import Resampling, assess
 from haemo.pipeline.evaluation.patient_means import means_by_patient
 from haemo.pipeline.predicting.studies import place_of
 from haemo.pipeline.run.directory import SEGMENTER, RunDirectory
+from haemo.pipeline.run.truemasks import read_true_masks
 from haemo.pipeline.segmenting.sampling import STAGE, in_processes, masked_rows
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.study_measures import slice_steps_mm
@@ -89,7 +90,7 @@ def measure_outlines(
     rows = run.manifest().labelled
     parts = Split.read(run.split_path).parts(rows)
     own = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
-    test = masked_rows(own, masks, "test")
+    test = masked_rows(own, TrueMasks(masks, read_true_masks(run)), "test")
     work = [(segmenter, row, mask) for row, mask in test]
     found: list[tuple[ManifestRow, _Agreement]] = []
     failures: list[Failure] = []

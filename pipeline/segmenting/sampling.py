@@ -12,7 +12,7 @@ from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.descriptors import describe
-from haemo.features.pixels.masks import find_mask, read_mask
+from haemo.features.pixels.masks import TrueMasks, read_mask
 from haemo.features.pixels.region import joined
 from haemo.features.pixels.variation import vary
 from haemo.features.reading.reader import read_guarded
@@ -85,7 +85,7 @@ def in_processes(
     return progress(results, total=len(work), label=f"{STAGE}: {label}")
 
 
-def masked_rows(rows: Iterable[ManifestRow], masks: Path | None, side: str) -> list[MaskedRow]:
+def masked_rows(rows: Iterable[ManifestRow], masks: TrueMasks, side: str) -> list[MaskedRow]:
     """Slices of one side of a split that have a mask, which may be empty, and where it is.
 
     Raises
@@ -93,9 +93,9 @@ def masked_rows(rows: Iterable[ManifestRow], masks: Path | None, side: str) -> l
     TooFewData
         If none of them has a mask.
     """
-    found = [(row, mask) for row in rows if (mask := find_mask(row.path, masks))]
+    found = [(row, mask) for row in rows if (mask := masks.of(row.slice_id, row.path))]
     if not found:
-        where = masks or "a folder called masks beside the slices"
+        where = masks.folder or "a folder called masks beside the slices"
         raise TooFewData(f"no {side} slice has a mask in {where}; masks are PNG files named like the slices")
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import find_mask, mask_values
+from haemo.features.pixels.masks import TrueMasks, mask_values
 from haemo.features.pixels.variation import VARIATION_SCHEMA
 from haemo.features.reading.address import SliceAddress
 from haemo.models.heads.thresholds import ThresholdRule
@@ -22,6 +22,7 @@ from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import SEGMENTER, RunDirectory, software_versions
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.run.truemasks import read_true_masks
 from haemo.pipeline.segmenting.sampling import MaskedRow, Pixels, drawn_slices, masked_rows, sample
 from haemo.pipeline.segmenting.segmenter import Segmenter, log_ratio, pixels_described
 from haemo.pipeline.segmenting.segmenterfolder import SegmenterFolder
@@ -118,7 +119,7 @@ def train_segmenter(
         parts = cohort.split.parts(rows)
         train = [row for row, part in zip(rows, parts, strict=True) if part == "train"]
         test = [row for row, part in zip(rows, parts, strict=True) if part == "test"]
-        masked = masked_rows(train, masks, "training")
+        masked = masked_rows(train, TrueMasks(masks, read_true_masks(run)), "training")
         cohort.keep()
         facts = _facts(settings, cohort, masked)
         folder = SegmenterFolder(run.model_path(SEGMENTER))
@@ -133,7 +134,6 @@ def train_segmenter(
             held,
             cohort.classes,
             cohort.split.seed,
-            masks=masks,
             jobs=jobs,
             progress=progress,
         )
@@ -167,7 +167,6 @@ def fit_segmenter(
     classes: tuple[str, ...],
     seed: int,
     *,
-    masks: Any = None,
     jobs: int | None = None,
     progress: Progress = silent,
 ) -> tuple[Segmenter, list[Failure], list[tuple[ManifestRow, float]]]:
@@ -188,7 +187,8 @@ def fit_segmenter(
     patients = {row.patient for row in held}
     learned = ~np.isin(pixels.patients, sorted(patients))
     first = Segmenter(_fit(settings.kind, pixels.of(learned), seed), {"classes": list(classes)})
-    wanted = [(row, find_mask(row.path, masks)) for row in held]
+    mask_of = {row.slice_id: mask for row, mask in masked}
+    wanted = [(row, mask_of.get(row.slice_id)) for row in held]
     found, failures = drawn_slices(first, wanted, tuple(_THRESHOLDS), jobs, progress)
     scores = np.array([one.score for one in found])
     bleeds = np.array([one.row.label == classes[1] for one in found])

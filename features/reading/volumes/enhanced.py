@@ -90,6 +90,15 @@ class EnhancedVolume(Volume):
         # All frames are one instance, and that is not what they are called by.
         return replace(self._frames[number - 1].tags(), sop_instance_uid="", instance_number=float(number))
 
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Rows and columns of a frame as it is stored."""
+        return self._header.size
+
+    def elements(self, number: int) -> Elements:
+        """What the file says of one frame, counted from 1: its own, then what it says of all frames."""
+        return self._frames[self.checked(number) - 1]
+
     def values(self, number: int) -> Unitless:
         """Numbers of one frame after its rescale.
 

@@ -1,0 +1,61 @@
+"""DICOM outlines (SEG, RTSTRUCT) beside slices: their masks, and labels where nothing else gives any."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.layouts.claims import Claims, Headers, Request
+from haemo.features.outlines.truth import Drawings, Truth
+
+__all__ = ["labelled_by_outlines", "truth_of"]
+
+_SUBTYPE = "subtype"
+
+
+def truth_of(paths: Iterable[Path], headers: Headers) -> Truth:
+    """Masks of those slices that the outlines among the files are of."""
+    slices = [path for path in paths if headers.get(path)]
+    return Drawings(headers.outlines, headers.progress).truth(slices)
+
+
+def labelled_by_outlines(claims: Claims, request: Request, headers: Headers) -> Claims:
+    """Label the slices of each series that outlines are of: with blood where they have a pixel of it.
+
+    Raises
+    ------
+    BadSettings
+        If the label asked for is no type that segments tell, and no segment is called so.
+    """
+    drawings = Drawings(headers.outlines, headers.progress)
+    names = {segment.shown.casefold() for drawing in drawings.opened for segment in drawing.segments.values()}
+    types = (_SUBTYPE, *BLEED_TYPES) if drawings.tell_types else ()
+    kind = request.kind(("any", *types, *sorted(names)), "the outlines here have")
+    truth = drawings.truth(
+        [one.path for one in claims.slices],
+        None if kind in ("any", *types) else kind,
+        remedy="; --label NAME takes one",
+    )
+    slices = [
+        replace(one, label=_label(kind, truth, one.path)) if one.path in truth.masks else one
+        for one in claims.slices
+    ]
+    return replace(
+        claims,
+        slices=slices,
+        notes=[*claims.notes, f"labels: {kind}, by outlines; on series that have them"],
+        positive=HAEMORRHAGE if kind in ("any", _SUBTYPE) else kind,
+        are_listed=True,
+        truth=truth,
+    )
+
+
+def _label(kind: str, truth: Truth, path: Path) -> str:
+    has_blood = truth.masks[path].unpack().any()
+    if kind in BLEED_TYPES:
+        return kind if kind in truth.types[path] else f"no {kind}"
+    if kind == _SUBTYPE:
+        return "+".join(truth.types[path]) or NORMAL
+    if kind == "any":
+        return HAEMORRHAGE if has_blood else NORMAL
+    return kind if has_blood else f"no {kind}"

@@ -10,6 +10,8 @@ those above it:
 - `store/`: embeddings on disk.
 - `extraction/`: slices through the network into the store.
 - `series/`: which series of a study is taken, and what is amiss with it.
-- `layouts/`: a data folder to a manifest (of the other rooms it knows `reading/` and `series/` alone).
+- `outlines/`: DICOM outlines (SEG, RTSTRUCT) to masks of the slices that they are of.
+- `layouts/`: a data folder to a manifest (of the other rooms it knows `reading/`, `pixels/`, `series/` and
+  `outlines/` alone).
 - `phantom/`: a synthetic cohort (knows no other room).
 """

@@ -11,7 +11,7 @@ DATA   ?=
 STUDY  ?=
 OUT    ?=
 ARGS   ?=
-EXTRAS := dicom,pacs,demo,serve,track,export,dev,docs
+EXTRAS := dicom,pacs,demo,serve,track,export,cluster,dev,docs
 
 BIN       := $(VENV)/bin
 HAEMO     := $(BIN)/haemo
@@ -166,7 +166,7 @@ build: $(INSTALLED) ## sdist and wheel, into dist/
 	$(BIN)/python -m build --no-isolation
 
 # What haemo itself needs, without the tools to work on it.
-LOCKED := $(foreach extra,dicom pacs serve track export,--extra $(extra))
+LOCKED := $(foreach extra,dicom pacs serve track export cluster,--extra $(extra))
 
 lock: $(INSTALLED) ## Versions and hashes of all that haemo needs, into requirements.lock
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile setup.cfg $(LOCKED) --universal --python-version 3.11 \

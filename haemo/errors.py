@@ -5,6 +5,7 @@ __all__ = [
     "BadSettings",
     "BrokenExtension",
     "BrokenInstallation",
+    "ClusterFailed",
     "DamagedStore",
     "ExportDiffers",
     "FingerprintMismatch",
@@ -63,6 +64,10 @@ class BrokenExtension(HaemoError, ImportError):
 
 class BrokenInstallation(HaemoError, RuntimeError):
     """Part of what is installed does not work here; the message says which part."""
+
+
+class ClusterFailed(HaemoError, RuntimeError):
+    """A scheduler does not answer, or has no worker that can do the work; the message says what is kept."""
 
 
 class MissingStep(HaemoError, FileNotFoundError):

@@ -32,6 +32,7 @@ FEATURES = [
     SERIES,
     OUTLINES,
     "features/extraction",
+    "features/cluster",
     "features/layouts",
     "features/phantom",
 ]
@@ -58,6 +59,7 @@ MAY_IMPORT = {
     "features/extraction": [*MODELS, "features", READING, VIEWS, STORE],
     OUTLINES: ["features", READING, VOLUMES, PIXELS],
     "features/layouts": ["features", READING, PIXELS, OUTLINES, SERIES],
+    "features/cluster": ["models/networks", "features", READING, VIEWS, STORE, "features/extraction"],
     "features/phantom": [VOLUMES],
     "pipeline": [*MODELS, READING, "features/layouts"],
     RUN: ["features", READING, STORE],

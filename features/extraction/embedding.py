@@ -11,6 +11,7 @@ import numpy as np
 from haemo.errors import DamagedStore, UnreadableSlice
 from haemo.features.extraction.decoding import Decoded, Decoder
 from haemo.features.extraction.extract import Extraction, embedding_fingerprint
+from haemo.features.extraction.ledger import Ledger
 from haemo.features.failures import Failure
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.reader import SliceReader
@@ -89,20 +90,20 @@ def embed_slices(
         store = None if store_path is None else _Store(store_path, fingerprint, extractor, keep)
         shards = stack.enter_context(store.shards) if store and store.shards else None
         sink = _Sink(result, first, shards)
-        extraction = Extraction(Manifest(rows), extractor, (0,), sink)
+        ledger = Ledger(Manifest(rows), (0,))
         if store:
-            extraction.recall(store.sources(), Contents(contents_path(store_path)))
-        decoder = Decoder(preprocessing, extraction.missing, stack.enter_context(SliceReader(workers)))
+            ledger.recall(store.sources(), Contents(contents_path(store_path)))
+        decoder = Decoder(preprocessing, ledger.missing, stack.enter_context(SliceReader(workers)))
 
         def decode(path: Path) -> Decoded | UnreadableSlice:
             return decoder.of_slice(pixels[path]) if path in pixels else decoder(path)
 
-        extraction.compute(decode, workers, progress)
-        if extraction.failures:
-            raise UnreadableSlice(_unusable(extraction.failures))
+        Extraction(ledger, extractor, sink).compute(decode, workers, progress)
+        if ledger.failures:
+            raise UnreadableSlice(_unusable(ledger.failures))
         if store:
             store.take_in(progress)
-    contents = [extraction.files[name].content for name in names]
+    contents = [ledger.files[name].content for name in names]
     stored = [place for place, content in enumerate(contents) if content not in sink.computed]
     if stored:
         with FeatureStore(store_path) as held:

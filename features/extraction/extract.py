@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from haemo.errors import BadDataset, DamagedStore, UnreadableSlice
 from haemo.features.extraction.decoding import Decoded, Decoder, in_order
+from haemo.features.extraction.ledger import Ledger
 from haemo.features.failures import Failure
 from haemo.features.manifest import Manifest, ManifestRow
-from haemo.features.reading.address import file_of
-from haemo.features.reading.formats import stamp_of
 from haemo.features.reading.reader import SliceReader
-from haemo.features.store.contents import Contents, KnownFile, is_gone
+from haemo.features.store.contents import Contents, KnownFile
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.shards import Shards, merge, remove_parts
 from haemo.features.store.store import FeatureStore, contents_path, empty_store
@@ -36,6 +35,8 @@ __all__ = [
     "ExtractionRequest",
     "embedding_fingerprint",
     "extract_features",
+    "fill_store",
+    "rows_of_a_part",
 ]
 
 # Name of a set of rotations -> the variants of a slice that are embedded.
@@ -58,6 +59,14 @@ class PartsSink(Protocol):
 
     def settle(self) -> None:
         """Return when every part is where it belongs."""
+        ...
+
+
+class Described(Protocol):
+    """A network, here or elsewhere, by what its embeddings depend on."""
+
+    def describe(self) -> dict[str, Any]:
+        """Give the facts for the fingerprint, as `Embedder` does."""
         ...
 
 
@@ -96,7 +105,7 @@ class ExtractionReport:
 
 
 def embedding_fingerprint(
-    extractor: "Embedder", preprocessing: "Preprocessing", dtype: str = "float32"
+    extractor: Described, preprocessing: "Preprocessing", dtype: str = "float32"
 ) -> Fingerprint:
     """Everything that changes an embedding made with these two and kept as `dtype`."""
     from haemo.features.views.augment import PAPER_ANGLES_DEG
@@ -181,96 +190,88 @@ def extract_features(
         If the disk is full or cannot be written. What was finished before is kept.
     """
     request = request or ExtractionRequest()
+    workers = request.workers or usable_processors()
+
+    def embed(ledger: Ledger, shards: Shards) -> None:
+        with SliceReader(workers) as read:
+            decoder = Decoder(preprocessing, ledger.missing, read)
+            Extraction(ledger, extractor, shards).compute(decoder, workers, progress)
+
     fingerprint = embedding_fingerprint(extractor, preprocessing, request.dtype)
     notes = {"engine": str(extractor.engine), "batch": str(extractor.batch)}
+    return fill_store(manifest, store_path, fingerprint, notes, request, embed, progress=progress)
+
+
+def fill_store(
+    manifest: Manifest,
+    store_path: Path,
+    fingerprint: Fingerprint,
+    notes: dict[str, str],
+    request: ExtractionRequest,
+    embed: Callable[[Ledger, Shards], None],
+    *,
+    progress: Progress = silent,
+) -> ExtractionReport:
+    """Do as `extract_features`, wherever the network runs.
+
+    Parameters
+    ----------
+    manifest, store_path, request, progress
+        As for `extract_features`.
+    fingerprint : Fingerprint
+        Of the embeddings that are made.
+    notes : dict of str to str
+        Engine and batch.
+    embed : callable
+        Takes the ledger and the parts: makes what is waiting, and tells both.
+    """
     _remove_leftovers(store_path)
     with Shards(store_path, fingerprint, request.dtype, notes) as shards:
         shards.adopt(discard_others=request.new)
         base = _usable_store(store_path, fingerprint, request.new, bool(shards.paths), request.anew)
-        extraction = Extraction(manifest, extractor, ROTATIONS[request.rotations], shards)
-        extraction.recall([*base, *shards.paths], Contents(contents_path(store_path)))
-        workers = request.workers or usable_processors()
-        with SliceReader(workers) as read:
-            extraction.compute(Decoder(preprocessing, extraction.missing, read), workers, progress)
-        files = extraction.files_in_order()
+        ledger = Ledger(manifest, ROTATIONS[request.rotations])
+        ledger.recall([*base, *shards.paths], Contents(contents_path(store_path)))
+        embed(ledger, shards)
+        files = ledger.files_in_order()
         order = [known.content for known in files]
-        rows = merge(store_path, [*base, *shards.paths], order, not request.new, notes, progress)
+        names = {known.content: known.slice_id for known in reversed(files)}
+        sources = [*base, *shards.paths]
+        rows = merge(store_path, sources, order, not request.new, notes, progress, names)
     if rows:
         # Of a file that is gone nothing has changed that is known; any other that failed may be another now.
-        forget = [row.slice_id for row in manifest if row.slice_id not in extraction.gone]
+        forget = [row.slice_id for row in manifest if row.slice_id not in ledger.gone]
         Contents(contents_path(store_path)).replace(files, forget)
     remove_parts(store_path)
     return ExtractionReport(
-        cached=len(files) - extraction.computed,
+        cached=len(files) - ledger.computed,
         shared=len(files) - len(set(order)),
-        computed=extraction.computed,
-        colour=extraction.colour,
-        askew=extraction.askew,
-        failures=extraction.failures,
+        computed=ledger.computed,
+        colour=ledger.colour,
+        askew=ledger.askew,
+        failures=ledger.failures,
         rows=rows,
         fingerprint=fingerprint,
     )
 
 
 class Extraction:
-    """Which embeddings are there, which are wanted, and the way from one to the other.
+    """The way from slices that are wanted to embeddings in parts.
 
     Parameters
     ----------
-    manifest : Manifest
+    ledger : Ledger
+        Says which slices are wanted, and is told what becomes of them.
     extractor : Embedder
-    variants : tuple of int
-        Of each slice.
     parts : PartsSink
         Takes what is finished.
-
-    Attributes
-    ----------
-    files : dict of str to KnownFile
-        The slices that could be used, by slice id.
-    failures : list of Failure
-    gone : set of str
-        Ids of those slices that failed because there is no such file any more.
-    computed, colour, askew : int
-        As in `ExtractionReport`.
     """
 
-    def __init__(
-        self, manifest: Manifest, extractor: "Embedder", variants: tuple[int, ...], parts: PartsSink
-    ):
-        self._manifest = manifest
+    def __init__(self, ledger: Ledger, extractor: "Embedder", parts: PartsSink):
+        self._ledger = ledger
         self._extractor = extractor
-        self._variants = variants
         self._parts = parts
-        self._held: set[tuple[str, int]] = set()
         self._in_network: deque[tuple[str, str, int]] = deque()
         self._part = _Part(extractor.dimension)
-        self.files: dict[str, KnownFile] = {}
-        self.failures: list[Failure] = []
-        self.gone: set[str] = set()
-        self.computed = 0
-        self.colour = 0
-        self.askew = 0
-        self._new: set[str] = set()
-
-    def missing(self, content: str) -> tuple[int, ...]:
-        """Variants that are wanted of these pixels and neither stored nor on their way."""
-        return tuple(variant for variant in self._variants if (content, variant) not in self._held)
-
-    def recall(self, sources: Sequence[Path], contents: Contents) -> None:
-        """Find the slices that are done, by what the stores hold and which files have not changed."""
-        for path in sources:
-            with FeatureStore(path) as source:
-                self._held.update(source.keys.pairs())
-        for row in self._manifest:
-            try:
-                stamp = stamp_of(row.path)
-            except UnreadableSlice:
-                continue  # the decoder will say why
-            path = str(row.path)
-            content = contents.recall(path, *stamp)
-            if content and not self.missing(content):
-                self.files[row.slice_id] = KnownFile(row.slice_id, path, *stamp, content)
 
     def compute(self, decoder: Decode, workers: int, progress: Progress) -> None:
         """Decode and embed all that is not done; whatever stops this, finished embeddings are kept."""
@@ -285,13 +286,9 @@ class Extraction:
             self._hand_over()
             self._parts.settle()
 
-    def files_in_order(self) -> list[KnownFile]:
-        """The usable slices, in the order of the manifest."""
-        return [self.files[row.slice_id] for row in self._manifest if row.slice_id in self.files]
-
     def _batches(self, decoder: Decode, workers: int, progress: Progress) -> Iterator[np.ndarray]:
         """Planes in full batches, filled across slices, patients and variants."""
-        rows = [row for row in self._manifest if row.slice_id not in self.files]
+        rows = self._ledger.waiting()
         size = self._extractor.batch
         planes: list[np.ndarray] = []
         decoded = in_order(rows, lambda row: decoder(row.path), workers, ahead=2 * size)
@@ -306,24 +303,15 @@ class Extraction:
 
     def _accept(self, row: ManifestRow, result: Decoded | UnreadableSlice) -> Iterator[np.ndarray]:
         """Note what became of one file, and give the planes that have to be embedded."""
-        if isinstance(result, UnreadableSlice):
-            self.failures.append(Failure(str(row.path), "features", str(result)))
-            if is_gone(file_of(row.path)):
-                self.gone.add(row.slice_id)
+        known = self._ledger.note(row, result)
+        if known is None or isinstance(result, UnreadableSlice):
             return
-        known = KnownFile(row.slice_id, str(row.path), result.size, result.mtime_ns, result.content)
-        self.files[row.slice_id] = known
         self._part.files.append(known)
         # A slice with the same pixels may have come between the decoding and now.
-        wanted = self.missing(result.content)
-        if wanted:
-            self._new.add(result.content)
-        self.computed += result.content in self._new
-        self.colour += result.is_colour
-        self.askew += result.is_askew
+        wanted = self._ledger.missing(result.content)
         for variant, plane in zip(result.variants, result.planes, strict=True):
             if variant in wanted:
-                self._held.add((result.content, variant))
+                self._ledger.held.add((result.content, variant))
                 self._in_network.append((row.slice_id, result.content, variant))
                 yield plane
 
@@ -344,12 +332,16 @@ class Extraction:
         self._parts.put(part.keys(), part.embeddings[: len(part.rows)], part.files)
 
 
+def rows_of_a_part(dimension: int) -> int:
+    """Embeddings in a finished part."""
+    return max(1, _PART_BYTES // (4 * dimension * CHUNK_ROWS)) * CHUNK_ROWS
+
+
 class _Part:
     """Embeddings that are not on disk yet."""
 
     def __init__(self, dimension: int):
-        capacity = max(1, _PART_BYTES // (4 * dimension * CHUNK_ROWS)) * CHUNK_ROWS
-        self.embeddings = np.empty((capacity, dimension), np.float32)
+        self.embeddings = np.empty((rows_of_a_part(dimension), dimension), np.float32)
         self.rows: list[tuple[str, str, int]] = []
         self.files: list[KnownFile] = []
 

@@ -2,10 +2,10 @@
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from haemo.features.store.store import FeatureStore, contents_path
 from haemo.features.store.storefile import CHUNK_ROWS, RowKeys, seal_problem, write_store_file
 from haemo.progress import Progress, silent
 
-__all__ = ["Shards", "merge", "parts_of", "remove_parts"]
+__all__ = ["Shards", "make_inbox", "merge", "parts_of", "remove_parts"]
 
 _LOG = logging.getLogger("haemo")
 _BLOCK_ROWS = 16 * CHUNK_ROWS
@@ -81,6 +81,9 @@ class Shards:
         """
         for path in self.folder.glob(".part-*.tmp"):
             path.unlink()
+        self._number = max((int(path.stem.removeprefix("part-")) for path in self.paths), default=0)
+        for path in sorted(self.folder.glob("from-*/batch-*.h5")):
+            self._move_in(path)
         for path in self.paths:
             try:
                 problem = seal_problem(path)
@@ -100,7 +103,28 @@ class Shards:
                 f"{self.folder}, left by an interrupted run,",
                 f"Finish that with the options it was begun with, or delete {self.folder}",
             )
-            self._number = int(path.stem.removeprefix("part-"))
+
+    def receive(self, path: Path, files: Sequence[KnownFile]) -> None:
+        """Take in a part that another process has written into an inbox, and note the files that it is of.
+
+        Parameters
+        ----------
+        path : Path
+        files : sequence of KnownFile
+
+        Raises
+        ------
+        OSError
+            If it cannot be renamed.
+        """
+        self.settle()
+        self._move_in(path)
+        self._contents.append(files)
+
+    def _move_in(self, path: Path) -> None:
+        self._number += 1
+        path.replace(self.folder / f"part-{self._number:06d}.h5")
+        sync_directory(self.folder)
 
     def put(self, keys: RowKeys, embeddings: np.ndarray, files: Sequence[KnownFile]) -> None:
         """Hand over a part to be written; waits for the part before it.
@@ -140,6 +164,20 @@ class Shards:
             self._contents.append(files)
 
 
+def make_inbox(store_path: Path, token: str) -> Path:
+    """Make a folder in which other processes write parts, as ``batch-000001.h5``, for `Shards.receive`.
+
+    What is found there later, by an extraction that goes on, is taken in too.
+    """
+    folder = Path(store_path).with_suffix(".parts")
+    inbox = folder / f"from-{token}"
+    for path in (folder, inbox):
+        if not path.exists():
+            path.mkdir()
+            sync_directory(path.parent)
+    return inbox
+
+
 def parts_of(store_path: Path) -> list[Path]:
     """The finished parts beside a store, oldest first."""
     return sorted(Path(store_path).with_suffix(".parts").glob("part-*.h5"))
@@ -159,6 +197,7 @@ def merge(
     keep_others: bool,
     notes: dict[str, str],
     progress: Progress = silent,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Make one store of several, in an order that depends on nothing but the manifest.
 
@@ -182,6 +221,8 @@ def merge(
         Whether rows whose content is not in `order` are kept.
     notes : dict of str to str
     progress : Progress
+    names : mapping of str to str
+        Content -> the slice that a row of the parts is of; else the one that the part names.
 
     Returns
     -------
@@ -196,8 +237,11 @@ def merge(
             dimension, dtype, fingerprint = source.dimension, source.dtype, source.fingerprint
             for row, key in enumerate(source.keys.pairs()):
                 if key not in found and (keep_others or key[0] in place):
-                    found[key] = (number, row, source.keys.slice_ids[row])
-                    new = new or path != store_path
+                    name = source.keys.slice_ids[row]
+                    if path != store_path:
+                        # Parts may have been made in any order, and another slice of equal pixels come first.
+                        name, new = names.get(key[0], name), True
+                    found[key] = (number, row, name)
     if not new:
         return len(found)
     # Sorting is stable: what is not in the manifest keeps the order in which it was found.

@@ -32,6 +32,7 @@ __all__ = [
     "RowKeys",
     "open_store_file",
     "row_checksum",
+    "seal_of",
     "seal_problem",
     "write_store_file",
 ]
@@ -207,10 +208,15 @@ def _seal(path: Path) -> bytes:
     return text.encode().ljust(_SEAL_BYTES, b"\0")
 
 
+def seal_of(path: Path) -> bytes:
+    """The front block of a finished file: it is another one wherever any bit of the file is."""
+    with Path(path).open("rb") as stream:
+        return stream.read(_SEAL_BYTES)
+
+
 def seal_problem(path: Path) -> str | None:
     """What is wrong with the seal; None if not one bit of the file has changed since it was written."""
-    with Path(path).open("rb") as stream:
-        found = stream.read(_SEAL_BYTES)
+    found = seal_of(path)
     if not found:
         return _EMPTY
     if found == _seal(Path(path)):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from haemo.pipeline.cli.clusters import chosen_cluster, cluster_options
 from haemo.pipeline.cli.console import crop_option, network_names, progress, run_option
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ __all__ = ["features", "verify"]
     "--batch-size", "batch", type=click.IntRange(1), default=None, help="Slices per pass of the network."
 )
 @click.option("--workers", type=click.IntRange(1), default=None, help="Decoding threads.  [default: CPUs]")
+@cluster_options
 @click.option("--new", is_flag=True, help="Replace the present features by new ones.")
 @click.option(
     "--import",
@@ -113,6 +115,8 @@ def features(
     workers: int | None,
     import_path: Path | None,
     recipe: str | None,
+    cluster: str | None,
+    cluster_config: Path | None,
     **options: Any,
 ) -> int:
     """Stage one: turn the slices of RUN into embeddings, in RUN/features.h5.
@@ -141,7 +145,14 @@ def features(
     rotations = chosen.pop("rotations")
     settings = ExtractionSettings(device=device, **chosen)
     report = make_features(
-        run, settings, rotations=rotations, batch=batch, workers=workers, new=new, progress=progress
+        run,
+        settings,
+        rotations=rotations,
+        batch=batch,
+        workers=workers,
+        new=new,
+        cluster=chosen_cluster(cluster, cluster_config),
+        progress=progress,
     )
     if name != DEFAULT_SET:
         click.echo(f"next: haemo svm --run {run} --features {name}")

@@ -6,19 +6,25 @@ import shlex
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import BadDataset, HaemoError, MissingStep, TooFewData
+from haemo.features.cluster.connection import Cluster, connected
 from haemo.features.extraction.extract import (
     ExtractionReport,
     ExtractionRequest,
     embedding_fingerprint,
     extract_features,
+    fill_store,
 )
+from haemo.features.manifest import Manifest
+from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.shards import parts_of
 from haemo.features.store.store import FeatureStore
 from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.preparing.outcome import counted, nothing_usable, say
 from haemo.pipeline.preparing.recipes import in_words, recipe_of
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import DEFAULT_SET, RunDirectory
@@ -27,6 +33,7 @@ from haemo.pipeline.splitting.splitfile import refuse_features_of_other_patients
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from haemo.models.networks.engine import Engine
     from haemo.models.networks.frozen import Embedder
 
 __all__ = [
@@ -157,6 +164,7 @@ def make_features(
     batch: int | None = None,
     workers: int | None = None,
     new: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress = silent,
 ) -> ExtractionReport:
     """Embed the slices of a run that are not embedded yet, and write features.h5, failures.csv and run.json.
@@ -168,6 +176,8 @@ def make_features(
     rotations : {'none', 'paper'}
     batch, workers, new
         As for `load_stage_one` and `extract_features`.
+    cluster : Cluster, optional
+        Whose workers read and embed, in place of this process.
     progress : Progress
 
     Raises
@@ -180,6 +190,8 @@ def make_features(
         If not one slice could be used.
     FingerprintMismatch
         If the network was trained on another split than the run's.
+    MissingExtra, ClusterFailed
+        If there is no such cluster, or its workers cannot do it.
     HaemoError, OSError
         As `extract_features` raises them.
     """
@@ -190,12 +202,11 @@ def make_features(
     )
     with claim(run.path, run.features_step):
         run.store_path.parent.mkdir(parents=True, exist_ok=True)
-        extractor, preprocessing = load_stage_one(settings, _notes(run, new), batch, progress)
-        _refuse_other_split(run, extractor)
         try:
-            report = extract_features(
-                manifest, run.store_path, extractor, preprocessing, request, progress=progress
-            )
+            if cluster:
+                made_by, report = _embed_elsewhere(run, manifest, settings, batch, request, cluster, progress)
+            else:
+                made_by, report = _embed_here(run, manifest, settings, batch, request, progress)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 _LOG.warning(
@@ -208,57 +219,80 @@ def make_features(
         if settings.network != "cnn":
             words, digits = in_words(made), report.fingerprint.hash[:12]
             _LOG.info("recipe: %s (%s); fingerprint %s", recipe or "no name", words, digits)
-        _say(run, report)
+        say(run, report)
         if not report.cached + report.computed:
-            raise TooFewData(_nothing_usable(run, report))
+            raise TooFewData(nothing_usable(run, report))
         run.record(
             run.features_step,
             settings=made,
             recipe=recipe,
             rotations=rotations,
-            weights=extractor.weights.origin,
-            device=extractor.engine.device,
-            engine=str(extractor.engine),
-            batch=extractor.batch,
-            **_counted(report),
+            **made_by,
+            **counted(report),
             seconds=round(time.monotonic() - start, 3),
         )
     return report
 
 
-def _say(run: RunDirectory, report: ExtractionReport) -> None:
-    if report.failures and report.cached + report.computed and (remedy := run.remedy(report.failures)):
-        _LOG.warning("%s", remedy)
-    if report.colour:
-        were = "was a colour picture and was" if report.colour == 1 else "were colour pictures and were"
-        _LOG.info("%d of the slices %s converted to gray", report.colour, were)
-    if report.askew:
-        stay = "it stays as it is" if report.askew == 1 else "they stay as they are"
-        _LOG.info("no clear midline was found on %d of the slices; %s", report.askew, stay)
-    if report.shared:
-        has = (
-            "has the pixels of another one and shares its"
-            if report.shared == 1
-            else "have the pixels of others and share their"
+def _embed_here(
+    run: RunDirectory,
+    manifest: Manifest,
+    settings: ExtractionSettings,
+    batch: int | None,
+    request: ExtractionRequest,
+    progress: Progress,
+) -> tuple[dict[str, Any], ExtractionReport]:
+    """Embed in this process; what run.json says of the network comes first."""
+    extractor, preprocessing = load_stage_one(settings, _carried_on(run, request.new)[0], batch, progress)
+    _refuse_other_split(run, extractor.describe(), extractor.weights.origin)
+    report = extract_features(manifest, run.store_path, extractor, preprocessing, request, progress=progress)
+    return _made_by(extractor.weights.origin, extractor.engine, extractor.batch), report
+
+
+def _embed_elsewhere(
+    run: RunDirectory,
+    manifest: Manifest,
+    settings: ExtractionSettings,
+    batch: int | None,
+    request: ExtractionRequest,
+    cluster: Cluster,
+    progress: Progress,
+) -> tuple[dict[str, Any], ExtractionReport]:
+    """Embed on the workers of a cluster; what run.json says of the network comes first."""
+    from haemo.features.cluster.elsewhere import Elsewhere
+
+    notes, fingerprint = _carried_on(run, request.new)
+    load = partial(load_stage_one, _lasting(settings), batch=batch)
+    with (
+        connected(cluster) as client,
+        Elsewhere(
+            client,
+            load,
+            manifest,
+            run.store_path,
+            request,
+            notes=notes,
+            fingerprint=fingerprint,
+            patience=cluster.seconds_without_workers,
+            most=cluster.processes,
+        ) as elsewhere,
+    ):
+        card = elsewhere.card
+        _refuse_other_split(run, card.facts, card.origin)
+        report = fill_store(
+            manifest,
+            run.store_path,
+            elsewhere.fingerprint,
+            elsewhere.notes,
+            request,
+            partial(elsewhere.embed, progress=progress),
+            progress=progress,
         )
-        _LOG.info("%d of the slices %s embedding", report.shared, has)
+    return _made_by(card.origin, card.engine, card.batch), report
 
 
-def _counted(report: ExtractionReport) -> dict[str, Any]:
-    """What run.json says of the embeddings."""
-    return {
-        "slices": {
-            "cached": report.cached,
-            "shared": report.shared,
-            "computed": report.computed,
-            "colour": report.colour,
-            **({"askew": report.askew} if report.askew else {}),
-            "failed": len(report.failures),
-        },
-        "embeddings": report.rows,
-        "fingerprint": report.fingerprint.facts,
-        "fingerprint_sha256": report.fingerprint.hash,
-    }
+def _made_by(origin: str, engine: "Engine", batch: int) -> dict[str, Any]:
+    return {"weights": origin, "device": engine.device, "engine": str(engine), "batch": batch}
 
 
 def settings_so_far(run: RunDirectory) -> dict[str, Any]:
@@ -324,26 +358,25 @@ def stage_one_of(
     return extractor, preprocessing
 
 
-def _notes(run: RunDirectory, new: bool) -> dict[str, str]:
-    """Notes of what will be carried on: the store or, where it is begun only, its first part."""
+def _carried_on(run: RunDirectory, new: bool) -> tuple[dict[str, str], Fingerprint | None]:
+    """Notes and fingerprint of what will be carried on: the store or, where it is begun, its first part."""
     for path in [*([] if new else [run.store_path]), *parts_of(run.store_path)]:
         try:
             with FeatureStore(path) as store:
-                return store.notes
+                return store.notes, store.fingerprint
         except HaemoError:
             continue  # not there, or damaged: the extraction deals with it
-    return {}
+    return {}, None
 
 
-def _refuse_other_split(run: RunDirectory, extractor: "Embedder") -> None:
-    facts = extractor.describe()
+def _refuse_other_split(run: RunDirectory, facts: dict[str, Any], origin: str) -> None:
     if "split" in facts:
         if not run.split_path.exists():
             raise MissingStep(
-                f"{run.split_path} is not there, so nobody knows which patients {extractor.weights.origin} "
+                f"{run.split_path} is not there, so nobody knows which patients {origin} "
                 f"has seen; train the network in this run: haemo cnn --run {run}"
             )
-        refuse_features_of_other_patients(facts, Split.read(run.split_path), extractor.weights.origin)
+        refuse_features_of_other_patients(facts, Split.read(run.split_path), origin)
 
 
 def _lasting(settings: ExtractionSettings) -> ExtractionSettings:
@@ -354,13 +387,3 @@ def _lasting(settings: ExtractionSettings) -> ExtractionSettings:
     path = Path(settings.weights)
     is_path = path.is_file() or settings.network == "cnn"
     return replace(settings, weights=str(path.resolve())) if is_path else settings
-
-
-def _nothing_usable(run: RunDirectory, report: ExtractionReport) -> str:
-    if not report.failures:
-        return f"{run.manifest_path} lists no slices; index a folder that has some"
-    first, remedy = report.failures[0], run.remedy(report.failures)
-    return (
-        f"none of the {len(report.failures)} slices could be used (see {run.failures_path}); "
-        f"{first.path}: {first.reason}" + (f"\n{remedy}" if remedy else "")
-    )

@@ -132,6 +132,15 @@ def test_a_soft_complete_plain_series_is_taken_whatever_its_place(tmp_path, othe
         assert reason in left.reason
 
 
+def test_the_head_is_taken_and_not_the_chest_that_covers_more(tmp_path):
+    data = series(tmp_path, "head", **SOFT, BodyPartExamined="HEAD")
+    series(data, "chest", 12, **SOFT, BodyPartExamined="CHEST")
+    assert taken(data) == ["head"]
+    assert [one.reason for one in index_dataset(data).series.series if not one.taken] == [
+        "not of the head by its tag: CHEST"
+    ]
+
+
 def test_all_or_named_series_can_be_taken(tmp_path):
     series(tmp_path, "bone", **BONE)
     series(tmp_path, "soft", **SOFT)
@@ -186,8 +195,15 @@ def test_index_and_predict_choose_alike_and_say_so(tmp_path, haemo, capsys):
     assert [path.name for path in files] == [f"soft_{number}.dcm" for number in range(COUNT)]
     assert not failures
     assert "series Bone 1.0: a sharp kernel H70h" in capsys.readouterr().err
-    files, _ = find_slices([data / "bone_0.dcm", data / "scout_0.dcm"])
-    assert len(files) == 2
+    assert not [line for line in capsys.readouterr().err.splitlines() if "named" in line]
+    named = [data / "bone_0.dcm", data / "soft_0.dcm", data / "scout_0.dcm"]
+    files, _ = find_slices(named)
+    assert files == named
+    assert "files of several series of one study were named, and all are scored (studies: 1)" in (
+        capsys.readouterr().err
+    )
+    assert find_slices(named, "soft|5.0") == ([data / "soft_0.dcm", data / "scout_0.dcm"], [])
+    assert "series not taken: 1 with 1 slices (series Bone 1.0" in capsys.readouterr().err
     code = main(["index", str(data), "--run", str(tmp_path / "run"), "--series", "all"])
     assert code == 0
     assert not (tmp_path / "run" / "series.csv").exists()

@@ -14,12 +14,10 @@ from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.formats import read_header
 from haemo.features.reading.slice import SliceHeader
 from haemo.features.reading.unit import Unit
+from haemo.features.series.kinds import holds_head
 from haemo.progress import Progress, silent
 
 __all__ = ["Claim", "Claims", "Headers", "Layout", "Request"]
-
-# What scanners call the head; body parts as HEADNECK hold it too.
-_HEAD_WORDS = ("HEAD", "BRAIN", "SKULL", "CRANI", "CEREBR", "KOPF", "SCHAEDEL", "TETE", "CABEZA", "NEURO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +165,7 @@ class Headers:
         """Say how many of the slices are, by their tag, of another part of the body than the head."""
         found = [self._headers[path].tags for path in paths if path in self._headers]
         parts = [tags.body_part for tags in found if tags and tags.body_part]
-        others = Counter(part for part in parts if not any(word in part for word in _HEAD_WORDS))
+        others = Counter(part for part in parts if not holds_head(part))
         listed = ", ".join(f"{part} ({count:,})" for part, count in others.most_common())
         return [f"slices that are not of the head by their tag BodyPartExamined: {listed}"] if listed else []
 

@@ -213,6 +213,7 @@ def _of_study(group: Sequence[Series], labels: Mapping[Path, str], are_listed: b
 def _rank(one: Series, group: Iterable[Series]) -> tuple[float | str, ...]:
     return (
         one.kind,
+        bool(one.elsewhere),
         _is_part(one, group),
         one.sharpness,
         one.is_derived,
@@ -228,6 +229,8 @@ def _why_not(one: Series, best: Series, group: Iterable[Series]) -> str:
     """The first respect in which another one was better."""
     if one.kind != best.kind:
         return one.kind.words
+    if one.elsewhere and not best.elsewhere:
+        return f"not of the head by its tag: {one.elsewhere}"
     if _is_part(one, group) and not _is_part(best, group):
         return f"covers {one.extent_mm:.0f} mm, another {best.extent_mm:.0f}"
     if one.sharpness != best.sharpness:
@@ -243,7 +246,11 @@ def _why_not(one: Series, best: Series, group: Iterable[Series]) -> str:
 
 
 def _is_part(one: Series, group: Iterable[Series]) -> bool:
-    largest = max(other.extent_mm for other in group if other.kind == one.kind)
+    largest = max(
+        other.extent_mm
+        for other in group
+        if (other.kind, bool(other.elsewhere)) == (one.kind, bool(one.elsewhere))
+    )
     return one.extent_mm < _COMPLETE * largest
 
 

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from haemo.features.reading.series_tags import SeriesTags
 
-__all__ = ["Kind", "Sharpness", "kind_of", "sharpness_of"]
+__all__ = ["Kind", "Sharpness", "holds_head", "kind_of", "sharpness_of"]
 
 
 class Kind(IntEnum):
@@ -44,6 +44,8 @@ class Sharpness(IntEnum):
     SHARP = 2
 
 
+# What scanners call the head; body parts as HEADNECK hold it too.
+_HEAD_WORDS = ("HEAD", "BRAIN", "SKULL", "CRANI", "CEREBR", "KOPF", "SCHAEDEL", "TETE", "CABEZA", "NEURO")
 _SECONDARY_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 _SCREEN = {"SCREEN SAVE", "SCREENSHOT", "CAPTURE"}
 _RENDERED = {"PROJECTION IMAGE", "MIP", "MINIP", "MNIP", "VRT", "VOLUME RENDERING", "VOLREN", "3D", "SSD"}
@@ -82,6 +84,11 @@ _BONE_WORDS = re.compile(
     re.IGNORECASE,
 )
 _SOFT_WORDS = re.compile(r"brain|soft|\bstd\b|stnd|standard|parenchym|hirn|weichteil|cerebr", re.IGNORECASE)
+
+
+def holds_head(body_part: str) -> bool:
+    """Whether a body part, as it stands in Body Part Examined in capitals, is the head or holds it."""
+    return any(word in body_part for word in _HEAD_WORDS)
 
 
 def kind_of(tags: SeriesTags) -> Kind:

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from haemo.features.reading.slice import DicomTags
-from haemo.features.series.kinds import Kind, Sharpness, kind_of, sharpness_of
+from haemo.features.series.kinds import Kind, Sharpness, holds_head, kind_of, sharpness_of
 from haemo.features.series.places import extent_mm, findings, most_at_one_place, usual
 
 __all__ = ["Series"]
@@ -53,6 +53,12 @@ class Series:
         kind = max(kind_of(tags) for tags in {one.of_series for one in self.slices})
         often = most_at_one_place(self.slices) >= _PERFUSED_FROM
         return Kind.PERFUSION if often and kind < Kind.PERFUSION else kind
+
+    @cached_property
+    def elsewhere(self) -> str:
+        """The part of the body that it shows, where its tag says that this is not the head; else empty."""
+        parts = {tags.body_part for tags in self.slices if tags.body_part}
+        return "" if any(map(holds_head, parts)) else ", ".join(sorted(parts))
 
     @cached_property
     def sharpness(self) -> Sharpness:

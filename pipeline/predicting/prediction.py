@@ -5,15 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from haemo.errors import BadDataset, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure, by_volume
-from haemo.features.layouts.claims import Headers
 from haemo.features.neighbours import neighbours, smoothed
-from haemo.features.reading.address import SliceAddress, file_of
+from haemo.features.reading.address import file_of
 from haemo.features.reading.formats import slices_in
 from haemo.features.reading.slice import Slice
 from haemo.features.reading.unit import Unit
@@ -28,13 +26,11 @@ from haemo.pipeline.predicting.studies import (
     placed,
     study_names,
 )
+from haemo.pipeline.predicting.taken import taken_of_folder, taken_of_named
 from haemo.pipeline.predicting.trained_model import Planes, TrainedModel
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.trained.scope import implausible
 from haemo.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from haemo.features.layouts.folder import Folder
 
 __all__ = ["find_slices", "nothing_scored", "predict", "score_slices"]
 
@@ -137,8 +133,9 @@ def find_slices(
     """Files as they are given, and what looks like a slice in folders, sorted by path; each file once.
 
     Archives are folders, unpacked in haemo's cache. Of each DICOM study in a folder the series is taken that
-    `index` would take, and what is left aside is logged. Files that are named themselves are all taken. Where
-    the user told a `unit`, it stands in the path of each slice whose file says none.
+    `index` would take, and what is left aside is logged. Files that are named themselves are all taken,
+    unless `series` says otherwise; where these are several series of one study, or no plain CT, that is
+    logged. Where the user told a `unit`, it stands in the path of each slice whose file says none.
 
     Returns
     -------
@@ -153,7 +150,7 @@ def find_slices(
     pattern_of(series)
 
     files: dict[Path, None] = {}
-    failures = []
+    failures, named = [], {}
     for path in paths:
         if not file_of(path).exists():
             failures.append(Failure(str(path), _STAGE, "it is not there"))
@@ -163,45 +160,19 @@ def find_slices(
             except BadDataset as error:
                 failures.append(Failure(str(path), _STAGE, str(error)))
                 continue
-            files.update(dict.fromkeys(_of_chosen_series(found, series, progress, unit)))
+            files.update(dict.fromkeys(taken_of_folder(found, series, progress, unit)))
             failures += [Failure(one.path, _STAGE, one.reason) for one in found.failures]
             if not found.slices and not found.failures:
                 failures.append(Failure(str(path), _STAGE, "the folder has no slices in it"))
         else:
             try:
-                files.update(dict.fromkeys(_with_unit(one, unit) for one in slices_in(path.absolute())))
+                own = dict.fromkeys(slices_in(path.absolute()))
+                named.update(own)
+                files.update(own)
             except UnreadableSlice as error:
                 failures.append(Failure(str(path), _STAGE, str(error)))
-    return list(files), failures
-
-
-def _with_unit(path: Path, unit: Unit | None) -> Path:
-    headers = Headers(unit=unit)
-    if unit is not None and SliceAddress.of(path).unit is None:
-        headers.read([path])
-    return headers.with_unit(path)
-
-
-def _of_chosen_series(
-    folder: "Folder", series: str | None, progress: Progress, unit: Unit | None
-) -> list[Path]:
-    """The slices of a folder without those of series that are not taken, localizers and the like."""
-    from haemo.features.series.choosing import choose_series
-
-    headers = Headers(progress, unit)
-    headers.read(folder.dicom)
-    known = {path: headers.get(path) for path in folder.dicom}
-    choice = choose_series({path: header for path, header in known.items() if header}, series)
-    for sentence in choice.sentences():
-        _log.info(sentence)
-    for warning in [*choice.warnings(), *headers.of_other_parts(folder.dicom)]:
-        _log.warning(warning)
-    for kind, count in Counter(headers.aside.values()).items():
-        _log.info(f"no axial slices, left aside: {count:,}, {kind}")
-    left = choice.left_out | set(headers.aside)
-    # Pictures were not opened for their tags, and need not be but for their unit.
-    headers.read(folder.pictures if unit else ())
-    return [headers.with_unit(path) for path in folder.slices if path not in left]
+    chosen = taken_of_named(list(named), series, progress, unit)
+    return [chosen.get(path, path) for path in files if path in chosen or path not in named], failures
 
 
 def _warn_of_single_slices(places: Iterable[Place]) -> None:

@@ -96,7 +96,7 @@ def test_groups_of_patients_give_much_the_same_interval_as_patients_one_by_one()
 def test_blocks_of_patients_left_out_do_not_change_a_figure(monkeypatch):
     tally = Tally(make_predictions())
     whole = figures_left_out(tally, Groups.deal(len(tally.patients), 2000, 0))[0]["roc_auc"]
-    monkeypatch.setattr("haemo.pipeline.evaluation.tallies._BLOCK_ELEMENTS", 500)
+    monkeypatch.setattr("haemo.pipeline.evaluation.ranking._BLOCK_ELEMENTS", 500)
     monkeypatch.setattr("haemo.pipeline.evaluation.jackknife._BLOCK_ELEMENTS", 50)
     again = figures_left_out(tally, Groups.deal(len(tally.patients), 2000, 0))[0]["roc_auc"]
     assert np.array_equal(whole, again)

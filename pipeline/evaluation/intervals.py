@@ -38,7 +38,9 @@ BY_CHANCE = "calibration_error_by_chance"
 """Where results hold the calibration error that a model whose probabilities are right has on average."""
 
 _PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+_RANKED = ("roc_auc", "average_precision")
 _BLOCK_ELEMENTS = 2_000_000  # of one block of weights: 16 MB
+_AT_ONCE = 20_000_000  # groups times slices: a second or two of work
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,22 @@ def figures_left_out(tally: AnyTally, groups: Groups, progress: Progress = silen
     per_class : dict of str to the same
         Figures of each class against all others.
     """
-    blocks = [tally.all_figures(weights) for weights in progress(groups.weights(), label="patients left out")]
+    # From some size on all groups at once: the same areas, and average precision up to rounding.
+    at_once = len(groups.sizes) * len(tally.patient) > _AT_ONCE
+    blocks = [
+        tally.all_figures(weights, ranked=not at_once)
+        for weights in progress(groups.weights(), label="patients left out")
+    ]
     overall = {name: np.concatenate([block[0][name] for block in blocks]) for name in blocks[0][0]}
     per_class = {
         one: {name: np.concatenate([block[1][one][name] for block in blocks]) for name in figures}
         for one, figures in blocks[0][1].items()
     }
+    if at_once:
+        for one, ranked in tally.ranked_without(groups).items():
+            per_class[one] |= dict(zip(_RANKED, ranked, strict=True))
+        for name in _RANKED:
+            overall[name] = np.mean([per_class[one][name] for one in tally.averaged], axis=0)
     return overall, per_class
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from haemo.pipeline.evaluation.jackknife import Groups
 from haemo.pipeline.evaluation.tallies import CLASS_METRICS, METRICS, Tally
 from haemo.pipeline.evaluation.units import Answers, UnitAnswers
 
@@ -92,12 +93,12 @@ class SetTally:
         return self.all_figures(weights)[0]
 
     def all_figures(
-        self, weights: np.ndarray | None = None
+        self, weights: np.ndarray | None = None, ranked: bool = True
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
         """What `figures` gives, and what `class_figures` gives for each class, at the price of either."""
         if weights is None:
             weights = np.ones((1, len(self.patients)))
-        each = {name: tally.figures(weights) for name, tally in self._each.items()}
+        each = {name: tally.all_figures(weights, ranked)[0] for name, tally in self._each.items()}
         figures = {metric: np.mean([one[metric] for one in each.values()], axis=0) for metric in METRICS}
         total = weights @ self._units
         undefined = np.full(len(total), np.nan)
@@ -107,6 +108,15 @@ class SetTally:
         figures |= {metric: undefined for metric in METRICS if metric in self.absent}
         per_class = {name: {metric: one[metric] for metric in CLASS_METRICS} for name, one in each.items()}
         return figures, per_class
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Classes that figures are the mean of: all."""
+        return self.classes
+
+    def ranked_without(self, groups: Groups) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """ROC AUC and average precision of each class against the rest without each group of patients."""
+        return {name: tally.ranked_without(groups)[tally.classes[1]] for name, tally in self._each.items()}
 
     def class_figures(self, name: str, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The metrics of one class against the rest, with keys `CLASS_METRICS`."""

@@ -9,6 +9,8 @@ figures are the case of all weights one.
 import numpy as np
 
 from haemo.errors import BadDataset, BadSettings
+from haemo.pipeline.evaluation.jackknife import Groups
+from haemo.pipeline.evaluation.ranking import Ranking
 from haemo.pipeline.run.predictions import Predictions
 
 __all__ = [
@@ -66,8 +68,6 @@ _TITLES = {
     "mse": "MSE",
     "brier": "Brier score",
 }
-
-_BLOCK_ELEMENTS = 1_000_000  # of one weighted array in the ranking metrics: 8 MB
 
 
 def metric_title(name: str) -> str:
@@ -212,16 +212,24 @@ class Tally:
         of |observed - predicted| in `CALIBRATION_BINS` equal-width bins: of the positive class's
         probability for two classes, of the largest probability for more.
         """
-        named = self.classes[1:] if len(self.classes) == 2 else self.classes
-        return self._overall(self._weights(weights), [self.class_figures(name, weights) for name in named])
+        each = [self.class_figures(name, weights) for name in self.averaged]
+        return self._overall(self._weights(weights), each)
 
     def all_figures(
-        self, weights: np.ndarray | None = None
+        self, weights: np.ndarray | None = None, ranked: bool = True
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
         """What `figures` gives, and what `class_figures` gives for each class, at the price of the latter."""
-        each = {name: self.class_figures(name, weights) for name in self.classes}
-        named = [each[self.classes[1]]] if len(self.classes) == 2 else list(each.values())
-        return self._overall(self._weights(weights), named), each
+        each = {name: self.class_figures(name, weights, ranked) for name in self.classes}
+        return self._overall(self._weights(weights), [each[name] for name in self.averaged]), each
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Classes that figures of one class are taken from: the positive one of two, or the mean of all."""
+        return self.classes[1:] if len(self.classes) == 2 else self.classes
+
+    def ranked_without(self, groups: Groups) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """ROC AUC and average precision of each class without each group of patients."""
+        return {name: self._ranking(name).without(groups.group) for name in self.classes}
 
     def _overall(self, weights: np.ndarray, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         table = np.einsum("bp,pij->bij", weights, self.confusion, optimize=True)
@@ -240,9 +248,18 @@ class Tally:
         figures |= {name: np.full_like(total, np.nan) for name in self.absent}
         return {name: figures[name] for name in METRICS}
 
-    def class_figures(self, name: str, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The metrics of one class against all others, as `figures` gives them, with keys `CLASS_METRICS`."""
-        roc_auc, average_precision = self._ranked(name, self._weights(weights))
+    def class_figures(
+        self, name: str, weights: np.ndarray | None = None, ranked: bool = True
+    ) -> dict[str, np.ndarray]:
+        """The metrics of one class against all others, as `figures` gives them, with keys `CLASS_METRICS`.
+
+        Without `ranked`, ROC AUC and average precision are NaN, for who has them from `ranked_without`.
+        """
+        weights = self._weights(weights)
+        if ranked:
+            roc_auc, average_precision = self._ranking(name).weighted(weights)
+        else:
+            roc_auc = average_precision = np.full(len(weights), np.nan)
         decided = self.decided_figures(name, weights)
         return {**decided, "roc_auc": roc_auc, "average_precision": average_precision}
 
@@ -299,45 +316,11 @@ class Tally:
         noise = np.random.default_rng(0).normal(size=(draws, CALIBRATION_BINS))
         return np.abs(noise * np.sqrt(np.maximum(variances, 0)) @ axes.T).sum(axis=1) / len(self.patient)
 
+    def _ranking(self, name: str) -> Ranking:
+        return Ranking(self._rankings[name], self._truth == self.classes.index(name), self.patient)
+
     def _weights(self, weights: np.ndarray | None) -> np.ndarray:
         return np.ones((1, len(self.patients))) if weights is None else np.asarray(weights, dtype=float)
-
-    def _ranked(self, name: str, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ROC AUC and average precision, from slices sorted once, in blocks of resamples."""
-        scores = self._rankings[name]
-        order = np.argsort(scores, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
-        positive = (self._truth[order] == self.classes.index(name))[:, None]
-        patient = self.patient[order]
-        block = max(1, _BLOCK_ELEMENTS // len(scores))
-        parts = []
-        for first in range(0, len(weights), block):
-            # Slices stand in rows: gathering and summing then run along contiguous memory.
-            each = np.ascontiguousarray(weights[first : first + block].T)[patient]
-            hits = each * positive
-            misses = each - hits
-            if len(starts) < len(scores):
-                hits, misses = np.add.reduceat(hits, starts), np.add.reduceat(misses, starts)
-            parts.append((_area(hits, misses), _average_precision(hits, misses)))
-        return np.concatenate([a for a, _ in parts]), np.concatenate([p for _, p in parts])
-
-
-def _area(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve: the share of pairs in the right order, ties counted half."""
-    below = np.cumsum(misses, axis=0)
-    pairs = below[-1] * hits.sum(axis=0)
-    wins = np.einsum("ij,ij->j", hits, below) - np.einsum("ij,ij->j", hits, misses) / 2
-    return _ratio(wins, pairs)
-
-
-def _average_precision(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
-    """Mean precision over the steps of recall, without interpolation (as scikit-learn has it)."""
-    hits, misses = hits[::-1], misses[::-1]
-    found = np.cumsum(hits, axis=0)
-    named = np.cumsum(misses, axis=0)
-    named += found
-    precision = np.divide(found, named, out=named, where=named > 0)
-    return _ratio(np.einsum("ij,ij->j", precision, hits), found[-1])
 
 
 def _matthews(table: np.ndarray) -> np.ndarray:

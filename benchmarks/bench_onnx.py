@@ -14,7 +14,7 @@ import numpy as np
 
 from haemo.pipeline.exporting.export import _in_float32, export_model
 from haemo.pipeline.exporting.runtime import OnnxModel
-from haemo.pipeline.predicting.trained_model import load_single
+from haemo.pipeline.predicting.loading import load_single
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.progress import silent
 

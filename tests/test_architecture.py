@@ -142,6 +142,7 @@ MAY_IMPORT["pipeline/judging"] = [
     "pipeline/segmenting",
     "pipeline/report",
     "pipeline/packing",
+    "pipeline/exporting",
 ]
 MAY_IMPORT["pipeline/cli"] = MAY_IMPORT["pipeline/api"] = list(MAY_IMPORT)
 # The public names: `haemo` gets them from the top room when they are asked for, and imports nothing itself

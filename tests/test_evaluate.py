@@ -184,6 +184,11 @@ def test_a_packed_model_is_judged_as_its_run(tmp_path, trained, elsewhere, capsy
     assert own["roc_auc"] == other["roc_auc"]
     assert own["log_loss"] == pytest.approx(other["log_loss"])
     assert own["sensitivity"] == other["sensitivity"]
+    assert found.comparison.points["svm"] == found.comparison.points["handed-over"]
+    for whole, part in (("scores", "all"), ("roc_auc", "difference")):
+        one, two = (found.shift[name][whole][part] for name in ("svm", "handed-over"))
+        one, two = (some.get("distance", some) for some in (one, two))
+        assert one == pytest.approx(two)
     assert "trained on cannot be told of a packed model" in capsys.readouterr().err
 
 

@@ -33,7 +33,15 @@ def bundle(tmp_path):
     return path
 
 
-_FACTS = {"kind": "segmenter", "name": "segment", "made_by": "haemo", "study_rules": {}}
+_FACTS = {
+    "kind": "segmenter",
+    "name": "segment",
+    "made_by": "haemo",
+    "classes": ["normal", "haemorrhage"],
+    "told_unit": "hu",
+    "points": {"sensitivity=0.9": 0.25},
+    "study_rules": {},
+}
 
 
 def rewritten(path: Path, change) -> Path:
@@ -56,7 +64,9 @@ def facts_with(**changed):
 
 def test_a_segmenter_is_read_back(bundle):
     assert is_bundle(bundle)
-    assert open_bundle(bundle).classifier.kind == segmenter.builtin_segmenter().classifier.kind
+    found = open_bundle(bundle)
+    assert found.classifier.kind == segmenter.builtin_segmenter().classifier.kind
+    assert (found.told_unit, found.facts["points"]) == ("hu", {"sensitivity=0.9": 0.25})
 
 
 def test_the_same_members_give_the_same_bytes(bundle, tmp_path):
@@ -136,7 +146,8 @@ def test_a_damaged_bundle_is_refused_or_says_the_same(tmp_path_factory, data):
         found = open_bundle(path)
     except HaemoError:
         return
-    assert found.facts == segmenter.Segmenter.read(BUILTIN).facts
+    expected = segmenter.Segmenter.read(BUILTIN).facts
+    assert found.facts == {**expected, "points": _FACTS["points"]}
 
 
 @pytest.fixture(scope="module")

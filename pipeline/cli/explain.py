@@ -135,7 +135,6 @@ def explain(
         loaded = load_model(run, heads[0] if heads else "svm", device, progress)
         folder = overlays or run.path / "explain" / loaded.name
         paths = paths or _likeliest(run, loaded, slices)
-        unit = unit or run.told_unit()
     segmenter = outliner_of(run_path) if outline == "blood" else None
     return _draw(loaded, folder, names, segmenter, method, series, unit, paths)
 

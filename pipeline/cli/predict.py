@@ -26,6 +26,8 @@ from haemo.pipeline.cli.segment import run_segmenter, say_caveat, segmenter_opti
 from haemo.pipeline.packing.modelfile import BUILTIN, open_model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from haemo.features.failures import Failure
     from haemo.features.reading.unit import Unit
     from haemo.pipeline.dicom_results.results import StudyResult
@@ -226,13 +228,10 @@ def _predicted(
     """What a head or network says, and what was drawn."""
     from haemo.pipeline.dicom_results.outlines import outline_positive, require_bleed
     from haemo.pipeline.predicting.prediction import score_slices
-    from haemo.pipeline.run.directory import RunDirectory
 
     del unused
     if how:
         require_bleed(model.classes)
-    if run_path:
-        unit = unit or RunDirectory(run_path).told_unit()
     result = score_slices(model, paths, threshold, progress, series=series, unit=unit)
     outlined = outline_positive(result, how, outliner_of(run_path), progress) if how else None
     folder = overlays or (usual if explain else None)
@@ -342,10 +341,18 @@ def _print(result: "SliceScores", how: str, overlay_of: dict[str, str]) -> None:
         for why in sorted({reason.split(" (")[0].split(":")[0] for reason in reasons}):
             count = sum(times for reason, times in reasons.items() if reason.startswith(why))
             click.echo(f"  {count} {why}")
+    if result.points:
+        click.echo(f"other thresholds, chosen on what was held out of training: {_points(result.points)}")
     if not result.distance_checked:
         click.echo("not checked: how far slices are from the training slices, which this model has not kept")
     counts = [f"{name}: {(result.predicted == name).sum()}" for name in result.classes]
     click.echo(f"{'studies' if result.of_studies else 'slices'} by predicted class: {', '.join(counts)}")
+
+
+def _points(points: "Mapping[str, float]") -> str:
+    from haemo.pipeline.evaluation.operating import point_title
+
+    return ", ".join(f"{point_title(name)} {value:.3f}" for name, value in points.items())
 
 
 def _print_studies(result: "SliceScores", how: str) -> None:

@@ -161,10 +161,6 @@ def predict(
         raise click.UsageError("give --run or --model, not both")
     outputs = Outputs(out, overlays=not no_overlays, probabilities=probabilities, overwrite=overwrite)
     segmenter = run_segmenter(run_path) if run_path else named_segmenter(model or BUILTIN)
-    if run_path and unit is None:
-        from haemo.pipeline.run.directory import RunDirectory
-
-        unit = RunDirectory(run_path).told_unit()
     result = outline_slices(segmenter, paths, outputs, series=series, unit=unit, progress=progress)
     show_study_measures(result)
     if not run_path:

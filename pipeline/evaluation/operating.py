@@ -10,7 +10,16 @@ from haemo.models.heads.thresholds import ThresholdRule, parse_threshold
 from haemo.pipeline.evaluation.intervals import Resampling, assess_decisions
 from haemo.pipeline.run.predictions import Predictions
 
-__all__ = ["OWN", "POINTS", "SHOWN", "heading_of_points", "operating_points", "point_title", "rows_of_points"]
+__all__ = [
+    "OWN",
+    "POINTS",
+    "SHOWN",
+    "chosen_points",
+    "heading_of_points",
+    "operating_points",
+    "point_title",
+    "rows_of_points",
+]
 
 OWN = "own"
 """Name of the point at which a model decides by itself, or at which it was asked to."""
@@ -29,7 +38,21 @@ def point_title(name: str) -> str:
     if name == OWN:
         return "own threshold"
     rule = parse_threshold(name)
+    if rule.name == "youden":
+        return "for sensitivity + specificity"
     return f"at {name}" if rule.name == "fixed" else f"for {rule.value:.0%} {rule.name}"
+
+
+def chosen_points(held_out: Predictions | None) -> dict[str, float]:
+    """Thresholds by point, chosen on what was held out of training: Youden's, and those of `POINTS`.
+
+    Empty where nothing was held out, one class is missing there, or there are more than two.
+    """
+    if held_out is None or held_out.positive is None or len(np.unique(held_out.label)) < 2:
+        return {}
+    positive = held_out.label == held_out.positive
+    rules = [rule for rule in map(parse_threshold, ("youden", *POINTS)) if rule.name != "fixed"]
+    return {str(rule): float(rule.choose(positive, held_out.probabilities)) for rule in rules}
 
 
 def heading_of_points(points: Mapping[str, Mapping[str, dict[str, Any]]]) -> str:

@@ -14,8 +14,9 @@ from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
 from haemo.features.reading.formats import read_slice
 from haemo.pipeline.evaluation.aggregation import Aggregation
-from haemo.pipeline.exporting.runtime import SCHEMA, OnnxModel
-from haemo.pipeline.predicting.trained_model import TrainedModel, load_plain
+from haemo.pipeline.exporting.runtime import SCHEMA, OnnxModel, planes_name
+from haemo.pipeline.predicting.loading import load_single
+from haemo.pipeline.predicting.trained_model import Planes, TrainedModel
 from haemo.pipeline.run.directory import RunDirectory, software_versions
 from haemo.pipeline.run.shown import shown
 from haemo.pipeline.splitting.split import Split
@@ -59,7 +60,8 @@ class Exported:
 def export_model(run: RunDirectory, name: str, path: Path, progress: Progress = silent) -> Exported:
     """Write a head with the network before it, or an end-to-end network, as one ONNX file.
 
-    The file takes ``planes`` (n, size, size), uint8, and gives ``score`` and ``probability``, float64, of the
+    The file takes ``planes`` (n, size, size), uint8, for a head on several sets of features also ``planes_2``
+    and on, the same slices as the next set sees them. It gives ``score`` and ``probability``, float64, of the
     positive class (n,) or of each (n, classes), and ``distance`` (n,) from the training slices where these
     are known. Weights are float32, the head is float64.
 
@@ -83,7 +85,7 @@ def export_model(run: RunDirectory, name: str, path: Path, progress: Progress = 
     ExportDiffers
         If a probability differs by more than 1e-4; nothing is written then.
     """
-    model = load_plain(run, name, "exported", progress)
+    model = _of_one_slice(run, name, progress)
     reference = _in_float32(run, model, progress)
     data = _written(reference, _facts(run, model))
     exported = OnnxModel.of_bytes(data, str(path))
@@ -91,7 +93,7 @@ def export_model(run: RunDirectory, name: str, path: Path, progress: Progress = 
     failures: list[Failure] = []
     difference, seen, said = 0.0, 0, {}
     for some, planes in _batches(rows, reference, failures, progress):
-        ((scores, _),), ((_, chances, _),) = reference.score([(planes,)]), exported.answers([planes])
+        ((scores, _),), ((_, chances, _),) = reference.score([planes]), exported.answers([planes])
         wanted = np.asarray(reference.head.probabilities(scores))
         difference = max(difference, float(np.abs(wanted - chances).max()))
         said |= {row.slice_id: own for row, own in zip(some, chances, strict=True)}
@@ -109,16 +111,54 @@ def export_model(run: RunDirectory, name: str, path: Path, progress: Progress = 
     return Exported(path, len(data), seen, difference, from_run, tuple(failures))
 
 
+def _of_one_slice(run: RunDirectory, name: str, progress: Progress) -> TrainedModel:
+    """Load a model that says of a slice what it says of that slice alone.
+
+    Raises
+    ------
+    BadSettings
+        If it is another, or as `load_single`.
+    MissingStep, FingerprintMismatch
+        As `load_single`.
+    """
+    packed = f"pack it in place: haemo pack --run {run} --head {name} {name}.haemo"
+    heads = run.settings(name).get("blend")
+    if heads:
+        raise BadSettings(
+            f"{name} is a blend, which joins what several heads say; export each ({', '.join(heads)}), or "
+            f"{packed}"
+        )
+    model = load_single(run, name, progress=progress)
+    if model.needs_places:
+        raise BadSettings(
+            f"{name} needs the slices beside each slice (--context, --smooth), and an ONNX file is given one "
+            f"at a time; {packed}"
+        )
+    if model.pooled_by is not None:
+        raise BadSettings(f"{name} judges whole studies, and an ONNX file is given one slice; {packed}")
+    return model
+
+
 def _in_float32(run: RunDirectory, model: TrainedModel, progress: Progress) -> TrainedModel:
-    """The model with its network in float32, as the file has it."""
+    """The model with its networks in float32, as the file has them."""
     from haemo.models.training.trained import TrainedNetwork
     from haemo.pipeline.preparing.extraction import ExtractionSettings, load_stage_one
 
-    if isinstance(model.extractor, TrainedNetwork) or model.extractor.describe()["precision"] == "float32":
+    if isinstance(model.extractor, TrainedNetwork):
         return model
-    made = run.read_record()["steps"]["features"]["settings"]
-    settings = replace(ExtractionSettings(**made), precision="float32", device="cpu")
-    return replace(model, extractor=load_stage_one(settings, progress=progress)[0])
+    sets = tuple(run.settings(model.name).get("features", ())) or (run.features,)
+    first, *others = model.stages
+    changed = []
+    for name, stage in zip(sets, (first, *others), strict=True):
+        if stage.extractor.describe()["precision"] != "float32":
+            source = run.on(name)
+            made = source.read_record()["steps"][source.features_step]["settings"]
+            settings = replace(ExtractionSettings(**made), precision="float32", device="cpu")
+            stage = replace(stage, extractor=load_stage_one(settings, progress=progress)[0])
+        changed.append(stage)
+    if tuple(changed) == model.stages:
+        return model
+    return replace(model, extractor=changed[0].extractor, others=tuple(changed[1:]))
 
 
 def _facts(run: RunDirectory, model: TrainedModel) -> dict[str, Any]:
@@ -131,6 +171,9 @@ def _facts(run: RunDirectory, model: TrainedModel) -> dict[str, Any]:
         "classes": list(model.classes),
         "threshold": float(model.head.threshold),
         "preprocessing": model.preprocessing.describe(),
+        "others": [one.preprocessing.describe() for one in model.others],
+        "told_unit": model.told_unit,
+        "points": dict(model.points()),
         "limit": None if model.scope is None else model.scope.limit,
         "study_rules": {
             how: {key: float(getattr(rule, key)) for key in _RULE} for how, rule in rules.items() if rule
@@ -152,8 +195,13 @@ def _written(model: TrainedModel, facts: dict[str, Any]) -> bytes:
     from haemo.pipeline.exporting.decisions import write_probabilities, write_scores
     from haemo.pipeline.exporting.layers import write_extractor, write_network
 
-    if facts["preprocessing"]["size"] != model.preprocessing.size:
+    described = (facts["preprocessing"], *facts["others"])
+    if [one["size"] for one in described] != [how.size for how in model.preprocessings]:
         raise BadSettings(f"{model.name} is given planes of a size of its own and cannot be exported")
+    inputs: dict[str, tuple[str, list[Any]]] = {
+        planes_name(number): ("uint8", ["n", how.size, how.size])
+        for number, how in enumerate(model.preprocessings)
+    }
     graph, count = Graph(), len(model.classes)
     if isinstance(model.extractor, TrainedNetwork):
         logits, embeddings = write_network(graph, "planes", model.extractor)
@@ -162,9 +210,13 @@ def _written(model: TrainedModel, facts: dict[str, Any]) -> bytes:
             scores = graph.op("MatMul", scores, graph.constant([[-1.0], [1.0]]))
         calibrators = [model.head.prior] if model.head.prior else []
     else:
-        embeddings = write_extractor(graph, "planes", model.extractor)
-        if model.stored_as != "float32":
-            embeddings = graph.cast(graph.cast(embeddings, model.stored_as), "float32")
+        parts = []
+        for planes, stage in zip(inputs, model.stages, strict=True):
+            part = write_extractor(graph, planes, stage.extractor)
+            if stage.stored_as != "float32":
+                part = graph.cast(graph.cast(part, stage.stored_as), "float32")
+            parts.append(part)
+        embeddings = graph.op("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
         scores = write_scores(graph, embeddings, model.head)
         calibrators = model.head.calibrators_
     chances = write_probabilities(graph, scores, count, calibrators)
@@ -179,8 +231,6 @@ def _written(model: TrainedModel, facts: dict[str, Any]) -> bytes:
     if model.scope is not None:
         _write_distance(graph, embeddings, model.scope.known)
         outputs["distance"] = ("float32", ["n"])
-    size = model.preprocessing.size
-    inputs: dict[str, tuple[str, list[Any]]] = {"planes": ("uint8", ["n", size, size])}
     return graph.model(
         inputs, outputs, {"haemo": json.dumps(facts, sort_keys=True)}, facts["made_by"]
     ).SerializeToString(deterministic=True)
@@ -204,21 +254,22 @@ def _test_rows(run: RunDirectory) -> list[ManifestRow]:
 
 def _batches(
     rows: list[ManifestRow], model: TrainedModel, failures: list[Failure], progress: Progress
-) -> Iterator[tuple[list[ManifestRow], np.ndarray]]:
+) -> Iterator[tuple[list[ManifestRow], Planes]]:
     some: list[ManifestRow] = []
-    planes: list[np.ndarray] = []
+    planes: list[list[np.ndarray]] = []
     for row in progress(rows, total=len(rows), label="export: checking"):
         try:
-            planes.append(model.preprocessing.plane(read_slice(row.path)))
+            image = read_slice(row.path)
+            planes.append([how.plane(image) for how in model.preprocessings])
         except UnreadableSlice as error:
             failures.append(Failure(str(row.path), "export", str(error)))
             continue
         some.append(row)
         if len(some) == model.batch:
-            yield some, np.stack(planes)
+            yield some, tuple(map(np.stack, zip(*planes, strict=True)))
             some, planes = [], []
     if some:
-        yield some, np.stack(planes)
+        yield some, tuple(map(np.stack, zip(*planes, strict=True)))
 
 
 def _from_run(run: RunDirectory, name: str, said: dict[str, np.ndarray]) -> float:

@@ -1,7 +1,7 @@
 """An ONNX file that `export_model` wrote, as a model that scores slices, without PyTorch or scikit-learn."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import BadDataset, FingerprintMismatch, MissingExtra, MissingStep
+from haemo.features.reading.unit import UNITS
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule
-from haemo.pipeline.predicting.trained_model import Planes, TrainedModel
+from haemo.pipeline.predicting.trained_model import Planes, StageOne, TrainedModel
 from haemo.pipeline.trained.scope import Scope
 
-__all__ = ["SCHEMA", "OnnxHead", "OnnxModel"]
+__all__ = ["SCHEMA", "OnnxHead", "OnnxModel", "planes_name"]
 
 SCHEMA = 1
 
@@ -69,15 +70,16 @@ class OnnxModel(TrainedModel):
 
     def score(self, batches: Iterable[Planes]) -> Iterator[tuple[np.ndarray, list[str]]]:
         """As `TrainedModel.score`, by ONNX Runtime."""
-        for scores, chances, reasons in self.answers(planes[0] for planes in batches):
+        for scores, chances, reasons in self.answers(batches):
             self.head.learn(scores, chances)
             yield scores, reasons
 
-    def answers(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
+    def answers(self, batches: Iterable[Planes]) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
         """Scores, probabilities (n, classes) and why each slice is outside, of batches of planes."""
         names = ["score", "probability", *(["distance"] if self.scope else [])]
         for planes in batches:
-            scores, chances, *distances = self.extractor.onnx.run(names, {"planes": planes})
+            given = {planes_name(number): own for number, own in enumerate(planes)}
+            scores, chances, *distances = self.extractor.onnx.run(names, given)
             if chances.ndim == 1:
                 chances = np.column_stack([1 - chances, chances])
             reasons = [""] * len(scores)
@@ -120,9 +122,9 @@ class OnnxModel(TrainedModel):
             )
         try:
             facts = json.loads(text)
-            described, limit = facts["preprocessing"], facts["limit"]
-            preprocessing = Preprocessing.from_description(described)
-            if facts["schema"] != SCHEMA or preprocessing.describe() != described:
+            described, limit = [facts["preprocessing"], *facts["others"]], facts["limit"]
+            ways = [Preprocessing.from_description(one) for one in described]
+            if facts["schema"] != SCHEMA or [how.describe() for how in ways] != described:
                 raise FingerprintMismatch(
                     f"{name} was exported by {facts['made_by']}, and this version of haemo makes planes in "
                     "another way; use that version, or have the model exported again"
@@ -135,12 +137,20 @@ class OnnxModel(TrainedModel):
             }
             if not isinstance(facts["classes"], list) or len(facts["classes"]) < 2:
                 raise ValueError(f"its classes are {facts['classes']!r}")
-            _refuse_other_ends(session, preprocessing.size, len(facts["classes"]), limit is not None)
+            sizes = [how.size for how in ways]
+            _refuse_other_ends(session, sizes, len(facts["classes"]), limit is not None)
+            points = {str(point): float(value) for point, value in facts["points"].items()}
+            if facts["told_unit"] not in (None, *UNITS):
+                raise ValueError(f"its numbers are {facts['told_unit']!r}")
+            first, *others = (StageOne(_Session(session), how, "float32") for how in ways)
             return cls(
                 str(facts["name"]),
                 OnnxHead(np.array([str(one) for one in facts["classes"]]), float(facts["threshold"])),
-                _Session(session),
-                preprocessing,
+                first.extractor,
+                first.preprocessing,
+                others=tuple(others),
+                told_unit=facts["told_unit"],
+                points=lambda: points,
                 scope=None if limit is None else Scope(np.empty((0, 0), dtype=np.float32), float(limit)),
                 study_rule=rules.get,
             )
@@ -150,6 +160,11 @@ class OnnxModel(TrainedModel):
             raise BadDataset(
                 f"{name} is no ONNX file that haemo export wrote, or it is damaged ({error}); ask for another"
             ) from error
+
+
+def planes_name(number: int) -> str:
+    """What a file calls its input for a set of features, counted from 0."""
+    return f"planes_{number + 1}" if number else "planes"
 
 
 def _session(data: bytes, name: str) -> Any:
@@ -169,9 +184,9 @@ def _session(data: bytes, name: str) -> Any:
         raise BadDataset(f"{name} cannot be read as ONNX ({error}); ask for another copy") from error
 
 
-def _refuse_other_ends(session: Any, size: int, classes: int, has_distance: bool) -> None:
+def _refuse_other_ends(session: Any, sizes: Sequence[int], classes: int, has_distance: bool) -> None:
     taken = {one.name: (one.type, one.shape[1:]) for one in session.get_inputs()}
-    if taken != {"planes": ("tensor(uint8)", [size, size])}:
+    if taken != {planes_name(n): ("tensor(uint8)", [size, size]) for n, size in enumerate(sizes)}:
         raise ValueError(f"it takes {taken}")
     shape = [] if classes == 2 else [classes]
     wanted = dict.fromkeys(("score", "probability"), ("tensor(double)", shape))

@@ -16,13 +16,14 @@ from haemo.features.store.contents import Contents
 from haemo.features.store.store import contents_path
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
-from haemo.pipeline.packing.modelfile import BUILTIN
+from haemo.pipeline.packing.modelfile import BUILTIN, open_model
 from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.split import Split
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from haemo.pipeline.predicting.blended_model import BlendedModel
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
@@ -123,7 +124,7 @@ def resolve_model(
             f"(svm.haemo), {BUILTIN}, or a CSV file of scores"
         )
     if path.is_file():
-        return _of_bundle(path, trusted, device, progress)
+        return _of_file(path, trusted, device, progress)
     run, name = RunDirectory(path.parent, trusted), path.name
     if not (run.model_path(name) / "settings.json").exists():
         inside = RunDirectory(path).trained()
@@ -144,15 +145,10 @@ def _rule_of_run(run: RunDirectory, name: str, by: str, how: Aggregation) -> Uni
 
 
 def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -> JudgedModel:
-    from haemo.pipeline.predicting.blended_model import BlendedModel, load_model
+    from haemo.pipeline.predicting.blended_model import load_model
 
     model = load_model(run, name, device, progress)
-    if isinstance(model, BlendedModel) or model.needs_places or model.others:
-        raise BadSettings(
-            f"{run.model_path(name)} looks at neighbouring slices, stands on several sets of features or is "
-            "a blend, which haemo evaluate cannot judge yet; score the slices: "
-            f"haemo predict --run {run} --head {name} PATH --out scores.csv"
-        )
+    _refuse_joined(model, str(run.model_path(name)))
     return JudgedModel(
         name=name,
         origin=str(run.model_path(name)),
@@ -164,13 +160,29 @@ def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -
     )
 
 
-def _of_bundle(path: Path, trusted: Sequence[str], device: str, progress: Progress) -> JudgedModel:
-    from haemo.pipeline.packing.unpacking import open_bundle
+def _refuse_joined(model: "TrainedModel | BlendedModel", origin: str) -> None:
+    from haemo.pipeline.predicting.blended_model import BlendedModel
+
+    if isinstance(model, BlendedModel) or model.needs_places or model.others or model.pooled_by:
+        raise BadSettings(
+            f"{origin} looks at neighbouring slices or whole studies, stands on several sets of features or "
+            "is a blend, which haemo evaluate cannot judge yet; score the slices: haemo predict"
+        )
+
+
+def _of_file(path: Path, trusted: Sequence[str], device: str, progress: Progress) -> JudgedModel:
+    from haemo.pipeline.exporting.runtime import OnnxModel
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-    model = open_bundle(path, device, trusted, progress)
+    model = open_model(str(path), device, trusted, progress)
     if isinstance(model, Segmenter):
         return _of_segmenter(path.stem, str(path), model)
+    if isinstance(model, OnnxModel):
+        raise BadSettings(
+            f"{path} gives scores and no embeddings, which a judgement looks at; judge the model as it was "
+            "packed (haemo pack), or its scores: haemo predict --runtime onnx ... --out scores.csv"
+        )
+    _refuse_joined(model, str(path))
     log.warning("%s: whether slices here were trained on cannot be told of a packed model", path)
 
     def rule(by: str, how: Aggregation) -> UnitRule | None:
@@ -182,6 +194,7 @@ def _of_bundle(path: Path, trusted: Sequence[str], device: str, progress: Progre
         model=model,
         classes=model.classes,
         threshold=float(model.head.threshold),
+        held_out=model.held_out(),
         rule=rule,
         key=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
@@ -197,6 +210,8 @@ def _of_segmenter(name: str, origin: str, segmenter: "Segmenter") -> JudgedModel
         model=segmenter,
         classes=segmenter.classes,
         threshold=float(segmenter.facts["threshold"]),
+        held_out=segmenter.held_out(),
+        points=segmenter.facts.get("points", {}),
         rule=rule,
         key=_key_of_segmenter(segmenter),
         caveat=segmenter.facts.get("caveat", ""),

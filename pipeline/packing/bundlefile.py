@@ -17,10 +17,11 @@ FACTS = "haemo.json"
 CARD = "MODEL_CARD.md"
 
 _MEMBER = re.compile(
-    r"haemo\.json|MODEL_CARD\.md|head\.skops|(network|scope|segmenter)\.safetensors|figures/[a-z0-9_]{1,80}\.png"
+    r"haemo\.json|MODEL_CARD\.md|([1-9][0-9]?/)?(head\.skops|(scope|average)\.safetensors)"
+    r"|(network(-[2-9]|-[1-9][0-9])?|segmenter|held_out)\.safetensors|figures/[a-z0-9_]{1,80}\.png"
 )
 _SCHEMA = 1
-_MOST_MEMBERS = 64
+_MOST_MEMBERS = 512
 _MOST_FACTS = 2**22
 _MOST_BYTES = 4 * 2**30
 _WHEN = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file knows

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haemo.atomic import write_text
-from haemo.errors import BadSettings, MissingStep
+from haemo.errors import MissingStep
 from haemo.extensions import unknown
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
 from haemo.pipeline.packing.bundlefile import CARD, write_bundle
+from haemo.pipeline.packing.held_out import as_bytes
 from haemo.pipeline.packing.hubcard import hub_card as written_card
+from haemo.pipeline.packing.packed_head import packed_head, shared_networks
 from haemo.pipeline.packing.plain import plain_skops
-from haemo.pipeline.predicting.trained_model import TrainedModel, load_plain
+from haemo.pipeline.predicting.blended_model import load_model
+from haemo.pipeline.predicting.loading import held_out_of, points_of
+from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory, software_versions
 from haemo.pipeline.run.shown import shown
 from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Packed", "pack"]
 
-_FETCHED = ("auto", "trunk", "random")
 _RULE = ("growth", "slope", "intercept", "threshold")
 
 
@@ -60,7 +63,7 @@ def pack(
     licence: str = "unknown",
     progress: Progress = silent,
 ) -> Packed:
-    """Pack a head (with the network before it), an end-to-end network or a segmenter of a run.
+    """Pack a head or a blend (with the networks before it), an end-to-end network or a segmenter of a run.
 
     Parameters
     ----------
@@ -85,7 +88,7 @@ def pack(
     BadSettings
         If there is no such model, or it needs weights that cannot be fetched.
     FingerprintMismatch
-        As `load_plain`.
+        As `pipeline.predicting.blended_model.load_model`.
     """
     if name not in run.models():
         if name in (*NETWORKS, SEGMENTER) or not run.models():
@@ -101,7 +104,11 @@ def pack(
         "name": name,
         "made_by": f"haemo {software_versions()['haemo']}",
         "study_rules": _study_rules(run, name),
+        "points": points_of(run, name),
     }
+    held_out = held_out_of(run, name)
+    if held_out is not None and held_out.positive is not None:
+        members["held_out.safetensors"] = as_bytes(held_out)
     documents, evidence = _documents(run, name, progress)
     members |= documents
     told, _ = shown(facts)
@@ -115,43 +122,24 @@ def pack(
 def _head(
     run: RunDirectory, name: str, weights: bool, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    from haemo.features.store.store import FeatureStore
-
-    model = load_plain(run, name, "packed", progress)
-    with FeatureStore(run.store_path) as store:
-        fingerprint, notes = store.fingerprint, store.notes
-    made = run.read_record()["steps"]["features"]["settings"]
-    stage_one = {key: value for key, value in made.items() if key not in ("device", "weights")}
+    """A head, or a blend with its heads, which lie in folders by their numbers."""
+    model = load_model(run, name, progress=progress)
+    if isinstance(model, TrainedModel):
+        head = packed_head(run, model, weights)
+        return head.facts, {**head.members, **shared_networks([head])}
+    heads = [packed_head(run, member, weights) for member in model.members]
     members = {"head.skops": plain_skops(HeadFolder(run.model_path(name)).model_path.read_bytes())}
-    if weights:
-        members["network.safetensors"] = _weights_of(model, made)
-    elif made["weights"] in _FETCHED and made["network"] != "cnn":
-        stage_one["weights"] = made["weights"]
-    else:
-        raise BadSettings("the network's weights came from a file that cannot be fetched; pack them too")
-    if made["network"] == "cnn":
-        stage_one["preprocessing"] = model.preprocessing.describe()
-    if model.scope is not None:
-        members["scope.safetensors"] = model.scope.as_bytes()
+    for number, head in enumerate(heads, start=1):
+        members |= {f"{number}/{member}": data for member, data in head.members.items()}
+    members |= shared_networks(heads)
+    named = zip(model.members, heads, strict=True)
     facts = {
-        "kind": "head",
+        "kind": "blend",
         "classes": list(model.classes),
         "threshold": float(model.head.threshold),
-        "fingerprint": {**fingerprint.facts, "precision": model.extractor.describe()["precision"]},
-        "stage_one": stage_one,
-        "notes": notes,
-        "estimator": run.settings(name).get("estimator"),
+        "heads": [{"name": member.name, **head.facts} for member, head in named],
     }
     return facts, members
-
-
-def _weights_of(model: TrainedModel, made: dict[str, Any]) -> bytes:
-    if made["network"] == "cnn":
-        return (Path(made["weights"]) / "model.safetensors").read_bytes()
-    from safetensors.torch import save
-
-    state = model.extractor.weights.state_dict
-    return save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()})
 
 
 def _network(run: RunDirectory, name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -168,6 +156,7 @@ def _network(run: RunDirectory, name: str) -> tuple[dict[str, Any], dict[str, by
         "classes": list(network.classes),
         "threshold": float(network.head().threshold),
         "preprocessing": folder.preprocessing().describe(),
+        "told_unit": run.told_unit(),
     }
     return facts, members
 
@@ -182,6 +171,7 @@ def _segmenter(run: RunDirectory) -> tuple[dict[str, Any], dict[str, bytes]]:
         "kind": "segmenter",
         "classes": list(segmenter.classes),
         "threshold": float(segmenter.facts["threshold"]),
+        "told_unit": run.told_unit(),
     }
     return facts, {"segmenter.safetensors": folder.model_path.read_bytes()}
 

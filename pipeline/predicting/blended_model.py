@@ -1,7 +1,7 @@
 """A blend of heads, ready to score new slices: each head says what it says, and the blend joins it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from haemo.errors import FingerprintMismatch
+from haemo.features.reading.unit import Unit
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
-from haemo.pipeline.predicting.trained_model import TrainedModel, load_single
+from haemo.pipeline.predicting.loading import held_out_of, load_single, points_of
+from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.directory import RunDirectory, train_command
+from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
 from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.progress import Progress, silent
@@ -38,12 +41,21 @@ class BlendedModel:
     members : tuple of TrainedModel
     study_rule : callable
         Gives the rule by which studies are judged, or None, for a way of joining slices.
+    held_out, points : callable
+        As of `TrainedModel`.
     """
 
     name: str
     head: Any
     members: tuple[TrainedModel, ...]
     study_rule: Callable[[Aggregation], UnitRule | None]
+    held_out: Callable[[], Predictions | None] = lambda: None
+    points: Callable[[], Mapping[str, float]] = dict
+
+    @property
+    def told_unit(self) -> Unit | None:
+        """As of `TrainedModel`: that of its members, which are of one run."""
+        return self.members[0].told_unit
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,4 +105,11 @@ def load_model(
         )
     refuse_model_of_other_split(facts, run, name)
     members = tuple(load_single(run, one, device, progress) for one in facts["blend"])
-    return BlendedModel(name, folder.head(run.trusted), members, partial(unit_rule, run, name, "study"))
+    return BlendedModel(
+        name,
+        folder.head(run.trusted),
+        members,
+        partial(unit_rule, run, name, "study"),
+        partial(held_out_of, run, name),
+        partial(points_of, run, name),
+    )

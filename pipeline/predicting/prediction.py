@@ -76,7 +76,7 @@ def predict(
     series : str, optional
         Which series of each DICOM study in a folder to take, as `index` does.
     unit : {'hu', 'hu+1024', 'gray'}, optional
-        What the numbers are in files that do not say it; by default as the run was told, if it was.
+        What the numbers are in files that do not say it; by default as the model was told, if it was.
     progress : Progress
 
     Raises
@@ -86,7 +86,7 @@ def predict(
     TooFewData
         If not one slice could be scored.
     """
-    model, unit = load_model(run, name, device, progress), unit or run.told_unit()
+    model = load_model(run, name, device, progress)
     return score_slices(model, paths, threshold, progress, series=series, unit=unit)
 
 
@@ -105,10 +105,20 @@ def score_slices(
     """
     if threshold is not None:
         model.head.threshold = threshold
+    if unit is None and model.told_unit is not None:
+        unit = model.told_unit
+        _log.info(
+            "numbers of files that do not say what they are: %s, as %s was trained on", unit, model.name
+        )
     files, failures = find_slices(paths, series, progress, unit)
     score = _score_blend if isinstance(model, BlendedModel) else _score
     result = score(model, files, progress)
-    result = replace(result, failures=(*failures, *result.failures), asked_threshold=threshold)
+    result = replace(
+        result,
+        failures=(*failures, *result.failures),
+        asked_threshold=threshold,
+        points=model.points() if len(model.classes) == 2 else {},
+    )
     if not len(result):
         raise TooFewData(nothing_scored(result.failures))
     return result

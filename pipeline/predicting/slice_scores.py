@@ -1,7 +1,7 @@
 """What a model said about new slices, a row a slice and a row a study."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class SliceScores:
         Probability from which slices and studies are positive, where it was asked for.
     of_studies : bool
         Whether each row is a whole study, of which no slice was scored.
+    points : mapping of str to float
+        Thresholds of the model's other operating points by name, as chosen on what was held out of training.
     """
 
     paths: tuple[Path, ...]
@@ -68,6 +70,7 @@ class SliceScores:
     study_rule: Callable[[Aggregation], UnitRule | None] | None = None
     asked_threshold: float | None = None
     of_studies: bool = False
+    points: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -184,6 +187,7 @@ class SliceScores:
             "positive": self.positive,
             "studies": self.study_rows(how),
             "slices": self.rows(),
+            "operating_points": dict(self.points),
             "distance_checked": self.distance_checked,
             "failures": [{"path": one.path, "reason": one.reason} for one in self.failures],
         }

@@ -1,40 +1,32 @@
-"""A trained head or network of a run, ready to score new slices and to be explained."""
+"""A trained head or network, ready to score new slices and to be explained."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from haemo.errors import BadSettings, MissingStep, UnreadableSlice
-from haemo.extensions import unknown
 from haemo.features.reading.reader import read_guarded
-from haemo.features.store.fingerprint import Fingerprint
+from haemo.features.reading.unit import Unit
 from haemo.pipeline.evaluation.aggregation import Aggregation
-from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
+from haemo.pipeline.evaluation.unit_rule import UnitRule
 from haemo.pipeline.predicting.studies import Place
-from haemo.pipeline.run.directory import HEADS, NETWORKS, SEGMENTER, RunDirectory, train_command
-from haemo.pipeline.run.featuresets import open_features
-from haemo.pipeline.splitting.split import Split
-from haemo.pipeline.splitting.splitfile import refuse_model_of_other_split
-from haemo.pipeline.trained.headfolder import HeadFolder
-from haemo.pipeline.trained.scope import Scope, evenly
-from haemo.progress import Progress, silent
+from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.trained.scope import Scope
 
 if TYPE_CHECKING:
     from haemo.features.views.preprocess import Preprocessing, View
     from haemo.models.evidence.explain import ExplainedModel
 
-__all__ = ["Planes", "StageOne", "TrainedModel", "load_plain", "load_single"]
+__all__ = ["Planes", "StageOne", "TrainedModel"]
 
 log = logging.getLogger("haemo")
 
 Planes = tuple[np.ndarray, ...]
 
-_MOST_REFERENCES = 128
 _FEWEST_REFERENCES = 8
 
 
@@ -90,6 +82,12 @@ class TrainedModel:
         Gives the study and position of the slices of the run, by their paths.
     pooled_by : str, optional
         How embeddings of slices are pooled, where the head knows studies alone.
+    told_unit : {'hu', 'hu+1024', 'gray'}, optional
+        What the numbers are in files that do not say it, where its training slices were told to be so.
+    held_out : callable
+        Gives what it said of slices held out of its training, or None where nothing of that is known.
+    points : callable
+        Gives thresholds of operating points by name, as chosen on what was held out.
     """
 
     name: str
@@ -106,6 +104,9 @@ class TrainedModel:
     average_row: Callable[[], np.ndarray] | None = None
     known_places: Callable[[], Mapping[Path, Place]] = dict
     pooled_by: str | None = None
+    told_unit: Unit | None = None
+    held_out: Callable[[], Predictions | None] = lambda: None
+    points: Callable[[], Mapping[str, float]] = dict
 
     @property
     def needs_places(self) -> bool:
@@ -121,6 +122,11 @@ class TrainedModel:
     def dimension(self) -> int:
         """Numbers of a slice, of all sets."""
         return self.extractor.dimension + sum(one.extractor.dimension for one in self.others)
+
+    @property
+    def stages(self) -> tuple[StageOne, ...]:
+        """How slices become the features of each set."""
+        return (StageOne(self.extractor, self.preprocessing, self.stored_as), *self.others)
 
     @property
     def preprocessings(self) -> tuple["Preprocessing", ...]:
@@ -157,14 +163,14 @@ class TrainedModel:
         if isinstance(self.extractor, TrainedNetwork):
             yield from map(self.extractor.logits_and_activations, first)
         elif not self.others:
-            own = StageOne(self.extractor, self.preprocessing, self.stored_as)
             for raw in self.extractor.stream(first):
-                embeddings = own.rounded(raw)
+                embeddings = self.stages[0].rounded(raw)
                 yield embeddings, embeddings
         else:
-            every = (StageOne(self.extractor, self.preprocessing, self.stored_as), *self.others)
             for planes in batches:
-                parts = [one.rounded(one.extractor(own)) for one, own in zip(every, planes, strict=True)]
+                parts = [
+                    one.rounded(one.extractor(own)) for one, own in zip(self.stages, planes, strict=True)
+                ]
                 embeddings = np.hstack(parts)
                 yield embeddings, embeddings
 
@@ -250,136 +256,3 @@ class TrainedModel:
             except UnreadableSlice as error:
                 log.debug("%s: %s", path, error)
         return planes
-
-
-def load_plain(run: RunDirectory, name: str, done: str, progress: Progress = silent) -> TrainedModel:
-    """Load a model that is one network and at most one head; only such can be `done`, as ``packed``.
-
-    Raises
-    ------
-    BadSettings
-        If it is another, or as `load_single`.
-    MissingStep, FingerprintMismatch
-        As `load_single`.
-    """
-    model = None if "blend" in run.settings(name) else load_single(run, name, progress=progress)
-    if model is None or model.needs_places or model.others:
-        raise BadSettings(
-            f"{name} joins neighbouring slices, several sets of features or other heads, and cannot be "
-            f"{done} yet; a head on one set of features can"
-        )
-    return model
-
-
-def load_single(
-    run: RunDirectory, name: str, device: str = "auto", progress: Progress = silent
-) -> TrainedModel:
-    """Load a head with stage one as it was for its features, or a network.
-
-    Raises
-    ------
-    BadSettings
-        If there is no head or network of that name.
-    MissingStep
-        If it has not been trained.
-    FingerprintMismatch
-        If the head was trained on other features or another split than the run has now, or the weights of
-        the network are not the ones that the features were made with.
-    """
-    if name in NETWORKS:
-        return _network(run, name, device)
-    if name == SEGMENTER:
-        raise BadSettings(f"a segmenter draws and has no embeddings: haemo segment predict --run {run} PATH")
-    if name in HEADS or HeadFolder(run.model_path(name)).model_path.exists():
-        return _head(run, name, device, progress)
-    raise unknown("model", name, dict.fromkeys((*run.models(), *HEADS, *NETWORKS)))
-
-
-def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> TrainedModel:
-    from haemo.pipeline.preparing.extraction import stage_one_of
-    from haemo.pipeline.preparing.pooling import source_of
-
-    folder = HeadFolder(run.model_path(name))
-    facts, head = folder.facts(), folder.head(run.trusted)
-    refuse_model_of_other_split(facts, run, name)
-    sets, context = tuple(facts.get("features", ())), facts.get("context", 0)
-    with open_features(run, sets) as store:
-        fingerprint = store.fingerprint
-        of_studies = next(iter(store.facts_of_each.values()))  # of pooled studies there is one set
-        stored_as = [facts["stored_as"] for facts in store.facts_of_each.values()]
-        Fingerprint(facts["fingerprint"]).require(
-            fingerprint,
-            str(folder.path),
-            f"Train it on the features there are now: {train_command(run.model_path(name))}",
-        )
-        scope = Scope.of_training(store, run.manifest(), Split.read(run.split_path))
-    stages = [
-        StageOne(*stage_one_of(source_of(run, of_studies).on(one), device, progress), kept)
-        for one, kept in zip(sets or (run.features,), stored_as, strict=True)
-    ]
-    first, *others = stages
-    paths = partial(_training_paths, run)
-    return TrainedModel(
-        name,
-        head,
-        first.extractor,
-        first.preprocessing,
-        first.stored_as,
-        scope,
-        paths,
-        study_rule=partial(unit_rule, run, name, "study"),
-        context=context,
-        smooth=facts.get("smooth", False),
-        others=tuple(others),
-        average_row=partial(_average_row, run, sets, context) if context or others else None,
-        known_places=partial(_known_places, run),
-        pooled_by=of_studies.get("pooled"),
-    )
-
-
-def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
-    from haemo.models.networks.engine import resolve_device
-    from haemo.pipeline.trained.networkfolder import NetworkFolder
-
-    folder = NetworkFolder(run.model_path(name))
-    preprocessing = folder.preprocessing()
-    network = folder.network(resolve_device(device))
-    paths = partial(_training_paths, run)
-    return TrainedModel(
-        name,
-        network.head(),
-        network,
-        preprocessing,
-        scope=folder.scope(),
-        training_paths=paths,
-        study_rule=partial(unit_rule, run, name, "study"),
-    )
-
-
-def _average_row(run: RunDirectory, sets: tuple[str, ...], context: int) -> np.ndarray:
-    """The mean over training slices, evenly drawn, of the rows that a head stands on."""
-    with open_features(run, sets, context) as table:
-        rows = run.manifest().labelled.rows
-        parts = Split.read(run.split_path).parts(rows)
-        train = table.covers(rows) & (parts == "train")
-        names = sorted(row.slice_id for row, kept in zip(rows, train, strict=True) if kept)
-        drawn = [names[place] for place in evenly(len(names), _MOST_REFERENCES)]
-        return table.embeddings(drawn).mean(axis=0, dtype=np.float64)
-
-
-def _known_places(run: RunDirectory) -> dict[Path, Place]:
-    """Where the slices of a run lie, by its manifest."""
-    return {
-        row.path: Place(row.study if row.study == row.patient else f"{row.patient}/{row.study}", row.position)
-        for row in run.manifest()
-    }
-
-
-def _training_paths(run: RunDirectory) -> list[Path]:
-    """Some training slices; none where the folder of a network, which is all it needs, stands alone."""
-    if not (run.manifest_path.exists() and run.split_path.exists()):
-        return []
-    rows = sorted(run.manifest().labelled, key=lambda row: row.slice_id)
-    parts = Split.read(run.split_path).parts(rows)
-    train = [row.path for row, part in zip(rows, parts, strict=True) if part == "train"]
-    return [train[place] for place in evenly(len(train), _MOST_REFERENCES)]

@@ -149,7 +149,7 @@ def outline_slices(
     series : str, optional
         Which series of each DICOM study in a folder to take, as `index` does.
     unit : {'hu', 'hu+1024', 'gray'}, optional
-        What the numbers are in files that do not say it.
+        What the numbers are in files that do not say it; by default as the segmenter was told, if it was.
     progress : Progress
 
     Raises
@@ -161,6 +161,9 @@ def outline_slices(
     """
     if outputs:
         outputs.prepare()
+    if unit is None and segmenter.told_unit is not None:
+        unit = segmenter.told_unit
+        log.info("numbers of files that do not say what they are: %s, as the segmenter was trained on", unit)
     files, failures = find_slices(paths, series, progress, unit)
     places: list[Place] = []
     readable = []
@@ -225,6 +228,7 @@ def _scores(
         distance_checked=False,
         study_rule=segmenter.study_rule,
         asked_threshold=threshold,
+        points=segmenter.facts.get("points", {}),
     )
 
 

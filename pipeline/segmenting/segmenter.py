@@ -1,7 +1,7 @@
 """A trained classifier of pixels with all that drawing takes, in one file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,10 +16,12 @@ from haemo.features.pixels.blood_map import BloodMap
 from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, describe
 from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
+from haemo.features.reading.unit import Unit
 from haemo.features.views.head_grid import GRID_SCHEMA, HeadGrid
 from haemo.models.heads.thresholds import ThresholdRule
 from haemo.models.pixels.pixel_classifier import PixelClassifier
 from haemo.pipeline.evaluation.aggregation import Aggregation
+from haemo.pipeline.evaluation.operating import chosen_points
 from haemo.pipeline.evaluation.unit_rule import UnitRule, rule_of
 from haemo.pipeline.run.predictions import Predictions
 
@@ -48,11 +50,16 @@ class Segmenter:
         ``slice_slope`` and ``slice_intercept`` (a slice's score to its log odds of a bleed),
         ``threshold`` (from which probability a slice is called positive), ``study_rules`` (by way of joining
         slices, the numbers of a `UnitRule`), ``classes`` (normal first), and
+        ``points`` (thresholds of other operating points, as `evaluation.operating.chosen_points` gives them),
         how it was trained; ``caveat`` where it must not be taken for more than it is.
+    told_unit, held_out
+        As of `pipeline.predicting.trained_model.TrainedModel`.
     """
 
     classifier: PixelClassifier
     facts: dict[str, Any]
+    told_unit: Unit | None = None
+    held_out: Callable[[], Predictions | None] = lambda: None
 
     @property
     def classes(self) -> tuple[str, str]:
@@ -77,14 +84,14 @@ class Segmenter:
         return None if rule is None else UnitRule("study", how, **rule)
 
     def with_study_rules(self, held_out: Predictions) -> "Segmenter":
-        """The segmenter with rules for studies from what it said of held-out slices."""
+        """The segmenter with rules for studies and operating points from what it said of held-out slices."""
         rules = {}
         for how in Aggregation:
             found = rule_of(held_out, "study", how, ThresholdRule("youden"))
             if found is not None:
                 names = ("growth", "slope", "intercept", "threshold")
                 rules[str(how)] = {name: float(getattr(found, name)) for name in names}
-        return replace(self, facts={**self.facts, "study_rules": rules})
+        return replace(self, facts={**self.facts, "study_rules": rules, "points": chosen_points(held_out)})
 
     def regions(self, found: BloodMap) -> list[Region]:
         """What is outlined, at the segmenter's own thresholds."""
@@ -180,4 +187,4 @@ def log_ratio(score: float | np.ndarray) -> Any:
 def builtin_segmenter() -> Segmenter:
     """The segmenter that comes with haemo; it needs no data, and says what it must not be taken for."""
     found = Segmenter.read(BUILTIN_PATH)
-    return Segmenter(found.classifier, {**found.facts, "caveat": CAVEAT})
+    return replace(found, facts={**found.facts, "caveat": CAVEAT})

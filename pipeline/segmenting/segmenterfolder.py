@@ -1,6 +1,7 @@
 """The folder of a run's segmenter: model, settings, metrics and predictions."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ class SegmenterFolder(ModelFolder):
 
     def segmenter(self) -> Segmenter:
         """The segmenter; errors as `Segmenter.read`."""
-        return Segmenter.read(self.model_path)
+        unit = RunDirectory(self.path.parent).told_unit()
+        return replace(Segmenter.read(self.model_path), told_unit=unit)
 
     def _readers(self) -> dict[Path, Callable[[], object]]:
         return {**super()._readers(), self.model_path: partial(Segmenter.read, self.model_path)}

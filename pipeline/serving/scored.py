@@ -11,6 +11,7 @@ from haemo.pipeline.packing.modelfile import BUILTIN, open_model
 from haemo.progress import Progress
 
 if TYPE_CHECKING:
+    from haemo.features.reading.unit import Unit
     from haemo.pipeline.predicting.slice_scores import SliceScores
     from haemo.pipeline.segmenting.outlining import Outlined
     from haemo.pipeline.segmenting.segmenter import Segmenter
@@ -132,7 +133,7 @@ class Scorer:
             return _with_dicom(found, task, model, outlined.scores, outlined)
         run = task.model.run
         outliner = self._model(Model(BUILTIN) if run is None else Model(SEGMENTER, run))
-        found, outlined = self._outlined(outliner, task, progress)
+        found, outlined = self._outlined(outliner, task, progress, model.told_unit)
         scores = score_slices(model, task.paths, progress=progress)
         own = _of_scores(scores)
         joined = replace(
@@ -161,13 +162,15 @@ class Scorer:
                 self._loaded[model] = load_model(RunDirectory(model.run, model.trusted), model.name)
         return self._loaded[model]
 
-    def _outlined(self, segmenter: "Segmenter", task: Task, progress: Progress) -> "tuple[Scored, Outlined]":
+    def _outlined(
+        self, segmenter: "Segmenter", task: Task, progress: Progress, unit: "Unit | None" = None
+    ) -> "tuple[Scored, Outlined]":
         from haemo.features.pixels.region import OUTLINES
         from haemo.pipeline.segmenting.outlining import Outputs, outline_slices
 
         with tempfile.TemporaryDirectory(prefix="haemo-outlines-") as folder:
             outputs = Outputs(Path(folder), masks=False, overlays=False)
-            found = outline_slices(segmenter, task.paths, outputs, progress=progress)
+            found = outline_slices(segmenter, task.paths, outputs, unit=unit, progress=progress)
             features = json.loads((outputs.folder / OUTLINES).read_text(encoding="utf-8"))["features"]
         outlines: dict[Path, list[dict[str, Any]]] = {}
         for feature in features:

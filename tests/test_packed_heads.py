@@ -1,0 +1,142 @@
+"""Heads on several sets of features, on neighbours, and blends: packed they say what their run says."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from pictured import picture, trained_run
+from PIL import Image
+
+from haemo.errors import BadDataset, BadSettings
+from haemo.pipeline.cli import main
+from haemo.pipeline.explaining.explanation import explain_slices
+from haemo.pipeline.exporting.export import export_model
+from haemo.pipeline.packing.bundlefile import read_bundle, write_bundle
+from haemo.pipeline.packing.held_out import as_bytes, of_bytes
+from haemo.pipeline.packing.packing import pack
+from haemo.pipeline.packing.unpacking import open_bundle
+from haemo.pipeline.predicting.prediction import predict, score_slices
+from haemo.pipeline.training.blend import train_blend
+from haemo.pipeline.training.head import HeadSettings, train_head
+
+pytestmark = pytest.mark.numerical
+
+C = {"C": [1e-4]}
+NAMES = ("svm-cut", "svm-both", "svm-beside", "blend")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Heads on a second set, on two side by side, on neighbours, and a blend."""
+    made = trained_run(tmp_path_factory.mktemp("several"), slices=3)
+    cut = ["--crop", "head", "--layer", "pool3", "--weights", "random", "--precision", "float32"]
+    assert main(["-q", "features", "--run", str(made), "--name", "cut", *cut]) == 0
+    train_head(made, "svm", HeadSettings(grid=C, features=("cut",)))
+    train_head(made, "svm", HeadSettings(grid=C, features=("default", "cut")), called="svm-both")
+    train_head(made, "svm", HeadSettings(grid=C, context=1, smooth=True), called="svm-beside")
+    train_blend(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def packed(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("several-packed")
+    return {name: pack(run, name, folder / f"{name}.haemo").path for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Three scans of four slices, whose names end in their order."""
+    folder, random = tmp_path_factory.mktemp("scans"), np.random.default_rng(5)
+    for number in range(12):
+        path = folder / f"scan{number // 4}" / f"{number % 4}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture(random, number // 4 % 2)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bundle_says_of_new_slices_what_the_run_says(run, packed, scans, name):
+    own = predict(run, name, [scans], device="cpu")
+    found = score_slices(open_bundle(packed[name], "cpu"), [scans])
+    assert found.paths == own.paths
+    assert found.probabilities.tolist() == own.probabilities.tolist()
+    assert found.predicted.tolist() == own.predicted.tolist()
+    assert found.outside == own.outside
+    assert found.study_rows() == own.study_rows()
+    assert found.points == own.points
+    assert set(own.points) == {"youden", "sensitivity=0.9", "specificity=0.9"}
+
+
+def test_each_network_is_kept_once_and_the_same_run_gives_the_same_bytes(run, packed, tmp_path):
+    with zipfile.ZipFile(packed["blend"]) as archive:
+        names = archive.namelist()
+        told = json.loads(archive.read("haemo.json"))
+    assert [name for name in names if name.startswith("network")] == ["network.safetensors"]
+    assert [head["name"] for head in told["heads"]] == ["svm", "svm-beside", "svm-both", "svm-cut"]
+    assert {f"{number}/head.skops" for number in (1, 2, 3, 4)} < set(names)
+    again = pack(run, "blend", tmp_path / "again.haemo")
+    assert again.path.read_bytes() == packed["blend"].read_bytes()
+
+
+def test_its_evidence_is_drawn_with_its_neighbours_held(run, packed, scans, tmp_path):
+    for name in ("svm-both", "svm-beside", "blend"):
+        model = open_bundle(packed[name], "cpu")
+        result = score_slices(model, [scans / "scan1"])
+        drawn = explain_slices(model, result, tmp_path / name, chosen=range(1))
+        assert drawn[0].picture.is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"context": 2}, "its head takes"),
+        ({"stages": []}, "not enough values"),
+        ({"pooled": "median"}, "pools slices by 'median'"),
+        ({"told_unit": "furlong"}, "its numbers are 'furlong'"),
+        ({"points": {"youden": "high"}}, "could not convert"),
+        ({"classes": ["a", "b", "c"]}, "what was held out is no table"),
+    ],
+)
+def test_a_bundle_whose_facts_do_not_fit_is_refused(packed, tmp_path, change, told):
+    bundle = read_bundle(packed["svm-beside"])
+    members = {name: bundle.read(name) for name in bundle.facts["members"]}
+    odd = tmp_path / "odd.haemo"
+    write_bundle(odd, {**bundle.facts, **change}, members)
+    with pytest.raises(BadDataset, match=told):
+        open_bundle(odd, "cpu")
+
+
+def test_what_was_held_out_comes_back_without_names(run):
+    own = run.predictions("svm-both").of_part("cv")
+    found = of_bytes(as_bytes(own), own.classes)
+    assert sorted(found.scores) == sorted(own.scores)
+    assert len(set(found.patient)) == len(set(own.patient))
+    truth = sorted(zip(own.scores, own.probabilities, own.label, strict=True))
+    assert sorted(zip(found.scores, found.probabilities, found.label, strict=True)) == truth
+    assert not set(found.patient) & set(own.patient)
+    with pytest.raises(ValueError, match="what was held out is no table"):
+        of_bytes(as_bytes(own), ("a", "b", "c"))
+
+
+def test_sets_of_one_slice_are_exported_and_others_are_refused_with_what_to_do(run, scans, tmp_path):
+    path = tmp_path / "both.onnx"
+    made = export_model(run, "svm-both", path)
+    assert made.difference < 1e-6
+    assert main(["-q", "predict", "--model", str(path), str(scans), "--out", str(tmp_path / "a.csv")]) == 0
+    assert main(["-q", "export", "--run", str(run), "--head", "svm-cut", str(tmp_path / "cut.onnx")]) == 0
+    for name, told in (("svm-beside", "needs the slices beside"), ("blend", "joins what several heads say")):
+        with pytest.raises(BadSettings, match=told) as refused:
+            export_model(run, name, path)
+        assert f"haemo pack --run {run} --head {name}" in str(refused.value)
+
+
+def test_an_exported_head_on_two_sets_says_what_the_run_says(run, scans, tmp_path):
+    from haemo.pipeline.exporting.runtime import OnnxModel
+
+    export_model(run, "svm-both", tmp_path / "both.onnx")
+    own = predict(run, "svm-both", [scans], device="cpu")
+    found = score_slices(OnnxModel.load(tmp_path / "both.onnx"), [scans])
+    np.testing.assert_allclose(found.probabilities, own.probabilities, atol=1e-6)
+    assert found.points == own.points

@@ -2,7 +2,7 @@
 
     make bench-scale
     make bench-scale ARGS="--sizes 1000,10000"
-    make bench-scale ARGS="--sizes 752803 --only index,merge,cached,svm,softmax,compare,report,verify"
+    make bench-scale ARGS="--sizes 752803 --only merge,verify,svm,softmax,compare,report"
 
 The slices are pictures of one pixel, about 40 of a patient, and what stands for their embeddings is random
 numbers that know a little of the label. Manifest, parts, store, heads and reports are made by haemo's own
@@ -81,19 +81,38 @@ NAMES = tuple(step.name for step in STEPS)
 # ---- what is measured on -----------------------------------------------------------------------------
 
 
-def bleeds(number: int) -> bool:
-    """Whether a slice shows blood: two patients of five bleed, in a third of their slices."""
+def place_of(number: int) -> str:
+    """The file of a slice below the data folder, which is its id: folders of 1,000."""
+    return f"{number // 1000:03}/ID_{hashlib.sha256(str(number).encode()).hexdigest()[:9]}.png"
+
+
+def label_of(number: int) -> str:
+    """Two patients of five bleed, in a third of their slices."""
     patient, place = divmod(number, SLICES_OF_A_PATIENT)
-    return patient % 5 < 2 and place % 3 == 0
+    return "haemorrhage" if patient % 5 < 2 and place % 3 == 0 else "normal"
 
 
-def name_of(number: int) -> str:
-    """A file name without an order, as published data have them."""
-    return f"ID_{hashlib.sha256(str(number).encode()).hexdigest()[:9]}.png"
+def patient_of(number: int) -> str:
+    """Whose slice it is."""
+    return f"P{number // SLICES_OF_A_PATIENT:06}"
+
+
+def write_manifest(run: Path, data: Path | str, count: int) -> None:
+    """The manifest that `haemo index` makes of the pictures, without these."""
+    from haemo.features.manifest import Manifest, ManifestRow
+
+    rows = [
+        ManifestRow(place, Path(data, place), label_of(number), patient_of(number), patient_of(number))
+        for number in range(count)
+        for place in (place_of(number),)
+    ]
+    run.mkdir(exist_ok=True)
+    Manifest(sorted(rows, key=lambda row: row.slice_id)).write(run / "manifest.csv")
 
 
 def write_data(folder: Path, count: int) -> None:
-    """One-pixel pictures, in folders of 1,000, and their labels."""
+    """One-pixel pictures and their labels."""
+    folder.mkdir()
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
@@ -104,12 +123,11 @@ def write_data(folder: Path, count: int) -> None:
     with (folder / "labels.csv").open("x", encoding="utf-8") as table:
         table.write("path,label,patient\n")
         for number in range(count):
-            place = Path(f"{number // 1000:03}", name_of(number))
+            path = folder / place_of(number)
             if number % 1000 == 0:
-                (folder / place.parent).mkdir()
-            (folder / place).write_bytes(picture)
-            label = "haemorrhage" if bleeds(number) else "normal"
-            table.write(f"{place},{label},P{number // SLICES_OF_A_PATIENT:06}\n")
+                path.parent.mkdir()
+            path.write_bytes(picture)
+            table.write(f"{place_of(number)},{label_of(number)},{patient_of(number)}\n")
 
 
 def fingerprint():
@@ -120,7 +138,10 @@ def fingerprint():
 
 
 def write_parts(run: Path, dimension: int) -> None:
-    """Embeddings of the manifest's slices, as an extraction leaves them: sealed parts and contents.csv."""
+    """Embeddings of the manifest's slices, as an extraction leaves them: sealed parts and contents.csv.
+
+    Where there are no pictures, their sizes and times are made up.
+    """
     import numpy as np
 
     from haemo.features.manifest import Manifest
@@ -130,6 +151,7 @@ def write_parts(run: Path, dimension: int) -> None:
     from haemo.features.store.storefile import RowKeys
 
     rows = Manifest.read(run / "manifest.csv").rows
+    stamp = stamp_of if rows[0].path.exists() else lambda _: (0, 0)
     rng = np.random.default_rng(0)
     patients: dict[str, np.ndarray] = {}
     with Shards(run / "features.h5", fingerprint(), "float32", {}) as shards:
@@ -143,7 +165,7 @@ def write_parts(run: Path, dimension: int) -> None:
             embeddings = (own + signal + rng.normal(size=own.shape)).astype(np.float32)
             contents = [hashlib.sha256(row.slice_id.encode()).hexdigest() for row in some]
             files = [
-                KnownFile(row.slice_id, str(row.path), *stamp_of(row.path), content)
+                KnownFile(row.slice_id, str(row.path), *stamp(row.path), content)
                 for row, content in zip(some, contents, strict=True)
             ]
             keys = RowKeys([row.slice_id for row in some], contents, [0] * len(some))
@@ -202,7 +224,9 @@ def features_again(run: Path, dimension: int) -> None:
     assert report.cached == report.rows, report
 
 
-FUNCTIONS: dict[str, Callable[[Path, int], None]] = {
+FUNCTIONS: dict[str, Callable[..., None]] = {
+    "data": write_data,
+    "manifest": write_manifest,
     "parts": write_parts,
     "merge": merge_parts,
     "cached": features_again,
@@ -239,9 +263,10 @@ def in_process(command: list[str]) -> Measured:
     return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said)
 
 
-def work_command(name: str, run: Path, dimension: int) -> list[str]:
+def work_command(name: str, *arguments: Path | int) -> list[str]:
     """How a function of this file is run in a process of its own."""
-    return [sys.executable, __file__, "--work", json.dumps([name, str(run), dimension])]
+    plain = [str(one) if isinstance(one, Path) else one for one in arguments]
+    return [sys.executable, __file__, "--work", json.dumps([name, *plain])]
 
 
 def measured(step: Step, place: Path, dimension: int) -> Measured:
@@ -281,8 +306,8 @@ def exponent(sizes: list[int], times: list[float]) -> float | None:
 def main(sizes: str, only: str, dimension: int, folder: Path | None, work: str | None) -> None:
     """Measure every step at several numbers of slices."""
     if work:
-        name, run, numbers = json.loads(work)
-        FUNCTIONS[name](Path(run), numbers)
+        name, run, *numbers = json.loads(work)
+        FUNCTIONS[name](Path(run), *numbers)
         return
     counts = sorted(int(size) for size in sizes.split(","))
     chosen = only.split(",")
@@ -308,13 +333,15 @@ def measured_steps(
     place: Path, count: int, chosen: list[str], dimension: int
 ) -> Iterator[tuple[str, Measured]]:
     """Make what the chosen steps stand on, and measure these."""
-    run = place / "run"
-    if not (place / "data").exists():
-        (place / "data").mkdir(parents=True)
-        write_data(place / "data", count)
+    run, data = place / "run", place / "data"
+    place.mkdir(parents=True, exist_ok=True)
+    if {"index", "cached"} & set(chosen) and not data.exists():
+        in_process(work_command("data", data, count))
+    if "index" not in chosen and not (run / "manifest.csv").exists():
+        in_process(work_command("manifest", run, data, count))
     for step in STEPS:
-        missing = any(not (run / name).exists() for name in step.makes)
-        if step.name not in chosen and not (missing and step.name in ("index", "merge")):
+        needed = step.name == "merge" and not (run / "features.h5").exists()
+        if step.name not in chosen and not needed:
             continue
         if step.name == "merge" and not (run / "features.parts").exists():
             (run / "contents.csv").unlink(missing_ok=True)

@@ -9,6 +9,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import bench_scale
 
 from haemo.features.layouts import index_dataset
+from haemo.features.manifest import Manifest
 from haemo.features.reading.formats import read_slice
 from haemo.features.store.store import FeatureStore
 
@@ -27,11 +28,10 @@ def test_exponent_of_two_sizes_is_the_slope():
 
 def test_parts_merge_to_a_store_of_all_slices_which_is_then_up_to_date(tmp_path):
     data, run, count = tmp_path / "data", tmp_path / "run", 130
-    data.mkdir()
-    run.mkdir()
     bench_scale.write_data(data, count)
     manifest = index_dataset(data).manifest
-    manifest.write(run / "manifest.csv")
+    bench_scale.write_manifest(run, data, count)
+    assert Manifest.read(run / "manifest.csv") == manifest
     assert len(manifest) == count
     assert {row.label for row in manifest} == {"normal", "haemorrhage"}
     assert len({row.patient for row in manifest}) == 4

@@ -77,7 +77,7 @@ def test_many_patients_left_out_give_the_figures_that_few_do(answers, monkeypatc
     tally = tally_of(answers)
     groups = Groups.deal(len(tally.patients), 2000, 0)
     in_turn, each_in_turn = figures_left_out(tally, groups)
-    monkeypatch.setattr(intervals, "_AT_ONCE", 0)
+    monkeypatch.setattr(intervals, "AT_ONCE", 0)
     at_once, each_at_once = figures_left_out(tally, groups)
     for found, expected in (
         (at_once, in_turn),

@@ -1,12 +1,14 @@
 """Whether probabilities are right on average and spread as they should: calibration-in-the-large, slope."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from haemo.pipeline.evaluation.intervals import Resampling, few_of_a_class
-from haemo.pipeline.evaluation.jackknife import FREE, with_interval
+from haemo.pipeline.evaluation.jackknife import AT_ONCE, FREE, with_interval
+from haemo.pipeline.evaluation.left_out_lines import moves_without
 from haemo.pipeline.run.predictions import Predictions
 
 __all__ = ["LEAST_CHANCE", "CalibrationLine", "calibration_line", "log_odds"]
@@ -100,29 +102,67 @@ def calibration_line(predictions: Predictions, resampling: Resampling | None = N
     names, patient = np.unique(predictions.patient, return_inverse=True)
     groups = resampling.groups(len(names))
     x = log_odds(predictions.probabilities)
+    if len(groups.sizes) * len(x) > AT_ONCE:
+        left_out = _at_once(line, x, positive, predictions.probabilities, groups.group[patient])
+    else:
+        left_out = _in_turn(line, x, positive, predictions.probabilities, patient, groups.weights())
+    level, rough = resampling.level, few_of_a_class(predictions)
+    expected = float(predictions.probabilities.sum())
+    result: dict[str, Any] = {"held": int(np.sum(np.abs(x) >= log_odds(np.array([1.0]))[0]))}
+    for (name, figure, bounds), without in zip(
+        (
+            ("in_the_large", line.shift, FREE),
+            ("slope", line.slope, FREE),
+            ("observed_to_expected", positive.sum() / max(expected, LEAST_CHANCE), (0.0, np.inf)),
+        ),
+        left_out,
+        strict=True,
+    ):
+        result[name] = with_interval(figure, without, groups.sizes, level, bounds, rough)
+    return result
+
+
+def _in_turn(
+    line: CalibrationLine,
+    x: np.ndarray,
+    positive: np.ndarray,
+    probabilities: np.ndarray,
+    patient: np.ndarray,
+    weights_of_groups: Iterable[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shift, slope and observed over expected for each row of weights of patients."""
     block = max(1, _BLOCK_ELEMENTS // len(x))
     shifts, slopes, ratios = [], [], []
-    for weights in groups.weights():
+    for weights in weights_of_groups:
         for first in range(0, len(weights), block):
             each = weights[first : first + block][:, patient]
             start = np.full((len(each), 1), line.shift)
             shifts.append(_fit(x, positive, each, start, offset=True)[:, 0])
             start = np.tile([line.intercept, line.slope], (len(each), 1))
             slopes.append(_fit(x, positive, each, start)[:, 1])
-            expected = each @ predictions.probabilities
+            expected = each @ probabilities
             ratios.append(
                 np.divide(each @ positive, expected, out=np.full(len(each), np.nan), where=expected > 0)
             )
-    level, rough = resampling.level, few_of_a_class(predictions)
-    expected = float(predictions.probabilities.sum())
-    result: dict[str, Any] = {"held": int(np.sum(np.abs(x) >= log_odds(np.array([1.0]))[0]))}
-    for name, figure, left_out, bounds in (
-        ("in_the_large", line.shift, shifts, FREE),
-        ("slope", line.slope, slopes, FREE),
-        ("observed_to_expected", positive.sum() / max(expected, LEAST_CHANCE), ratios, (0.0, np.inf)),
-    ):
-        result[name] = with_interval(figure, np.concatenate(left_out), groups.sizes, level, bounds, rough)
-    return result
+    return np.concatenate(shifts), np.concatenate(slopes), np.concatenate(ratios)
+
+
+def _at_once(
+    line: CalibrationLine, x: np.ndarray, positive: np.ndarray, probabilities: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for each group of slices left out, without going through all slices for each."""
+    count = int(group.max()) + 1
+    shifts = line.shift + moves_without(x, line.shift + x, positive, group, count, offset=True)[0]
+    eta = line.intercept + line.slope * x
+    slopes = line.slope + moves_without(x, eta, positive, group, count, offset=False)[1]
+    # A line that moves far, or has no end, is fitted as the few are.
+    for one in np.flatnonzero(np.isnan(shifts) | np.isnan(slopes)):
+        left = (group != one).astype(float)[None]
+        shifts[one] = _fit(x, positive, left, np.array([[line.shift]]), offset=True)[0, 0]
+        slopes[one] = _fit(x, positive, left, np.array([[line.intercept, line.slope]]))[0, 1]
+    expected = probabilities.sum() - np.bincount(group, probabilities, count)
+    observed = positive.sum() - np.bincount(group, positive, count)
+    return shifts, slopes, np.divide(observed, expected, out=np.full(count, np.nan), where=expected > 0)
 
 
 def _fit(

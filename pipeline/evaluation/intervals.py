@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import BadSettings
-from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, METHOD, SAME, Estimate, Groups
+from haemo.pipeline.evaluation.jackknife import AT_ONCE, LEAST_PATIENTS, METHOD, SAME, Estimate, Groups
 from haemo.pipeline.evaluation.metrics import at_prevalence, evaluate, evaluate_decisions
 from haemo.pipeline.evaluation.set_tallies import AnyTally, tally_of
 from haemo.pipeline.evaluation.tallies import Tally
@@ -40,7 +40,6 @@ BY_CHANCE = "calibration_error_by_chance"
 _PROPORTIONS = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 _RANKED = ("roc_auc", "average_precision")
 _BLOCK_ELEMENTS = 2_000_000  # of one block of weights: 16 MB
-_AT_ONCE = 20_000_000  # groups times slices: a second or two of work
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def figures_left_out(tally: AnyTally, groups: Groups, progress: Progress = silen
         Figures of each class against all others.
     """
     # From some size on all groups at once: the same areas, and average precision up to rounding.
-    at_once = len(groups.sizes) * len(tally.patient) > _AT_ONCE
+    at_once = len(groups.sizes) * len(tally.patient) > AT_ONCE
     blocks = [
         tally.all_figures(weights, ranked=not at_once)
         for weights in progress(groups.weights(), label="patients left out")

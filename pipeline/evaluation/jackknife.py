@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "AT_ONCE",
     "FREE",
     "LEAST_PATIENTS",
     "METHOD",
@@ -31,6 +32,9 @@ LEAST_PATIENTS = 8
 
 FREE = (-np.inf, np.inf)
 """Bounds of a figure that has none."""
+
+AT_ONCE = 20_000_000
+"""Groups times slices from which on figures without each group are had all at once: some seconds of work."""
 
 SAME = "it is the same whichever patient is left out: too few patients, or no errors, to tell how sure it is"
 

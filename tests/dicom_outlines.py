@@ -57,6 +57,7 @@ def write_seg(
     order: Sequence[int] | None = None,
     references: bool = True,
     meaning: str = "",
+    algorithm: str = "MANUAL",
     most: int = 255,
     **tags: Any,
 ) -> Path:
@@ -79,7 +80,7 @@ def write_seg(
     dataset.SegmentationType = kind
     dataset.MaximumFractionalValue = most
     dataset.SegmentSequence = [
-        _segment(number, name, meaning) for number, (name, _) in enumerate(segments, 1)
+        _segment(number, name, meaning, algorithm) for number, (name, _) in enumerate(segments, 1)
     ]
     dataset.Rows, dataset.Columns, dataset.NumberOfFrames = rows, columns, len(frames)
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = (
@@ -161,8 +162,8 @@ def _new(sop_class: str, modality: str, slices: Sequence[Dataset]) -> Dataset:
     return dataset
 
 
-def _segment(number: int, name: str, meaning: str) -> Dataset:
-    segment = _with(SegmentNumber=number, SegmentLabel=name)
+def _segment(number: int, name: str, meaning: str, algorithm: str) -> Dataset:
+    segment = _with(SegmentNumber=number, SegmentLabel=name, SegmentAlgorithmType=algorithm)
     if meaning:
         code = _with(CodeValue="1386000", CodingSchemeDesignator="SCT", CodeMeaning=meaning)
         segment.SegmentedPropertyTypeCodeSequence = [code]

@@ -1,6 +1,8 @@
 """`haemo predict --dicom`: reports and segmentations that refer to the images, and that others accept."""
 
+import copy
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from PIL import Image
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from haemo.errors import BadSettings, MissingExtra
+from haemo.features.layouts import index_dataset
 from haemo.features.pixels.packed import PackedMask
 from haemo.pipeline.cli import main
 from haemo.pipeline.dicom_results import results
@@ -75,6 +78,29 @@ def bleeding(written):
 @pytest.fixture(scope="module")
 def quiet(written):
     return pydicom.dcmread(next(one for one in written["dicom"] if not one["outlines"])["report"])
+
+
+def test_a_segmentation_is_read_back_as_it_was_written(data, bleeding, tmp_path):
+    """By what reads outlines of others; what haemo drew itself is no truth, so another maker is said."""
+    shutil.copytree(data / "bleeds", tmp_path / "study")
+    _, outlines = bleeding
+    outlines.save_as(tmp_path / "study" / "own.dcm")
+    assert not index_dataset(tmp_path / "study").masks
+    other = copy.deepcopy(outlines)
+    other.Manufacturer = "somebody"
+    other.save_as(tmp_path / "study" / "own.dcm")
+    index = index_dataset(tmp_path / "study")
+    frames = other.PerFrameFunctionalGroupsSequence
+    drawn = {
+        frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID: mask > 0
+        for frame, mask in zip(
+            frames, np.atleast_3d(other.pixel_array).reshape(len(frames), other.Rows, -1), strict=True
+        )
+    }
+    assert drawn
+    for slice_id, mask in index.masks.items():
+        np.testing.assert_array_equal(mask.unpack(), drawn.get(slice_id, np.zeros(mask.shape, bool)))
+    assert {row.slice_id for row in index.manifest if row.label == "haemorrhage"} == set(drawn)
 
 
 class TestReport:

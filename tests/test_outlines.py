@@ -3,6 +3,7 @@
 import numpy as np
 import pydicom
 import pytest
+from cohorts import write_csv
 from dicom_outlines import write_rtstruct, write_seg, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,8 +90,8 @@ def test_a_mask_comes_back_from_a_segmentation_as_it_was(tmp_path_factory, data)
 def test_a_mask_comes_back_from_contours_as_it_was(tmp_path_factory, data):
     """With holes, islands in them, and bleeds that touch at a corner."""
     root = tmp_path_factory.mktemp("rtstruct")
-    bits = data.draw(st.lists(st.booleans(), min_size=SIZE[0] * SIZE[1], max_size=SIZE[0] * SIZE[1]))
-    mask = np.array(bits).reshape(SIZE)
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    mask = random.random(SIZE) < data.draw(st.sampled_from([0.1, 0.5, 0.8, 0.9]))
     slices = write_series(root, [AIR, AIR], tilt_deg=data.draw(st.sampled_from([0.0, 20.0])))
     write_rtstruct(
         root / "rt.dcm",
@@ -199,6 +200,37 @@ def test_fractions_count_from_a_half_on_and_that_is_said(series, caplog):
     write_seg(folder / "seg.dcm", slices, [("bleed", {0: values})], kind="FRACTIONAL", most=100)
     assert truth(index_dataset(folder))["1.2.9.1.1"].sum() == 3
     assert "outlines in fractions, of which half and more counts as blood: 1 files" in caplog.text
+
+
+def test_what_a_program_drew_is_said_and_what_haemo_drew_is_no_truth(series, caplog):
+    slices, folder = series
+    write_seg(folder / "seg.dcm", slices, [("bleed", {0: patch()})], algorithm="AUTOMATIC")
+    assert labels(index_dataset(folder))[0] == "haemorrhage"
+    assert "outlines that a program drew by itself, taken for the truth all the same: 1 files" in caplog.text
+    caplog.clear()
+    caplog.set_level("INFO")
+    write_seg(folder / "seg.dcm", slices, [("bleed", {0: patch()})], Manufacturer="haemo")
+    index = index_dataset(folder)
+    assert (labels(index), dict(index.masks), len(index.aside)) == ([""] * 4, {}, 1)
+    assert "outlines that haemo itself drew, which are no truth: 1 files" in caplog.text
+
+
+def test_labels_of_folders_and_tables_go_before_outlines_which_are_masks_all_the_same(tmp_path):
+    for study, name in enumerate(("normal", "bleed")):
+        folder = tmp_path / "folders" / name / f"p{study}"
+        slices = write_series(folder, [AIR, AIR + 1], study=f"1.2.{study}")
+        write_seg(folder / "seg.dcm", slices, [("bleed", {1: patch()})])
+    index = index_dataset(tmp_path / "folders")
+    assert (index.layout, labels(index), len(index.masks)) == (
+        "class-folders",
+        ["bleed"] * 2 + ["normal"] * 2,
+        4,
+    )
+    assert not index.aside
+    write_csv(tmp_path / "folders" / "labels.csv", [("patient", "label"), ("P1.2.0", "x"), ("P1.2.1", "y")])
+    index = index_dataset(tmp_path / "folders", "dicom-tree")
+    assert index.study_labels == {"1.2.0": "x", "1.2.1": "y"}
+    assert (labels(index), len(index.masks)) == ([""] * 4, 4)
 
 
 def test_slices_that_are_missing_are_said_and_the_others_are_labelled(series, caplog):

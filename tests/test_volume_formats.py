@@ -1,8 +1,11 @@
 """NRRD, MetaImage and enhanced CT: as SimpleITK writes them, and as one cohort in every format."""
 
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
+from dicom_outlines import write_seg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -131,7 +134,9 @@ def cohorts(tmp_path_factory):
     formats = ("dicom", "nifti", "nrrd", "metaimage", "enhanced")
     for name in formats:
         write_cohort(root / name, CohortSettings(format=name, **SMALL), workers=1)
-    return {name: index_dataset(root / name) for name in formats}
+    shutil.make_archive(str(root / "zip"), "zip", root / "dicom")
+    where = {name: root / name for name in formats} | {"zip": root / "zip.zip"}
+    return {name: index_dataset(place, unpack_to=root / "unpacked") for name, place in where.items()}
 
 
 def test_one_cohort_has_one_manifest_in_every_format(cohorts):
@@ -182,6 +187,28 @@ def test_packed_frames_are_read_each_by_its_number(cohorts, tmp_path, syntax):
     with SliceReader(1) as reader:
         for one, expected in zip(found, slices_in(plain.parent / plain.name.split("#")[0]), strict=True):
             assert content_hash(reader(one)) == content_hash(read_slice(expected))
+
+
+def test_frames_of_an_enhanced_ct_are_outlined(cohorts, tmp_path):
+    """Outlines name the one instance that all frames are, and lie where one frame does."""
+    first = next(iter(cohorts["enhanced"].manifest)).path
+    shutil.copy(first.parent / first.name.split("#")[0], tmp_path / "ct.dcm")
+    dataset = pydicom.dcmread(tmp_path / "ct.dcm")
+    slices = []
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        one = pydicom.Dataset()
+        one.update(
+            {element.tag: element for element in dataset if element.VR != "SQ" and element.tag.group < 0x7FE0}
+        )
+        for group in [*dataset.SharedFunctionalGroupsSequence[0], *frame]:
+            one.update({element.tag: element for element in group.value[0]})
+        slices.append(one)
+    mask = np.zeros((slices[0].Rows, slices[0].Columns), bool)
+    mask[20:24, 30:37] = True
+    write_seg(tmp_path / "seg.dcm", slices, [("bleed", {1: mask})])
+    index = index_dataset(tmp_path)
+    assert [row.label for row in index.manifest] == ["normal", "haemorrhage", "normal"]
+    np.testing.assert_array_equal(index.masks["ct.dcm#2"].unpack(), mask)
 
 
 def test_enhanced_files_that_lie_are_refused(cohorts, tmp_path):

@@ -15,8 +15,8 @@ _SUBTYPE = "subtype"
 
 def truth_of(paths: Iterable[Path], headers: Headers) -> Truth:
     """Masks of those slices that the outlines among the files are of."""
-    slices = [path for path in paths if headers.get(path)]
-    return Drawings(headers.outlines, headers.progress).truth(slices)
+    drawings = Drawings(headers.outlines, headers.progress)
+    return drawings.truth(_of_interest(paths, headers, drawings))
 
 
 def labelled_by_outlines(claims: Claims, request: Request, headers: Headers) -> Claims:
@@ -32,7 +32,7 @@ def labelled_by_outlines(claims: Claims, request: Request, headers: Headers) -> 
     types = (_SUBTYPE, *BLEED_TYPES) if drawings.tell_types else ()
     kind = request.kind(("any", *types, *sorted(names)), "the outlines here have")
     truth = drawings.truth(
-        [one.path for one in claims.slices],
+        _of_interest([one.path for one in claims.slices], headers, drawings),
         None if kind in ("any", *types) else kind,
         remedy="; --label NAME takes one",
     )
@@ -59,3 +59,14 @@ def _label(kind: str, truth: Truth, path: Path) -> str:
     if kind == "any":
         return HAEMORRHAGE if has_blood else NORMAL
     return kind if has_blood else f"no {kind}"
+
+
+def _of_interest(paths: Iterable[Path], headers: Headers, drawings: Drawings) -> list[Path]:
+    """Slices that outlines may be of: to find out where slices lie, each is opened once more."""
+    found = [(path, header.tags) for path in paths if (header := headers.get(path)) and header.tags]
+    if not all(drawing.instances for drawing in drawings.opened):
+        return [path for path, _ in found]
+    named = frozenset().union(*(drawing.instances for drawing in drawings.opened))
+    series = {tags.series for _, tags in found if tags.sop_instance_uid in named}
+    # Frames of an enhanced CT have no identifier of their own.
+    return [path for path, tags in found if tags.series in series or not tags.sop_instance_uid]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from haemo.errors import UnreadableSlice
-from haemo.features.outlines.drawing import Drawing, Piece, Segment, items, referenced
+from haemo.features.outlines.drawing import (
+    AUTOMATIC,
+    MANUFACTURER,
+    Drawing,
+    Piece,
+    Segment,
+    items,
+    referenced,
+)
 from haemo.features.outlines.plane import PlacedSlice
 from haemo.features.reading.dicom_header import Elements
 
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ELEMENTS", "Contours", "inside_polygon"]
 
 _REGIONS, _NUMBER, _NAME, _FRAME_OF_REGION = 0x30060020, 0x30060022, 0x30060026, 0x30060024
+_ALGORITHM = 0x30060036
 _OUTLINES, _OF_REGION, _CONTOURS = 0x30060039, 0x30060084, 0x30060040
 _TYPE, _DATA, _IMAGES = 0x30060042, 0x30060050, 0x30060016
 _OBSERVATIONS, _OBSERVED, _CODES, _MEANING = 0x30060080, 0x30060085, 0x30060086, 0x00080104
@@ -51,17 +60,21 @@ class Contours(Drawing):
     def __init__(self, path: Path, dataset: "Dataset"):
         self.path = path
         self._not_closed: dict[int, str] = {}
-        names: dict[int, str] = {}
+        self.maker = Elements(dataset).text(MANUFACTURER)
+        names: dict[int, tuple[str, bool]] = {}
         frames = []
         for region in map(Elements, items(dataset, _REGIONS)):
-            names[_number(region, _NUMBER)] = region.text(_NAME)
+            names[_number(region, _NUMBER)] = region.text(_NAME), region.text(_ALGORITHM) == AUTOMATIC
             frames.append(region.text(_FRAME_OF_REGION))
         meanings: dict[int, str] = {}
         for item in items(dataset, _OBSERVATIONS):
             said = [Elements(code).text(_MEANING) for code in items(item, _CODES)]
             said.append(Elements(item).text(_OBSERVED))
             meanings.setdefault(_number(Elements(item), _OF_REGION), next(filter(None, said), ""))
-        self.segments = {number: Segment(name, meanings.get(number, "")) for number, name in names.items()}
+        self.segments = {
+            number: Segment(name, meanings.get(number, ""), is_automatic)
+            for number, (name, is_automatic) in names.items()
+        }
         self.frame_of_reference = next(filter(None, frames), "")
         self._polygons = [piece for item in items(dataset, _OUTLINES) for piece in self._read(item)]
         listed = referenced(

@@ -15,17 +15,23 @@ from haemo.features.reading.slice import damaged
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Drawing", "Piece", "Segment", "items", "referenced"]
+__all__ = ["AUTOMATIC", "MANUFACTURER", "Drawing", "Piece", "Segment", "items", "referenced"]
 
+MANUFACTURER = 0x00080070
+AUTOMATIC = "AUTOMATIC"
 _INSTANCE, _FRAME_NUMBER = 0x00081155, 0x00081160
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What a segment is called, and what its code means; empty where the file does not say."""
+    """What a segment is called, and what its code means; empty where the file does not say.
+
+    `is_automatic` is whether a program drew it with nobody's help.
+    """
 
     name: str
     meaning: str = ""
+    is_automatic: bool = False
 
     @property
     def shown(self) -> str:
@@ -61,12 +67,15 @@ class Drawing(ABC):
     frame_of_reference : str
     instances : frozenset of str
         SOP Instance UIDs of all slices that it says it is of.
+    maker : str
+        Manufacturer of what wrote it.
     """
 
     path: Path
     segments: dict[int, Segment]
     frame_of_reference: str
     instances: frozenset[str]
+    maker: str
 
     @abstractmethod
     def pieces(self, wanted: Sequence[int]) -> Iterator[Piece]:

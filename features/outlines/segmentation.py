@@ -11,7 +11,15 @@ import numpy as np
 from pydicom import uid
 
 from haemo.errors import UnreadableSlice
-from haemo.features.outlines.drawing import Drawing, Piece, Segment, items, referenced
+from haemo.features.outlines.drawing import (
+    AUTOMATIC,
+    MANUFACTURER,
+    Drawing,
+    Piece,
+    Segment,
+    items,
+    referenced,
+)
 from haemo.features.outlines.plane import FRAME_OF_REFERENCE, PlacedSlice, Plane
 from haemo.features.reading.dicom import decompressed, native_values
 from haemo.features.reading.dicom_header import PIXELS, Elements, Header
@@ -24,6 +32,7 @@ __all__ = ["ELEMENTS", "Segmentation"]
 
 _KIND, _MOST_OF_FRACTION = 0x00620001, 0x0062000E
 _SEGMENTS, _NUMBER, _NAME, _CODES, _MEANING = 0x00620002, 0x00620004, 0x00620005, 0x0062000F, 0x00080104
+_ALGORITHM = 0x00620008
 _SHARED, _FRAMES = 0x52009229, 0x52009230
 _IDENTIFICATION, _OF_SEGMENT = 0x0062000A, 0x0062000B
 _DERIVATION, _SOURCES = 0x00089124, 0x00082112
@@ -69,12 +78,15 @@ class Segmentation(Drawing):
             raise UnreadableSlice(f"a segmentation of unknown kind ({self._kind or 'not said'})")
         self.is_fractional = self._kind == "FRACTIONAL"
         self.frame_of_reference = self._header.text(FRAME_OF_REFERENCE)
+        self.maker = self._header.text(MANUFACTURER)
         self.segments = {}
         for item in items(dataset, _SEGMENTS):
             codes = [Elements(code).text(_MEANING) for code in items(item, _CODES)]
             elements = Elements(item)
             number = elements.integer(_NUMBER, 0)
-            self.segments[number] = Segment(elements.text(_NAME), codes[0] if codes else "")
+            self.segments[number] = Segment(
+                elements.text(_NAME), codes[0] if codes else "", elements.text(_ALGORITHM) == AUTOMATIC
+            )
         self._check()
         self._frames = list(self._read_frames(dataset))
         listed = referenced(items(dataset, _REFERENCED_SERIES, _REFERENCED_INSTANCES))

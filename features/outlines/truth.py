@@ -13,7 +13,7 @@ from haemo.features.failures import Failure
 from haemo.features.labels import bleed_type_in, speaks_of_bleed
 from haemo.features.outlines.contours import ELEMENTS as OF_CONTOURS
 from haemo.features.outlines.contours import Contours
-from haemo.features.outlines.drawing import Drawing, Piece, Segment
+from haemo.features.outlines.drawing import MANUFACTURER, Drawing, Piece, Segment
 from haemo.features.outlines.plane import FRAME_OF_REFERENCE, PlacedSlice, read_placed
 from haemo.features.outlines.segmentation import ELEMENTS as OF_SEGMENTS
 from haemo.features.outlines.segmentation import Segmentation
@@ -24,6 +24,7 @@ from haemo.progress import Progress, silent
 __all__ = ["Drawings", "Truth"]
 
 _MODALITY = 0x00080060
+_HAEMO = "haemo"
 # How far a piece may lie off its slice: one that it names, and one that is found by its place.
 _NAMED_MM, _FOUND_MM = 2.5, 0.5
 # Names and codes that programs give by themselves say nothing of what was outlined.
@@ -71,19 +72,26 @@ class Drawings:
     Attributes
     ----------
     opened : list of Drawing
+        Without those that haemo drew: what a model says is no truth to judge it by.
     failures : list of Failure
     """
 
     def __init__(self, paths: Iterable[Path], progress: Progress = silent):
         self.opened: list[Drawing] = []
         self.failures: list[Failure] = []
+        self._own = 0
         self._progress = progress
         paths = sorted(paths)
         for path in progress(paths, total=len(paths), label="reading outlines"):
             try:
-                self.opened.append(_opened(path))
+                drawing = _opened(path)
             except UnreadableSlice as error:
                 self.failures.append(Failure(str(path), "index", str(error)))
+                continue
+            if drawing.maker == _HAEMO:
+                self._own += 1
+            else:
+                self.opened.append(drawing)
 
     @property
     def segments(self) -> list[Segment]:
@@ -138,6 +146,8 @@ class Drawings:
             f"outlines: {len(used):,} files, on {len(found):,} slices, "
             f"{sum(any(mask.any() for mask in own.values()) for own in found.values()):,} of them with blood"
         )
+        if self._own:
+            truth.notes.append(f"outlines that haemo itself drew, which are no truth: {self._own:,} files")
         if left:
             truth.warnings.append(f"segments that are not taken, by their names: {_listed(left)}{remedy}")
         if missing := +missing:
@@ -194,7 +204,9 @@ def _opened(path: Path) -> Drawing:
     try:
         with path.open("rb") as stream:
             dataset = parsed(
-                stream, stop_before_pixels=False, more=(*OF_SEGMENTS, *OF_CONTOURS, FRAME_OF_REFERENCE)
+                stream,
+                stop_before_pixels=False,
+                more=(*OF_SEGMENTS, *OF_CONTOURS, FRAME_OF_REFERENCE, MANUFACTURER),
             )
     except OSError as error:
         raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
@@ -278,6 +290,9 @@ def _said(opened: Sequence[Drawing], used: set[Path], unclear: Mapping[str, int]
     if unclear:
         yield f"segments whose names say nothing, taken for blood: {_listed(unclear)}"
     kept = [one for one in opened if one.path in used]
+    automatic = sum(any(one.segments[n].is_automatic for n in _blood(one)) for one in kept)
+    if automatic:
+        yield f"outlines that a program drew by itself, taken for the truth all the same: {automatic:,} files"
     fractional = sum(isinstance(one, Segmentation) and one.is_fractional for one in kept)
     if fractional:
         yield f"outlines in fractions, of which half and more counts as blood: {fractional:,} files"

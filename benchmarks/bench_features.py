@@ -11,76 +11,15 @@ suffers less.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import numpy as np
-
-FORMATS = ("png", "dicom", "jpeg")
-WINDOW_WIDTH, WINDOW_CENTRE = 80.0, 40.0
-PEER_BATCH = 64
-QUARTER = "few"  # a quarter of the PNG slices, for the rotations
-
-
-def measured(work: Callable[[], float]) -> dict[str, float]:
-    """Rate, CPU time a slice and peak memory of `work`, which gives its number of slices."""
-    cpu, start = _cpu_seconds(), time.perf_counter()
-    slices = work()
-    seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rate": slices / seconds, "cpu_ms": 1e3 * cpu / slices, "peak_mb": peak}
-
-
-def _cpu_seconds() -> float:
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-# ---- slices ------------------------------------------------------------------------------------------
-
-
-def write_slices(folder: Path, count: int) -> None:
-    """Write `count` smooth heads of 512 x 512 pixels with scanner noise, in every format."""
-    import pydicom
-    from PIL import Image
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-    from scipy import ndimage
-
-    rows, columns = np.mgrid[-1:1:512j, -1:1:512j]
-    radius = np.hypot(columns / 0.75, rows / 0.9)
-    for kind in (*FORMATS, QUARTER):
-        (folder / kind).mkdir(parents=True)
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        noise = ndimage.gaussian_filter(rng.standard_normal((512, 512), dtype=np.float32), 1.0)
-        tissue = ndimage.gaussian_filter(rng.standard_normal((64, 64)), 1.5).repeat(8, 0).repeat(8, 1)
-        hu = np.where(radius < 0.9, 35 + 40 * tissue, np.where(radius < 1, 1000, -1000)) + 16 * noise
-        gray = np.clip(hu / WINDOW_WIDTH * 255, 0, 255).astype(np.uint8)
-        Image.fromarray(gray).save(folder / "png" / f"{number:05}.png")
-        if number % 4 == 0:
-            (folder / QUARTER / f"{number:05}.png").hardlink_to(folder / "png" / f"{number:05}.png")
-        Image.fromarray(gray).save(folder / "jpeg" / f"{number:05}.jpg", quality=90)
-        meta = FileMetaDataset()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        meta.MediaStorageSOPClassUID = CTImageStorage
-        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(number)])
-        data = Dataset()
-        data.file_meta = meta
-        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        data.Modality, data.PatientID = "CT", "bench"
-        data.Rows = data.Columns = 512
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
-        data.RescaleSlope, data.RescaleIntercept = 1, 0
-        data.PixelData = np.clip(hu, -1024, 3000).astype("<i2").tobytes()
-        pydicom.dcmwrite(folder / "dicom" / f"{number:05}.dcm", data, enforce_file_format=True)
+from peer import FORMATS, MEAN, QUARTER, STD, measured, peer_network, run_peer, write_slices
 
 
 def write_many(folder: Path, count: int) -> None:
@@ -92,86 +31,6 @@ def write_many(folder: Path, count: int) -> None:
     for number in range(count):
         picture = rng.integers(0, 256, (64, 64), dtype=np.uint8)
         Image.fromarray(picture).save(folder / f"{number:05}.png", compress_level=1)
-
-
-# ---- the peer ----------------------------------------------------------------------------------------
-
-
-class PeerSlices:
-    """A data set as tutorials write it: one file, or one file and its six rotations, an item."""
-
-    def __init__(self, folder: Path, rotations: str):
-        from torchvision import transforms
-
-        self.paths = sorted(folder.iterdir())
-        self.angles = (0, 70, 160, 270, -70, -160, -270) if rotations == "paper" else (0,)
-        self.transform = transforms.Compose(
-            [
-                transforms.Resize((227, 227), antialias=True),
-                transforms.ToTensor(),
-                transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int):
-        import torch
-        from torchvision.transforms import functional
-
-        image = self.read(self.paths[index])
-        return torch.stack([self.transform(functional.rotate(image, angle)) for angle in self.angles])
-
-    @staticmethod
-    def read(path: Path):
-        from PIL import Image
-
-        if path.suffix != ".dcm":
-            return Image.open(path).convert("RGB")
-        from pydicom import dcmread
-        from pydicom.pixels import apply_modality_lut
-
-        data = dcmread(path)
-        hu = apply_modality_lut(data.pixel_array, data)
-        low = WINDOW_CENTRE - WINDOW_WIDTH / 2
-        gray = np.clip((hu - low) / WINDOW_WIDTH * 255, 0, 255).astype(np.uint8)
-        return Image.fromarray(gray).convert("RGB")
-
-
-def peer_network():
-    from torch import nn
-    from torchvision.models import alexnet
-
-    from haemo.models.weights.imagenet import random_weights
-
-    network = alexnet(weights=None)
-    network.classifier = nn.Sequential(*list(network.classifier)[:6])
-    network.load_state_dict(random_weights(0).state_dict)
-    return network.eval()
-
-
-def run_peer(folder: Path, run: Path, rotations: str) -> dict[str, float]:
-    import h5py
-    import torch
-    from torch.utils.data import DataLoader
-
-    network = peer_network()
-    slices = PeerSlices(folder, rotations)
-
-    def work() -> int:
-        batch = PEER_BATCH // len(slices.angles)
-        loader = DataLoader(slices, batch, num_workers=2)
-        with torch.no_grad(), h5py.File(run / "peer.h5", "w") as file:
-            embedding = file.create_dataset("embedding", (len(slices), len(slices.angles), 4096), "f4")
-            start = 0
-            for images in loader:
-                found = network(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-                embedding[start : start + len(images)] = found.numpy()
-                start += len(images)
-        return len(slices)
-
-    return measured(work)
 
 
 # ---- haemo -------------------------------------------------------------------------------------------
@@ -288,7 +147,7 @@ def agreement(folder: Path, run: Path, precision: str) -> dict[str, float]:
     slices = [read_slice(path) for path in paths]
     levels = np.stack([preprocessing.reference(slice_) for slice_ in slices])
     planes = np.stack([preprocessing.plane(slice_) for slice_ in slices])
-    mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    mean, std = np.array([MEAN, STD])[:, :, None, None]
     images = torch.tensor((levels[:, None] / 255 - mean) / std, dtype=torch.float32)
     with torch.no_grad():
         reference = network(images).numpy()

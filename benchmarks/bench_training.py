@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peer import autocast
 from torch import nn
 
 from haemo.features.manifest import ManifestRow
@@ -106,9 +107,19 @@ class PngDataset(torch.utils.data.Dataset):
         return self.transform(Image.open(path)), label
 
 
-def plain_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int) -> Curve:
-    """What everyone ships: eager float32, DataLoader with two workers."""
-    model = network(weights, seed)
+def plain_loop(
+    fit,
+    validation,
+    weights: str,
+    epochs: int,
+    batch: int,
+    seed: int,
+    precision: str = "float32",
+    device: str = "cpu",
+    workers: int = 2,
+) -> Curve:
+    """What everyone ships: eager, a DataLoader; in another precision than float32 under autocast."""
+    model = network(weights, seed).to(device)
     optimiser = torch.optim.SGD(
         [
             {"params": model.features.parameters(), "lr": RATE * 0.1},
@@ -120,31 +131,52 @@ def plain_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int
     loss_of = nn.CrossEntropyLoss()
     torch.manual_seed(seed)
     feeds = [
-        torch.utils.data.DataLoader(PngDataset(part), batch_size=batch, shuffle=shuffle, num_workers=2)
+        torch.utils.data.DataLoader(
+            PngDataset(part),
+            batch_size=batch,
+            shuffle=shuffle,
+            num_workers=workers,
+            pin_memory=device == "cuda",
+        )
         for part, shuffle in ((fit, True), (validation, False))
     ]
     curve = Curve(0.0, [], [], [])
+
+    def loss_on(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        inputs, labels = (tensor.to(device, non_blocking=True) for tensor in (inputs, labels))
+        with autocast(device, precision):
+            return loss_of(model(inputs), labels)
+
     for _ in range(epochs):
         began = time.perf_counter()
         sums = [0.0, 0.0]
         model.train()
         for inputs, labels in feeds[0]:
             optimiser.zero_grad()
-            loss = loss_of(model(inputs), labels)
+            loss = loss_on(inputs, labels)
             loss.backward()
             optimiser.step()
             sums[0] += loss.item() * len(labels)
         model.eval()
         with torch.no_grad():
             for inputs, labels in feeds[1]:
-                sums[1] += loss_of(model(inputs), labels).item() * len(labels)
+                sums[1] += loss_on(inputs, labels).item() * len(labels)
         curve.seconds.append(time.perf_counter() - began)
         curve.train_loss.append(sums[0] / len(fit))
         curve.validation_loss.append(sums[1] / len(validation))
     return curve
 
 
-def our_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int, precision: str) -> Curve:
+def our_loop(
+    fit,
+    validation,
+    weights: str,
+    epochs: int,
+    batch: int,
+    seed: int,
+    precision: str,
+    device: str = "cpu",
+) -> Curve:
     """haemo's: slices decoded once, then `haemo.models.training.loop.train`."""
     model = network(weights, seed)
     recipe = recipe_for("finetune")
@@ -171,7 +203,7 @@ def our_loop(fit, validation, weights: str, epochs: int, batch: int, seed: int, 
     assert usable.all()
     before = time.perf_counter() - began
     data = TrainingData(
-        Batches(planes, recipe),
+        Batches(planes, recipe, device=device),
         np.array([label for _, label in slices]),
         classes=2,
         fit=np.arange(len(fit)),

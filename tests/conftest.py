@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from debian_packages import (  # noqa: F401 - pytest finds them here
+from not_run import (  # noqa: F401 - pytest finds them here
     pytest_collection_modifyitems,
     pytest_sessionfinish,
     pytest_terminal_summary,

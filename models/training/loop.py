@@ -274,7 +274,7 @@ class _Step:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        if not torch.isfinite(loss) & torch.isfinite(norm):  # one wait for the device, not two
             rate = self.optimizer.param_groups[-1]["lr"]
             raise TrainingDiverged(
                 f"{where}: loss {loss.item():g} and gradient norm {norm.item():g} are not both finite; "
@@ -295,12 +295,13 @@ class _Step:
 
     def _tally(self, logits: torch.Tensor, expected: torch.Tensor) -> _Tally:
         losses = functional.cross_entropy(logits, expected, weight=self.weights, reduction="none")
-        return _Tally(
-            weighted_loss=losses.double().sum().item(),
-            weight=self.weights[expected].double().sum().item(),
-            correct=int((logits.argmax(dim=1) == expected).sum()),
-            slices=len(expected),
+        sums = (
+            losses.double().sum(),
+            self.weights[expected].double().sum(),
+            (logits.argmax(dim=1) == expected).double().sum(),
         )
+        loss, weight, correct = torch.stack(sums).tolist()  # they come from the device at once
+        return _Tally(weighted_loss=loss, weight=weight, correct=int(correct), slices=len(expected))
 
 
 def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -186,16 +186,25 @@ links:
 	@cd build/typing/haemo && ln -sfn ../../../haemo/* ../../../features ../../../models ../../../pipeline . \
 		&& find -L . -type l -delete  # what is gone
 
-# Each step is skipped where it was done before; the same seeds give the same bytes on one kind of machine.
+# Each step is skipped where it was done before; the same seeds give the same bytes on one kind of machine. What is
+# outlined is chosen on a second cohort, of which the classifier of pixels has seen nothing.
 builtin-model: $(INSTALLED) ## Train the built-in segmenter anew on phantoms, half an hour on 2 cores
 	[ -e build/builtin/phantom/cohort.json ] || $(HAEMO) phantom build/builtin/phantom --patients 240 --slices 10..14 \
 		--prevalence 0.65 --seed 101
 	$(HAEMO) index build/builtin/phantom --run build/builtin/run
 	$(HAEMO) segment train --run build/builtin/run --train-fraction 0.9 --looks 2
-	cp build/builtin/run/segment/model.safetensors pipeline/segmenting/builtin.safetensors
+	[ -e build/builtin/tuning/cohort.json ] || $(HAEMO) phantom build/builtin/tuning --patients 80 --slices 6..8 \
+		--size 256 --seed 1
+	$(HAEMO) index build/builtin/tuning --run build/builtin/tuned
+	$(HAEMO) segment train --run build/builtin/tuned --from build/builtin/run/segment/model.safetensors \
+		--train-fraction 0.9 --looks 2
+	cp build/builtin/tuned/segment/model.safetensors pipeline/segmenting/builtin.safetensors
 
 bench-segment: $(INSTALLED) ## Slices outlined a second, beside scikit-learn's own trees
 	$(BIN)/python benchmarks/bench_segment.py $(ARGS)
+
+bench-pixels: $(INSTALLED) ## Classifiers of pixels, descriptors and hypercolumns beside each other
+	$(BIN)/python benchmarks/bench_pixels.py $(ARGS)
 
 bench-features: $(INSTALLED) ## Stage one against a straightforward peer
 	$(BIN)/python benchmarks/bench_features.py $(ARGS)

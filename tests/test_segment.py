@@ -99,12 +99,12 @@ def test_a_picture_and_a_turned_head_are_outlined_alike(drawn):
         assert share > 0.95 or share < 0.05
 
 
-def test_an_outline_must_be_sure_somewhere(drawn):
+def test_an_outline_must_have_bulk(drawn):
     hu, _ = head(900, blood_mm=12)
     found = drawn.draw(Slice(hu, True, (SPACING_MM, SPACING_MM)))
-    surest = max(region.evidence for region in drawn.regions(found))
-    for least, some in ((surest, True), (surest + 1e-6, False)):
-        facts = {**drawn.facts, "peak_threshold": least}
+    most = max(found.bulk(region) for region in drawn.regions(found))
+    for least, some in ((most, True), (most + 1e-6, False)):
+        facts = {**drawn.facts, "bulk_thresholds": {"hu": least, "picture": 0}}
         assert bool(Segmenter(drawn.classifier, facts).regions(found)) == some
 
 

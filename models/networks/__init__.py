@@ -2,9 +2,10 @@
 
 `table` has the networks of stage one by name, `frozen` says what is asked of one, and `extractor` embeds
 planes through any of them; `mirrored` shows one each plane and its mirror image. `alexnet` is the first
-(`load_extractor`), with `gray` (its conv1 for gray slices) and `pooling`; `pretrained` is any other one, run
-up to a layer, and `torchvision_models` are torchvision's. `cnn`, `lenet`, `tinyvgg` and `finetune` are
-trained end to end; `end_to_end` is what they have in common, and `layers` tells any of them layer by layer.
-`engine` settles device, precision and memory layout. From outside: `table`, `frozen`, `mirrored`, `alexnet`,
-`pretrained`, `engine` and the networks' own modules.
+(`load_extractor`), with `gray` (its conv1 for gray slices) and `pooling`; `hypercolumns` reads its
+convolutions at single pixels. `pretrained` is any other one, run up to a layer, and `torchvision_models` are
+torchvision's. `cnn`, `lenet`, `tinyvgg` and `finetune` are trained end to end; `end_to_end` is what they have
+in common, and `layers` tells any of them layer by layer. `engine` settles device, precision and memory
+layout. From outside: `table`, `frozen`, `mirrored`, `alexnet`, `hypercolumns`, `pretrained`, `engine` and the
+networks' own modules.
 """

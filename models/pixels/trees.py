@@ -35,7 +35,7 @@ class BoostedTrees:
     cuts : ndarray of shape (features, most cuts), float64
         Ascending, filled up with infinity.
     feature, cut : ndarray of shape (splits,), uint8
-        What each split looks at, all splits of the first tree first.
+        What each split looks at, all splits of the first tree first; `feature` is uint16 of over 256.
     first, middle : ndarray of shape (splits,), uint8
         Leaves left of the split: from `first` up to `middle`, without the latter.
     values : ndarray of shape (trees, 32), float32
@@ -70,9 +70,11 @@ class BoostedTrees:
             before = len(splits)
             _walk(tree, own, splits, values[number])
             counts.append(len(splits) - before)
-        feature, cut, first, middle = np.array(splits, dtype=np.uint8).reshape(-1, 4).T
+        feature, cut, first, middle = np.array(splits, dtype=np.uint16).reshape(-1, 4).T
+        of_split = [own.astype(np.uint8) for own in (cut, first, middle)]
+        feature = feature.astype(np.uint8) if estimator.n_features_in_ <= 256 else feature
         start = float(estimator._baseline_prediction.item())
-        return cls(start, cuts, feature, cut, first, middle, values, np.array(counts, dtype=np.int32))
+        return cls(start, cuts, feature, *of_split, values, np.array(counts, dtype=np.int32))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 _KINDS = ("trees", "logistic", "svm")
+_FEATURES = ("anatomy", "alexnet", "trained", "anatomy+alexnet", "anatomy+trained")
+_DEFAULT = click.core.ParameterSource.DEFAULT
 _MOST_ROWS = 40
 _GROUPS = {"all": "all bleeds", "over_1_cm2": "over 1 cm2", "under_1_cm2": "up to 1 cm2"}
 _FIGURES = ("pointing", "dice", "pixel_sensitivity", "pixel_precision", "bleed_sensitivity")
@@ -68,6 +70,24 @@ def segment() -> None:
 @segment.command()
 @run_option
 @click.option("--kind", type=click.Choice(_KINDS), default="trees", show_default=True)
+@click.option(
+    "--features",
+    type=click.Choice(_FEATURES),
+    default="anatomy",
+    show_default=True,
+    help="What pixels are described by. alexnet: hypercolumns, what conv1 to conv5 of the frozen network say "
+    "there; trained: those of this network further trained on the masks; or either joined to anatomy.",
+)
+@click.option(
+    "--trunk-steps", type=click.IntRange(1), default=400, show_default=True, help="Training of 'trained'."
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="builtin|FILE",
+    help="Take the classifier of pixels from this segmenter, and choose only what is outlined and called "
+    "bleeding, on the training patients: some dozens are enough.",
+)
 @_masks_option
 @click.option(
     "--as-is",
@@ -85,7 +105,16 @@ def segment() -> None:
 @new_split_option
 @_jobs_option
 def train(
-    run_path: Path, kind: str, masks: Path | None, as_is: bool, looks: int, jobs: int | None, **options: Any
+    run_path: Path,
+    kind: str,
+    features: str,
+    trunk_steps: int,
+    start: str | None,
+    masks: Path | None,
+    as_is: bool,
+    looks: int,
+    jobs: int | None,
+    **options: Any,
 ) -> int:
     """Train a classifier of pixels on the masks of the training patients. Writes RUN/segment/.
 
@@ -96,10 +125,18 @@ def train(
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.segmenting.training import SegmenterSettings, train_segmenter
 
+    source = click.get_current_context().get_parameter_source
+    for name in ("kind", "features"):
+        if start and source(name) is not _DEFAULT:
+            raise click.UsageError(
+                f"--{name} is that of the segmenter which --from names; leave one of the two out"
+            )
     run = RunDirectory(run_path)
     result = train_segmenter(
         run,
-        SegmenterSettings(kind, not as_is, looks),
+        SegmenterSettings(
+            kind, not as_is, looks, named_segmenter(start) if start else None, features, trunk_steps
+        ),
         masks=masks,
         split=split_request(options, "seed", "folds"),
         jobs=jobs,
@@ -110,7 +147,8 @@ def train(
         click.echo(f"{failure.path}: {failure.reason}", err=True)
     where = "kept in" if result.up_to_date else "written to"
     slices = counted(result.facts["slices"]["train"], "slice")
-    click.echo(f"segment ({result.facts['kind']}) learned from {slices}; {where} {run.path / 'segment'}")
+    what = "tuned on" if start else "learned from"
+    click.echo(f"segment ({result.facts['kind']}) {what} {slices}; {where} {run.path / 'segment'}")
     click.echo(f"next: haemo segment score --run {run}")
     return 3 if result.failures else 0
 

@@ -16,7 +16,9 @@ from haemo.features.pixels.masks import TrueMasks, read_mask
 from haemo.features.pixels.region import joined
 from haemo.features.pixels.variation import vary
 from haemo.features.reading.reader import read_guarded
+from haemo.features.reading.slice import Slice
 from haemo.features.views.head_grid import HeadGrid
+from haemo.pipeline.segmenting.pixel_features import PixelFeatures
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.processors import usable_processors
 from haemo.progress import Progress, silent
@@ -28,6 +30,7 @@ __all__ = [
     "Pixels",
     "drawn_slices",
     "in_processes",
+    "look_at",
     "masked_rows",
     "sample",
 ]
@@ -40,6 +43,7 @@ MaskedRow = tuple[ManifestRow, Path]
 _BLOOD, _OTHER, _LOOKALIKE = 200, 150, 150
 """Most pixels a slice: of blood; of the rest; of the rest that is as bright as blood."""
 _LOOKALIKE_HU = 8.0  # above the brain's median, blurred by 1 mm
+_PART_OF_WIDE = 5  # of these with hypercolumns, which are 1152 numbers a pixel
 _SURE = 0.1, 0.5  # share of blood in a pixel of 1 mm up to which it is none, and from which it is blood
 
 
@@ -107,18 +111,17 @@ class DrawnRow:
     Attributes
     ----------
     row : ManifestRow
+    is_hu : bool
     score : float
         Of the map.
     dice : ndarray of shape (thresholds,), float64, or None
         Of the outlines at some thresholds; None where there is no mask with a bleed.
-    surest : ndarray of shape (thresholds,), float64
-        The highest probability within an outline at each; 0 where none is drawn.
     """
 
     row: ManifestRow
+    is_hu: bool
     score: float
     dice: np.ndarray | None
-    surest: np.ndarray
 
 
 def drawn_slices(
@@ -141,20 +144,18 @@ def drawn_slices(
 
 def _drawn(
     segmenter: Segmenter, row: ManifestRow, mask_path: Path | None, thresholds: tuple[float, ...]
-) -> "tuple[float, np.ndarray | None, np.ndarray] | str":
+) -> "tuple[bool, float, np.ndarray | None] | str":
     try:
         image = read_guarded(row.path)
         found = segmenter.draw(image)
         mask = None if mask_path is None else read_mask(mask_path, image.pixels.shape)
     except UnreadableSlice as error:
         return str(error)
-    regions = [found.regions(threshold) for threshold in thresholds]
-    surest = np.array([some[0].evidence if some else 0.0 for some in regions])
     if mask is None or not mask.any():
-        return found.score, None, surest
-    outlines = [joined(some, mask.shape) for some in regions]
+        return image.is_hu, found.score, None
+    outlines = [joined(found.regions(threshold), mask.shape) for threshold in thresholds]
     dice = [2 * (outline & mask).sum() / (outline.sum() + mask.sum()) for outline in outlines]
-    return found.score, np.array(dice), surest
+    return image.is_hu, found.score, np.array(dice)
 
 
 def sample(
@@ -163,6 +164,7 @@ def sample(
     seed: int,
     varied: bool,
     looks: int = 1,
+    features: PixelFeatures | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
 ) -> Pixels:
@@ -179,14 +181,17 @@ def sample(
         Whether slices in HU are given another look first, see `features.pixels.variation.vary`.
     looks : int
         How often each slice is taken.
+    features : PixelFeatures, optional
+        What pixels are described by; anatomy without.
     jobs : int, optional
         Processes; None is one a core.
     progress : Progress
     """
     parts, patients, failures = [], [], []
-    work = [(row, mask, (seed, look), varied) for look in range(looks) for row, mask in rows]
+    features = features or PixelFeatures()
+    work = [(row, mask, (seed, look), varied, features) for look in range(looks) for row, mask in rows]
     results = in_processes(_pixels_of, work, jobs, progress, "reading")
-    for (row, _, (_, look), _), found in zip(work, results, strict=True):
+    for (row, _, (_, look), *_), found in zip(work, results, strict=True):
         if isinstance(found, str):
             failures += [Failure(str(row.path), STAGE, found)] if look == 0 else []
         else:
@@ -200,29 +205,45 @@ def sample(
     return Pixels(X, y, weights, np.concatenate(patients), tuple(failures))
 
 
-def _pixels_of(
+def look_at(
     row: ManifestRow, mask_path: Path, seed: tuple[int, int], varied: bool
-) -> "tuple[np.ndarray, np.ndarray, np.ndarray] | str":
+) -> tuple[Slice, np.ndarray, np.random.Generator]:
+    """A slice, in another look where it is varied, its mask, and what its pixels are drawn with.
+
+    Raises
+    ------
+    UnreadableSlice
+        If either cannot be read.
+    """
     rng = np.random.default_rng([*seed, zlib.crc32(row.slice_id.encode("utf-8", "surrogateescape"))])
+    image = read_guarded(row.path)
+    mask = read_mask(mask_path, image.pixels.shape)
+    return (vary(image, mask, rng) if varied and image.is_hu else image), mask, rng
+
+
+def _pixels_of(
+    row: ManifestRow, mask_path: Path, seed: tuple[int, int], varied: bool, features: PixelFeatures
+) -> "tuple[np.ndarray, np.ndarray, np.ndarray] | str":
     try:
-        image = read_guarded(row.path)
-        mask = read_mask(mask_path, image.pixels.shape)
-        grid = HeadGrid.of(vary(image, mask, rng) if varied and image.is_hu else image)
+        image, mask, rng = look_at(row, mask_path, seed, varied)
+        grid = HeadGrid.of(image)
     except UnreadableSlice as error:
         return str(error)
-    X = describe(grid)
+    anatomy = describe(grid)
     blood = grid.from_slice(mask)[grid.inside]
     least, most = _SURE
-    bright = X[:, 2] > _LOOKALIKE_HU
+    bright = anatomy[:, 2] > _LOOKALIKE_HU
     groups = (
         (np.flatnonzero(blood > most), _BLOOD),
         (np.flatnonzero((blood < least) & ~bright), _OTHER),
         (np.flatnonzero((blood < least) & bright), _LOOKALIKE),
     )
-    chosen = [rng.choice(group, min(len(group), limit), replace=False) for group, limit in groups]
+    part = _PART_OF_WIDE if features.trunk else 1
+    chosen = [rng.choice(group, min(len(group), limit // part), replace=False) for group, limit in groups]
     weights = [
         np.full(len(some), len(group) / max(len(some), 1))
         for some, (group, _) in zip(chosen, groups, strict=True)
     ]
     places = np.concatenate(chosen)
-    return X[places], blood[places] > most, np.concatenate(weights).astype(np.float32)
+    X = features.of(grid, anatomy).rows(places)
+    return X, blood[places] > most, np.concatenate(weights).astype(np.float32)

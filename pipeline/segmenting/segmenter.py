@@ -1,8 +1,9 @@
 """A trained classifier of pixels with all that drawing takes, in one file."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,28 @@ from typing import Any
 import numpy as np
 
 from haemo.atomic import parse_json, replacing
-from haemo.errors import BadDataset, FingerprintMismatch, MissingStep
+from haemo.errors import BadDataset, BadSettings, FingerprintMismatch, MissingStep
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.blood_map import BloodMap
-from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, describe
 from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
 from haemo.features.reading.unit import Unit
-from haemo.features.views.head_grid import GRID_SCHEMA, HeadGrid
+from haemo.features.views.head_grid import HeadGrid
 from haemo.models.heads.thresholds import ThresholdRule
 from haemo.models.pixels.pixel_classifier import PixelClassifier
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.operating import chosen_points
 from haemo.pipeline.evaluation.unit_rule import UnitRule, rule_of
 from haemo.pipeline.run.predictions import Predictions
+from haemo.pipeline.segmenting.pixel_features import ANATOMY, PixelFeatures, pixels_described
 
-__all__ = ["BUILTIN_PATH", "CAVEAT", "Segmenter", "builtin_segmenter", "pixels_described"]
+__all__ = ["BUILTIN_PATH", "CAVEAT", "Segmenter", "builtin_segmenter"]
 
 _KEY = "haemo-segment"
+_TRUNK = "trunk."  # before the names of its arrays
+_BLOCK = 4096  # pixels whose hypercolumns are read at a time
 CAVEAT = "built-in model: trained on synthetic heads only, not validated on patients"
 BUILTIN_PATH = Path(__file__).with_name("builtin.safetensors")
-
-
-def pixels_described() -> dict[str, Any]:
-    """What a classifier of pixels is bound to: how pixels are described by this version."""
-    return {"grid": GRID_SCHEMA, "schema": DESCRIPTOR_SCHEMA, "names": list(DESCRIPTORS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +44,23 @@ class Segmenter:
     classifier : PixelClassifier
     facts : dict
         ``pixels`` (`pixels_described`), ``pixel_threshold`` (from which probability a pixel is outlined),
-        ``peak_threshold`` (which probability an outline must reach somewhere),
-        ``slice_slope`` and ``slice_intercept`` (a slice's score to its log odds of a bleed),
+        ``bulk_thresholds`` (from which `BloodMap.bulk` a region is outlined, in ``hu`` and on a ``picture``;
+        models of before have ``peak_threshold``, the probability that it must reach somewhere),
+        ``slice_slope`` and ``slice_intercept`` (a slice's score to its log odds of a bleed), and those of
+        pictures, ``picture_slope`` and ``picture_intercept``, where they were chosen,
         ``threshold`` (from which probability a slice is called positive), ``study_rules`` (by way of joining
         slices, the numbers of a `UnitRule`), ``classes`` (normal first), and
         ``points`` (thresholds of other operating points, as `evaluation.operating.chosen_points` gives them),
         how it was trained; ``caveat`` where it must not be taken for more than it is.
+    features : PixelFeatures
+        What the classifier reads.
     told_unit, held_out
         As of `pipeline.predicting.trained_model.TrainedModel`.
     """
 
     classifier: PixelClassifier
     facts: dict[str, Any]
+    features: PixelFeatures = field(default_factory=PixelFeatures)
     told_unit: Unit | None = None
     held_out: Callable[[], Predictions | None] = lambda: None
 
@@ -76,7 +79,25 @@ class Segmenter:
             If the slice is too small for a head.
         """
         grid = HeadGrid.of(image)
-        return BloodMap.of(image, grid, self.classifier.probability(describe(grid), grid.inside))
+        found = BloodMap.of(image, grid, self._probability(grid))
+        return replace(found, score=self.score(found.score, image.is_hu))
+
+    def _probability(self, grid: HeadGrid) -> np.ndarray:
+        """Of each pixel inside."""
+        pixels, count = self.features.of(grid), int(grid.inside.sum())
+        if not self.features.trunk or not count:
+            return self.classifier.probability(pixels.rows(), grid.inside)
+        blocks = (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
+        return np.concatenate([self.classifier.probability(pixels.rows(block)) for block in blocks])
+
+    def score(self, score: float, is_hu: bool) -> float:
+        """A map's score as it stands for a slice in HU: of a picture, the one with the same log odds."""
+        from scipy.special import expit
+
+        if is_hu or "picture_slope" not in self.facts:
+            return score
+        log_odds = self.facts["picture_slope"] * log_ratio(score) + self.facts["picture_intercept"]
+        return float(expit((log_odds - self.facts["slice_intercept"]) / self.facts["slice_slope"]))
 
     def study_rule(self, how: Aggregation) -> UnitRule | None:
         """How studies are judged where slices are joined so; None where too few studies were held out."""
@@ -93,10 +114,17 @@ class Segmenter:
                 rules[str(how)] = {name: float(getattr(found, name)) for name in names}
         return replace(self, facts={**self.facts, "study_rules": rules, "points": chosen_points(held_out)})
 
+    def candidates(self, found: BloodMap) -> list[Region]:
+        """What may be outlined: pixels from the segmenter's threshold on."""
+        return found.regions(self.facts["pixel_threshold"])
+
     def regions(self, found: BloodMap) -> list[Region]:
         """What is outlined, at the segmenter's own thresholds."""
-        some = found.regions(self.facts["pixel_threshold"])
-        return [region for region in some if region.evidence >= self.facts["peak_threshold"]]
+        some = self.candidates(found)
+        if "bulk_thresholds" not in self.facts:
+            return [region for region in some if region.evidence >= self.facts["peak_threshold"]]
+        least = self.facts["bulk_thresholds"]["hu" if found.is_hu else "picture"]
+        return [region for region in some if found.bulk(region) >= least]
 
     def log_odds(self, score: float | np.ndarray) -> Any:
         """Log odds of a bleed of slices by their maps' `score`."""
@@ -131,7 +159,13 @@ class Segmenter:
         from safetensors.numpy import save
 
         header = {_KEY: json.dumps({"kind": self.classifier.kind, **self.facts}, sort_keys=True)}
-        return save(self.classifier.model.arrays, metadata=header)
+        trunk = {_TRUNK + name: np.ascontiguousarray(array) for name, array in self.features.trunk.items()}
+        return save({**self.classifier.model.arrays, **trunk}, metadata=header)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of all of it."""
+        return hashlib.sha256(self._bytes).hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A process that gets it again and again keeps it, with the tables of its trees.
@@ -158,15 +192,21 @@ class Segmenter:
             with safe_open(path, framework="numpy") as file:
                 facts = parse_json((file.metadata() or {})[_KEY])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            classifier = PixelClassifier.of_arrays(facts.pop("kind"), arrays)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            found = cls._of(facts, arrays)
+        except (SafetensorError, KeyError, ValueError, TypeError, BadSettings) as error:
             raise BadDataset(f"{path} is no segmenter, or it is damaged ({error}); train it again") from error
-        if facts.get("pixels") != pixels_described():
+        if facts.get("pixels") != pixels_described(found.features.name):
             raise FingerprintMismatch(
                 f"{path} was trained on pixels that another version of haemo described; train it again: "
                 f"haemo segment train"
             )
-        return cls(classifier, facts)
+        return found
+
+    @classmethod
+    def _of(cls, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> "Segmenter":
+        trunk = {name.removeprefix(_TRUNK): arrays.pop(name) for name in [*arrays] if name.startswith(_TRUNK)}
+        features = PixelFeatures(facts.get("pixels", {}).get("features", ANATOMY), trunk)
+        return cls(PixelClassifier.of_arrays(facts.pop("kind"), arrays), facts, features)
 
 
 @lru_cache(maxsize=2)
@@ -175,7 +215,7 @@ def _from_bytes(data: bytes) -> Segmenter:
 
     length = int.from_bytes(data[:8], "little")
     facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
-    return Segmenter(PixelClassifier.of_arrays(facts.pop("kind"), load(data)), facts)
+    return Segmenter._of(facts, load(data))
 
 
 def log_ratio(score: float | np.ndarray) -> Any:

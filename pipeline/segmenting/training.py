@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import SEGMENTER, RunDirectory, software_versions
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.run.truemasks import read_true_masks
+from haemo.pipeline.segmenting.operating import OPERATING_SCHEMA, looks_at, platt, tuned
+from haemo.pipeline.segmenting.pixel_features import ANATOMY, pixels_described
 from haemo.pipeline.segmenting.sampling import MaskedRow, Pixels, drawn_slices, masked_rows, sample
-from haemo.pipeline.segmenting.segmenter import Segmenter, log_ratio, pixels_described
+from haemo.pipeline.segmenting.segmenter import Segmenter, log_ratio
 from haemo.pipeline.segmenting.segmenterfolder import SegmenterFolder
+from haemo.pipeline.segmenting.trunk import pixel_features
 from haemo.pipeline.splitting.cohort import Cohort
 from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.trained.modelfolder import facts_key
@@ -37,7 +40,6 @@ log = logging.getLogger("haemo")
 
 _MOST_WEIGHT = 60.0
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05).round(2)
-_OUTLINED_NORMAL = 0.05  # at most one of 20 normal slices gets an outline
 _LEAST_SLICES = 3  # of each class, to fit the probability of a slice
 
 
@@ -52,12 +54,23 @@ class SegmenterSettings:
     varied : bool
         Whether slices in HU are given another look each, see `features.pixels.variation.vary`.
     looks : int
-        How many looks of each slice are learned from.
+        How many looks of each slice are learned from, and what is outlined is chosen on, beside the slice as
+        it is.
+    start : Segmenter, optional
+        Its classifier of pixels is taken as it is; what is outlined and called bleeding is chosen anew, on
+        all training patients. `kind` and `features` are then not looked at.
+    features : str
+        What pixels are described by, of `pixel_features.FEATURES`.
+    trunk_steps : int
+        How long the trunk is trained for features that have ``trained`` in their name.
     """
 
     kind: str = "trees"
     varied: bool = True
     looks: int = 1
+    start: Segmenter | None = None
+    features: str = ANATOMY
+    trunk_steps: int = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +95,9 @@ def train_segmenter(
 ) -> SegmenterResult:
     """Train a segmenter on the training slices with masks, and score the test slices once.
 
-    The first fold's patients are held out at first: on them the threshold of pixels, the probability of a
-    slice and its threshold are chosen. Then the classifier is fitted on all training patients.
+    The first fold's patients are held out at first: on them the threshold of pixels, which regions are
+    outlined, the probability of a slice and its threshold are chosen. Then the classifier is fitted on all
+    training patients.
 
     Parameters
     ----------
@@ -127,7 +141,7 @@ def train_segmenter(
             log.info("%s is up to date: same settings, same data", folder.path)
             return SegmenterResult(folder.facts(), folder.metrics(), folder.predictions(), [], True)
         folds = cohort.split.fold_numbers(train)
-        held = [row for row, fold in zip(train, folds, strict=True) if fold == 0]
+        held = [row for row, fold in zip(train, folds, strict=True) if fold == 0 or settings.start]
         segmenter, failures, chosen = fit_segmenter(
             settings,
             masked,
@@ -181,15 +195,28 @@ def fit_segmenter(
     """
     from scipy.special import expit
 
-    pixels = sample(
-        masked, seed=seed, varied=settings.varied, looks=settings.looks, jobs=jobs, progress=progress
-    )
-    patients = {row.patient for row in held}
-    learned = ~np.isin(pixels.patients, sorted(patients))
-    first = Segmenter(_fit(settings.kind, pixels.of(learned), seed), {"classes": list(classes)})
+    failures: list[Failure] = []
+    pixels: Pixels | None = None
+    if settings.start is None:
+        patients = {row.patient for row in held}
+        how: dict[str, Any] = {"seed": seed, "varied": settings.varied, "looks": settings.looks}
+        # The trunk is trained once, on the patients that are not held out.
+        rest = [one for one in masked if one[0].patient not in patients]
+        features = pixel_features(
+            settings.features, rest, steps=settings.trunk_steps, **how, jobs=jobs, progress=progress
+        )
+        pixels = sample(masked, **how, features=features, jobs=jobs, progress=progress)
+        failures += pixels.failures
+        learned = ~np.isin(pixels.patients, sorted(patients))
+        first = _fit(settings.kind, pixels.of(learned), seed)
+        learned_from = {"slices": len(masked), "patients": len(np.unique(pixels.patients))}
+    else:
+        first, features = settings.start.classifier, settings.start.features
+        learned_from = settings.start.facts["learned_from"]
     mask_of = {row.slice_id: mask for row, mask in masked}
     wanted = [(row, mask_of.get(row.slice_id)) for row in held]
-    found, failures = drawn_slices(first, wanted, tuple(_THRESHOLDS), jobs, progress)
+    untold = Segmenter(first, {"classes": list(classes)}, features)
+    found, unread = drawn_slices(untold, wanted, tuple(_THRESHOLDS), jobs, progress)
     scores = np.array([one.score for one in found])
     bleeds = np.array([one.row.label == classes[1] for one in found])
     if min(bleeds.sum(), (~bleeds).sum()) < _LEAST_SLICES:
@@ -197,22 +224,29 @@ def fit_segmenter(
             f"the probability of a slice needs {_LEAST_SLICES} held-out slices of each class; "
             f"there are {int(bleeds.sum())} {classes[1]} and {int((~bleeds).sum())} {classes[0]}"
         )
-    slope, intercept = _platt(scores, bleeds)
+    slope, intercept = platt(scores, bleeds)
     chances = expit(slope * log_ratio(scores) + intercept)
     best = _best_threshold([one.dice for one in found if one.dice is not None])
-    surest = np.array([one.surest[best] for one in found])
     facts = {
         "classes": list(classes),
-        "pixels": pixels_described(),
+        "pixels": pixels_described(features.name),
         "pixel_threshold": float(_THRESHOLDS[best]),
-        "peak_threshold": float(np.quantile(surest[~bleeds], 1 - _OUTLINED_NORMAL, method="higher")),
         "slice_slope": slope,
         "slice_intercept": intercept,
         "threshold": ThresholdRule("youden").choose(bleeds, chances),
-        "learned_from": {"slices": len(masked), "patients": len(np.unique(pixels.patients))},
+        "learned_from": learned_from,
     }
-    segmenter = Segmenter(_fit(settings.kind, pixels, seed), facts)
-    return segmenter, [*pixels.failures, *failures], [(one.row, one.score) for one in found]
+    if settings.start is not None:
+        facts["tuned_on"] = {"slices": len(found), "patients": len({one.row.patient for one in found})}
+    known = [(row, mask) for row, mask in wanted if mask is not None or row.label == classes[0]]
+    varied_looks = settings.looks if settings.varied else 0
+    seen, _ = looks_at(
+        Segmenter(first, facts, features), known, seed=seed, looks=varied_looks, jobs=jobs, progress=progress
+    )
+    told = tuned(Segmenter(first, facts, features), seen)
+    last = first if pixels is None else _fit(settings.kind, pixels, seed)
+    chosen = [(one.row, told.score(one.score, one.is_hu)) for one in found]
+    return replace(told, classifier=last), [*failures, *unread], chosen
 
 
 def _fit(kind: str, pixels: Pixels, seed: int) -> PixelClassifier:
@@ -229,17 +263,12 @@ def _best_threshold(dice: Sequence[np.ndarray]) -> int:
     return int(np.mean(dice, axis=0).argmax())
 
 
-def _platt(scores: np.ndarray, bleeds: np.ndarray) -> tuple[float, float]:
-    from sklearn.linear_model import LogisticRegression
-
-    fitted = LogisticRegression(C=1e3).fit(log_ratio(scores)[:, None], bleeds)
-    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-
-
 def _facts(settings: SegmenterSettings, cohort: Cohort, masked: Sequence[MaskedRow]) -> dict[str, Any]:
     facts = {
         "name": SEGMENTER,
-        "kind": settings.kind,
+        "kind": settings.start.classifier.kind if settings.start else settings.kind,
+        **({"start": settings.start.hash} if settings.start else {}),
+        "operating": OPERATING_SCHEMA,
         "varied": VARIATION_SCHEMA if settings.varied else 0,
         "looks": settings.looks,
         "seed": cohort.split.seed,
@@ -247,7 +276,8 @@ def _facts(settings: SegmenterSettings, cohort: Cohort, masked: Sequence[MaskedR
         "protocol": str(cohort.split.protocol),
         "leaky": cohort.split.leaky,
         "classes": list(cohort.classes),
-        "pixels": pixels_described(),
+        "pixels": pixels_described(settings.start.features.name if settings.start else settings.features),
+        **({"trunk_steps": settings.trunk_steps} if "trained" in settings.features else {}),
         "masks": _hash(masked),
         "versions": {
             name: version

@@ -1,0 +1,128 @@
+"""What is outlined and how slices are scored, chosen on slices that the classifier of pixels has not seen.
+
+Limits that are right for slices in HU are too low for pictures, which tell less: each has its own. Both are
+met in several looks, as slices come from other scanners than those of the training slices.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from haemo.errors import TooFewData, UnreadableSlice
+from haemo.features.failures import Failure
+from haemo.features.manifest import ManifestRow
+from haemo.features.pixels.masks import read_mask
+from haemo.features.pixels.variation import vary
+from haemo.features.reading.reader import read_guarded
+from haemo.pipeline.segmenting.sampling import STAGE, in_processes
+from haemo.pipeline.segmenting.segmenter import Segmenter, log_ratio
+from haemo.progress import Progress, silent
+
+__all__ = ["OPERATING_SCHEMA", "Look", "looks_at", "platt", "tuned"]
+
+OPERATING_SCHEMA = 1
+"""Of how this is chosen: a segmenter that was trained before is trained anew when it is asked for."""
+
+_OUTLINED_NORMAL = 0.05  # at most one of 20 normal slices gets an outline
+_LEAST_LOOKS = 20  # normal ones of a kind, and ones with a bleed, for limits of their own
+_STREAM = 1  # of random numbers: other looks than those that were learned from
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was drawn on one look of a slice.
+
+    Attributes
+    ----------
+    bleeds : bool
+        Whether its mask has blood.
+    is_hu : bool
+    score : float
+        Of the map.
+    bulk : float
+        The most of a region, 0 where there is none.
+    """
+
+    bleeds: bool
+    is_hu: bool
+    score: float
+    bulk: float
+
+
+def looks_at(
+    segmenter: Segmenter,
+    rows: Sequence[tuple[ManifestRow, Path | None]],
+    *,
+    seed: int,
+    looks: int,
+    jobs: int | None = None,
+    progress: Progress = silent,
+) -> tuple[list[Look], list[Failure]]:
+    """Draw each slice as it is, and those in HU in `looks` other looks (`features.pixels.variation`) too.
+
+    Slices without a mask have no blood.
+    """
+    work = [(segmenter, row, mask, seed, look) for look in range(looks + 1) for row, mask in rows]
+    found, failures = [], []
+    results = in_processes(_look, work, jobs, progress, "looking")
+    for (_, row, _, _, look), one in zip(work, results, strict=True):
+        if isinstance(one, Look):
+            found.append(one)
+        elif one is not None and look == 0:
+            failures.append(Failure(str(row.path), STAGE, one))
+    return found, failures
+
+
+def _look(
+    segmenter: Segmenter, row: ManifestRow, mask_path: Path | None, seed: int, look: int
+) -> "Look | str | None":
+    """None where a slice has no such look: a picture has but one."""
+    name = zlib.crc32(row.slice_id.encode("utf-8", "surrogateescape"))
+    try:
+        image = read_guarded(row.path)
+        if look and not image.is_hu:
+            return None
+        shape = image.pixels.shape
+        mask = np.zeros(shape, dtype=bool) if mask_path is None else read_mask(mask_path, shape)
+        if look:
+            image = vary(image, mask, np.random.default_rng([seed, _STREAM, look, name]))
+        found = segmenter.draw(image)
+    except UnreadableSlice as error:
+        return str(error)
+    bulk = max((found.bulk(region) for region in segmenter.candidates(found)), default=0.0)
+    return Look(bool(mask.any()), image.is_hu, found.score, bulk)
+
+
+def tuned(segmenter: Segmenter, looks: Sequence[Look]) -> Segmenter:
+    """The segmenter with limits from looks at slices, in HU and on pictures.
+
+    A region is outlined from the bulk that one in 20 normal slices reaches; where there are too few of a
+    kind, all decide for it. Scores of pictures get log odds of their own, where there are enough.
+    """
+    bleeds, is_hu = (np.array([getattr(one, name) for one in looks]) for name in ("bleeds", "is_hu"))
+    scores, bulks = (np.array([getattr(one, name) for one in looks]) for name in ("score", "bulk"))
+    if bleeds.all():
+        raise TooFewData(
+            "what is outlined is chosen on held-out slices without blood, and none could be used"
+        )
+    limits = {}
+    for name, kind in (("hu", is_hu), ("picture", ~is_hu)):
+        normal = ~bleeds & kind
+        chosen = bulks[normal if normal.sum() >= _LEAST_LOOKS else ~bleeds]
+        limits[name] = float(np.quantile(chosen, 1 - _OUTLINED_NORMAL, method="higher"))
+    facts = {**segmenter.facts, "bulk_thresholds": limits}
+    if min((bleeds & ~is_hu).sum(), (~bleeds & ~is_hu).sum()) >= _LEAST_LOOKS and is_hu.any():
+        slope, intercept = platt(scores[~is_hu], bleeds[~is_hu])
+        facts |= {"picture_slope": slope, "picture_intercept": intercept}
+    return replace(segmenter, facts=facts)
+
+
+def platt(scores: np.ndarray, bleeds: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of the log odds of a bleed over those of scores (Platt)."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=1e3).fit(log_ratio(scores)[:, None], bleeds)
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])

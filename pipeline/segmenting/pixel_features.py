@@ -1,0 +1,132 @@
+"""What a classifier of pixels reads: descriptors of anatomy and HU, hypercolumns of AlexNet, or both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from haemo.errors import BadSettings
+from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, describe
+from haemo.features.views.head_grid import BLACK_HU, GRID_SCHEMA, WHITE_HU, HeadGrid
+
+if TYPE_CHECKING:
+    from haemo.models.networks.hypercolumns import Hypercolumns
+
+__all__ = ["ANATOMY", "FEATURES", "DescribedSlice", "PixelFeatures", "pixels_described", "plane_of"]
+
+ANATOMY = "anatomy"
+FEATURES = (ANATOMY, "alexnet", "trained", "anatomy+alexnet", "anatomy+trained")
+"""``alexnet`` is the frozen network, ``trained`` that network further trained on masks."""
+
+_HYPERCOLUMN_SCHEMA = 1
+_SIDE = 227  # of AlexNet's plane; a pixel is 1 mm
+
+
+@dataclass(frozen=True, eq=False)
+class PixelFeatures:
+    """Describes the pixels inside the skull.
+
+    Attributes
+    ----------
+    name : str
+        Of `FEATURES`.
+    trunk : dict of str to ndarray
+        Weights of conv1 to conv5, float16, under torchvision's names; empty for ``anatomy``.
+    """
+
+    name: str = ANATOMY
+    trunk: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in FEATURES:
+            raise BadSettings(f"there are no pixel features {self.name!r}; they are {', '.join(FEATURES)}")
+
+    @cached_property
+    def _columns(self) -> "Hypercolumns":
+        from haemo.models.networks.hypercolumns import Hypercolumns
+
+        return Hypercolumns(self.trunk)
+
+    def of(self, grid: HeadGrid, anatomy: np.ndarray | None = None) -> "DescribedSlice":
+        """Describe a slice.
+
+        Parameters
+        ----------
+        grid : HeadGrid
+        anatomy : ndarray, optional
+            What `features.pixels.descriptors.describe` says of it, where that has been asked already.
+        """
+        if not self.name.startswith(ANATOMY):
+            anatomy = None
+        elif anatomy is None:
+            anatomy = describe(grid)
+        return DescribedSlice(grid, anatomy, self._columns if self.trunk else None)
+
+
+class DescribedSlice:
+    """The pixels inside the skull of one slice, in numbers.
+
+    Parameters
+    ----------
+    grid : HeadGrid
+    anatomy : ndarray of shape (pixels, descriptors) or None
+    columns : Hypercolumns or None
+    """
+
+    def __init__(self, grid: HeadGrid, anatomy: np.ndarray | None, columns: "Hypercolumns | None") -> None:
+        self._anatomy, self._columns = anatomy, columns
+        if columns is not None:
+            plane, top, left = plane_of(grid)
+            self._maps = columns.maps(plane)
+            rows, places = np.nonzero(grid.inside)
+            self._rows, self._places = rows - top, places - left
+
+    def rows(self, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Numbers of some pixels, in the order of ``grid.hu[grid.inside]``: (pixels, numbers), float32."""
+        parts = [] if self._anatomy is None else [self._anatomy[chosen]]
+        if self._columns is not None:
+            parts.append(self._columns.at(self._maps, self._rows[chosen], self._places[chosen]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def plane_of(grid: HeadGrid, values: np.ndarray | None = None) -> tuple[np.ndarray, int, int]:
+    """Cut a plane of 227 x 227 mm out of a grid, about the middle of the inside; 0 where the grid ends.
+
+    Parameters
+    ----------
+    grid : HeadGrid
+    values : ndarray of the grid's shape, optional
+        What is cut out; its levels as gray, 0 to 255, without.
+
+    Returns
+    -------
+    plane : ndarray of shape (227, 227)
+    top, left : int
+        Row and column of the grid that its first pixel has; below 0 where it lies beyond.
+    """
+    if values is None:
+        scale = np.float32(255 / (WHITE_HU - BLACK_HU))
+        values = np.rint((grid.hu - np.float32(BLACK_HU)) * scale).astype(np.uint8)
+    inside = np.nonzero(grid.inside if grid.inside.any() else np.ones_like(grid.inside))
+    top, left = (round(float(places.mean())) - _SIDE // 2 for places in inside)
+    plane = np.zeros((_SIDE, _SIDE), dtype=values.dtype)
+    rows, columns = (
+        slice(max(start, 0), min(start + _SIDE, size))
+        for start, size in zip((top, left), values.shape, strict=True)
+    )
+    plane[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = values[
+        rows, columns
+    ]
+    return plane, top, left
+
+
+def pixels_described(name: str = ANATOMY) -> dict[str, Any]:
+    """What a classifier of pixels is bound to: how pixels are described by this version."""
+    facts: dict[str, Any] = {"grid": GRID_SCHEMA}
+    if name.startswith(ANATOMY):
+        facts |= {"schema": DESCRIPTOR_SCHEMA, "names": list(DESCRIPTORS)}
+    if name != ANATOMY:
+        facts |= {"features": name, "hypercolumns": _HYPERCOLUMN_SCHEMA}
+    return facts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cohorts import write_csv
 from published import SLICES, bhsd, cq500, ct_ich_131, instance_2022, mask_of, scans
-from volume_files import save_nifti
+from volume_files import head_hu, save_nifti
 
 from haemo.errors import BadDataset, BadSettings
 from haemo.features.layouts import index_dataset
@@ -120,3 +120,29 @@ def test_cq500_takes_what_two_readers_say_of_a_scan(tmp_path, caplog):
     write_csv(tmp_path / "reads.csv", [("name", "R1:ICH", "R2:ICH", "R3:ICH"), ("CQ500-CT-99", 0, 0, 0)])
     with pytest.raises(BadDataset, match="no scan below"):
         index_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scan", "mask"),
+    [("p{}/ct.nii.gz", "p{}/mask.nii.gz"), ("{}.nii.gz", "{}_seg.nii"), ("a-{}.nii", "a-{}-label.nii")],
+)
+def test_masks_beside_their_scans_are_known_by_their_names(tmp_path, scan, mask):
+    for number in range(3):
+        path = tmp_path / scan.format(number)
+        path.parent.mkdir(exist_ok=True)
+        save_nifti(path, head_hu(SLICES, seed=number))
+        # As gray levels such a mask would pass for a scan.
+        save_nifti(tmp_path / mask.format(number), 255 * mask_of({2: number % 2}))
+    index = index_dataset(tmp_path)
+    assert (index.layout, index.failures) == ("masked-volumes", ())
+    assert counts(index) == {"normal": 11, "haemorrhage": 1}
+    assert len({row.patient for row in index.manifest}) == 3
+    (row,) = (row for row in index.manifest if row.label == "haemorrhage")
+    np.testing.assert_array_equal(read_mask(find_mask(row.path), (24, 20)), mask_of({2: 1})[1] > 0)
+
+
+def test_a_volume_that_is_only_called_like_a_mask_is_a_scan(tmp_path):
+    for name in ("seg", "001_label", "002"):
+        save_nifti(tmp_path / f"{name}.nii.gz", head_hu(SLICES))
+    save_nifti(tmp_path / "003.nii.gz", head_hu(SLICES, seed=3))
+    assert len(index_dataset(tmp_path).manifest) == 4 * SLICES

@@ -10,6 +10,7 @@ from haemo.errors import BadDataset, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.layouts.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from haemo.features.layouts.table import TABLE_SUFFIXES
+from haemo.features.pixels.masks import masks_beside
 from haemo.features.reading.address import file_of, place_in_order
 from haemo.features.reading.dicom_format import starts_like_dicom
 from haemo.features.reading.format import suffix_of
@@ -44,7 +45,7 @@ class Folder:
     tables : list of Path
         CSV and TSV files and Excel workbooks, those nearest to the root first.
     masks : list of Path
-        Pictures and volumes in folders called ``masks``.
+        Pictures and volumes in folders called ``masks``, and volumes beside a scan that are called so.
     unpacked : dict of Path to Path
         Folders that archives were unpacked to -> where these lie in the data folder.
     others : list of Path
@@ -158,6 +159,7 @@ class Folder:
             is_volume = by_suffix()[suffix].open_volume is not None
             names = _MASK_FOLDERS_OF_VOLUMES if is_volume else _MASK_FOLDERS
             is_mask = any(part.lower() in names for part in self.parts_of(path))
+            is_mask = is_mask or (is_volume and path in masks_beside(path.parent).values())
             (self.masks if is_mask else self.slices).extend([path] if is_mask else self._slices_in(path))
         elif is_archive(path):
             self.others.append(path)

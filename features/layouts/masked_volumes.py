@@ -10,7 +10,7 @@ values mean in any other set.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +57,10 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
     slices, failures, without = [], [], set()
     bad: set[Path] = set()
     found = _slices(folder)
+    names = _names(folder, dict.fromkeys(map(file_of, found)))
     for path in headers.progress(found, total=len(found), label="reading masks"):
         scan = file_of(path)
-        name = scan.name.partition(".")[0]
+        name = names[scan]
         mask = find_mask(path)
         label = ""
         if mask is None:
@@ -76,7 +77,9 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         slices.append(Claim(path, folder.name_of(path), label, name, name))
     slices = [one for one in slices if file_of(one.path) not in bad]
     if len(without) == len({file_of(path) for path in found}):
-        raise BadDataset(f"no scan below {folder.root} has a mask of its name in a folder of masks")
+        raise BadDataset(
+            f"no scan below {folder.root} has a mask of its name in a folder of masks, or NAME_mask beside it"
+        )
     if without:
         warnings.append(f"scans without a mask, whose slices have no label: {len(without):,}")
     return Claims(
@@ -91,6 +94,14 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
 
 def _slices(folder: Folder) -> list[Path]:
     return [path for path in folder.slices if SliceAddress.of(path).number is not None]
+
+
+def _names(folder: Folder, scans: Iterable[Path]) -> dict[Path, str]:
+    """What scans are called: by their file, or where all are ``ct.nii.gz``, by their folder too."""
+    names = {scan: scan.name.partition(".")[0] for scan in scans}
+    if len(set(names.values())) == len(names):
+        return names
+    return {scan: "/".join((*folder.parts_of(scan), name)) for scan, name in names.items()}
 
 
 def _values(mask: Path, headers: Headers, path: Path) -> Iterator[int]:

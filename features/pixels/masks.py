@@ -1,7 +1,9 @@
 """True masks of bleeds: found beside the slices or in a folder, read, and described."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -13,11 +15,15 @@ from haemo.features.reading.format import suffix_of
 from haemo.features.reading.formats import open_volume
 from haemo.tables import read_rows
 
-__all__ = ["TrueMasks", "find_mask", "mask_values", "png_of", "read_mask", "subtypes"]
+__all__ = ["TrueMasks", "find_mask", "mask_values", "masks_beside", "png_of", "read_mask", "subtypes"]
 
 _FOLDER = "masks"
 # What published sets, and nnU-Net, call the folders of masks that are volumes.
 _FOLDERS_OF_VOLUMES = (_FOLDER, "mask", "label", "labels", "labelsTr", "ground truths", "ground_truths")
+# 001_mask.nii.gz beside 001.nii.gz, or mask.nii.gz beside the only other one.
+_CALLED_MASK = re.compile(
+    r"(?i)(?:(.+)[_\-. ])?(?:masks?|seg|segmentation|label|labelmap|lesion|roi|gt|ground_?truth|annotation)"
+)
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
@@ -47,7 +53,8 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
     """The mask of a slice: a PNG of the same name, in the same place below the mask folder.
 
     The mask of a slice of a volume is the slice of the same number of a volume of the same name; that may
-    also lie in a folder ``masks``, ``labels``, ``ground truths`` or the like beside the folder of the scans.
+    also lie in a folder ``masks``, ``labels``, ``ground truths`` or the like beside the folder of the scans,
+    or beside the scan under a name that says so (`masks_beside`).
 
     Parameters
     ----------
@@ -87,7 +94,45 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
         for mask in masks:
             if mask != path and file_of(mask).is_file():
                 return mask
-    return None
+    beside = (
+        masks_beside(address.file.parent).get(address.file) if address.number and folder is None else None
+    )
+    return SliceAddress(beside, address.number).path if beside else None
+
+
+def masks_beside(folder: Path) -> Mapping[Path, Path]:
+    """Find volumes in a folder that are, by their names, masks of others in it.
+
+    ``001_mask.nii.gz`` is one of ``001.nii.gz``, and ``mask.nii.gz`` of the only scan there is beside it; so
+    are ``seg``, ``label``, ``lesion``, ``roi``, ``gt`` and the like.
+
+    Returns
+    -------
+    mapping of Path to Path
+        Scan -> mask.
+    """
+    try:
+        return _beside(folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _beside(folder: Path, changed_ns: int) -> Mapping[Path, Path]:
+    del changed_ns  # another list of files is another question
+    volumes = {
+        path: path.name[: -len(suffix)]
+        for path in sorted(folder.iterdir())
+        if (suffix := suffix_of(path)) in _VOLUMES and not path.name.startswith(".")
+    }
+    called = {path: match for path, stem in volumes.items() if (match := _CALLED_MASK.fullmatch(stem))}
+    scans = [path for path in volumes if path not in called]
+    found: dict[Path, Path] = {}
+    for mask, match in called.items():
+        own = [scan for scan in scans if volumes[scan] == match[1]] if match[1] else scans
+        if len(own) == 1:
+            found.setdefault(own[0], mask)
+    return found
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:

@@ -9,9 +9,11 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
-from haemo.atomic import read_text, write_text
+from haemo.atomic import write_text
 from haemo.errors import BadDataset
 
 __all__ = [
@@ -84,6 +86,15 @@ class Records:
         BadDataset
             If a line has more or fewer fields than there are headings, or is no CSV; it names the line.
         """
+        for fields in self._fields():
+            yield dict(zip(self.headings, fields, strict=True))
+
+    def blocks(self, rows: int = 10_000) -> Iterator[dict[str, tuple[str, ...]]]:
+        """Yield columns by heading, of at most so many rows at a time; errors as of single rows."""
+        while some := list(islice(self._fields(), rows)):
+            yield dict(zip(self.headings, zip(*some, strict=True), strict=True))
+
+    def _fields(self) -> Iterator[list[str]]:
         width = len(self.headings)
         for line, fields in self._rows:
             self.line = line
@@ -91,7 +102,7 @@ class Records:
                 raise BadDataset(
                     f"{self.path}, line {line}: wrong number of fields, {len(fields)} under {width} headings"
                 )
-            yield dict(zip(self.headings, fields, strict=True))
+            yield fields
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -102,18 +113,25 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     BadDataset
         If it is no CSV; the message names the line.
     """
-    return rows_of_text(read_text(path), path)
+    with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        yield from _rows_of(stream, path)
 
 
 def rows_of_text(
     text: str, path: Path, delimiter: str = ",", skipinitialspace: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Read CSV out of text, as `read_rows` does; `path` is for the message alone."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=skipinitialspace)
+    return _rows_of(io.StringIO(text, newline=""), path, delimiter, skipinitialspace)
+
+
+def _rows_of(
+    stream: TextIO, path: Path, delimiter: str = ",", skipinitialspace: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=skipinitialspace)
     try:
         for fields in reader:
             if fields:
-                yield reader.line_num, [decoded(field) for field in fields]
+                yield reader.line_num, [decoded(one) if one[:1] == "'" else one for one in fields]
     except csv.Error as error:
         raise BadDataset(f"{path}, line {reader.line_num}: {error}") from error
 

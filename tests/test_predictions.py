@@ -95,3 +95,35 @@ def test_probabilities_of_several_classes_add_up_to_1(tmp_path):
 def test_a_missing_file_says_to_train_first(tmp_path):
     with pytest.raises(MissingStep, match="train that model first"):
         Predictions.read(tmp_path / "predictions.csv")
+
+
+def test_a_file_of_many_rows_reads_back_whichever_block_has_the_longest_names(tmp_path):
+    count = 25_000
+    names = np.array([f"slice{'s' * (number // 10_000)}-{number}" for number in range(count)])
+    numbers = np.random.default_rng(0).random(count)
+    written = Predictions(
+        slice_id=names,
+        patient=names,
+        study=names,
+        label=np.where(numbers < 0.5, "normal", "bleed"),
+        part=np.where(numbers < 0.3, "test", "cv"),
+        fold=np.where(numbers < 0.3, -1, 2),
+        scores=numbers - 0.5,
+        probabilities=numbers,
+        predicted=np.repeat("normal", count),
+        classes=("normal", "bleed"),
+    )
+    written.write(tmp_path / "predictions.csv")
+    found = Predictions.read(tmp_path / "predictions.csv")
+    for name in (
+        "slice_id",
+        "patient",
+        "study",
+        "label",
+        "part",
+        "fold",
+        "scores",
+        "probabilities",
+        "predicted",
+    ):
+        assert np.array_equal(getattr(found, name), getattr(written, name)), name

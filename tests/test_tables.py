@@ -71,6 +71,16 @@ def test_a_file_and_a_line_read_back_whatever_they_hold(tmp_path_factory, rows):
             assert fields_of_line(csv_line(row)) == row
 
 
+@given(st.lists(st.tuples(texts, texts), max_size=7), st.integers(1, 8))
+def test_columns_in_blocks_are_those_of_the_rows(tmp_path_factory, rows, size):
+    path = tmp_path_factory.getbasetemp() / "blocks.csv"
+    write_csv(path, [("first", "second"), *rows])
+    blocks = list(Records(path).blocks(size))
+    assert [len(block["first"]) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    joined = [pair for block in blocks for pair in zip(block["first"], block["second"], strict=True)]
+    assert joined == [(row["first"], row["second"]) for row in Records(path)] == rows
+
+
 def test_a_table_reads_back_whatever_its_fields_hold(tmp_path):
     path = tmp_path / "table.csv"
     rows = [{"=path": "a\rb, c.png", "score": -0.1}, {"score": 1e-17, "=path": 'quoted " name'}]

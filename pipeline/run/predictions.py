@@ -1,7 +1,6 @@
 """predictions.csv: what a model said about each slice, and the only input of evaluation."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,51 +127,53 @@ class Predictions:
         if not path.exists():
             raise MissingStep(f"{path} is not there; train that model first")
         records = Records(path).require((*_FIXED, "predicted"))
-        names = records.headings
-        entries = list(records)
-        if not entries:
+        blocks: list[Predictions] = []
+        classes: tuple[str, ...] = ()
+        for block in records.blocks():
+            classes = classes or _classes_of(records, block)
+            blocks.append(_of_block(path, block, classes))
+        if not blocks:
             raise BadDataset(f"{path} has no rows")
-        if "score" in names:
-            records.require(("negative", "positive", "probability"))
-            classes = (entries[0]["negative"], entries[0]["positive"])
-            score_names, probability_names = ["score"], ["probability"]
-        else:
-            classes = tuple(name.removeprefix("score_") for name in names if name.startswith("score_"))
-            score_names = [f"score_{name}" for name in classes]
-            probability_names = [f"probability_{name}" for name in classes]
+        found = {
+            name: np.concatenate([getattr(block, name) for block in blocks])
+            for name in (*_FIXED, "scores", "probabilities", "predicted")
+        }
+        _refuse_no_probabilities(path, found["slice_id"], found["probabilities"])
+        return cls(**found, classes=classes)
 
-        def numbers(columns: list[str]) -> np.ndarray:
-            try:
-                values = np.array([[float(entry[name]) for name in columns] for entry in entries])
-            except (KeyError, ValueError, TypeError) as error:
-                raise BadDataset(f"{path}: columns {columns} must hold numbers ({error})") from error
-            if not all(math.isfinite(value) for value in values.ravel()):
-                raise BadDataset(f"{path}: columns {columns} hold values that are not finite")
-            return values[:, 0] if len(columns) == 1 else values
 
-        def fold(entry: dict[str, str]) -> int:
-            try:
-                return int(entry["fold"]) if entry["fold"] else -1
-            except ValueError as error:
-                raise BadDataset(f"{path}: column 'fold' must hold whole numbers ({error})") from error
+def _classes_of(records: Records, block: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    if "score" in records.headings:
+        records.require(("negative", "positive", "probability"))
+        return block["negative"][0], block["positive"][0]
+    return tuple(name.removeprefix("score_") for name in records.headings if name.startswith("score_"))
 
-        def text(name: str) -> np.ndarray:
-            return np.array([entry[name] for entry in entries], dtype=object).astype(str)
 
-        probabilities = numbers(probability_names)
-        _refuse_no_probabilities(path, text("slice_id"), probabilities)
-        return cls(
-            slice_id=text("slice_id"),
-            patient=text("patient"),
-            study=text("study"),
-            label=text("label"),
-            part=text("part"),
-            fold=np.array([fold(entry) for entry in entries]),
-            scores=numbers(score_names),
-            probabilities=probabilities,
-            predicted=text("predicted"),
-            classes=classes,
-        )
+def _of_block(path: Path, block: Mapping[str, Sequence[str]], classes: tuple[str, ...]) -> Predictions:
+    """Some rows of the file."""
+
+    def numbers(kind: str) -> np.ndarray:
+        columns = [kind] if "score" in block else [f"{kind}_{name}" for name in classes]
+        try:
+            values = np.column_stack([[float(value) for value in block[name]] for name in columns])
+        except (KeyError, ValueError) as error:
+            raise BadDataset(f"{path}: columns {columns} must hold numbers ({error})") from error
+        if not np.isfinite(values).all():
+            raise BadDataset(f"{path}: columns {columns} hold values that are not finite")
+        return values[:, 0] if len(columns) == 1 else values
+
+    try:
+        fold = [int(value) if value else -1 for value in block["fold"]]
+    except ValueError as error:
+        raise BadDataset(f"{path}: column 'fold' must hold whole numbers ({error})") from error
+    text = (*_FIXED[:-1], "predicted")
+    return Predictions(
+        **{name: np.array(block[name], dtype=object).astype(str) for name in text},
+        fold=np.array(fold),
+        scores=numbers("score"),
+        probabilities=numbers("probability"),
+        classes=classes,
+    )
 
 
 def _refuse_no_probabilities(path: Path, slice_id: np.ndarray, values: np.ndarray) -> None:

@@ -65,9 +65,9 @@ class Cluster:
         return cls(name=name, options=_job_options(config))
 
     @property
-    def processes(self) -> int:
-        """How many processes ``local:N`` means; 0 for the others, whose number nobody knows."""
-        return _processes(self.name)
+    def most(self) -> int:
+        """How many workers there will be; 0 where nobody knows."""
+        return self.options["jobs"] if self.name == "slurm" else _processes(self.name)
 
     @property
     def seconds_without_workers(self) -> float | None:
@@ -94,9 +94,9 @@ def connected(cluster: Cluster) -> Iterator["Client"]:
         raise MissingExtra(f"--cluster needs {error.name}: pip install 'haemo[cluster]'") from error
     # What happens to workers and scheduler is said by haemo, with what it means for the run.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    if cluster.processes:
+    if _processes(cluster.name):
         started = distributed.LocalCluster(
-            n_workers=cluster.processes,
+            n_workers=cluster.most,
             threads_per_worker=1,
             processes=True,
             dashboard_address=_PAGE,

@@ -150,6 +150,12 @@ class Crew:
         """Workers that are at work or may be given some."""
         return [member for member in self.members.values() if member.card and not member.refused]
 
+    @property
+    def hoped_for(self) -> int:
+        """How many workers there will be for the work, as far as anybody knows."""
+        refused = sum(member.refused for member in self.members.values())
+        return max(len(self.members), self._most) - refused
+
     def threads(self, member: Member) -> int:
         """How many threads a worker may use: its share of the processors, where it is not there alone."""
         assert member.card is not None  # noqa: S101 - for type checkers: it has introduced itself

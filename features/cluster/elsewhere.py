@@ -162,7 +162,7 @@ class Elsewhere:
             folder=self._inbox,
         )
         most = max(1, rows_of_a_part(self.card.dimension) // len(ledger.variants))
-        size = -(-len(waiting) // (_BATCHES_A_WORKER * max(1, len(self._crew.useful()))))
+        size = -(-len(waiting) // (_BATCHES_A_WORKER * max(1, self._crew.hoped_for)))
         size = min(most, -(-size // self.card.batch) * self.card.batch)
         batches = [
             Batch(number, tuple((row.slice_id, str(row.path)) for row in waiting[start : start + size]))

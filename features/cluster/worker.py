@@ -30,7 +30,7 @@ from haemo.progress import silent
 if TYPE_CHECKING:
     from haemo.models.networks.frozen import Embedder
 
-__all__ = ["embed_batch", "introduce"]
+__all__ = ["embed_batch", "introduce", "place_of_this"]
 
 
 class _Loaded:
@@ -79,7 +79,7 @@ _loaded: dict[str, _Loaded] = {}
 def introduce(asked: Introduction) -> Card:
     """Say who this worker is; make the network ready where nothing stands against it."""
     card = Card(
-        place=_place(),
+        place=place_of_this(),
         processors=usable_processors(),
         versions={name: version(name) for name in asked.versions},
         writes=_can_write(asked),
@@ -182,7 +182,8 @@ def _as_noted(extractor: "Embedder", notes: dict[str, str]) -> bool:
     return (str(extractor.engine), str(extractor.batch)) == (notes["engine"], notes["batch"])
 
 
-def _place() -> str:
+def place_of_this() -> str:
+    """Host, processors and control group: workers of one place share its processors."""
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     try:
         group = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace")

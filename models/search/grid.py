@@ -10,7 +10,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_X_y, column_or_1d, has_fit_parameter
+from sklearn.utils.validation import check_consistent_length, check_X_y, column_or_1d
 
 from haemo.errors import BadSettings, TooFewData
 from haemo.models.search.cells import (
@@ -20,13 +20,14 @@ from haemo.models.search.cells import (
     Preparation,
     Task,
     available_memory,
-    out_of_fold_scores,
     usable_cores,
 )
 from haemo.models.search.kernel_search import fit_kernel_svm, is_kernel_svm, kernel_cells
 from haemo.models.search.newton_search import fit_few, is_few, newton_cells
 from haemo.models.search.path_search import fit_linear, is_linear, path_cells
+from haemo.models.search.plain_search import cells_of, groups_for, plain_cell, plain_cells
 from haemo.models.search.rows import Rows
+from haemo.piecework import done, has_workers
 from haemo.progress import silent
 
 __all__ = ["SharedSearchCV"]
@@ -221,7 +222,9 @@ class _Work:
             here = [(mine[number], fold) for number, fold in wanted if number in mine]
             head = preparation.candidates[0].head
             self._refuse_stream(head)
-            if is_kernel_svm(head):
+            if has_workers() and (is_kernel_svm(head) or self._is_few(head) or not is_linear(head)):
+                yield from self._cells_elsewhere(preparation, here)
+            elif is_kernel_svm(head):
                 for fold, candidates in self._by_fold(here):
                     yield from kernel_cells(self.task, fold, preparation, candidates)
             elif self._is_few(head):
@@ -247,7 +250,7 @@ class _Work:
                 head, self.X, self.y, preparation, self.search.tolerance, self.search.device
             )
         else:
-            return whole.fit(self.X, self.y, **_groups_for(whole, self.groups))
+            return whole.fit(self.X, self.y, **groups_for(whole, self.groups))
         if not isinstance(whole, Pipeline):
             return model
         fitted = dict(steps)
@@ -285,6 +288,21 @@ class _Work:
             grouped.setdefault(key, (steps, []))[1].append(Candidate(number, head))
         return [Preparation(steps, candidates) for steps, candidates in grouped.values()]
 
+    def _cells_elsewhere(
+        self, preparation: Preparation, wanted: list[tuple[Candidate, Fold]]
+    ) -> Iterator[Cell]:
+        """Cells that workers judge: those that share a kernel at once, others one by one."""
+        head = preparation.candidates[0].head
+        if is_kernel_svm(head):
+            pieces = [(kernel_cells, fold, candidates) for fold, candidates in self._by_fold(wanted)]
+        elif self._is_few(head):
+            pieces = [(newton_cells, fold, candidates) for fold, candidates in self._by_fold(wanted)]
+        else:
+            pieces = [(plain_cells, fold, [candidate]) for candidate, fold in wanted]
+        threads = None if is_kernel_svm(head) else 1
+        for cells in done(cells_of, (self.task, preparation), pieces, threads):
+            yield from cells
+
     def _plain_cells(self, preparation: Preparation, wanted: list[tuple[Candidate, Fold]]) -> Iterator[Cell]:
         from joblib import Parallel, delayed
         from threadpoolctl import threadpool_limits
@@ -296,7 +314,7 @@ class _Work:
                 held_out = preparation.apply(fitted, self.X[fold.held_out])
                 share = (time.perf_counter() - start) / len(candidates)
                 for candidate in candidates:
-                    yield delayed(_plain_cell)(self.task, candidate, fold, train, held_out, share)
+                    yield delayed(plain_cell)(self.task, candidate, fold, train, held_out, share)
 
         # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
         # Tasks are taken from the generator as threads get free, so that few folds' rows are there at a time.
@@ -316,33 +334,6 @@ def _refuse_missing_device(device: str) -> None:
 
     if not torch.cuda.is_available():
         raise BadSettings("PyTorch finds no CUDA device here (see haemo doctor); leave --device out")
-
-
-def _plain_cell(
-    task: Task,
-    candidate: Candidate,
-    fold: Fold,
-    train: np.ndarray,
-    held_out: np.ndarray,
-    shared_seconds: float,
-) -> Cell:
-    start = time.perf_counter()
-    head = clone(candidate.head)
-    part = None if task.groups is None else task.groups[fold.train]
-    head.fit(train, task.y[fold.train], **_groups_for(head, part))
-    middle = time.perf_counter()
-    scores = out_of_fold_scores(head, held_out)
-    value = task.scorer(head, held_out, task.y[fold.held_out])
-    seconds = (shared_seconds + middle - start, time.perf_counter() - middle)
-    return Cell(candidate.number, fold.number, value, *seconds, scores)
-
-
-def _groups_for(estimator, groups: np.ndarray | None) -> dict[str, np.ndarray]:
-    """`groups` as an argument of the estimator's fit, if its classifier takes them."""
-    name, head = estimator.steps[-1] if isinstance(estimator, Pipeline) else ("", estimator)
-    if groups is None or not has_fit_parameter(head, "groups"):
-        return {}
-    return {f"{name}__groups" if name else "groups": groups}
 
 
 def _intercept(head: Any) -> float | None:

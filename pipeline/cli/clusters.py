@@ -1,6 +1,7 @@
 """The options of commands that can do their work on the workers of a cluster."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from haemo.features.cluster.connection import Cluster
 
-__all__ = ["chosen_cluster", "cluster_options"]
+__all__ = ["chosen_cluster", "cluster_options", "on_cluster"]
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,3 +40,15 @@ def chosen_cluster(name: str | None, config: Path | None) -> "Cluster | None":
             raise BadSettings("--cluster-config is for --cluster slurm; give that too")
         return None
     return Cluster.parse(name, config)
+
+
+def on_cluster(name: str | None, config: Path | None) -> AbstractContextManager[None]:
+    """Have what computations of the block can share done by the cluster that was typed."""
+    from contextlib import nullcontext
+
+    cluster = chosen_cluster(name, config)
+    if cluster is None:
+        return nullcontext()
+    from haemo.features.cluster.sharing import working_on
+
+    return working_on(cluster)

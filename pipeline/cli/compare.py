@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from haemo.pipeline.cli.clinical import show_clinical, show_subgroups
+from haemo.pipeline.cli.clusters import cluster_options, on_cluster
 from haemo.pipeline.cli.console import aggregate_option, by_option, progress, run_option, table, trust_option
 from haemo.pipeline.cli.figures import cell, show_shortfalls
 
@@ -82,6 +83,7 @@ def resampling_options(command: Any) -> Any:
     help="Set who has read slices on the page (haemo serve) beside the models, on these. May be given again.",
 )
 @resampling_options
+@cluster_options
 def compare(
     run_path: Path,
     trust: tuple[str, ...],
@@ -97,6 +99,8 @@ def compare(
     resamples: int,
     seed: int,
     level: float,
+    cluster: str | None,
+    cluster_config: Path | None,
 ) -> None:
     """Put every trained model of RUN in one table, and test their differences.
 
@@ -113,8 +117,11 @@ def compare(
         for name, given in (("--per-class", per_class), ("--clinical", clinical)):
             if given:
                 raise click.UsageError(f"{name} is not for --cv, which keeps figures over all classes only")
-        _cross_validate(run, plan, Resampling(resamples, seed, level))
+        with on_cluster(cluster, cluster_config):
+            _cross_validate(run, plan, Resampling(resamples, seed, level))
         return
+    if cluster is not None:
+        raise click.UsageError("--cluster is for --cv, which fits heads again; the rest takes seconds here")
     if readers:
         if (part, by) != ("test", "slice") or clinical:
             raise click.UsageError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from haemo.pipeline.cli.clusters import cluster_options, on_cluster
 from haemo.pipeline.cli.console import progress, run_option, track_option, tracked
 from haemo.pipeline.cli.figures import show_trained
 from haemo.pipeline.cli.protocol import (
@@ -127,6 +128,7 @@ _RESOURCES = (
         help="Where matrix products are made.",
     ),
     track_option,
+    cluster_options,
 )
 
 
@@ -221,6 +223,7 @@ def _train(
 
     split = split_request(options, "seed", "folds")
     memory, uri = options.pop("memory"), options.pop("track")
+    workers = on_cluster(options.pop("cluster"), options.pop("cluster_config"))
     resources = Resources(
         jobs=options.pop("jobs"),
         memory=None if memory is None else int(memory * 2**30),
@@ -232,7 +235,10 @@ def _train(
     sets = tuple(one.strip() for one in features.split(",")) if features else ()
     settings = HeadSettings(grid=grid, rotations=options.pop("augment"), features=sets, **options)
     run = RunDirectory(run_path)
-    result = train_head(run, kind, settings, called=name, split=split, resources=resources, progress=progress)
+    with workers:
+        result = train_head(
+            run, kind, settings, called=name, split=split, resources=resources, progress=progress
+        )
     _print(result, run)
     tracked(run, result.name, uri)
     return 3 if result.facts["slices"]["missing"] else 0

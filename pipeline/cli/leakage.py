@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from haemo.pipeline.cli.clusters import cluster_options, on_cluster
 from haemo.pipeline.cli.compare import resampling_options
 from haemo.pipeline.cli.console import counted, progress, run_option, table
 
@@ -36,8 +37,17 @@ _features_option = click.option(
     help="Read the files for the shortcut control and the picture hashes.",
 )
 @resampling_options
+@cluster_options
 def leakage(
-    run_path: Path, features: str, repeats: int, pixels: bool, resamples: int, seed: int, level: float
+    run_path: Path,
+    features: str,
+    repeats: int,
+    pixels: bool,
+    resamples: int,
+    seed: int,
+    level: float,
+    cluster: str | None,
+    cluster_config: Path | None,
 ) -> int:
     """Measure what can make the figures of RUN too good.
 
@@ -51,13 +61,14 @@ def leakage(
     from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path, features=features)
-    result = measure_leakage(
-        run,
-        repeats=repeats,
-        pixels=pixels,
-        resampling=Resampling(resamples, seed, level),
-        progress=progress,
-    )
+    with on_cluster(cluster, cluster_config):
+        result = measure_leakage(
+            run,
+            repeats=repeats,
+            pixels=pixels,
+            resampling=Resampling(resamples, seed, level),
+            progress=progress,
+        )
     _show_protocols(
         result.protocols, f"the same features and linear SVM, mean of {repeats} draws; {level:.0%} intervals"
     )
@@ -179,6 +190,7 @@ def _range(entry: dict[str, Any] | None, signed: bool = False) -> str:
     show_default=True,
     help="Coverage of the intervals.",
 )
+@cluster_options
 def learning_curve(
     run_path: Path,
     features: str,
@@ -187,6 +199,8 @@ def learning_curve(
     wanted: float,
     seed: int,
     level: float,
+    cluster: str | None,
+    cluster_config: Path | None,
 ) -> None:
     """Measure how the score of RUN grows with the number of training patients.
 
@@ -197,15 +211,11 @@ def learning_curve(
     from haemo.pipeline.run.directory import RunDirectory
 
     run = RunDirectory(run_path, features=features)
-    curve = measure_learning_curve(
-        run,
-        repeats=repeats,
-        sizes=None if patients is None else _whole_numbers(patients),
-        wanted=wanted,
-        seed=seed,
-        level=level,
-        progress=progress,
-    )
+    sizes = None if patients is None else _whole_numbers(patients)
+    with on_cluster(cluster, cluster_config):
+        curve = measure_learning_curve(
+            run, repeats=repeats, sizes=sizes, wanted=wanted, seed=seed, level=level, progress=progress
+        )
     rows = [
         [
             str(point["patients"]),

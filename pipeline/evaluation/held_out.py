@@ -1,7 +1,7 @@
 """What a head says of slices that it was not fitted on, in folds that are drawn again and again."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from haemo.models.heads.spec import HeadSpec
 from haemo.models.heads.thresholds import parse_threshold
 from haemo.models.search.cells import usable_cores
 from haemo.models.search.newton_svm import standardised_kernel
+from haemo.piecework import done, has_workers
 from haemo.pipeline.evaluation.inflation import Cohort
 from haemo.pipeline.evaluation.refits import Features, fit_splits
 from haemo.pipeline.run.predictions import Predictions
@@ -171,27 +172,45 @@ def _fits(
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
 
-    turned = spec == HeadSpec("softmax", class_weight=spec.class_weight, seed=spec.seed)
     copies = len(table) // len(truth)
-    each_truth, each_patient = np.tile(truth, copies), np.tile(patient, copies)
-
-    def fit(own: np.ndarray) -> np.ndarray:
-        head, rows, training = spec.build(**parameters), table, np.tile(~own, copies)
-        if turned and len(table) < table.shape[1]:
-            head, rows = head[-1], _rotated(table, training)
-        # As in training: it stops on patients that it does not learn from.
-        groups = {"head__groups": each_patient[training]} if spec.name == "mlp" else {}
-        head.fit(rows[training], each_truth[training], **groups)
-        return head.decision_function(rows[: len(own)][own])
-
+    fitting = _Fitting(spec, parameters, table, np.tile(truth, copies), np.tile(patient, copies))
+    held = [held_out[:, repeat] == fold for repeat, fold in plan]
     # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
+    if has_workers():
+        yield from done(_fit, fitting, [(own,) for own in held], threads=1)
+        return
     with threadpool_limits(1):
         yield from Parallel(
             n_jobs=min(usable_cores(None), len(plan)),
             prefer="threads",
             pre_dispatch="n_jobs",
             return_as="generator",
-        )(delayed(fit)(held_out[:, repeat] == fold) for repeat, fold in plan)
+        )(delayed(_fit)(fitting, own) for own in held)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """What all fits of one head have in common; the table, classes and patients with all copies."""
+
+    spec: HeadSpec
+    parameters: Mapping[str, float | int]
+    table: np.ndarray
+    truth: np.ndarray
+    patient: np.ndarray
+
+
+def _fit(fitting: _Fitting, own: np.ndarray) -> np.ndarray:
+    """Scores of the slices `own`, fitted on all others and their copies."""
+    spec, table = fitting.spec, fitting.table
+    turned = spec == HeadSpec("softmax", class_weight=spec.class_weight, seed=spec.seed)
+    head, rows = spec.build(**fitting.parameters), table
+    training = np.tile(~own, len(table) // len(own))
+    if turned and len(table) < table.shape[1]:
+        head, rows = head[-1], _rotated(table, training)
+    # As in training: it stops on patients that it does not learn from.
+    groups = {"head__groups": fitting.patient[training]} if spec.name == "mlp" else {}
+    head.fit(rows[training], fitting.truth[training], **groups)
+    return head.decision_function(rows[: len(own)][own])
 
 
 def _rotated(features: np.ndarray, training: np.ndarray) -> np.ndarray:

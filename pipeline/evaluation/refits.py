@@ -6,7 +6,7 @@ costs milliseconds (`search.newton_svm`); for more, all splits share each pass o
 matrix of its training part as long as there is room for it. All minimise the objective of the head ``svm``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -16,6 +16,7 @@ from haemo.models.search.linear_path import PathProblems, solved_in_turn
 from haemo.models.search.newton_svm import newton_scores, scores_from_rows, standardised_kernel
 from haemo.models.search.path_losses import SquaredHinge
 from haemo.models.search.rows import Rows, fold_scaling
+from haemo.piecework import done
 from haemo.pipeline.run.predictions import Predictions
 from haemo.progress import Progress, silent
 
@@ -130,35 +131,59 @@ def _by_kernel(
     features: np.ndarray, training: np.ndarray, targets: np.ndarray, costs: np.ndarray, progress: Progress
 ) -> np.ndarray:
     """One kernel a training part, for all its splits."""
-    scores = np.empty_like(targets)
-    parts = list(_equal_parts(training))
-    for own in progress(parts, total=len(parts), label="training parts"):
-        kernel = standardised_kernel(features, training[:, own.start], _INTERCEPT_SCALING)
-        for split in range(own.start, own.stop):
-            for column in range(targets.shape[2]):
-                scores[:, split, column] = newton_scores(
-                    kernel, targets[:, split, column], costs[:, split, column]
-                )
-    return scores
+    return _part_by_part(_scores_by_kernel, 1, features, training, targets, costs, progress)
 
 
 def _by_training_kernel(
     features: np.ndarray, training: np.ndarray, targets: np.ndarray, costs: np.ndarray, progress: Progress
 ) -> np.ndarray:
     """One kernel a training part, of its training rows alone."""
+    return _part_by_part(_scores_by_training_kernel, None, features, training, targets, costs, progress)
+
+
+def _part_by_part(
+    way: Callable[..., np.ndarray],
+    threads: int | None,
+    features: np.ndarray,
+    training: np.ndarray,
+    targets: np.ndarray,
+    costs: np.ndarray,
+    progress: Progress,
+) -> np.ndarray:
     scores = np.empty_like(targets)
     parts = list(_equal_parts(training))
-    for own in progress(parts, total=len(parts), label="training parts"):
-        shape = targets[:, own].shape
-        found = scores_from_rows(
-            features,
-            training[:, own.start],
-            targets[:, own].reshape(len(features), -1),
-            costs[:, own].reshape(len(features), -1),
-            _INTERCEPT_SCALING,
-        )
-        scores[:, own] = found.reshape(shape)
+    pieces = [(training[:, own.start], targets[:, own], costs[:, own]) for own in parts]
+    found = progress(done(way, features, pieces, threads), total=len(parts), label="training parts")
+    for own, of_part in zip(parts, found, strict=True):
+        scores[:, own] = of_part
     return scores
+
+
+def _scores_by_kernel(
+    features: np.ndarray, training: np.ndarray, targets: np.ndarray, costs: np.ndarray
+) -> np.ndarray:
+    """Scores of the splits of one training part."""
+    scores = np.empty_like(targets)
+    kernel = standardised_kernel(features, training, _INTERCEPT_SCALING)
+    for split in range(targets.shape[1]):
+        for column in range(targets.shape[2]):
+            scores[:, split, column] = newton_scores(
+                kernel, targets[:, split, column], costs[:, split, column]
+            )
+    return scores
+
+
+def _scores_by_training_kernel(
+    features: np.ndarray, training: np.ndarray, targets: np.ndarray, costs: np.ndarray
+) -> np.ndarray:
+    """The same with a kernel of the training rows."""
+    return scores_from_rows(
+        features,
+        training,
+        targets.reshape(len(features), -1),
+        costs.reshape(len(features), -1),
+        _INTERCEPT_SCALING,
+    ).reshape(targets.shape)
 
 
 def _equal_parts(training: np.ndarray) -> Iterator[slice]:

@@ -274,7 +274,7 @@ def _embed_elsewhere(
             notes=notes,
             fingerprint=fingerprint,
             patience=cluster.seconds_without_workers,
-            most=cluster.processes,
+            most=cluster.most,
         ) as elsewhere,
     ):
         card = elsewhere.card

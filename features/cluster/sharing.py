@@ -1,0 +1,185 @@
+"""Pieces of computations of stage two, on the workers of a cluster."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from haemo.errors import ClusterFailed, HaemoError
+from haemo.features.cluster.connection import Cluster, connected
+from haemo.features.cluster.worker import place_of_this
+from haemo.piecework import done_by, with_threads
+from haemo.processors import usable_processors
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["DaskWorkers", "working_on"]
+
+_LOG = logging.getLogger("haemo")
+_ALIKE = ("haemo", "numpy", "scikit-learn", "scipy")
+_SECONDS_BETWEEN_LOOKS = 0.2
+_MOST_ROUNDS = 3
+
+
+@contextmanager
+def working_on(cluster: Cluster) -> Iterator[None]:
+    """Have the pieces of everything in the block done by the workers of a cluster.
+
+    Raises
+    ------
+    MissingExtra, BadSettings, ClusterFailed
+        As `connected` does, and where the workers are lost.
+    """
+    with connected(cluster) as client, done_by(DaskWorkers(client, cluster.seconds_without_workers)):
+        yield
+
+
+@dataclass(frozen=True)
+class _Card:
+    place: str
+    processors: int
+    versions: dict[str, str]
+
+
+class DaskWorkers:
+    """Does pieces on the workers of a scheduler, each of which is sent once what is shared.
+
+    Parameters
+    ----------
+    client : Client
+    patience : float or None
+        Seconds to wait for the first worker; None waits for ever.
+    """
+
+    def __init__(self, client: "Client", patience: float | None):
+        self._client = client
+        self._patience = patience
+        self._cards: dict[str, _Card] = {}
+        self._refused: set[str] = set()
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        shared: Any,
+        pieces: Sequence[tuple[Any, ...]],
+        threads: int | None,
+    ) -> Iterator[Any]:
+        """Give ``function(shared, *piece)`` of each piece, in their order, as `haemo.piecework.Workers`.
+
+        Raises
+        ------
+        ClusterFailed
+            If there is no worker that can do it, or they are lost again and again.
+        """
+        found: dict[int, Any] = {}
+        given = 0
+        for _ in range(_MOST_ROUNDS):
+            left = [number for number in range(len(pieces)) if number not in found]
+            for number, result in self._round(function, shared, {one: pieces[one] for one in left}, threads):
+                found[number] = result
+                while given in found:
+                    yield found[given]
+                    given += 1
+            if len(found) == len(pieces):
+                return
+        raise ClusterFailed(
+            f"workers were lost {_MOST_ROUNDS} times, with what they were given; type the same command "
+            "again, or leave --cluster out"
+        )
+
+    def _round(
+        self,
+        function: Callable[..., Any],
+        shared: Any,
+        pieces: dict[int, tuple[Any, ...]],
+        most_threads: int | None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Results as they come; fewer than there are pieces where all workers were lost."""
+        threads = {address: min(share, most_threads or share) for address, share in self._threads().items()}
+        addresses = list(threads)
+        try:
+            (sent,) = self._client.scatter([shared], workers=addresses, broadcast=True, hash=False)
+            waiting = {
+                self._client.submit(
+                    _piece, function, sent, piece, threads, workers=addresses, pure=False
+                ): number
+                for number, piece in pieces.items()
+            }
+            while waiting:
+                ended = [future for future in waiting if future.status != "pending"]
+                if not ended:
+                    if not set(self._client.nthreads()) & set(addresses):
+                        return
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
+                for future in ended:
+                    number = waiting.pop(future)
+                    if future.status in ("cancelled", "lost"):
+                        return
+                    yield number, future.result()
+        except (HaemoError, GeneratorExit):
+            raise
+        except Exception as error:  # of the piece, or of the way there
+            if type(error).__module__.split(".")[0] == "distributed" or isinstance(
+                error, OSError | TimeoutError
+            ):
+                raise ClusterFailed(
+                    f"the workers did not get through ({type(error).__name__}: {error}); type the same "
+                    "command again, or leave --cluster out"
+                ) from error
+            raise
+
+    def _threads(self) -> dict[str, int]:
+        """Threads of a piece by the address of the worker; workers of other versions are left out by name."""
+        start = time.monotonic()
+        wanted = {name: version(name) for name in _ALIKE}
+        while True:
+            tasks = self._client.nthreads()
+            for address in tasks.keys() - self._cards.keys() - self._refused:
+                self._ask(address, wanted)
+            useful = {address: card for address, card in self._cards.items() if address in tasks}
+            if useful:
+                break
+            if self._patience is not None and time.monotonic() - start > self._patience:
+                raise ClusterFailed(
+                    f"there has been no worker that can do this for {self._patience:.0f} s; start some, or "
+                    "leave --cluster out"
+                )
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        at_once: Counter[str] = Counter()
+        for address, card in useful.items():
+            at_once[card.place] += tasks[address]
+        return {address: max(1, card.processors // at_once[card.place]) for address, card in useful.items()}
+
+    def _ask(self, address: str, wanted: dict[str, str]) -> None:
+        try:
+            card = self._client.submit(_introduce, _ALIKE, workers=[address], pure=False).result(timeout=60)
+        except Exception as error:  # whatever a broken host raises, it is that host that cannot be used
+            reason = f"it has no haemo, or another one ({error})"
+        else:
+            others = [
+                f"{name} {card.versions[name]}" for name in _ALIKE if card.versions[name] != wanted[name]
+            ]
+            if not others:
+                self._cards[address] = card
+                return
+            reason = f"it has {', '.join(others)}"
+        self._refused.add(address)
+        _LOG.warning("worker %s is left out: %s; install the same there as here", address, reason)
+
+
+def _introduce(names: Sequence[str]) -> _Card:
+    return _Card(place_of_this(), usable_processors(), {name: version(name) for name in names})
+
+
+def _piece(function: Callable[..., Any], shared: Any, piece: tuple[Any, ...], threads: dict[str, int]) -> Any:
+    from distributed import get_worker
+    from threadpoolctl import threadpool_limits
+
+    own = threads.get(get_worker().address, 1)
+    with with_threads(own), threadpool_limits(own):
+        return function(shared, *piece)

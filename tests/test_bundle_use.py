@@ -80,6 +80,17 @@ def test_results_for_a_pacs_name_the_bundle(run, bundle, study):
     assert list(findings) == [uid]
 
 
+def test_the_series_that_are_asked_for_are_scored(tmp_path):
+    """Of a thin and a thick series of one study index takes the thick one."""
+    folder = write_study(tmp_path / "CT", 2, bleeds=True, SeriesDescription="Head 5 mm")
+    write_study(folder, 2, bleeds=True, series=2, SeriesDescription="Head thin", SliceThickness=0.6)
+    found = {}
+    for series in (None, "all", "thin"):
+        scores, _ = file_scorer(open_model("builtin"), None, series=series).score([folder])
+        found[series] = len(scores)
+    assert found == {None: 3, "all": 6, "thin": 3}
+
+
 def test_the_listener_takes_a_bundle_and_refuses_what_is_none(bundle, tmp_path, capsys):
     none = str(tmp_path / "none.haemo")
     words = ["pacs", "listen", "--to", "A@127.0.0.1:1", "--state", str(tmp_path / "state")]
@@ -87,6 +98,8 @@ def test_the_listener_takes_a_bundle_and_refuses_what_is_none(bundle, tmp_path, 
     assert f"{none} is not there" in capsys.readouterr().err
     assert main([*words, "--model", str(bundle), "--run", "r"]) == 2
     assert "--model FILE or builtin" in capsys.readouterr().err
+    assert main([*words, "--model", str(bundle), "--series", "["]) == 2
+    assert "--series" in capsys.readouterr().err
 
 
 class TestFromPython:

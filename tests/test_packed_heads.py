@@ -5,13 +5,17 @@ import zipfile
 
 import numpy as np
 import pytest
+from cohorts import write_csv
 from pictured import picture, trained_run
 from PIL import Image
 
 from haemo.errors import BadDataset, BadSettings
 from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.explaining.explanation import explain_slices
 from haemo.pipeline.exporting.export import export_model
+from haemo.pipeline.judging.judgement import judge
+from haemo.pipeline.judging.sides import JudgingSettings
 from haemo.pipeline.packing.bundlefile import read_bundle, write_bundle
 from haemo.pipeline.packing.held_out import as_bytes, of_bytes
 from haemo.pipeline.packing.packing import pack
@@ -67,6 +71,33 @@ def test_a_bundle_says_of_new_slices_what_the_run_says(run, packed, scans, name)
     assert found.study_rows() == own.study_rows()
     assert found.points == own.points
     assert set(own.points) == {"youden", "sensitivity=0.9", "specificity=0.9"}
+
+
+def test_evaluate_judges_what_predict_says_by_run_and_by_bundle(run, packed, scans, tmp_path):
+    """One slice has no label: it is not judged, and is a neighbour all the same."""
+    rows = [("path", "label", "study", "patient", "position")]
+    for path in sorted(scans.rglob("*.png")):
+        label = ("normal", "haemorrhage")[path.parent.name == "scan1"] if path.stem != "2" else ""
+        rows.append((str(path.relative_to(scans)), label, *[path.parent.name] * 2, path.stem))
+    labels = write_csv(tmp_path / "labels.csv", rows)
+    names = [one for name in NAMES for one in (str(run.model_path(name)), str(packed[name]))]
+    settings = JudgingSettings(resampling=Resampling(100), index={"labels": labels})
+    found = judge(names, scans, tmp_path / "out", settings)
+    for name in NAMES:
+        said = predict(run, name, [scans], device="cpu")
+        expected = dict(zip((str(path.relative_to(scans)) for path in said.paths), said.scores, strict=True))
+        for judged in (f"run-{name}", f"{packed[name].parent.name}-{name}"):
+            own = found.answers[judged]
+            assert len(own) == 9
+            assert own.scores.tolist() == [expected[str(one)] for one in own.slice_id]
+            assert "why_not" not in found.shift[judged]["outside"]
+            assert "distance" in found.shift[judged]["scores"]["all"]
+            assert set(found.comparison.points[judged]) == {
+                "own",
+                "0.5",
+                "sensitivity=0.9",
+                "specificity=0.9",
+            }
 
 
 def test_each_network_is_kept_once_and_the_same_run_gives_the_same_bytes(run, packed, tmp_path):

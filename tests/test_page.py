@@ -25,6 +25,7 @@ from haemo.features.reading.formats import read_slice
 from haemo.pipeline.cli import main
 from haemo.pipeline.segmenting.outlining import outline_slices
 from haemo.pipeline.segmenting.segmenter import builtin_segmenter
+from haemo.pipeline.serving.pixels import PixelCache
 from haemo.pipeline.serving.sessions import working_folder
 from haemo.pipeline.serving.studies import shown
 from haemo.pipeline.serving.uploads import Limits
@@ -86,6 +87,7 @@ class TestDrop:
             assert np.array_equal(pixels, np.rint(image.pixels))
             assert (facts["unit"], facts["step"]) == ("HU", 1)
             assert tuple(facts["spacing"]) == image.spacing_mm
+            assert facts["sides"] is True
 
     def test_a_study_is_scored_and_outlined_as_the_command_does_it(self, reader, heads):
         paths = sorted((heads / "P01").glob("*.dcm"))
@@ -208,6 +210,20 @@ def test_a_process_that_scores_and_dies_costs_its_study_and_not_the_next(tmp_pat
     (second,) = reader.drop({"even.png": even_gray()}).json()["studies"]
     assert reader.scored(second["key"])["stage"] == "scored"
     desk.close()
+
+
+def test_sides_are_marked_only_where_a_file_says_how_it_lies(heads):
+    (path, *_) = sorted((heads / "P01").glob("*.dcm"))
+    dataset = dcmread(path)
+    del dataset.ImageOrientationPatient
+    silent = path.with_name("silent.bin")
+    dataset.save_as(silent)
+    picture = path.with_name("picture.png")
+    picture.write_bytes(gray(1))
+    with PixelCache() as pixels:
+        assert [pixels(one).facts["sides"] for one in (path, silent, picture)] == [True, False, False]
+    silent.unlink()
+    picture.unlink()
 
 
 class TestLimits:

@@ -1,6 +1,8 @@
 """Readers beside models: what a person answers on the page is judged as models are, on the same slices."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from readers import Desk
@@ -8,8 +10,10 @@ from runs import add_model, make_run
 
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.metrics import evaluate
+from haemo.pipeline.run import readings
+from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.predictions import Predictions
-from haemo.pipeline.run.readings import LEVELS
+from haemo.pipeline.run.readings import LEVELS, Reading
 
 CASES = 20
 
@@ -135,3 +139,50 @@ def test_what_is_wrong_is_said(run, reader, capsys):
     assert main(["compare", "--run", str(run), "--reader", "nobody"]) == 1
     assert "'nobody' has read nothing" in capsys.readouterr().err
     assert main(["compare", "--run", str(run), "--reader", "gus", "--by", "patient"]) == 2
+
+
+ANSWERING = """
+import sys
+from pathlib import Path
+from haemo.errors import BadSettings
+from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.readings import Reading
+
+run, name, begin = RunDirectory(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3])
+reading, rows = Reading.open(run, name), run.manifest().labelled.rows
+print("ready", flush=True)
+while not begin.exists():
+    pass
+given = 0
+while (case := len(reading.answers())) < len(reading.slices):
+    try:
+        reading.answer(case, 1 + case % 6, 1.0, rows)
+        given += 1
+    except BadSettings:
+        continue
+print(given)
+"""
+
+
+def test_two_servers_that_write_one_reading_lose_no_answer(run, reader, tmp_path):
+    begin(reader, "shared")
+    words = [sys.executable, "-c", ANSWERING, str(run), "shared", str(tmp_path / "begin")]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.stdout.readline() for one in both] == ["ready\n"] * 2
+    (tmp_path / "begin").touch()
+    given = [int(one.communicate(timeout=120)[0]) for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    assert sum(given) == CASES, "an answer was taken of both"
+    kept = Reading.open(run, "shared")
+    assert [one["slice_id"] for one in kept.answers()] == list(kept.slices)
+    assert len(Predictions.read(kept.folder / "predictions.csv")) == CASES
+
+
+def test_who_cannot_have_a_turn_is_told(run, reader, monkeypatch):
+    begin(reader, "held")
+    monkeypatch.setattr(readings, "_LONGEST_WAIT_SECONDS", 0.0)
+    with claim(run.path / "readings" / "held", "answer"):
+        refused = answer(reader, "held", 1, 6)
+    assert refused.status_code >= 400
+    assert "is in use by process" in refused.text
+    assert answer(reader, "held", 1, 6).json()["done"] == 1

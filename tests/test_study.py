@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 from runs import make_run
@@ -69,6 +72,34 @@ def test_a_step_that_fails_stops_the_study_which_then_goes_on(run, study, capsys
     kept.rename(run / "features.h5")
     assert main(["run", path]) == 0
     assert "2 steps done" in capsys.readouterr().out
+
+
+def test_a_study_that_is_killed_goes_on_and_ends_as_if_nothing_had_been(run, study, tmp_path, capsys):
+    """Killed in its second step, as nobody could catch it."""
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(run, undisturbed)
+    path = study(STUDY + "resamples = 100\n[report]\nresamples = 100\n")
+    killed = [sys.executable, "-c", KILLED, "run", path]
+    assert subprocess.run(killed, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert (run / "svm" / "metrics.json").is_file()
+    assert not (run / "compare.json").exists()
+    assert main(["run", path]) == 0
+    said = capsys.readouterr().out
+    assert f"done before: haemo svm --run '{run}'" in said
+    assert "2 steps done, 1 done before" in said
+    again = study(STUDY.replace("RUN", str(undisturbed)) + "resamples = 100\n[report]\nresamples = 100\n")
+    assert main(["run", again]) == 0
+    for name in ("svm/predictions.csv", "svm/metrics.json", "compare.json"):
+        assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+KILLED = """
+import os, signal, sys
+from haemo.pipeline.cli import main
+from haemo.pipeline.evaluation import comparison
+comparison.compare = lambda *args, **options: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
 
 
 def test_effective_settings_are_recorded_with_those_that_were_not_named(run, study):

@@ -147,10 +147,15 @@ class Elements:
         NotASlice
             If it is not axial.
         """
-        axes = self.numbers(_ORIENTATION)
-        if len(axes) != 6 or not any(axes[:3]) or not any(axes[3:]):
+        if not self.sides_known():
             return View()
+        axes = self.numbers(_ORIENTATION)
         return seen_as(right=np.array(axes[:3]), down=np.array(axes[3:]))
+
+    def sides_known(self) -> bool:
+        """Whether the file says how the picture lies in the patient."""
+        axes = self.numbers(_ORIENTATION)
+        return len(axes) == 6 and any(axes[:3]) and any(axes[3:])
 
     def spacing_mm(self) -> tuple[float, float] | None:
         """Between rows and between columns as they are stored."""
@@ -171,6 +176,7 @@ class Elements:
             body_part=self.text(_BODY_PART).upper(),
             tilt_deg=view.tilt_deg if len(self.numbers(_ORIENTATION)) == 6 else None,
             thickness_mm=self.first_number(_THICKNESS),
+            sides_known=self.sides_known(),
             of_series=read_series_tags(self),
         )
 

@@ -105,6 +105,8 @@ class DicomTags:
     tilt_deg : float or None
         Between the normal of the slice and the long axis of the patient: the tilt of the gantry.
     thickness_mm : float or None
+    sides_known : bool
+        Whether the file says how the slice lies, so that it is turned with the patient's left on the right.
     of_series : SeriesTags
         What is said of the whole series.
     """
@@ -119,6 +121,7 @@ class DicomTags:
     body_part: str = ""
     tilt_deg: float | None = None
     thickness_mm: float | None = None
+    sides_known: bool = False
     of_series: SeriesTags = field(default_factory=SeriesTags)
 
 

@@ -16,6 +16,7 @@ from haemo.pipeline.cli.console import (
     table,
     trained_models,
     trust_option,
+    unit_option,
 )
 
 __all__ = ["evaluate"]
@@ -55,6 +56,7 @@ _SHOWN = 5
 @click.option("--patient-column", metavar="NAME", help="Column that says which patient a slice is of.")
 @click.option("--layout", default="auto", metavar="NAME", help="Layout of DATA; recognised by default.")
 @series_option
+@unit_option
 @click.option(
     "--positive", metavar="LABEL", help="The label that means the positive class, where words do not say so."
 )
@@ -114,7 +116,7 @@ def evaluate(
     from haemo.pipeline.judging.sides import JudgingSettings
 
     names, data = _asked(models, run_path, heads)
-    by_index = ("labels", "label", "patient_column", "layout", "series", "keep_from")
+    by_index = ("labels", "label", "patient_column", "layout", "series", "unit", "keep_from")
     index = {name: options.pop(name) for name in by_index}
     settings = JudgingSettings(
         keep=keep,

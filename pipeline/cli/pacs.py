@@ -17,6 +17,7 @@ from haemo.pipeline.cli.console import (
     aggregate_option,
     counted,
     progress,
+    series_option,
     table,
     trained_models,
     trust_option,
@@ -78,6 +79,7 @@ _model_options = _options(
         help="Probability from which a study is positive.  [default: the model's own]",
     ),
     aggregate_option(),
+    series_option,
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
 )
 _access_options = _options(
@@ -352,6 +354,7 @@ def _delivery(to: str, aet: str, options: dict[str, Any], tls: "Tls") -> "Delive
 
 
 def _scorer(options: dict[str, Any]) -> "Scorer":
+    from haemo.features.series.choosing import pattern_of
     from haemo.pipeline.dicom_results.scorer import file_scorer, run_scorer
     from haemo.pipeline.evaluation.aggregation import Aggregation
     from haemo.pipeline.packing.modelfile import open_model
@@ -360,15 +363,19 @@ def _scorer(options: dict[str, Any]) -> "Scorer":
     run_path, model = options["run_path"], options["model"]
     if (run_path is None) == (model is None):
         raise click.UsageError(f"name one: --run RUN, or --model FILE or {BUILTIN}, which needs no run")
-    how, threshold = Aggregation(options["aggregate"]), options["threshold"]
+    pattern_of(options["series"])
+    said = {
+        "how": Aggregation(options["aggregate"]),
+        "threshold": options["threshold"],
+        "series": options["series"],
+    }
     if model is not None:
         found = open_model(model, options["device"], options["trust"], progress)
-        return file_scorer(found, None if model == BUILTIN else Path(model), how=how, threshold=threshold)
+        return file_scorer(found, None if model == BUILTIN else Path(model), **said)
     return run_scorer(
         RunDirectory(run_path, options["trust"]),
         options["head"],
-        how=how,
-        threshold=threshold,
         device=options["device"],
         progress=progress,
+        **said,
     )

@@ -73,6 +73,7 @@ def run_scorer(
     *,
     how: Aggregation = Aggregation.MAX,
     threshold: float | None = None,
+    series: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Scorer:
@@ -87,9 +88,9 @@ def run_scorer(
     """
     segmenter = outliner(run)
     if head == SEGMENTER:
-        return _of_segmenter(segmenter, run_identity(run, head), how, threshold)
+        return _of_segmenter(segmenter, run_identity(run, head), how, threshold, series)
     model = load_model(run, head, device, progress)
-    return _of_trained(model, run_identity(run, head), segmenter, how, threshold)
+    return _of_trained(model, run_identity(run, head), segmenter, how, threshold, series)
 
 
 def file_scorer(
@@ -98,6 +99,7 @@ def file_scorer(
     *,
     how: Aggregation = Aggregation.MAX,
     threshold: float | None = None,
+    series: str | None = None,
 ) -> Scorer:
     """Score with a model that stands in a file, which is loaded; None is the built-in segmenter's.
 
@@ -108,8 +110,8 @@ def file_scorer(
     """
     identity = file_identity(model, path)
     if isinstance(model, Segmenter):
-        return _of_segmenter(model, identity, how, threshold)
-    return _of_trained(model, identity, builtin_segmenter(), how, threshold)
+        return _of_segmenter(model, identity, how, threshold, series)
+    return _of_trained(model, identity, builtin_segmenter(), how, threshold, series)
 
 
 def _of_trained(
@@ -118,23 +120,28 @@ def _of_trained(
     segmenter: Segmenter,
     how: Aggregation,
     threshold: float | None,
+    series: str | None,
 ) -> Scorer:
     require_bleed(model.classes)
 
     def score(paths: Sequence[Path]) -> tuple[SliceScores, Outlined | None]:
-        scores = score_slices(model, paths, threshold)
+        scores = score_slices(model, paths, threshold, series=series)
         return scores, outline_positive(scores, how, segmenter)
 
     return Scorer(identity, how, score)
 
 
 def _of_segmenter(
-    segmenter: Segmenter, identity: ModelIdentity, how: Aggregation, threshold: float | None
+    segmenter: Segmenter,
+    identity: ModelIdentity,
+    how: Aggregation,
+    threshold: float | None,
+    series: str | None,
 ) -> Scorer:
     require_bleed(segmenter.classes)
 
     def score(paths: Sequence[Path]) -> tuple[SliceScores, Outlined | None]:
-        found = outline_slices(segmenter, paths, threshold=threshold)
+        found = outline_slices(segmenter, paths, threshold=threshold, series=series)
         return found.scores, found
 
     return Scorer(identity, how, score)

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,14 @@ import numpy as np
 from haemo.errors import TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import Manifest, ManifestRow
+from haemo.features.neighbours import neighbours_of_rows, smoothed
 from haemo.features.store.contents import Contents
 from haemo.features.store.store import FeatureStore, contents_path
+from haemo.features.store.table import FeatureTable
 from haemo.pipeline.judging.judged_model import JudgedModel
-from haemo.pipeline.predicting.trained_model import TrainedModel
+from haemo.pipeline.predicting.blended_model import BlendedModel
+from haemo.pipeline.predicting.prediction import UNPLACED
+from haemo.pipeline.predicting.trained_model import StageOne, TrainedModel
 from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.predictions import Predictions
 from haemo.progress import Progress, silent
@@ -60,7 +65,12 @@ class Answered:
 
 
 def answer(
-    model: JudgedModel, rows: Sequence[ManifestRow], folder: Path, progress: Progress = silent
+    model: JudgedModel,
+    rows: Sequence[ManifestRow],
+    folder: Path,
+    progress: Progress = silent,
+    *,
+    beside: Sequence[ManifestRow] = (),
 ) -> Answered:
     """Have a model score slices; embeddings, or scores of a segmenter, are kept in `folder`.
 
@@ -72,6 +82,8 @@ def answer(
     folder : Path
         Made if it is not there. What is kept is bound to the model's fingerprint and to the pixels.
     progress : Progress
+    beside : sequence of ManifestRow
+        All slices of the data, those without a label too: a model that looks at neighbours sees them.
 
     Raises
     ------
@@ -79,63 +91,137 @@ def answer(
         If not one slice could be used.
     """
     if isinstance(model.model, TrainedModel):
-        return _by_embeddings(model, model.model, rows, folder / "embeddings", progress)
+        return _by_embeddings(model, model.model, rows, folder / "embeddings", progress, beside)
+    if isinstance(model.model, BlendedModel):
+        return _by_members(model, model.model, rows, folder, progress, beside)
     return _by_maps(model, model.model, rows, folder / "maps", progress)
 
 
 def _by_embeddings(
-    judged: JudgedModel, model: TrainedModel, rows: Sequence[ManifestRow], folder: Path, progress: Progress
+    judged: JudgedModel,
+    model: TrainedModel,
+    rows: Sequence[ManifestRow],
+    folder: Path,
+    progress: Progress,
+    beside: Sequence[ManifestRow],
 ) -> Answered:
-    from haemo.features.extraction.extract import ExtractionRequest, embedding_fingerprint, extract_features
     from haemo.models.training.trained import TrainedNetwork
 
-    is_network = isinstance(model.extractor, TrainedNetwork)
-    extractor: Any = _NetworkOutputs(model.extractor, judged.key) if is_network else model.extractor
-    dtype = model.stored_as
-    fingerprint = embedding_fingerprint(extractor, model.preprocessing, dtype)
-    # One folder a way of embedding: models that share it share what is kept.
-    place = folder / fingerprint.hash[:12]
-    place.mkdir(parents=True, exist_ok=True)
-    store_path = place / "features.h5"
-    with claim(place):
-        report = extract_features(
-            Manifest(rows),
-            store_path,
-            extractor,
-            model.preprocessing,
-            ExtractionRequest(dtype=dtype),
-            progress=progress,
-        )
-    log.info("%s: %d slices embedded before, %d now", judged.name, report.cached, report.computed)
-    failures = [Failure(one.path, STAGE, one.reason) for one in report.failures]
-    failed = {one.path for one in failures}
-    kept = [row for row in rows if str(row.path) not in failed]
-    if not kept:
-        raise TooFewData(_nothing(judged, failures))
-    scores, distances = [], []
-    outputs = len(model.classes) if is_network else 0
-    with FeatureStore(store_path) as store:
-        for block in store.blocks([row.slice_id for row in kept]):
-            inputs, embeddings = (block[:, :outputs], block[:, outputs:]) if outputs else (block, block)
+    outputs = len(model.classes) if isinstance(model.extractor, TrainedNetwork) else 0
+    wanted = {str(row.path) for row in rows}
+    failures: list[Failure] = []
+    if model.needs_places:
+        failures = [Failure(str(row.path), STAGE, UNPLACED) for row in rows if row.position is None]
+        rows = [row for row in rows if row.position is not None]
+    own = {row.slice_id for row in rows}
+    others = [row for row in beside if row.slice_id not in own and row.position is not None]
+    seen = [*rows, *(others if model.needs_places else ())]
+    with ExitStack() as held:
+        stores = {}
+        for number, stage in enumerate(model.stages):
+            if outputs:
+                stage = replace(stage, extractor=_NetworkOutputs(stage.extractor, judged.key))
+            path, failed = _embedded(judged.name, stage, seen, folder, progress)
+            stores[str(number)] = held.enter_context(FeatureStore(path))
+            gone = {one.path for one in failed}
+            failures += [one for one in failed if one.path in wanted]
+            seen = [row for row in seen if str(row.path) not in gone]
+        kept = [row for row in seen if row.slice_id in own]
+        if not kept:
+            raise TooFewData(_nothing(judged, failures))
+        table = FeatureTable(stores, seen, model.context)
+        scored = seen if model.smooth else kept
+        scores, distances = [], []
+        for block in table.blocks([row.slice_id for row in scored]):
+            inputs, embeddings = block[:, : outputs or None], block[:, outputs : table.own_dimension]
             scores.append(model.head.decision_function(inputs))
             if model.scope is not None:
                 distances.append(model.scope.distances(embeddings))
-    contents = Contents(contents_path(store_path))
-    seen = [row.slice_id for row in kept if contents.content_of(row.slice_id) in judged.known]
+        contents = Contents(contents_path(stores["0"].path))
+        known = [row.slice_id for row in kept if contents.content_of(row.slice_id) in judged.known]
     joined = np.concatenate(scores)
-    chances = model.head.probabilities(joined)
-    predictions = Predictions.of_rows(
-        kept,
-        part=np.full(len(kept), "test"),
-        fold=np.full(len(kept), -1),
-        scores=joined,
-        probabilities=chances[:, 1] if len(model.classes) == 2 else chances,
-        predicted=model.head.classes_[model.head.choose(chances)].astype(str),
-        classes=model.classes,
-        thresholds=np.full(len(kept), judged.threshold) if len(model.classes) == 2 else None,
+    if model.smooth:
+        joined = smoothed(joined, neighbours_of_rows(scored))
+    asked = np.array([row.slice_id in own for row in scored])
+    far = np.concatenate(distances)[asked] if distances else None
+    predictions = _predictions(judged, model.head, kept, joined[asked])
+    return Answered(predictions, failures, far, model.scope.limit if model.scope else None, known)
+
+
+def _embedded(
+    name: str, stage: StageOne, rows: Sequence[ManifestRow], folder: Path, progress: Progress
+) -> tuple[Path, list[Failure]]:
+    """Where the features of slices for one set lie, and what could not be embedded.
+
+    There is one folder a way of embedding: models that share it share what is kept.
+    """
+    from haemo.features.extraction.extract import ExtractionRequest, embedding_fingerprint, extract_features
+
+    fingerprint = embedding_fingerprint(stage.extractor, stage.preprocessing, stage.stored_as)
+    place = folder / fingerprint.hash[:12]
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / "features.h5"
+    with claim(place):
+        report = extract_features(
+            Manifest(rows),
+            path,
+            stage.extractor,
+            stage.preprocessing,
+            ExtractionRequest(dtype=stage.stored_as),
+            progress=progress,
+        )
+    log.info("%s: %d slices embedded before, %d now", name, report.cached, report.computed)
+    return path, [Failure(one.path, STAGE, one.reason) for one in report.failures]
+
+
+def _predictions(
+    judged: JudgedModel, head: Any, rows: Sequence[ManifestRow], scores: np.ndarray
+) -> Predictions:
+    chances, two = head.probabilities(scores), len(judged.classes) == 2
+    return Predictions.of_rows(
+        rows,
+        part=np.full(len(rows), "test"),
+        fold=np.full(len(rows), -1),
+        scores=scores,
+        probabilities=chances[:, 1] if two else chances,
+        predicted=head.classes_[head.choose(chances)].astype(str),
+        classes=judged.classes,
+        thresholds=np.full(len(rows), judged.threshold) if two else None,
     )
-    far = np.concatenate(distances) if distances else None
-    return Answered(predictions, failures, far, model.scope.limit if model.scope else None, seen)
+
+
+def _by_members(
+    judged: JudgedModel,
+    blend: BlendedModel,
+    rows: Sequence[ManifestRow],
+    folder: Path,
+    progress: Progress,
+    beside: Sequence[ManifestRow],
+) -> Answered:
+    """What the heads of a blend say, joined for the slices that all of them could score.
+
+    A slice is as far out as in the eyes of the head that finds it farthest, in units of that head's limit.
+    """
+    from haemo.models.heads.blending import log_odds_of
+
+    members = [replace(judged, name=f"{judged.name}, {one.name}", model=one) for one in blend.members]
+    said = [answer(one, rows, folder, progress, beside=beside) for one in members]
+    at = [{name: place for place, name in enumerate(one.predictions.slice_id.tolist())} for one in said]
+    kept = [row for row in rows if all(row.slice_id in own for own in at)]
+    failures = list({one.path: one for own in said for one in own.failures}.values())
+    if not kept:
+        raise TooFewData(_nothing(judged, failures))
+    places = [[own[row.slice_id] for row in kept] for own in at]
+    chances = [one.predictions.probabilities[own] for one, own in zip(said, places, strict=True)]
+    scores = blend.head.decision_function(log_odds_of(np.column_stack(chances)))
+    ratios = [
+        one.distances[own] / one.limit
+        for one, own in zip(said, places, strict=True)
+        if one.distances is not None and one.limit
+    ]
+    far = np.max(ratios, axis=0) if len(ratios) == len(said) else None
+    predictions = _predictions(judged, blend.head, kept, scores)
+    return Answered(predictions, failures, far, None if far is None else 1.0, said[0].seen)
 
 
 class _NetworkOutputs:

@@ -47,7 +47,7 @@ class JudgedModel:
         As tables and folders call it.
     origin : str
         Where it was found, in words.
-    model : TrainedModel or Segmenter
+    model : TrainedModel, BlendedModel or Segmenter
     classes : tuple of str
         Of two the second is the positive one.
     threshold : float
@@ -69,7 +69,7 @@ class JudgedModel:
 
     name: str
     origin: str
-    model: "TrainedModel | Segmenter"
+    model: "TrainedModel | BlendedModel | Segmenter"
     classes: tuple[str, ...]
     threshold: float
     held_out: Predictions | None = None
@@ -148,7 +148,7 @@ def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -
     from haemo.pipeline.predicting.blended_model import load_model
 
     model = load_model(run, name, device, progress)
-    _refuse_joined(model, str(run.model_path(name)))
+    _refuse_pooled(model, str(run.model_path(name)))
     return JudgedModel(
         name=name,
         origin=str(run.model_path(name)),
@@ -160,13 +160,12 @@ def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -
     )
 
 
-def _refuse_joined(model: "TrainedModel | BlendedModel", origin: str) -> None:
-    from haemo.pipeline.predicting.blended_model import BlendedModel
-
-    if isinstance(model, BlendedModel) or model.needs_places or model.others or model.pooled_by:
+def _refuse_pooled(model: "TrainedModel | BlendedModel", origin: str) -> None:
+    members = getattr(model, "members", (model,))
+    if any(one.pooled_by for one in members):
         raise BadSettings(
-            f"{origin} looks at neighbouring slices or whole studies, stands on several sets of features or "
-            "is a blend, which haemo evaluate cannot judge yet; score the slices: haemo predict"
+            f"{origin} judges whole studies, and haemo evaluate asks for answers by slice; score the studies "
+            "with haemo predict --out scores.csv, add their labels, and judge that file"
         )
 
 
@@ -182,7 +181,7 @@ def _of_file(path: Path, trusted: Sequence[str], device: str, progress: Progress
             f"{path} gives scores and no embeddings, which a judgement looks at; judge the model as it was "
             "packed (haemo pack), or its scores: haemo predict --runtime onnx ... --out scores.csv"
         )
-    _refuse_joined(model, str(path))
+    _refuse_pooled(model, str(path))
     log.warning("%s: whether slices here were trained on cannot be told of a packed model", path)
 
     def rule(by: str, how: Aggregation) -> UnitRule | None:

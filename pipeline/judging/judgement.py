@@ -35,6 +35,7 @@ from haemo.pipeline.judging.sides import (
     rows_for,
     side_of_model,
     side_of_table,
+    with_told_unit,
 )
 from haemo.pipeline.preparing.attributes import parse_keep
 from haemo.pipeline.preparing.indexing import index_run
@@ -171,14 +172,16 @@ def _gather(
     progress: Progress,
 ) -> _Gathered:
     """Index the data, and have each model answer; tables of scores are of the same slices."""
-    index = index_run(data, run, keep=settings.keep, to_train=False, **settings.index, progress=progress)
+    options = with_told_unit(settings.index, models)
+    index = index_run(data, run, keep=settings.keep, to_train=False, **options, progress=progress)
     classes = models[0].classes if models else next(iter(scores.values())).answers.classes
     rows, labels, unlabelled = _labelled(index.manifest.rows, classes, settings.positive)
     failures = [*(replace(one, stage=STAGE) for one in index.failures), *unlabelled]
     sides: dict[str, Side] = {}
     notes: list[str] = []
     for model in with_own_names(models):
-        answered = answer(model, rows_for(model, rows, classes), run.path, progress)
+        own = rows_for(model, rows, classes)
+        answered = answer(model, own, run.path, progress, beside=index.manifest.rows)
         failures += [one for one in answered.failures if one not in failures]
         sides[model.name] = side_of_model(model, answered, classes)
         notes += notes_on(model, answered)

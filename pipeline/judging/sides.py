@@ -1,5 +1,6 @@
 """One model's answers beside those of others: in the same classes, of the same units, with what it knew."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from haemo.errors import BadDataset
+from haemo.errors import BadDataset, BadSettings
 from haemo.features.manifest import ManifestRow
 from haemo.pipeline.evaluation.aggregation import Aggregation, aggregate
 from haemo.pipeline.evaluation.intervals import Resampling
@@ -27,7 +28,10 @@ __all__ = [
     "rows_for",
     "side_of_model",
     "side_of_table",
+    "with_told_unit",
 ]
+
+_log = logging.getLogger("haemo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,3 +176,24 @@ def held_out_of(side: Side, settings: JudgingSettings) -> Answers | Mapping[str,
     if not isinstance(side.held_out, Predictions):
         return side.held_out if settings.by == "slice" else None
     return joined(side, side.held_out, replace(settings, threshold=None))
+
+
+def with_told_unit(index: Mapping[str, Any], models: Sequence[JudgedModel]) -> dict[str, Any]:
+    """The options of `index_run`: what files do not say of their numbers is as the models were told.
+
+    Raises
+    ------
+    BadSettings
+        If they were told otherwise than one another.
+    """
+    told = {model.name: unit for model in models if (unit := model.model.told_unit)}
+    if index.get("unit") or not told:
+        return dict(index)
+    if len(set(told.values())) > 1:
+        listed = ", ".join(f"{name}: {unit}" for name, unit in told.items())
+        raise BadSettings(
+            f"the models were told different units of numbers ({listed}); say what those here are: --unit"
+        )
+    name, unit = next(iter(told.items()))
+    _log.info("numbers of files that do not say what they are: %s, as %s was trained on", unit, name)
+    return {**index, "unit": unit}

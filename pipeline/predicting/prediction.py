@@ -32,15 +32,17 @@ from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.trained.scope import implausible
 from haemo.progress import Progress, silent
 
-__all__ = ["find_slices", "nothing_scored", "predict", "score_slices"]
+__all__ = ["UNPLACED", "find_slices", "nothing_scored", "predict", "score_slices"]
 
 _log = logging.getLogger("haemo")
 
 _STAGE = "predict"
-_UNPLACED = (
+UNPLACED = (
     "nobody knows its place in its study, and this model looks at the slices beside it; take DICOM files, or "
     "pictures whose names end in their number"
 )
+"""Why a slice without a position cannot be scored by a model that looks at neighbours."""
+
 _WORKERS = 2
 _BATCHES_AHEAD = 2
 
@@ -207,7 +209,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
         places, unreadable = placed(files, model.known_places())
         failures += [Failure(str(path), _STAGE, str(error)) for path, error in unreadable.items()]
         failures += [
-            Failure(str(path), _STAGE, _UNPLACED) for path, place in places.items() if place.position is None
+            Failure(str(path), _STAGE, UNPLACED) for path, place in places.items() if place.position is None
         ]
         files = [path for path, place in places.items() if place.position is not None]
         _warn_of_single_slices(places[path] for path in files)

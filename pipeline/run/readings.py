@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from haemo.atomic import write_text
-from haemo.errors import BadDataset, BadSettings, MissingStep, TooFewData
+from haemo.errors import BadDataset, BadSettings, MissingStep, RunLocked, TooFewData
 from haemo.features.manifest import ManifestRow
+from haemo.pipeline.run.claim import claim
 from haemo.pipeline.run.directory import RunDirectory, read_json
 from haemo.pipeline.run.predictions import Predictions
 from haemo.tables import Records, write_table
@@ -33,6 +36,8 @@ _FOLDER = "readings"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _UNCALIBRATED = "a reader's six steps of certainty are no probabilities"
 _COLUMNS = ("slice_id", "answer", "seconds", "answered")
+_LONGEST_WAIT_SECONDS = 10.0
+_BETWEEN_TRIES_SECONDS = 0.02
 
 
 def readers(run: RunDirectory) -> list[str]:
@@ -104,7 +109,10 @@ class Reading:
             "slices": [names[place] for place in order.tolist()],
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # by another server, since
+            raise BadSettings(f"{reader} has begun a reading of {run} already; go on with it") from None
         write_text(folder / "reading.json", json.dumps(facts, indent=1) + "\n")
         return cls.open(run, reader)
 
@@ -160,14 +168,20 @@ class Reading:
         ------
         BadSettings
             If another slice is to be answered; an answer once given stands.
+        RunLocked
+            If another process has been writing an answer of this reader for ten seconds.
         """
+        if not 1 <= level <= len(LEVELS) or not 0 <= seconds < 1e6:
+            raise BadSettings(f"an answer is 1 to {len(LEVELS)}, and takes some seconds")
+        with _turn(self.folder):
+            return self._answered(case, level, seconds, rows)
+
+    def _answered(self, case: int, level: int, seconds: float, rows: Sequence[ManifestRow]) -> int:
         given = self.answers()
         if case != len(given) or case >= len(self.slices):
             raise BadSettings(
                 f"case {len(given) + 1} is to be answered, not case {case + 1}; load the page again"
             )
-        if not 1 <= level <= len(LEVELS) or not 0 <= seconds < 1e6:
-            raise BadSettings(f"an answer is 1 to {len(LEVELS)}, and takes some seconds")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         row = dict(zip(_COLUMNS, (self.slices[case], level, round(seconds, 2), now), strict=True))
         given = [*given, {name: str(value) for name, value in row.items()}]
@@ -201,3 +215,19 @@ class Reading:
             classes=self.classes,
             uncalibrated=_UNCALIBRATED,
         )
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait for the right to add an answer: another server of the run may be adding one."""
+    end = time.monotonic() + _LONGEST_WAIT_SECONDS
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(claim(folder, "answer"))
+                break
+            except RunLocked:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_BETWEEN_TRIES_SECONDS)
+        yield

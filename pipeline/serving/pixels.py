@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from haemo.features.reading.formats import read_header
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice
 
@@ -28,14 +29,15 @@ class SlicePixels:
         int16, little endian, row by row: whole HU, or gray levels in 0..255.
     facts : dict
         ``height`` and ``width`` of `data`; ``step``, every how many pixels of the slice are in it; ``unit``,
-        ``HU`` or ``gray``; ``spacing``, of rows and columns of the slice in mm, or None.
+        ``HU`` or ``gray``; ``spacing``, of rows and columns of the slice in mm, or None; ``sides``, whether
+        the patient's left is known to be on the right.
     """
 
     data: bytes
     facts: dict[str, object]
 
     @classmethod
-    def of(cls, image: Slice) -> "SlicePixels":
+    def of(cls, image: Slice, sides: bool = False) -> "SlicePixels":
         """Round a slice to whole numbers; a slice of more pixels than a screen has is thinned."""
         step = -(-max(image.pixels.shape) // _LONGEST_SIDE)
         thinned = image.pixels[::step, ::step]
@@ -47,6 +49,7 @@ class SlicePixels:
             "step": step,
             "unit": "HU" if image.is_hu else "gray",
             "spacing": image.spacing_mm,
+            "sides": sides,
         }
         return cls(whole.tobytes(), facts)
 
@@ -78,7 +81,8 @@ class PixelCache:
             if path in self._kept:
                 self._kept.move_to_end(path)
                 return self._kept[path]
-        found = SlicePixels.of(self._reader(path))
+        image, tags = self._reader(path), read_header(path).tags
+        found = SlicePixels.of(image, bool(tags and tags.sides_known))
         with self._lock:
             if path not in self._kept:
                 self._kept[path] = found

@@ -125,6 +125,7 @@ class GridVolume(Volume):
             instance_number=float(number),
             tilt_deg=self.view.tilt_deg,
             thickness_mm=self._thickness_mm,
+            sides_known=self.grid.has_place,
         )
 
 

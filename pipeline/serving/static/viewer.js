@@ -65,6 +65,7 @@ function show() {
   loading.hidden = Boolean(slice?.pixels);
   loading.textContent = slice?.failure ?? "loading";
   picture.hidden = !slice?.pixels;
+  for (const mark of viewer.querySelectorAll(".side-mark")) mark.hidden = !(slice?.pixels && slice.sides);
   find("#outlines").hidden = !slice?.pixels;
   if (slice?.pixels) {
     view.setUnit(slice.unit, true);

@@ -522,7 +522,7 @@ class TestCommand:
         ("arguments", "why"),
         [
             (["listen", "--model", "builtin", "--to", "nowhere"], "write AET@HOST:PORT"),
-            (["listen", "--to", "A@b:1"], "name one: --run RUN, or --model builtin"),
+            (["listen", "--to", "A@b:1"], "name one: --run RUN, or --model FILE or builtin"),
             (["pull", "--model", "builtin", "--dicomweb", "http://127.0.0.1:1"], "say which studies"),
             (["pull", "--model", "builtin", "--dicomweb", "x", "--since", "1h"], "no address of a DICOMweb"),
             (

@@ -364,7 +364,7 @@ class TestCommand:
 
     def test_what_is_wrong_is_said(self, tmp_path, capsys, monkeypatch):
         assert main(["serve"]) == 2
-        assert "--run RUN, or --model builtin" in capsys.readouterr().err
+        assert "--run RUN, or --model FILE or builtin" in capsys.readouterr().err
         untrained = make_run(tmp_path / "untrained", patients=2, slices=1)
         assert main(["serve", "--run", str(untrained)]) == 2
         assert "has no model 'svm': train one first" in capsys.readouterr().err

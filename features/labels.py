@@ -39,6 +39,7 @@ _PLACES = {
 _BLOOD_WORDS = {
     *("haemorrhage", "haemorrhagic", "hemorrhage", "hemorrhagic", "haemorrage", "hemorrage"),
     *("haematoma", "hematoma", "bleed", "bleeding", "blood", "ich"),
+    *("blutung", "hämatom", "hématome", "hémorragie", "hemorragia"),
 }
 _POSITIVE = {
     *("haemorrhage", "haemorrhagic", "hemorrhage", "hemorrhagic", "haemorrage", "hemorrage"),

@@ -256,6 +256,15 @@ def test_what_lies_between_slices_is_refused_and_calls_nothing_normal(series):
     assert len(index.aside) == 1
 
 
+def test_a_refused_file_leaves_its_series_without_labels(series):
+    """The bleed that it outlines would be called normal by what another file says of the series."""
+    slices, folder = series
+    write_seg(folder / "good.dcm", slices, [("bleed", {0: patch()})])
+    write_rtstruct(folder / "bad.dcm", slices, [("bleed", [(2, np.eye(3)[:, :2])])], kind="OPEN_PLANAR")
+    index = index_dataset(folder)
+    assert (labels(index), dict(index.masks)) == ([""] * 4, {})
+
+
 def test_other_files_that_cannot_be_used_are_named(series):
     slices, folder = series
     other = write_series(folder.parent / "elsewhere", [AIR], study="1.2.10")
@@ -267,6 +276,7 @@ def test_other_files_that_cannot_be_used_are_named(series):
     write_seg(
         folder / "cut.dcm", slices, [("bleed", {0: patch(), 1: patch(), 2: patch()})], PixelData=b"\0\0"
     )
+    write_seg(folder / "stored.dcm", slices, [("bleed", {0: patch()})], kind="LABELMAP", BitsStored=9)
     write_rtstruct(folder / "two.dcm", slices, [("bleed", [(0, np.array([[1.0, 1], [2, 2]]))])])
     write_rtstruct(folder / "open.dcm", slices, [("bleed", [(0, np.eye(2))])], kind="OPEN_PLANAR")
     index = index_dataset(folder)
@@ -278,6 +288,7 @@ def test_other_files_that_cannot_be_used_are_named(series):
         "large.dcm": "60000 x 60000 pixels are too many",
         "bits.dcm": "a BINARY segmentation with 8 bits a pixel",
         "cut.dcm": "cut short: 2 of 44 bytes of pixel data",
+        "stored.dcm": "9 bits stored in 8",
         "two.dcm": "a contour of 'bleed' has no three points",
         "open.dcm": "contours of 'bleed' are OPEN_PLANAR, not closed",
     }.items():

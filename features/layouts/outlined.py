@@ -28,7 +28,7 @@ def labelled_by_outlines(claims: Claims, request: Request, headers: Headers) -> 
         If the label asked for is no type that segments tell, and no segment is called so.
     """
     drawings = Drawings(headers.outlines, headers.progress)
-    names = {segment.shown.casefold() for drawing in drawings.opened for segment in drawing.segments.values()}
+    names = {segment.shown.casefold() for drawing in drawings.known for segment in drawing.segments.values()}
     types = (_SUBTYPE, *BLEED_TYPES) if drawings.tell_types else ()
     kind = request.kind(("any", *types, *sorted(names)), "the outlines here have")
     truth = drawings.truth(
@@ -64,9 +64,9 @@ def _label(kind: str, truth: Truth, path: Path) -> str:
 def _of_interest(paths: Iterable[Path], headers: Headers, drawings: Drawings) -> list[Path]:
     """Slices that outlines may be of: to find out where slices lie, each is opened once more."""
     found = [(path, header.tags) for path in paths if (header := headers.get(path)) and header.tags]
-    if not all(drawing.instances for drawing in drawings.opened):
+    if not all(drawing.instances for drawing in drawings.known):
         return [path for path, _ in found]
-    named = frozenset().union(*(drawing.instances for drawing in drawings.opened))
+    named = frozenset().union(*(drawing.instances for drawing in drawings.known))
     series = {tags.series for _, tags in found if tags.sop_instance_uid in named}
     # Frames of an enhanced CT have no identifier of their own.
     return [path for path, tags in found if tags.series in series or not tags.sop_instance_uid]

@@ -60,6 +60,7 @@ class Contours(Drawing):
     def __init__(self, path: Path, dataset: "Dataset"):
         self.path = path
         self._not_closed: dict[int, str] = {}
+        self._referenced: frozenset[tuple[str, int | None]] = frozenset()
         self.maker = Elements(dataset).text(MANUFACTURER)
         names: dict[int, tuple[str, bool]] = {}
         frames = []
@@ -80,13 +81,13 @@ class Contours(Drawing):
         listed = referenced(
             items(dataset, _REFERENCED_FRAMES, _REFERENCED_STUDIES, _REFERENCED_SERIES, _IMAGES)
         )
-        of_polygons = [one for piece in self._polygons for one in piece.refers_to]
-        self.instances = frozenset(name for name, _ in (*listed, *of_polygons))
+        self.instances = frozenset(name for name, _ in listed | self._referenced)
 
     def _read(self, region: "Dataset") -> Iterator[_Polygon]:
         number = _number(Elements(region), _OF_REGION)
         for item in items(region, _CONTOURS):
-            contour = Elements(item)
+            contour, refers_to = Elements(item), referenced(items(item, _IMAGES))
+            self._referenced |= refers_to
             kind, values = contour.text(_TYPE), contour.numbers(_DATA)
             if kind not in _CLOSED:
                 self._not_closed[number] = kind or "of no type"
@@ -95,7 +96,7 @@ class Contours(Drawing):
                 name = self.segments.get(number, Segment("")).shown
                 raise UnreadableSlice(f"a contour of {name!r} has no three points")
             points = np.array(values).reshape(-1, 3)
-            yield _Polygon(number, referenced(items(item, _IMAGES)), points.mean(axis=0), points)
+            yield _Polygon(number, refers_to, points.mean(axis=0), points)
 
     def pieces(self, wanted: Sequence[int]) -> Iterator[Piece]:
         """Polygons of some regions.

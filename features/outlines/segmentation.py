@@ -75,7 +75,7 @@ class Segmentation(Drawing):
         self._header = Header(dataset)
         self._kind = self._header.text(_KIND)
         if self._kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
-            raise UnreadableSlice(f"a segmentation of unknown kind ({self._kind or 'not said'})")
+            raise UnreadableSlice(f"a segmentation of unknown kind ({self._kind[:16] or 'not said'})")
         self.is_fractional = self._kind == "FRACTIONAL"
         self.frame_of_reference = self._header.text(FRAME_OF_REFERENCE)
         self.maker = self._header.text(MANUFACTURER)
@@ -99,6 +99,8 @@ class Segmentation(Drawing):
         bits = 1 if self._kind == "BINARY" else 8
         if header.bits_allocated != bits and not (self._kind == "LABELMAP" and header.bits_allocated == 16):
             raise UnreadableSlice(f"a {self._kind} segmentation with {header.bits_allocated} bits a pixel")
+        if not 1 <= header.bits_stored <= header.bits_allocated:
+            raise UnreadableSlice(f"{header.bits_stored} bits stored in {header.bits_allocated}")
         if not 1 <= header.frames <= _MOST_FRAMES:
             raise UnreadableSlice(f"{header.frames:,} frames; up to {_MOST_FRAMES:,} are read")
         if self._is_native:

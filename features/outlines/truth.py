@@ -61,8 +61,18 @@ class Truth:
     used: frozenset[Path] = frozenset()
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is kept of a file of outlines until it is drawn; its pixels and polygons take more room."""
+
+    path: Path
+    segments: dict[int, Segment]
+    instances: frozenset[str]
+    is_fractional: bool
+
+
 class Drawings:
-    """Files of outlines that were opened.
+    """Files of outlines that can be opened.
 
     Parameters
     ----------
@@ -71,13 +81,14 @@ class Drawings:
 
     Attributes
     ----------
-    opened : list of Drawing
-        Without those that haemo drew: what a model says is no truth to judge it by.
+    known : list
+        Path, segments and slices of each file. Without those that haemo drew: what a model says is no truth
+        to judge it by.
     failures : list of Failure
     """
 
     def __init__(self, paths: Iterable[Path], progress: Progress = silent):
-        self.opened: list[Drawing] = []
+        self.known: list[_Known] = []
         self.failures: list[Failure] = []
         self._own = 0
         self._progress = progress
@@ -91,12 +102,13 @@ class Drawings:
             if drawing.maker == _HAEMO:
                 self._own += 1
             else:
-                self.opened.append(drawing)
+                fractional = isinstance(drawing, Segmentation) and drawing.is_fractional
+                self.known.append(_Known(path, drawing.segments, drawing.instances, fractional))
 
     @property
     def segments(self) -> list[Segment]:
         """Segments of all files that are taken for blood."""
-        return [drawing.segments[n] for drawing in self.opened for n in _blood(drawing)]
+        return [one.segments[n] for one in self.known for n in _blood(one.segments)]
 
     @property
     def tell_types(self) -> bool:
@@ -118,42 +130,44 @@ class Drawings:
         -------
         Truth
         """
-        truth = Truth(failures=list(self.failures))
-        placed = _Places(slices, truth.failures)
+        failures = list(self.failures)
+        placed = _Places(slices, failures)
         left, unclear, missing = Counter(), Counter(), Counter()
-        used = set()
-        found: dict[Path, dict[str, np.ndarray]] = {}
-        for drawing in self._progress(self.opened, total=len(self.opened), label="drawing outlines"):
-            wanted = _blood(drawing) if name is None else _called(drawing, name)
-            left.update(one.shown for n, one in drawing.segments.items() if n not in wanted)
-            unclear.update(
-                one.shown for n, one in drawing.segments.items() if n in wanted and not _is_blood(one)
-            )
+        used, refused = set(), set()
+        found: dict[Path, dict[str, PackedMask]] = {}
+        for one in self._progress(self.known, total=len(self.known), label="drawing outlines"):
+            wanted = _blood(one.segments) if name is None else _called(one.segments, name)
+            left.update(own.shown for n, own in one.segments.items() if n not in wanted)
+            if name is None:
+                unclear.update(one.segments[n].shown for n in wanted if not _is_blood(one.segments[n]))
             if not wanted:
                 continue
             try:
-                missing[drawing.path.name] += _draw(drawing, wanted, placed, found)
+                missing[one.path.name] += _draw(_opened(one.path), wanted, placed, found)
+                used.add(one.path)
             except UnreadableSlice as error:
-                truth.failures.append(Failure(str(drawing.path), "index", str(error)))
-            else:
-                used.add(drawing.path)
-        for path, own in found.items():
-            size = placed.by_path[path]
-            blood = np.logical_or.reduce([*own.values(), np.zeros(size.size, bool)])
-            truth.masks[path] = PackedMask.of(size.view.turn(blood))
-            truth.types[path] = tuple(sorted(kind for kind, mask in own.items() if kind and mask.any()))
-        truth.notes.append(
-            f"outlines: {len(used):,} files, on {len(found):,} slices, "
-            f"{sum(any(mask.any() for mask in own.values()) for own in found.values()):,} of them with blood"
-        )
+                failures.append(Failure(str(one.path), "index", str(error)))
+                # What else is known of these slices is not all that was outlined on them.
+                refused |= placed.series_of(one.instances)
+        found = {path: own for path, own in found.items() if placed.by_path[path].series not in refused}
+        notes = [f"outlines: {len(used):,} files, on {len(found):,} slices, "]
+        notes[0] += f"{sum(map(bool, found.values())):,} of them with blood"
         if self._own:
-            truth.notes.append(f"outlines that haemo itself drew, which are no truth: {self._own:,} files")
+            notes.append(f"outlines that haemo itself drew, which are no truth: {self._own:,} files")
+        warnings = []
         if left:
-            truth.warnings.append(f"segments that are not taken, by their names: {_listed(left)}{remedy}")
+            warnings.append(f"segments that are not taken, by their names: {_listed(left)}{remedy}")
         if missing := +missing:
-            truth.warnings.append(f"outlines of slices that are not here: {_listed(missing)}")
-        truth.warnings.extend(_said(self.opened, used, unclear if name is None else Counter()))
-        return Truth(truth.masks, truth.types, truth.failures, truth.notes, truth.warnings, frozenset(used))
+            warnings.append(f"outlines of slices that are not here: {_listed(missing)}")
+        warnings.extend(_said([one for one in self.known if one.path in used], unclear))
+        return Truth(
+            masks={path: _seen(placed.by_path[path], own) for path, own in found.items()},
+            types={path: tuple(sorted(filter(None, own))) for path, own in found.items()},
+            failures=failures,
+            notes=notes,
+            warnings=warnings,
+            used=frozenset(used),
+        )
 
 
 class _Places:
@@ -174,6 +188,10 @@ class _Places:
                 self.by_instance[one.instance].append(one)
                 self.by_series[one.series].append(one)
 
+    def series_of(self, instances: Iterable[str]) -> set[str]:
+        """Series that some of these slices are of."""
+        return {one.series for name in instances for one in self.by_instance.get(name, ())}
+
     def of(self, drawing: Drawing) -> list[PlacedSlice]:
         """Slices of the series that a drawing is of; where it names none, those of its frame of reference.
 
@@ -183,8 +201,9 @@ class _Places:
             If there are none.
         """
         if drawing.instances:
-            series = {one.series for name in drawing.instances for one in self.by_instance.get(name, ())}
-            found = [one for name in sorted(series) for one in self.by_series[name]]
+            found = [
+                one for name in sorted(self.series_of(drawing.instances)) for one in self.by_series[name]
+            ]
             if not found:
                 raise UnreadableSlice(
                     f"outlines of {len(drawing.instances):,} slices of which none is here "
@@ -215,9 +234,12 @@ def _opened(path: Path) -> Drawing:
 
 
 def _draw(
-    drawing: Drawing, wanted: Sequence[int], placed: _Places, found: dict[Path, dict[str, np.ndarray]]
+    drawing: Drawing, wanted: Sequence[int], placed: _Places, found: dict[Path, dict[str, PackedMask]]
 ) -> int:
-    """Add to `found`, by slice and type, what a drawing shows; returns how many pieces name other slices."""
+    """Add to `found`, by slice and type, what a drawing shows; returns how many pieces name other slices.
+
+    Masks are as the slice is stored; empty ones are left out.
+    """
     candidates = placed.of(drawing)
     parts: dict[tuple[Path, int], np.ndarray] = {}
     missing = 0
@@ -232,8 +254,17 @@ def _draw(
         found.setdefault(one.path, {})
     for (path, number), mask in parts.items():
         own, kind = found[path], _type_of(drawing.segments[number]) or ""
-        own[kind] = own[kind] | mask if kind in own else mask
+        if mask.any():
+            own[kind] = PackedMask.of(own[kind].unpack() | mask if kind in own else mask)
     return missing
+
+
+def _seen(slice_: PlacedSlice, own: Mapping[str, PackedMask]) -> PackedMask:
+    """All blood on a slice, as it is seen."""
+    blood = np.zeros(slice_.size, bool)
+    for mask in own.values():
+        blood |= mask.unpack()
+    return PackedMask.of(slice_.view.turn(blood))
 
 
 def _slice_of(piece: Piece, candidates: Sequence[PlacedSlice]) -> PlacedSlice | None:
@@ -262,14 +293,14 @@ def _slice_of(piece: Piece, candidates: Sequence[PlacedSlice]) -> PlacedSlice | 
     return named[0]
 
 
-def _blood(drawing: Drawing) -> list[int]:
+def _blood(segments: Mapping[int, Segment]) -> list[int]:
     """Numbers of the segments that are blood by their names; where none is, those whose names say nothing."""
-    numbers = [n for n, one in drawing.segments.items() if _is_blood(one)]
-    return numbers or [n for n, one in drawing.segments.items() if _says_nothing(one)]
+    numbers = [n for n, one in segments.items() if _is_blood(one)]
+    return numbers or [n for n, one in segments.items() if _says_nothing(one)]
 
 
-def _called(drawing: Drawing, name: str) -> list[int]:
-    return [n for n, one in drawing.segments.items() if one.shown.casefold() == name.casefold()]
+def _called(segments: Mapping[int, Segment], name: str) -> list[int]:
+    return [n for n, one in segments.items() if one.shown.casefold() == name.casefold()]
 
 
 def _is_blood(segment: Segment) -> bool:
@@ -285,15 +316,14 @@ def _type_of(segment: Segment) -> str | None:
     return bleed_type_in(segment.name) or bleed_type_in(segment.meaning)
 
 
-def _said(opened: Sequence[Drawing], used: set[Path], unclear: Mapping[str, int]) -> Iterator[str]:
+def _said(used: Sequence[_Known], unclear: Mapping[str, int]) -> Iterator[str]:
     """What the user should know of how outlines were understood."""
     if unclear:
         yield f"segments whose names say nothing, taken for blood: {_listed(unclear)}"
-    kept = [one for one in opened if one.path in used]
-    automatic = sum(any(one.segments[n].is_automatic for n in _blood(one)) for one in kept)
+    automatic = sum(any(one.segments[n].is_automatic for n in _blood(one.segments)) for one in used)
     if automatic:
         yield f"outlines that a program drew by itself, taken for the truth all the same: {automatic:,} files"
-    fractional = sum(isinstance(one, Segmentation) and one.is_fractional for one in kept)
+    fractional = sum(one.is_fractional for one in used)
     if fractional:
         yield f"outlines in fractions, of which half and more counts as blood: {fractional:,} files"
 

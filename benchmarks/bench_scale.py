@@ -2,7 +2,8 @@
 
     make bench-scale
     make bench-scale ARGS="--sizes 1000,10000"
-    make bench-scale ARGS="--sizes 752803 --only merge,verify,svm,softmax,compare,report"
+    make bench-scale ARGS="--sizes 752803 --only merge,verify,svm,compare,report"
+    make bench-scale ARGS="--sizes 752803 --only cluster --workers 8 --ms 0.5"
 
 The slices are pictures of one pixel, about 40 of a patient, and what stands for their embeddings is random
 numbers that know a little of the label. Manifest, parts, store, heads and reports are made by haemo's own
@@ -51,16 +52,20 @@ class Step:
         What it leaves in the run, removed before it is measured again.
     kernel : bool
         Whether it grows with the square of the slices by nature.
+    sleeps : bool
+        Whether it is measured for the time on the clock: once, and with what it says.
     """
 
     name: str
     command: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     kernel: bool = False
+    sleeps: bool = False
 
 
 STEPS = (
     Step("index", ("index", "DATA", "--run", "RUN"), ("manifest.csv",)),
+    Step("cluster", makes=("features.h5", "contents.csv"), sleeps=True),
     Step("merge", makes=("features.h5",)),
     Step("cached"),
     Step("svm", ("svm", "--run", "RUN"), ("svm",)),
@@ -76,6 +81,7 @@ STEPS = (
     Step("verify", ("verify", "--run", "RUN")),
 )
 NAMES = tuple(step.name for step in STEPS)
+DEFAULT = ",".join(name for name in NAMES if name != "cluster")
 
 
 # ---- what is measured on -----------------------------------------------------------------------------
@@ -188,7 +194,8 @@ def merge_parts(run: Path, dimension: int) -> None:
     manifest, contents = Manifest.read(run / "manifest.csv"), Contents(contents_path(store))
     files = {known.slice_id: known for known in contents}
     ordered = [files[row.slice_id] for row in manifest]
-    merge(store, parts_of(store), [known.content for known in ordered], True, {})
+    names = {known.content: known.slice_id for known in reversed(ordered)}
+    merge(store, parts_of(store), [known.content for known in ordered], True, {}, names=names)
     contents.replace(ordered)
 
 
@@ -224,12 +231,20 @@ def features_again(run: Path, dimension: int) -> None:
     assert report.cached == report.rows, report
 
 
+def features_of_sleepers(run: Path, dimension: int, workers: int, ms: float) -> None:
+    """`haemo features --cluster local:N` with workers that sleep."""
+    from sleeping_workers import extract_asleep
+
+    extract_asleep(run, dimension, workers, ms)
+
+
 FUNCTIONS: dict[str, Callable[..., None]] = {
     "data": write_data,
     "manifest": write_manifest,
     "parts": write_parts,
     "merge": merge_parts,
     "cached": features_again,
+    "cluster": features_of_sleepers,
 }
 
 
@@ -238,12 +253,13 @@ FUNCTIONS: dict[str, Callable[..., None]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What one step took; `said` in place of it where it refused."""
+    """What one step took, and its last line; it may have refused."""
 
     seconds: float
     cpu: float
     peak_mb: float
-    said: str = ""
+    said: str
+    refused: bool
 
 
 def in_process(command: list[str]) -> Measured:
@@ -257,32 +273,36 @@ def in_process(command: list[str]) -> Measured:
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         lines = output.read().splitlines()
-    if process.returncode not in (0, 1, 3):
+    said = lines[-1] if lines else ""
+    refused = process.returncode == 1 and said.startswith("error: ")
+    if process.returncode not in (0, 3) and not refused:
         raise SystemExit(f"{command} ended with {process.returncode}:\n" + "\n".join(lines[-20:]))
-    said = " ".join(lines[-3:]) if process.returncode == 1 else ""
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Measured(seconds, cpu, usage.ru_maxrss / 1024, said, refused)
 
 
-def work_command(name: str, *arguments: Path | int) -> list[str]:
+def work_command(name: str, *arguments: Path | float) -> list[str]:
     """How a function of this file is run in a process of its own."""
     plain = [str(one) if isinstance(one, Path) else one for one in arguments]
     return [sys.executable, __file__, "--work", json.dumps([name, *plain])]
 
 
-def measured(step: Step, place: Path, dimension: int) -> Measured:
-    """One step, the least of some repeats where it is short."""
+def measured(step: Step, place: Path, numbers: tuple[float, ...]) -> Measured:
+    """One step, the least of some repeats where it is short; `numbers` are for functions of this file."""
     run, places = place / "run", {"DATA": str(place / "data"), "RUN": str(place / "run")}
     command = [str(Path(sys.executable).with_name("haemo")), *(places.get(one, one) for one in step.command)]
     if not step.command:
-        command = work_command(step.name, run, dimension)
+        command = work_command(step.name, run, *numbers)
     found: list[Measured] = []
-    while not found or (len(found) < REPEATS and found[0].cpu < SHORT_SECONDS and not found[0].said):
+    while not found or (len(found) < REPEATS and found[0].cpu < SHORT_SECONDS and not found[0].refused):
         for name in step.makes:
             if (run / name).is_dir():
                 shutil.rmtree(run / name)
             else:
                 (run / name).unlink(missing_ok=True)
         found.append(in_process(command))
+        if step.sleeps:
+            break
     return min(found, key=lambda one: one.cpu)
 
 
@@ -299,11 +319,15 @@ def exponent(sizes: list[int], times: list[float]) -> float | None:
 
 @click.command()
 @click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of slices.")
-@click.option("--only", default=",".join(NAMES), show_default=True, help="Steps to measure.")
+@click.option("--only", default=DEFAULT, show_default=True, help="Steps to measure.")
 @click.option("--dimension", default=16, show_default=True, help="Numbers in an embedding.")
+@click.option("--workers", default=4, show_default=True, help="Of cluster.")
+@click.option("--ms", default=1.0, show_default=True, help="That a worker of cluster sleeps for a slice.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to work; kept, and gone on with.")
 @click.option("--work", hidden=True)
-def main(sizes: str, only: str, dimension: int, folder: Path | None, work: str | None) -> None:
+def main(
+    sizes: str, only: str, dimension: int, workers: int, ms: float, folder: Path | None, work: str | None
+) -> None:
     """Measure every step at several numbers of slices."""
     if work:
         name, run, *numbers = json.loads(work)
@@ -317,12 +341,14 @@ def main(sizes: str, only: str, dimension: int, folder: Path | None, work: str |
     with tempfile.TemporaryDirectory() as temporary:
         for count in counts:
             place = (folder or Path(temporary)) / str(count)
-            for name, result in measured_steps(place, count, chosen, dimension):
-                table[name][count] = result
+            for step, result in measured_steps(place, count, chosen, dimension, (workers, ms)):
+                table[step.name][count] = result
                 took = f"{result.seconds:9.1f} s {result.cpu:9.1f} s CPU {result.peak_mb:8.0f} MB"
-                click.echo(f"{count:9,} slices  {name:8} {result.said or took}")
+                click.echo(f"{count:9,} slices  {step.name:8} {result.said if result.refused else took}")
+                if step.sleeps:
+                    click.echo(result.said)
     for name, found in table.items():
-        sized = {count: one for count, one in found.items() if not one.said}
+        sized = {count: one for count, one in found.items() if not one.refused}
         grown = exponent(list(sized), [one.cpu for one in sized.values()])
         if grown is not None:
             over = grown > LIMIT and not next(step.kernel for step in STEPS if step.name == name)
@@ -330,8 +356,8 @@ def main(sizes: str, only: str, dimension: int, folder: Path | None, work: str |
 
 
 def measured_steps(
-    place: Path, count: int, chosen: list[str], dimension: int
-) -> Iterator[tuple[str, Measured]]:
+    place: Path, count: int, chosen: list[str], dimension: int, of_cluster: tuple[int, float]
+) -> Iterator[tuple[Step, Measured]]:
     """Make what the chosen steps stand on, and measure these."""
     run, data = place / "run", place / "data"
     place.mkdir(parents=True, exist_ok=True)
@@ -346,11 +372,11 @@ def measured_steps(
         if step.name == "merge" and not (run / "features.parts").exists():
             (run / "contents.csv").unlink(missing_ok=True)
             in_process(work_command("parts", run, dimension))
-        result = measured(step, place, dimension)
+        result = measured(step, place, (dimension, *of_cluster) if step.sleeps else (dimension,))
         if step.name == "merge":  # as an extraction does when the store is in its place
             shutil.rmtree(run / "features.parts")
         if step.name in chosen:
-            yield step.name, result
+            yield step, result
 
 
 if __name__ == "__main__":

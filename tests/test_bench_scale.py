@@ -8,6 +8,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import bench_scale
 
+from haemo.features.cluster import dispatch, elsewhere
 from haemo.features.layouts import index_dataset
 from haemo.features.manifest import Manifest
 from haemo.features.reading.formats import read_slice
@@ -41,3 +42,14 @@ def test_parts_merge_to_a_store_of_all_slices_which_is_then_up_to_date(tmp_path)
     with FeatureStore(run / "features.h5") as store:
         assert store.covers(manifest.rows).all()
         assert store.keys.slice_ids == [row.slice_id for row in manifest]
+
+
+def test_workers_that_sleep_leave_a_store_of_all_slices(tmp_path, capsys, monkeypatch):
+    for module, name in ((dispatch, "embed_batch"), (elsewhere, "rows_of_a_part")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # so that it is put back
+    run = tmp_path / "run"
+    bench_scale.write_manifest(run, tmp_path / "data", 100)
+    bench_scale.features_of_sleepers(run, 4, 1, 0.01)
+    with FeatureStore(run / "features.h5") as store:
+        assert store.covers(Manifest.read(run / "manifest.csv").rows).all()
+    assert "1 workers, 0.01 ms a slice" in capsys.readouterr().out

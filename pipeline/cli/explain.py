@@ -75,7 +75,8 @@ _MOST_OVERLAYS = 12
     "--masks",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="FOLDER",
-    help="True masks for --score, PNG files named like the slices.  [default: folders called masks]",
+    help="True masks for --score, files named like the slices.  "
+    "[default: as index found them, or folders called masks]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random networks and intervals.")
 @series_option

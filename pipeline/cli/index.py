@@ -35,7 +35,9 @@ _SHOWN = 5
     help="CSV file or Excel workbook with labels.",
 )
 @click.option(
-    "--label", metavar="NAME", help="Column with the label; in RSNA and CT-ICH: any, or a type of bleed."
+    "--label",
+    metavar="NAME",
+    help="Column with the label; in RSNA, CT-ICH, CQ500, masks and outlines: any, or a type of bleed.",
 )
 @click.option("--patient-column", metavar="NAME", help="Column that says which patient a slice is of.")
 @series_option
@@ -67,7 +69,8 @@ def index(
 ) -> int:
     """Find the slices and labels in DATA and write RUN/manifest.csv.
 
-    Reads class folders, a labels.csv, DICOM trees, the 200-image head-CT set, PhysioNet CT-ICH and RSNA 2019.
+    Reads class folders, a labels.csv, DICOM trees with or without outlines (SEG, RTSTRUCT), scans with masks,
+    the 200-image head-CT set, PhysioNet CT-ICH, CQ500, INSTANCE 2022, BHSD and RSNA 2019.
     Headers are read; pixels are where nothing else tells what their numbers are.
     """
     from haemo.pipeline.preparing.indexing import SERIES, index_run

@@ -50,7 +50,7 @@ _masks_option = click.option(
     "--masks",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="FOLDER",
-    help="True masks, PNG files named like the slices.  [default: folders called masks]",
+    help="True masks, files named like the slices.  [default: as index found them, or folders called masks]",
 )
 _jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: one a core]")
 segmenter_option = click.option(

@@ -100,7 +100,10 @@ def masked_rows(rows: Iterable[ManifestRow], masks: TrueMasks, side: str) -> lis
     found = [(row, mask) for row in rows if (mask := masks.of(row.slice_id, row.path))]
     if not found:
         where = masks.folder or "a folder called masks beside the slices"
-        raise TooFewData(f"no {side} slice has a mask in {where}; masks are PNG files named like the slices")
+        raise TooFewData(
+            f"no {side} slice has a mask in {where}; masks are PNG files named like the slices, volumes "
+            "named like the scans, or DICOM outlines (SEG, RTSTRUCT) that 'haemo index' found"
+        )
     return found
 
 

@@ -209,6 +209,9 @@ bench-pixels: $(INSTALLED) ## Classifiers of pixels, descriptors and hypercolumn
 bench-features: $(INSTALLED) ## Stage one against a straightforward peer
 	$(BIN)/python benchmarks/bench_features.py $(ARGS)
 
+bench-recipes: $(INSTALLED) ## What the recipe best costs of stage one's speed
+	$(BIN)/python benchmarks/bench_recipes.py $(ARGS)
+
 bench-heads: $(INSTALLED) ## Stage two against scikit-learn's GridSearchCV
 	$(BIN)/python benchmarks/bench_heads.py $(ARGS)
 

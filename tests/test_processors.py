@@ -121,6 +121,29 @@ def test_commands_bound_the_threads_of_libraries_where_nobody_has(granted, monke
     assert os.environ["OMP_NUM_THREADS"] == after
 
 
+@pytest.mark.parametrize(
+    ("kernel", "before", "after"),
+    [
+        ("always [madvise] never", None, "1"),
+        ("always [madvise] never", "0", "0"),
+        ("always madvise [never]", None, None),
+        (None, None, None),
+    ],
+)
+def test_commands_ask_for_large_pages_where_the_kernel_gives_them(
+    tmp_path, monkeypatch, kernel, before, after
+):
+    # Elsewhere torch would warn that it gets none.
+    if kernel:
+        (tmp_path / "enabled").write_text(kernel)
+    monkeypatch.setattr(haemo.pipeline.cli, "_LARGE_PAGES", tmp_path / "enabled")
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before or "")
+    if before is None:
+        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    assert main(["--version"]) == 0
+    assert os.environ.get("THP_MEM_ALLOC_ENABLE") == after
+
+
 def test_stage_one_computes_no_more_batches_at_once_than_may_work(granted):
     import torch
 

@@ -88,6 +88,8 @@ def write_seg(
         "MONOCHROME2",
         0,
     )
+    if kind == "LABELMAP":
+        dataset.SegmentSequence.insert(0, _segment(0, "Background", "", algorithm))
     bits = 1 if kind == "BINARY" else 8
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
     shared = Dataset()

@@ -157,6 +157,12 @@ class Headers:
             except UnreadableSlice as error:
                 self.failures[path] = Failure(str(path), "index", str(error))
 
+    def find_outlines(self, paths: Iterable[Path]) -> None:
+        """Look for outlines among files that are no slices, as in folders called ``masks``."""
+        others = Headers(self.progress)
+        others.read(path for path in paths if path not in self.outlines)
+        self.outlines += others.outlines
+
     def each_failure(self) -> list[Failure]:
         """Give the failures; slices of a volume that failed for one reason are one failure."""
         return by_volume(self.failures.values())

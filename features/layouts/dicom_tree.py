@@ -39,6 +39,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         If there is a table and none of its rows fits a file.
     """
     headers.read(folder.dicom)
+    headers.find_outlines(folder.dicom_masks)
     tags = {path: headers.get(path).tags for path in folder.dicom if headers.get(path)}
     tags = {path: found for path, found in tags.items() if found}
     table = find_label_table(folder, request)

@@ -12,7 +12,7 @@ from haemo.features.layouts.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from haemo.features.layouts.table import TABLE_SUFFIXES
 from haemo.features.pixels.masks import masks_beside
 from haemo.features.reading.address import file_of, place_in_order
-from haemo.features.reading.dicom_format import starts_like_dicom
+from haemo.features.reading.dicom_format import SUFFIXES, starts_like_dicom
 from haemo.features.reading.format import suffix_of
 from haemo.features.reading.formats import by_suffix, format_names, may_hold_several, slices_in
 from haemo.progress import Progress, silent
@@ -135,6 +135,11 @@ class Folder:
     def dicom(self) -> list[Path]:
         """Those slices that are not pictures by their suffix."""
         return [path for path in self.slices if not _is_picture(path)]
+
+    @cached_property
+    def dicom_masks(self) -> list[Path]:
+        """Those masks that are DICOM by their suffix."""
+        return [path for path in self.masks if suffix_of(path) in SUFFIXES]
 
     @cached_property
     def pictures(self) -> list[Path]:

@@ -199,9 +199,11 @@ def _assembled(name: str, folder: Folder, claims: Claims, headers: Headers, requ
     failures += doubles
     truth = claims.truth
     if truth is None:
+        headers.find_outlines(folder.dicom_masks)
         truth = truth_of([claim.path for claim in readable], headers) if headers.outlines else Truth()
     failures += truth.failures
-    aside = [one for one in aside if Path(one.path) not in truth.used]
+    named = {*map(str, truth.used), *(failure.path for failure in truth.failures)}
+    aside = [one for one in aside if one.path not in named]
     series = choose_series(
         {claim.path: headers.get(claim.path) for claim in readable},
         request.series,

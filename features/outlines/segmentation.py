@@ -84,6 +84,8 @@ class Segmentation(Drawing):
             codes = [Elements(code).text(_MEANING) for code in items(item, _CODES)]
             elements = Elements(item)
             number = elements.integer(_NUMBER, 0)
+            if number == 0:
+                continue  # what a label map calls the background
             self.segments[number] = Segment(
                 elements.text(_NAME), codes[0] if codes else "", elements.text(_ALGORITHM) == AUTOMATIC
             )
@@ -106,7 +108,9 @@ class Segmentation(Drawing):
         if self._is_native:
             needed = (header.frames * header.size[0] * header.size[1] * header.bits_allocated + 7) // 8
             if len(self._pixels) < needed:
-                raise UnreadableSlice(f"cut short: {len(self._pixels):,} of {needed:,} bytes of pixel data")
+                raise UnreadableSlice(
+                    f"the file is cut short: {len(self._pixels):,} of {needed:,} bytes of pixel data"
+                )
         elif bits == 1:
             raise UnreadableSlice(
                 f"single bits compressed as {header.syntax.name} are not read; save it uncompressed"

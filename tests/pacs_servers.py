@@ -18,6 +18,15 @@ __all__ = ["PASSWORD", "USER", "Orthanc", "Result", "StandIn", "free_port", "sto
 USER, PASSWORD = "reader", "not a secret"
 
 
+_FORWARD = """
+function OnStableSeries(series, tags, metadata)
+  if tags["Modality"] == "CT" then
+    RestApiPost("/modalities/haemo/store", '{"Resources": ["' .. series .. '"], "Synchronous": false}')
+  end
+end
+"""
+
+
 class Result(NamedTuple):
     """What a PACS has of one result."""
 
@@ -98,7 +107,8 @@ class Orthanc:
 
     aet = "ORTHANC"
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, forward_to: int | None = None):
+        """Keep all in `folder`; CT series go on to the AE title HAEMO at this port, once they are stable."""
         self.port, web = free_port(), free_port()
         self.url = f"http://127.0.0.1:{web}"
         settings = {
@@ -115,8 +125,13 @@ class Orthanc:
             "DicomWeb": {"Enable": True},
             "DicomAlwaysAllowStore": True,
             "StableAge": 1,
+            "JobsHistorySize": 10_000,
         }
         folder.mkdir(parents=True, exist_ok=True)
+        if forward_to is not None:
+            (folder / "forward.lua").write_text(_FORWARD)
+            settings["DicomModalities"] = {"haemo": ["HAEMO", "127.0.0.1", forward_to]}
+            settings["LuaScripts"] = [str(folder / "forward.lua")]
         (folder / "orthanc.json").write_text(json.dumps(settings))
         self._log = (folder / "orthanc.log").open("wb")
         self._process = subprocess.Popen(
@@ -145,6 +160,14 @@ class Orthanc:
     def put(self, paths: list[Path]) -> None:
         for path in paths:
             self._session.post(f"{self.url}/instances", data=path.read_bytes(), timeout=30).raise_for_status()
+
+    def try_again(self) -> int:
+        """Have jobs done again that failed, as a PACS does whose neighbour was away; how many they are."""
+        jobs = self._session.get(f"{self.url}/jobs?expand", timeout=30).json()
+        failed = [job["ID"] for job in jobs if job["State"] == "Failure"]
+        for job in failed:
+            self._session.post(f"{self.url}/jobs/{job}/resubmit", timeout=30).raise_for_status()
+        return len(failed)
 
     def results(self) -> list[Result]:
         found = []

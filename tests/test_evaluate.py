@@ -224,7 +224,8 @@ def test_anyones_scores_are_judged_from_a_table_as_people_make_them(tmp_path, ca
     own = assess(answers.select(np.arange(200) > 1), 0.5, resampling=Resampling(100))
     assert found["models"]["theirs"]["roc_auc"] == own["roc_auc"]
     assert found["models"]["theirs"]["intervals"]["sensitivity"] == own["intervals"]["sensitivity"]
-    assert found["shift"] == {}
+    assert "why_not" in found["shift"]["theirs"]["scores"]
+    assert found["shift"]["theirs"]["seen"] is None
     assert [group["group"] for group in found["subgroups"]["models"]["theirs"]["groups"]] == ["F", "M"]
 
 
@@ -254,6 +255,7 @@ def test_a_predictions_csv_is_judged_on_its_tested_rows(tmp_path):
     assert set(found.held_out.part) == {"cv"}
     judgement = judge([str(path)], None, tmp_path / "out", JudgingSettings(resampling=Resampling(100)))
     assert "threshold" in judgement.comparison.points["svm"]["sensitivity=0.9"]
+    assert judgement.shift["svm"]["scores"]["all"]["there"]["slices"] == len(found.held_out)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +343,6 @@ def test_shift_is_measured_in_deviations_of_training_scores():
     assert found["seen"] == 1
     difference = found["roc_auc"]["difference"]
     assert difference["low"] < 0 < difference["high"]
-    nothing = shift_from_training(Answered(moved, [], None, None, []), None, QUICK)
+    nothing = shift_from_training(Answered(moved, [], None, None, None), None, QUICK)
     assert "why_not" in nothing["scores"]
     assert "why_not" in nothing["outside"]

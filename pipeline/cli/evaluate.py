@@ -183,7 +183,7 @@ def _show_shift(shifts: Mapping[str, Mapping[str, Any]]) -> None:
         return "-" if "why_not" in own else f"{entry_cell(own['share'])} of 0.01"
 
     row("outside what it knows, share of expected", outside)
-    row("slices that it was trained on", lambda shift: str(shift["seen"]))
+    row("slices that it was trained on", lambda shift: "-" if shift["seen"] is None else str(shift["seen"]))
     for name in ("all", "negative", "positive"):
         row(
             f"mean score, {name}: here less training, in SD",

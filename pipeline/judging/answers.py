@@ -53,15 +53,15 @@ class Answered:
         From the nearest training slice (`pipeline.trained.scope.Scope`); None where that cannot be told.
     limit : float or None
         Distance from which on a slice is outside what the model knows.
-    seen : list of str
-        Slices whose pixels it was trained on.
+    seen : list of str or None
+        Slices whose pixels it was trained on; None where that cannot be told.
     """
 
     predictions: Predictions
     failures: list[Failure]
     distances: np.ndarray | None
     limit: float | None
-    seen: list[str]
+    seen: list[str] | None
 
 
 def answer(
@@ -137,8 +137,9 @@ def _by_embeddings(
             scores.append(model.head.decision_function(inputs))
             if model.scope is not None:
                 distances.append(model.scope.distances(embeddings))
-        contents = Contents(contents_path(stores["0"].path))
-        known = [row.slice_id for row in kept if contents.content_of(row.slice_id) in judged.known]
+        contents, known = Contents(contents_path(stores["0"].path)), None
+        if judged.known:
+            known = [row.slice_id for row in kept if contents.content_of(row.slice_id) in judged.known]
     joined = np.concatenate(scores)
     if model.smooth:
         joined = smoothed(joined, neighbours_of_rows(scored))
@@ -287,7 +288,7 @@ def _by_maps(
         part=np.full(len(used), "test"),
         fold=np.full(len(used), -1),
     )
-    return Answered(predictions, failures, None, None, [])
+    return Answered(predictions, failures, None, None, None)
 
 
 class _KeptScores:

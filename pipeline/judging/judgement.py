@@ -20,7 +20,7 @@ from haemo.pipeline.evaluation.comparison import Comparison, align, beside, comp
 from haemo.pipeline.evaluation.operating import OWN, POINTS
 from haemo.pipeline.evaluation.subgroups import attributes_of_units
 from haemo.pipeline.evaluation.units import Answers
-from haemo.pipeline.judging.answers import STAGE, answer
+from haemo.pipeline.judging.answers import STAGE, Answered, answer
 from haemo.pipeline.judging.judged_model import JudgedModel, resolve_model, told_place, with_own_names
 from haemo.pipeline.judging.labels import in_words_of
 from haemo.pipeline.judging.recalibration import recalibration_offer
@@ -70,7 +70,7 @@ class Judgement:
     models : mapping of str to dict
         Of each, where it is from, its classes and threshold.
     shift, recalibration : mapping of str to dict
-        `shift_from_training` and `recalibration_offer` of each model, where there are two classes.
+        `shift_from_training` of each, and `recalibration_offer` where there are two classes.
     labels : mapping of str to str
         What labels here were taken for.
     failures : tuple of Failure
@@ -348,10 +348,11 @@ def _shifts(
     sides: Mapping[str, Side], settings: JudgingSettings, progress: Progress
 ) -> dict[str, dict[str, Any]]:
     shifts = {}
-    trained = {name: side for name, side in sides.items() if side.answered is not None}
-    for name, side in progress(trained.items(), total=len(trained), label="shift"):
+    for name, side in progress(sides.items(), total=len(sides), label="shift"):
         held_out = side.held_out if isinstance(side.held_out, Predictions) else None
-        shifts[name] = shift_from_training(side.answered, held_out, settings.resampling)
+        # Of a table of scores nothing is known but these.
+        answered = side.answered or Answered(side.answers, [], None, None, None)
+        shifts[name] = shift_from_training(answered, held_out, settings.resampling)
     return shifts
 
 

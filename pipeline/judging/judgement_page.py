@@ -141,7 +141,7 @@ def _shift_section(shifts: Mapping[str, Mapping[str, Any]]) -> Section | None:
         rows.append([words, *(take(shift) for shift in shifts.values())])
 
     row("outside what it knows (0.01 expected)", lambda s: entry(s["outside"].get("share")))
-    row("slices that it was trained on", lambda s: str(s["seen"]))
+    row("slices that it was trained on", lambda s: "–" if s["seen"] is None else str(s["seen"]))
     for name in ("all", "negative", "positive"):
         row(
             f"mean score, {name}: here less training, in SD",

@@ -45,7 +45,10 @@ def shift_from_training(
     """
     resampling = resampling or Resampling()
     here = answered.predictions
-    result: dict[str, Any] = {"seen": len(answered.seen), "outside": _outside(answered)}
+    result: dict[str, Any] = {
+        "seen": None if answered.seen is None else len(answered.seen),
+        "outside": _outside(answered),
+    }
     if here.positive is None:
         result["scores"] = {"why_not": "scores of more than two classes are not set against one another"}
         return result
@@ -135,7 +138,7 @@ def _areas(there: Predictions, here: Predictions, resampling: Resampling) -> dic
 
 def _outside(answered: Answered) -> dict[str, Any]:
     if answered.distances is None or answered.limit is None:
-        return {"why_not": "this model has not kept what its training slices were like"}
+        return {"why_not": "what its training slices were like is not known"}
     far = (answered.distances > answered.limit).astype(float)
     share = means_by_patient({"share": far}, answered.predictions.patient)
     ratio = answered.distances / answered.limit

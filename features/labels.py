@@ -41,6 +41,11 @@ _BLOOD_WORDS = {
     *("haematoma", "hematoma", "bleed", "bleeding", "blood", "ich"),
     *("blutung", "hämatom", "hématome", "hémorragie", "hemorragia"),
 }
+# What else has blood or a place of bleeds in its name: a blood vessel, a subdural hygroma.
+_NO_BLEED_WORDS = {
+    *("vessel", "vessels", "pool", "space", "hygroma", "effusion", "empyema", "abscess"),
+    *("catheter", "drain", "drainage", "electrode", "electrodes"),
+}
 _POSITIVE = {
     *("haemorrhage", "haemorrhagic", "hemorrhage", "hemorrhagic", "haemorrage", "hemorrage"),
     *(
@@ -145,6 +150,8 @@ def names_bleed_type(text: str) -> bool:
 def bleed_type_in(text: str) -> str | None:
     """The only type of bleed that a text speaks of, also as ``SDH`` or ``extradural hematoma``; else None."""
     words = _words(text)
+    if not _NO_BLEED_WORDS.isdisjoint(words):
+        return None
     names = {**_OTHER_NAMES, **(_PLACES if set(words) & _BLOOD_WORDS else {})}
     types = {names.get(word, word) for word in words} & set(BLEED_TYPES)
     return types.pop() if len(types) == 1 else None
@@ -153,7 +160,7 @@ def bleed_type_in(text: str) -> str | None:
 def speaks_of_bleed(text: str) -> bool:
     """Whether a text names blood or a type of bleed among other words: ``acute hematoma, left``."""
     words = _words(text)
-    if not words or words[0] in _NEGATIONS:
+    if not words or words[0] in _NEGATIONS or not _NO_BLEED_WORDS.isdisjoint(words):
         return False
     return bleed_type_in(text) is not None or not _BLOOD_WORDS.isdisjoint(words)
 

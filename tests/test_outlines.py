@@ -199,6 +199,18 @@ def test_what_segments_are_is_told_by_names_and_codes(series, caplog):
     assert labels(index_dataset(folder, label="subtype"))[0] == "subarachnoid"
     write_seg(folder / "seg.dcm", slices, segments[:1])
     assert labels(index_dataset(folder)) == [""] * 4
+    for name, is_blood in (
+        ("Acute SDH left", True),
+        ("extradural haematoma", True),
+        ("Ventricular hemorrhage", True),
+        ("Subdural hygroma", False),
+        ("Blood vessel", False),
+        ("no hemorrhage", False),
+        ("Ventricular system", False),
+    ):
+        write_seg(folder / "seg.dcm", slices, [(name, {0: patch()})])
+        assert labels(index_dataset(folder))[0] == ("haemorrhage" if is_blood else ""), name
+    write_seg(folder / "seg.dcm", slices, segments[:1])
     with pytest.raises(BadSettings, match="the outlines here have any, skull"):
         index_dataset(folder, label="bone")
 

@@ -71,6 +71,8 @@ def test_a_dataset_json_that_tells_no_types_is_said(tmp_path, caplog):
     (root / "dataset.json").write_text(json.dumps({"labels": {"1": "bleeding", "2": "edema"}}))
     assert counts(index_dataset(root)) == {"normal": 2, "haemorrhage": 2}
     assert "dataset.json calls values of masks edema; they count as blood" in caplog.text
+    (root / "dataset.json").write_text('{"made by": "another program"}')
+    assert counts(index_dataset(root)) == {"normal": 2, "haemorrhage": 2}
     (root / "dataset.json").write_text("[]")
     with pytest.raises(BadDataset, match="does not say in nnU-Net's way"):
         index_dataset(root)

@@ -132,6 +132,8 @@ def _types(folder: Folder) -> tuple[dict[int, str], str, list[str]]:
             return {}, "", []
         return dict(enumerate(BLEED_TYPES, 1)), ", 1 to 5 for types as BHSD has them", []
     names = _named_values(described[0])
+    if not names:
+        return {}, "", []
     types = {value: type_ for value, name in names.items() if (type_ := bleed_type_in(name))}
     others = [name for value, name in names.items() if value not in types and not speaks_of_bleed(name)]
     warnings = []
@@ -143,13 +145,16 @@ def _types(folder: Folder) -> tuple[dict[int, str], str, list[str]]:
 
 
 def _named_values(path: Path) -> dict[int, str]:
-    """Names of the values but 0 of masks, as nnU-Net describes them: by value, or in version 2 by name."""
+    """Names of the values but 0 of masks, as nnU-Net describes them: by value, or in version 2 by name.
+
+    None where the file tells none: it may be one of another program.
+    """
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        labels = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
         pairs = [(key, name) if str(key).isdigit() else (name, key) for key, name in labels.items()]
         # Version 2 has lists of values besides, for regions that hold several classes.
         return {int(value): str(name) for value, name in pairs if not isinstance(value, list) and int(value)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadDataset(
             f"{path} does not say in nnU-Net's way what the values of masks are (labels); mend or remove it"
         ) from error

@@ -131,7 +131,7 @@ class Drawings:
         Truth
         """
         failures = list(self.failures)
-        placed = _Places(slices, failures)
+        placed = _Places(slices, failures, self._progress)
         left, unclear, missing = Counter(), Counter(), Counter()
         used, refused = set(), set()
         found: dict[Path, dict[str, PackedMask]] = {}
@@ -150,8 +150,8 @@ class Drawings:
                 # What else is known of these slices is not all that was outlined on them.
                 refused |= placed.series_of(one.instances)
         found = {path: own for path, own in found.items() if placed.by_path[path].series not in refused}
-        notes = [f"outlines: {len(used):,} files, on {len(found):,} slices, "]
-        notes[0] += f"{sum(map(bool, found.values())):,} of them with blood"
+        bleeding = sum(map(bool, found.values()))
+        notes = [f"outlines: {len(used):,} files, on {len(found):,} slices, {bleeding:,} of them with blood"]
         if self._own:
             notes.append(f"outlines that haemo itself drew, which are no truth: {self._own:,} files")
         warnings = []
@@ -173,11 +173,12 @@ class Drawings:
 class _Places:
     """Slices, found by what outlines say of which they are, or by where they lie."""
 
-    def __init__(self, slices: Iterable[Path], failures: list[Failure]):
+    def __init__(self, slices: Iterable[Path], failures: list[Failure], progress: Progress):
         self.by_path: dict[Path, PlacedSlice] = {}
         self.by_instance: dict[str, list[PlacedSlice]] = defaultdict(list)
         self.by_series: dict[str, list[PlacedSlice]] = defaultdict(list)
-        for path in slices:
+        slices = list(slices)
+        for path in progress(slices, total=len(slices), label="placing slices"):
             try:
                 one = read_placed(path)
             except UnreadableSlice as error:

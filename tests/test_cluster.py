@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_the_bytes_and_the_counts_are_those_of_one_host(client, slices, alone, t
     load = functools.partial(remote.load_marked, folder=tmp_path / "marks")
     again = extract_elsewhere(client, folder_manifest(moved), tmp_path / "run", load)
     assert (again.cached, again.computed, list((tmp_path / "marks").iterdir())) == (SLICES - 1, 0, [])
+
+
+def test_ctrl_c_is_for_the_command_and_not_for_its_workers(client):
+    assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
 
 
 def test_rotations_and_float16_too(client, slices, tmp_path):
@@ -185,6 +190,15 @@ def test_a_batch_that_ends_workers_again_and_again_is_named_and_the_others_done(
     assert extract(folder, tmp_path / "run").failures == []
 
 
+def test_parts_made_in_any_order_end_with_the_same_bytes(slices, alone, tmp_path):
+    """A slice of equal pixels that stands later in the manifest was embedded first."""
+    later = Manifest(folder_manifest(slices).rows[62:])
+    with pytest.raises(KeyboardInterrupt):
+        extract(later, tmp_path / "run", remote.RemoteNetwork(limit=3, stop=KeyboardInterrupt()))
+    extract(slices, tmp_path / "run", remote.RemoteNetwork())
+    assert state(tmp_path / "run") == state(alone[0])
+
+
 @pytest.fixture
 def scheduler():
     """A scheduler and a worker of their own, as a person starts them."""
@@ -223,7 +237,7 @@ def test_the_command(slices, tmp_path, monkeypatch, capsys):
     assert main(["features", "--run", str(run), "--cluster", "local:1"]) == 3
     said = capsys.readouterr()
     assert said.out == f"0 cached, {SLICES - 1} new, 1 failed (see {run}/failures.csv)\n"
-    assert "cluster: 1 worker, cpu float32 contiguous to 16 numbers a slice" in said.err
+    assert "network: stand-in to only (16 numbers a slice) on cpu float32 contiguous, 1 worker\n" in said.err
     assert f"{SLICES} slices at " in said.err
     assert verify_store(run.store_path).sound
     assert run.read_record()["steps"]["features"]["weights"] == "made up"
@@ -237,6 +251,7 @@ def test_the_command(slices, tmp_path, monkeypatch, capsys):
         (["--cluster", "slurm"], "--cluster slurm needs --cluster-config FILE"),
         (["--cluster-config", "x"], "--cluster-config is for --cluster slurm; give that too"),
         (["--cluster", "local:2", "--cluster-config", "x"], "is for --cluster slurm, not for local:2"),
+        (["--cluster", "local:2", "--import", __file__], "--import takes what was embedded elsewhere"),
         (["--cluster", "slurm", "--cluster-config", "nowhere"], "nowhere cannot be read: No such file"),
     ],
 )

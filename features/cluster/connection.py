@@ -101,6 +101,7 @@ def connected(cluster: Cluster) -> Iterator["Client"]:
             processes=True,
             dashboard_address=_PAGE,
             memory_limit=0,
+            preload=["haemo.features.cluster.worker"],
             silence_logs=logging.CRITICAL,
         )
         with started, distributed.Client(started) as client:

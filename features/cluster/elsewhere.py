@@ -103,12 +103,15 @@ class Elsewhere:
         self.notes = {"engine": str(self.card.engine), "batch": str(self.card.batch)}
         members = self._crew.useful()
         others = [member.address for member in members if member.card and not member.card.writes]
+        _LOG.info("weights: %s", self.card.origin)
         _LOG.info(
-            "cluster: %d worker%s, %s to %d numbers a slice",
+            "network: %s to %s (%d numbers a slice) on %s, %d worker%s",
+            self.card.facts.get("network", "one of a plug-in"),
+            self.card.layer,
+            self.card.dimension,
+            self.card.engine,
             len(members),
             "" if len(members) == 1 else "s",
-            self.card.engine,
-            self.card.dimension,
         )
         if others:
             _LOG.info(

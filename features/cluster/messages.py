@@ -83,6 +83,7 @@ class Card:
     preprocessing : Preprocessing or None
     engine : Engine or None
     batch, dimension : int
+    layer : str
     origin : str
         Where the weights come from.
     """
@@ -98,6 +99,7 @@ class Card:
     engine: "Engine | None" = None
     batch: int = 0
     dimension: int = 0
+    layer: str = ""
     origin: str = ""
 
     def describe(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What runs on a worker: it says who it is, and embeds batches of slices by their paths."""
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -30,7 +31,7 @@ from haemo.progress import silent
 if TYPE_CHECKING:
     from haemo.models.networks.frozen import Embedder
 
-__all__ = ["embed_batch", "introduce", "place_of_this"]
+__all__ = ["dask_setup", "embed_batch", "introduce", "place_of_this"]
 
 
 class _Loaded:
@@ -76,6 +77,12 @@ _turn = threading.Lock()
 _loaded: dict[str, _Loaded] = {}
 
 
+def dask_setup(worker: object) -> None:
+    """Called by Dask as a worker of this host starts: Ctrl-C is for the command, which ends its workers."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def introduce(asked: Introduction) -> Card:
     """Say who this worker is; make the network ready where nothing stands against it."""
     card = Card(
@@ -101,6 +108,7 @@ def introduce(asked: Introduction) -> Card:
         engine=extractor.engine,
         batch=extractor.batch,
         dimension=extractor.dimension,
+        layer=extractor.layer,
         origin=extractor.weights.origin,
     )
 

@@ -134,6 +134,8 @@ def features(
     run = RunDirectory(run_path, features=name)
     run.refuse_set_name()
     if import_path:
+        if cluster:
+            raise click.UsageError("--import takes what was embedded elsewhere; leave --cluster out")
         return _import(run, import_path, new)
     device = options.pop("device")
     typed = _typed(options)

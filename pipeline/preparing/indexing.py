@@ -73,8 +73,8 @@ def index(
         ``manifest`` holds the slices (iterate over its rows: ``slice_id``, ``path``, ``label``, ``patient``,
         ``study``, ``position``, ``part``), ``failures`` the files that cannot be used, each with its reason,
         ``classes`` the class names, of two the positive one last, ``study_labels`` labels of whole studies,
-        ``types`` types of bleed where slices have several, ``series`` which series of each study were
-        taken and why.
+        ``types`` types of bleed where slices have several, ``masks`` true masks from DICOM outlines,
+        ``series`` which series of each study were taken and why.
 
     Raises
     ------

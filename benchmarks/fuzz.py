@@ -39,7 +39,7 @@ from second_reader import KINDS, keep
 
 HARM = ("crash", "hang", "memory", "other", "wrong")
 OUTCOMES = ("read", "refused", *HARM, "alone")
-BATCH = 500
+BATCH = 2500
 # The child's own limit: what is asked for and never touched does no harm.
 ADDRESS_SPACE_BYTES = 8 << 30
 EXTREMES = (0, 1, 2, 7, 255, 256, 4095, 8192, 32767, 32768, 65000, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)

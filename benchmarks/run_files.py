@@ -3,6 +3,7 @@
 A reader must give what it reads, or say by one of haemo's errors why it does not.
 """
 
+import contextlib
 import io
 import shutil
 import tempfile
@@ -44,7 +45,9 @@ def run_files() -> dict[str, bytes]:
 
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder) / "run", patients=12, slices=2, dimension=8, copies=1)
-        assert main(["-q", "svm", "--run", str(run.path), "--C", "1e-3"]) == 0
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            assert main(["-q", "svm", "--run", str(run.path), "--C", "1e-3"]) == 0, said.getvalue()
         run.replace_failures("index", [Failure("a.png", "index", "the file is empty")])
         model = run.model_path("svm")
         paths = [run.manifest_path, run.split_path, run.record_path, run.failures_path, run.store_path]

@@ -170,6 +170,7 @@ def read_all(memory_mb: int, files: list[str]) -> None:
         import safetensors.torch  # noqa: F401
     if "model.skops" in kinds:
         import sklearn.svm  # noqa: F401
+        import skops.io  # noqa: F401
 
     warnings.simplefilter("ignore")  # readers warn of what is odd in a file, and go on
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))

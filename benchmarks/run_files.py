@@ -17,6 +17,7 @@ from second_reader import keep
 # Kind -> the name its file must have, where a reader goes by the name.
 NAMES = {
     "labels.csv": "labels.csv",
+    "labels.xlsx": "labels.xlsx",
     "manifest.csv": "manifest.csv",
     "split.json": "split.json",
     "run.json": "run.json",
@@ -29,6 +30,8 @@ NAMES = {
     "features.h5": "features.h5",
     "NIfTI": "scan.nii",
     "NIfTI.gz": "scan.nii.gz",
+    "NRRD": "scan.nrrd",
+    "MetaImage": "scan.mha",
     "zip": "data.zip",
 }
 
@@ -61,11 +64,30 @@ def run_files() -> dict[str, bytes]:
 
     files["contents.csv"] = _contents()
     files["labels.csv"] = b"path,label,patient\n0.png,bleed,P1\n1.png,normal,P2\n2.png,normal,'=P3\n"
+    files["labels.xlsx"] = _workbook()
     files["safetensors"] = save(
         {"features.0.weight": np.zeros((2, 3), np.float32), "b": np.ones(4, np.float32)}
     )
     files |= {"NIfTI": scan, "NIfTI.gz": gzip.compress(scan, mtime=0), "zip": archive}
+    files |= {"NRRD": _by_itk("scan.nrrd", voxels), "MetaImage": _by_itk("scan.mha", voxels)}
     return {kind: files[kind] for kind in NAMES}
+
+
+def _workbook() -> bytes:
+    import openpyxl
+
+    book, stream = openpyxl.Workbook(), io.BytesIO()
+    for row in ("path", "label"), ("0.png", "bleed"), ("1.png", "normal"), ("2.png", "normal"):
+        book.active.append(row)
+    book.save(stream)
+    return stream.getvalue()
+
+
+def _by_itk(name: str, voxels: np.ndarray) -> bytes:
+    from volume_files import save_with_itk
+
+    with tempfile.TemporaryDirectory() as folder:
+        return save_with_itk(Path(folder) / name, voxels.transpose(2, 1, 0), packed=True).read_bytes()
 
 
 def _contents() -> bytes:
@@ -79,7 +101,7 @@ def _contents() -> bytes:
 
 def with_sums(kind: str, data: bytes) -> bytes:
     """A damaged zip or skops file whose members have the right checksums again, as whole as can be."""
-    if kind not in ("zip", "model.skops"):
+    if kind not in ("zip", "model.skops", "labels.xlsx"):
         return data
     whole = io.BytesIO()
     try:
@@ -134,6 +156,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
 
     return {
         "labels.csv": labels,
+        "labels.xlsx": labels,
         "manifest.csv": Manifest.read,
         "split.json": Split.read,
         "run.json": lambda path: RunDirectory(path.parent).read_record(),
@@ -146,5 +169,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
         "features.h5": store,
         "NIfTI": volume,
         "NIfTI.gz": volume,
+        "NRRD": volume,
+        "MetaImage": volume,
         "zip": lambda path: index_dataset(path, unpack_to=path.parent / "unpacked"),
     }

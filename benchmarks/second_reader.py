@@ -24,6 +24,8 @@ _READERS = {
     "DICOM": "GDCMImageIO",
     "NIfTI": "NiftiImageIO",
     "NIfTI.gz": "NiftiImageIO",
+    "NRRD": "NrrdImageIO",
+    "MetaImage": "MetaImageIO",
 }
 KINDS = tuple(_READERS)
 _MOST_VALUES = 1 << 24
@@ -63,16 +65,22 @@ def compared(kind: str, path: Path) -> str:
         return f"alone: {str(error).strip().splitlines()[-1]}"
     values, is_exact = image.astype(np.float64), image.ndim == 3
     shown = values if is_exact else _gray(image)
-    most = max(0.0 if is_exact else 1.0, float(np.abs(own).max()) * 1e-5)
+    # ITK leaves a slope away that is nearly 1.
+    rescaled = 0.0 if (own == np.round(own)).all() else float(np.abs(own).max()) * 2e-4
+    most = max(0.0 if is_exact else 1.0, rescaled)
     if any(own.shape == turned.shape and (np.abs(own - turned) <= most).all() for turned in _turns(shown)):
         return "agrees"
+    if "TIFF" in kind and own.shape == shown.shape and (own + shown == 255).all():
+        return "agrees but for what is white: ITK passes over that 0 is said to be"
     if own.shape != shown.shape:
         return f"wrong: {own.shape} where ITK has {shown.shape}"
     off = np.abs(own - shown)
     if "JPEG" in kind.split():
         ends = np.isin(own, (own.min(), own.max()))
         clipped = np.isin(values, (values.min(), values.max())).reshape(*own.shape, -1).any(axis=-1) | ends
-        if not (_blocks(off[0] > 1) & ~_blocks(clipped[0])).any():
+        # Where scans are missing, libraries smooth over blocks each in their way.
+        near = 3 if "progressive" in kind else 1
+        if not (_blocks(off[0] > near) & ~_blocks(clipped[0])).any():
             return "agrees but for what is clipped"
     return f"wrong: {(off > most).sum()} of {off.size} pixels differ, by up to {off.max():g}"
 

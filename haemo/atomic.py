@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "MOST_IN_LINE",
+    "json_of",
+    "lines_of",
     "parse_json",
     "read_text",
     "remove_leftovers",
@@ -22,6 +25,12 @@ __all__ = [
     "temporary_beside",
     "write_text",
 ]
+
+MOST_IN_LINE = 1 << 24
+"""Characters that are read of a line at once: files of strangers may have lines of gigabytes."""
+# A split of 2 million slices. A value takes up to 100 bytes of memory for each sign that sets it off.
+_MOST_VALUES = 2_500_000
+_MOST_JSON_BYTES = 1 << 26
 
 _TEMPORARY = re.compile(r"(?s)\..*\.([0-9a-f]{8})\.(\d+)\.[0-9a-f]{8}\.tmp")
 _SECONDS_OF_OTHERS = 86_400.0
@@ -141,12 +150,46 @@ def parse_json(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        If it is none, or nested deeper than Python goes, as only hostile files are.
+        If it is none, nested deeper than Python goes, or of more values than memory should be filled with, as
+        only hostile files are.
     """
+    signs = (",", ":", "[", "{") if isinstance(text, str) else (b",", b":", b"[", b"{")
+    if sum(map(text.count, signs)) > _MOST_VALUES:
+        raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def json_of(path: Path) -> Any:
+    """Parse a JSON file, in UTF-8, as `parse_json` does.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no JSON, or larger than any that haemo writes.
+    """
+    size = Path(path).stat().st_size
+    if size > _MOST_JSON_BYTES:
+        raise ValueError(f"{size:,} bytes, more than any such file has")
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def lines_of(path: Path, newline: str = "") -> Iterator[str]:
+    """Read what `write_text` wrote line by line, each with its end; one that has none comes in pieces.
+
+    Parameters
+    ----------
+    path : Path
+    newline : str
+        What ends a line, as `open` takes it: nothing for any end.
+    """
+    with Path(path).open(encoding="utf-8", errors="surrogateescape", newline=newline) as stream:
+        while line := stream.readline(MOST_IN_LINE):
+            yield line
 
 
 def read_text(path: Path) -> str:

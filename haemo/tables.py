@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
-from haemo.atomic import write_text
+from haemo.atomic import MOST_IN_LINE, lines_of, write_text
 from haemo.errors import BadDataset
 
 __all__ = [
@@ -23,7 +22,7 @@ __all__ = [
     "encoded",
     "fields_of_line",
     "read_rows",
-    "rows_of_text",
+    "rows_of_lines",
     "write_csv",
     "write_table",
 ]
@@ -113,27 +112,27 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     BadDataset
         If it is no CSV; the message names the line.
     """
-    with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        yield from _rows_of(stream, path)
+    return rows_of_lines(lines_of(path), path)
 
 
-def rows_of_text(
-    text: str, path: Path, delimiter: str = ",", skipinitialspace: bool = False
+def rows_of_lines(
+    lines: Iterable[str], path: Path, delimiter: str = ",", skipinitialspace: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """Read CSV out of text, as `read_rows` does; `path` is for the message alone."""
-    return _rows_of(io.StringIO(text, newline=""), path, delimiter, skipinitialspace)
-
-
-def _rows_of(
-    stream: TextIO, path: Path, delimiter: str = ",", skipinitialspace: bool = False
-) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=skipinitialspace)
+    """Read CSV out of lines with their ends, as `read_rows` does; `path` is for the message alone."""
+    reader = csv.reader(_bounded(lines), delimiter=delimiter, skipinitialspace=skipinitialspace)
     try:
         for fields in reader:
             if fields:
                 yield reader.line_num, [decoded(one) if one[:1] == "'" else one for one in fields]
     except csv.Error as error:
         raise BadDataset(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _bounded(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if len(line) >= MOST_IN_LINE:
+            raise csv.Error(f"a line of more than {MOST_IN_LINE:,} characters")
+        yield line
 
 
 def fields_of_line(line: str) -> list[str]:

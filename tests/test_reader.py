@@ -24,9 +24,10 @@ from stand_ins import write_slices
 
 from haemo.errors import BrokenInstallation, UnreadableSlice
 from haemo.features.failures import read_failures
+from haemo.features.pixels.masks import read_mask
 from haemo.features.reading.formats import read_slice
 from haemo.features.reading.plain import START_BYTES, is_plain
-from haemo.features.reading.reader import SliceReader, end_processes, read_guarded
+from haemo.features.reading.reader import SliceReader, end_processes, read_guarded, read_header_guarded
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.cli import main
 
@@ -347,3 +348,30 @@ def test_the_memory_of_one_slice_serves_the_next(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8)).save(path)
     done = subprocess.run([sys.executable, "-c", FAULTS, path], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100  # pages of 4 kB; a slice takes over 600
+
+
+def test_what_index_decodes_to_learn_a_unit_is_decoded_apart_too(tmp_path, monkeypatch):
+    deep = Image.fromarray(np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16))
+    (tmp_path / "data").mkdir()
+    deep.save(tmp_path / "data" / "a.tif", compression="tiff_lzw")
+    write_rle(tmp_path / "data" / "b.dcm", Modality="OT")
+    # In this process alone.
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", lambda _: os.abort())
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.as_array", lambda *_, **__: os.abort())
+    modes = {path.name: read_header_guarded(path).mode for path in (tmp_path / "data").iterdir()}
+    assert modes["a.tif"] == "TIFF I;16, gray"
+    assert modes["b.dcm"].startswith("DICOM int16 RLE Lossless")
+
+
+def test_a_mask_is_decoded_apart_where_it_is_not_plain(tmp_path, monkeypatch):
+    blood = np.zeros((40, 36), np.uint8)
+    blood[3:9, 4:7] = 1
+    Image.fromarray(blood).save(tmp_path / "mask.png", "TIFF", compression="tiff_lzw")
+    Image.new("L", (9000, 9000)).save(tmp_path / "giant.png")
+    (tmp_path / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", lambda _: os.abort())
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", blood.shape), blood > 0)
+    with pytest.raises(UnreadableSlice, match="too many for one slice"):
+        read_mask(tmp_path / "giant.png", (9000, 9000))
+    with pytest.raises(UnreadableSlice, match="cannot identify image file"):
+        read_mask(tmp_path / "script.png", (4, 4))

@@ -370,6 +370,35 @@ def test_a_tiff_must_say_whether_0_is_black():
             read(whole.replace(struct.pack("<H", 262), struct.pack("<H", 261)))
 
 
+def test_a_tiff_whose_word_on_that_cannot_be_read_is_refused():
+    """Pillow takes it for white, and gives the negative."""
+    whole = tiff({273: 8, 278: SIZE[0], 279: 100})
+    entry = struct.pack("<HHII", 262, 4, 1, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow tells of the tag
+        with pytest.raises(UnreadableSlice, match="does not say whether 0 is black or white"):
+            decode_raster(whole.replace(entry, struct.pack("<HHII", 262, 4, 99, 1 << 30)))
+
+
+@pytest.mark.parametrize("name", ["BMP", "BMP colour"])
+def test_a_bmp_whose_pixels_would_begin_in_its_head_is_refused(name):
+    whole = FILES[name]
+    assert decode_raster(whole).pixels.shape == SIZE
+    for place in (0, 53, len(whole) - SIZE[0] * SIZE[1] * (1 if name == "BMP" else 3) - 1):
+        with pytest.raises(UnreadableSlice, match=f"would begin at byte {place}, in its head"):
+            decode_raster(whole[:10] + struct.pack("<I", place) + whole[14:])
+    with pytest.raises(UnreadableSlice, match="cut short"):
+        decode_raster(whole[:50])
+
+
+def test_pixels_of_no_known_type_or_sign_are_refused():
+    whole = FILES["DICOM Explicit VR Little Endian"]
+    with pytest.raises(UnreadableSlice, match="the file is damaged"):
+        decode_dicom(whole.replace(b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0O["))
+    with pytest.raises(UnreadableSlice, match="its Pixel Representation is neither 0 nor 1"):
+        decode_dicom(saved(dicom_dataset(STORED, PixelRepresentation=5)))
+
+
 @pytest.mark.parametrize("codes", ["group3", "group4", "tiff_ccitt"])
 def test_fax_codes_are_refused(codes):
     stream = BytesIO()

@@ -11,7 +11,7 @@ from haemo.features.failures import Failure, by_volume
 from haemo.features.layouts.folder import Folder
 from haemo.features.outlines.truth import Truth
 from haemo.features.reading.address import SliceAddress
-from haemo.features.reading.formats import read_header
+from haemo.features.reading.reader import read_header_guarded
 from haemo.features.reading.slice import SliceHeader
 from haemo.features.reading.unit import Unit
 from haemo.features.series.kinds import holds_head
@@ -150,7 +150,7 @@ class Headers:
         missing = [path for path in paths if not any(path in known for known in done)]
         for path in self.progress(missing, total=len(missing), label="reading headers"):
             try:
-                self._headers[path] = read_header(SliceAddress.of(path).with_unit(self.unit).path)
+                self._headers[path] = read_header_guarded(SliceAddress.of(path).with_unit(self.unit).path)
             except NotASlice as error:
                 self.aside[path] = str(error)
                 self.outlines += [path] if isinstance(error, Outlines) else []

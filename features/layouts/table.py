@@ -1,19 +1,23 @@
 """Label tables as people make them: CSV from Excel, pandas and by hand, and workbooks, read without fuss."""
 
+import codecs
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from haemo.atomic import MOST_IN_LINE
 from haemo.errors import BadDataset
-from haemo.tables import rows_of_text
+from haemo.tables import rows_of_lines
 
 __all__ = ["TABLE_SUFFIXES", "Table", "bare"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xlsm")
 
 _DELIMITERS = ",;\t"
+# The tables of RSNA 2019 have 4.5 million lines and 120 MB.
+_MOST_BYTES = 1 << 28
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # what an .xlsx and an .xls begin with
 
 Lines = Iterator[tuple[int, list[str]]]
@@ -47,6 +51,9 @@ class Table:
             If the file cannot be read or decoded, is empty, or a heading stands twice.
         """
         try:
+            size = Path(path).stat().st_size
+            if size > _MOST_BYTES:
+                raise BadDataset(f"{path} has {size / 1e6:,.0f} MB, more than any table of labels")
             data = Path(path).read_bytes()
         except OSError as error:
             raise BadDataset(f"{path} cannot be read: {error.strerror or error}") from error
@@ -96,25 +103,36 @@ def _lines_of(path: Path, data: bytes) -> Callable[[], Lines]:
         from haemo.features.layouts.workbook import read_workbook
 
         return partial(iter, read_workbook(path, data))
-    try:
-        text = _decode(data)
-    except UnicodeDecodeError as error:
-        raise BadDataset(f"{path} is not a text file; save it as CSV in UTF-8") from error
-    first = next((line for line in io.StringIO(text) if line.strip()), "")
-    return partial(_split, path, text, max(_DELIMITERS, key=first.count))
+    encoding = _encoding_of(data)
+    if encoding is None:
+        raise BadDataset(f"{path} is not a text file; save it as CSV in UTF-8")
+    first = next((line for line in _text_lines(data, encoding) if line.strip()), "")
+    return partial(_split, path, data, encoding, max(_DELIMITERS, key=first.count))
 
 
-def _decode(data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252")
+def _encoding_of(data: bytes) -> str | None:
+    marked = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            for start in range(0, len(data), MOST_IN_LINE):
+                decoder.decode(data[start : start + MOST_IN_LINE])
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return None
 
 
-def _split(path: Path, text: str, delimiter: str) -> Lines:
-    for number, fields in rows_of_text(text, path, delimiter, skipinitialspace=True):
+def _text_lines(data: bytes, encoding: str) -> Iterator[str]:
+    # Not the whole text at once: in memory it is larger than the file.
+    stream = io.TextIOWrapper(io.BytesIO(data), encoding, newline="")
+    while line := stream.readline(MOST_IN_LINE):
+        yield line
+
+
+def _split(path: Path, data: bytes, encoding: str, delimiter: str) -> Lines:
+    for number, fields in rows_of_lines(_text_lines(data, encoding), path, delimiter, skipinitialspace=True):
         stripped = [field.strip() for field in fields]
         if any(stripped):
             yield number, stripped

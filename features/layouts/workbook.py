@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["read_workbook"]
 
 # A table of 100,000 slices unpacks to some 20 MB; a bomb of a few KB to gigabytes.
-_MOST_BYTES = 300 * 2**20
+_MOST_BYTES = 1 << 26
+# Each takes some 150 bytes; empty ones beside them take time alone.
+_MOST_CELLS = 1_000_000
+_MOST_WITH_EMPTY = 10 * _MOST_CELLS
 _SHEET = "labels"
 
 
@@ -66,6 +69,7 @@ def _read(path: Path, data: bytes) -> list[tuple[int, list[str]]]:
     name = _sheet_of(path, values)
     formulas = openpyxl.load_workbook(BytesIO(data), read_only=True)
     lines = []
+    filled = cells = 0
     rows = zip(
         values[name].iter_rows(values_only=True), formulas[name].iter_rows(values_only=True), strict=True
     )
@@ -82,6 +86,10 @@ def _read(path: Path, data: bytes) -> list[tuple[int, list[str]]]:
             fields.pop()
         if fields:
             lines.append((number, fields))
+        filled += len(fields)
+        cells += 1 + len(row)
+        if filled + len(lines) > _MOST_CELLS or cells > _MOST_WITH_EMPTY:
+            raise BadDataset(f"{path} has more than {_MOST_CELLS:,} cells; save it as CSV")
     return lines
 
 

@@ -223,11 +223,8 @@ class _Places:
 def _opened(path: Path) -> Drawing:
     try:
         with path.open("rb") as stream:
-            dataset = parsed(
-                stream,
-                stop_before_pixels=False,
-                more=(*OF_SEGMENTS, *OF_CONTOURS, FRAME_OF_REFERENCE, MANUFACTURER),
-            )
+            more = (*OF_SEGMENTS, *OF_CONTOURS, FRAME_OF_REFERENCE, MANUFACTURER)
+            dataset = parsed(stream, stop_before_pixels=False, more=more, of_frames=True)
     except OSError as error:
         raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
     kind = Segmentation if Header(dataset).text(_MODALITY) == "SEG" else Contours

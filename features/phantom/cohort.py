@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from haemo.atomic import parse_json, write_text
+from haemo.atomic import json_of, write_text
 from haemo.errors import BadDataset
 from haemo.features.phantom.settings import CohortSettings
 from haemo.features.phantom.sheet import MOST_SAMPLES, Sample, write_contact_sheet
@@ -222,14 +222,14 @@ def _is_finished(out: Path, settings: CohortSettings) -> bool:
         return False
     wanted = json.loads(json.dumps({"schema": _SCHEMA, "settings": asdict(settings)}))
     if (out / "cohort.json").exists():
-        record = parse_json((out / "cohort.json").read_text(encoding="utf-8"))
+        record = json_of(out / "cohort.json")
         if {key: record.get(key) for key in wanted} == wanted:
             return (out / "labels.csv").exists()
     raise BadDataset(f"{out} is not empty and holds no such cohort; name a new folder, or delete this one")
 
 
 def _read(out: Path) -> Cohort:
-    record = parse_json((out / "cohort.json").read_text(encoding="utf-8"))
+    record = json_of(out / "cohort.json")
     return _summary(out, _read_rows(out / "labels.csv"), record["patients"])
 
 

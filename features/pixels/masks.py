@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -13,11 +13,24 @@ from haemo.errors import UnreadableSlice
 from haemo.features.reading.address import SliceAddress, file_of
 from haemo.features.reading.format import suffix_of
 from haemo.features.reading.formats import open_volume
+from haemo.features.reading.reader import SliceReader
+from haemo.features.reading.slice import Slice, check_size
 from haemo.tables import read_rows
 
-__all__ = ["TrueMasks", "find_mask", "mask_values", "masks_beside", "png_of", "read_mask", "subtypes"]
+__all__ = [
+    "TrueMasks",
+    "decode_mask",
+    "find_mask",
+    "mask_values",
+    "masks_beside",
+    "png_of",
+    "read_mask",
+    "subtypes",
+]
 
 _FOLDER = "masks"
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_READERS = 8
 # What published sets, and nnU-Net, call the folders of masks that are volumes.
 _FOLDERS_OF_VOLUMES = (_FOLDER, "mask", "label", "labels", "labelsTr", "ground truths", "ground_truths")
 # 001_mask.nii.gz beside 001.nii.gz, or mask.nii.gz beside the only other one.
@@ -153,13 +166,37 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _of_picture(path: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    try:
+        return _reader()(path).pixels != 0
+    except UnreadableSlice as error:
+        raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
+
+
+@cache
+def _reader() -> SliceReader:
+    return SliceReader(_READERS, decode_mask)
+
+
+def decode_mask(path: Path) -> Slice:
+    """Read a mask in a picture as a slice that is 255 where any channel but alpha is not 0.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it cannot be read, or is too large.
+    """
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB")).any(axis=2)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
+        with Image.open(path, formats=_FORMATS) as image:
+            check_size(image.height, image.width)
+            is_blood = np.asarray(image.convert("RGB")).any(axis=2)
+    except UnreadableSlice:
+        raise
+    # Pillow's parsers raise whatever a broken byte leads to.
+    except Exception as error:
+        raise UnreadableSlice(str(error)) from error
+    return Slice(np.where(is_blood, np.float32(255), np.float32(0)), is_hu=False)
 
 
 def png_of(mask: np.ndarray) -> bytes:

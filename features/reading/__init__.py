@@ -2,7 +2,8 @@
 
 `formats` is the entrance (`read_slice`, `read_header`) and has the table of formats, each a `format`;
 `slice` is what comes out, with what a DICOM file says of its series (`series_tags`), and `address` what it is
-called. `dicom_format` (with `dicom` and `dicom_header`) and `raster` are those built in, and those in
+called. `dicom_format` (with `dicom`, `dicom_header` and, for the bytes that pydicom gets, `dicom_stream`) and
+`raster` are those built in, and those in
 `volumes/`, which give a `volume` of slices. `orientation` says how a slice is turned to be seen, `unit` what
 its numbers are; `streams/` checks what is given to a decoder, and `said` keeps what it says. `reader` is the
 entrance for files that may do harm: what is not `plain` is decoded in a process with limits (`decoders`,

@@ -14,7 +14,6 @@ from haemo.features.reading.dicom_header import (
     NATIVE,
     PADDING,
     PADDING_LIMIT,
-    PIXELS,
     Elements,
     Header,
     parsed,
@@ -151,7 +150,7 @@ def _stored_values(header: Header) -> np.ndarray:
         return decompressed(header, 0, 1)
     if header.bits_allocated == 8 and not is_little:
         raise UnreadableSlice("8-bit pixels in big endian are not supported: their order is ambiguous")
-    native = header.raw(PIXELS)
+    native = header.pixels()
     _check_length(header, len(native))
     return native_values(header, native)
 
@@ -176,7 +175,7 @@ def decompressed(header: Header, index: int, frames: int) -> np.ndarray:
     decoder, plugin = decoder_of(header)
     try:
         # As pydicom will give it to the decoder.
-        frame = get_frame(header.raw(PIXELS), index, number_of_frames=frames)
+        frame = get_frame(header.pixels(), index, number_of_frames=frames)
         _CHECKS[header.syntax](frame, Described(*header.size, header.bits_allocated, header.bits_stored))
         if plugin == "gdcm":
             check_lossless_head(frame, header.size)

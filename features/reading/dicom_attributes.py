@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-
-import pydicom
+from typing import TYPE_CHECKING
 
 from haemo.errors import UnreadableSlice
-from haemo.features.reading.slice import MAX_PIXELS, damaged
-from haemo.features.reading.streams.deflate import BoundedInflation
+from haemo.features.reading.dicom_stream import read_elements
+from haemo.features.reading.slice import damaged
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 __all__ = ["TAGS", "dicom_attributes"]
 
@@ -22,7 +24,6 @@ TAGS = {
 }
 """Name of an attribute -> the tags that make its value, joined by a space."""
 
-_MOST_INFLATED_BYTES = 2 * MAX_PIXELS + (1 << 26)
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
@@ -51,12 +52,7 @@ def dicom_attributes(path: Path, names: Iterable[str]) -> dict[str, str]:
     wanted = [tag for name in names for tag in TAGS[name]]
     try:
         with Path(path).open("rb") as stream:
-            data = pydicom.dcmread(
-                BoundedInflation(stream, _MOST_INFLATED_BYTES),
-                force=True,
-                stop_before_pixels=True,
-                specific_tags=[*wanted, 0x00080005],
-            )
+            data = read_elements(stream, [*wanted, 0x00080005], stop_before_pixels=True)
             found = {tag: _text(data, tag) for tag in wanted}
     except OSError as error:
         raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
@@ -68,7 +64,7 @@ def dicom_attributes(path: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: _value(name, [found[tag] for tag in TAGS[name]]) for name in names}
 
 
-def _text(data: "pydicom.Dataset", tag: int) -> str:
+def _text(data: "Dataset", tag: int) -> str:
     """The first value of one element from its raw bytes: nothing is validated, and nothing warns."""
     if tag not in data:
         return ""

@@ -9,10 +9,10 @@ import pydicom
 from pydicom import uid
 
 from haemo.errors import NotASlice, Outlines, UnreadableSlice
+from haemo.features.reading.dicom_stream import read_elements
 from haemo.features.reading.orientation import View, seen_as
 from haemo.features.reading.series_tags import SERIES_ELEMENTS, read_series_tags
-from haemo.features.reading.slice import MAX_PIXELS, DicomTags, check_size, damaged
-from haemo.features.reading.streams.deflate import BoundedInflation
+from haemo.features.reading.slice import DicomTags, check_size, damaged
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -21,8 +21,6 @@ __all__ = ["NATIVE", "PADDING", "PADDING_LIMIT", "PIXELS", "Elements", "Header",
 
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 _OUTLINES = ("SEG", "RTSTRUCT")
-# The largest slice, and as much beside it as any header has.
-_MOST_INFLATED_BYTES = 2 * MAX_PIXELS + (1 << 26)
 _IMAGE_TYPE = 0x00080008
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
@@ -206,6 +204,20 @@ class Header(Elements):
         # A damaged identifier may come as a list of several; as text it is none that is known.
         self.syntax = uid_of(str(meta.get("TransferSyntaxUID") or uid.ImplicitVRLittleEndian))
 
+    def pixels(self) -> bytes:
+        """Pixel data as they are stored.
+
+        Raises
+        ------
+        UnreadableSlice
+            If they are of a type that none have, so that nobody knows where they begin.
+        """
+        data = self.raw(PIXELS)
+        kind = self.dataset.get_item(PIXELS).VR if data else None
+        if kind not in (None, "OB", "OW", "OB or OW", "UN"):
+            raise UnreadableSlice(f"the file is damaged: its pixels are of type {kind!r}")
+        return data
+
     @property
     def is_hu(self) -> bool:
         """Whether a rescale leads to HU: that of an exporter of other files may lead anywhere."""
@@ -256,6 +268,8 @@ class Header(Elements):
             raise UnreadableSlice(f"a colour picture ({photometric}), not CT values")
         if not self.bits_allocated:
             raise UnreadableSlice("the header ends before it describes the pixels; the file is cut short")
+        if self.integer(_SIGNED, 0) not in (0, 1):
+            raise UnreadableSlice("the file is damaged: its Pixel Representation is neither 0 nor 1")
         if self.bits_allocated not in (8, 16) or not 1 <= self.bits_stored <= self.bits_allocated:
             raise UnreadableSlice(
                 f"{self.bits_stored} bits stored in {self.bits_allocated} are not supported"
@@ -272,23 +286,14 @@ def uid_of(text: str) -> uid.UID:
     return uid.UID(text, pydicom.config.IGNORE)
 
 
-def parsed(stream: BinaryIO, stop_before_pixels: bool, more: Sequence[int] = ()) -> "Dataset":
+def parsed(
+    stream: BinaryIO, stop_before_pixels: bool, more: Sequence[int] = (), of_frames: bool = False
+) -> "Dataset":
     """Read the elements that matter, and `more`; free text, private tags and names stay where they are.
 
     Raises
     ------
     UnreadableSlice
-        If pydicom cannot make sense of the file.
+        If pydicom cannot make sense of the file, or would read more of it than a slice has.
     """
-    try:
-        return pydicom.dcmread(
-            BoundedInflation(stream, _MOST_INFLATED_BYTES),
-            force=True,
-            stop_before_pixels=stop_before_pixels,
-            specific_tags=[*_WANTED, *more],
-        )
-    except UnreadableSlice:
-        raise
-    # Like every parser of hostile bytes, pydicom raises whatever they lead to; each means the same here.
-    except Exception as error:
-        raise damaged(error) from error
+    return read_elements(stream, [*_WANTED, *more], stop_before_pixels, of_frames)

@@ -46,7 +46,8 @@ FORMATS: Extensions[Format] = Extensions(
 
 Read = TypeVar("Read")
 
-_MAX_BYTES = 1 << 30
+# Colour of the largest slice, as it is; and what is beside it.
+_MAX_BYTES = 200 << 20
 _SNIFFED = 1024
 _volumes = OpenVolumes()
 
@@ -94,10 +95,16 @@ def read_slice(path: Path) -> Slice:
     return _read_by_plugin(name, lambda: _checked(_settled(format_.decode(data), address)))
 
 
-def read_header(path: Path) -> SliceHeader:
+def read_header(path: Path, read: Callable[[Path], Slice] = read_slice) -> SliceHeader:
     """Read size, mode and identifiers of one slice, decoding pixels only where nothing else tells their unit.
 
     A slice that passes may still fail in `read_slice`: damage past the header shows only there.
+
+    Parameters
+    ----------
+    path : Path
+    read : callable
+        What decodes those pixels.
 
     Raises
     ------
@@ -106,7 +113,10 @@ def read_header(path: Path) -> SliceHeader:
     """
     address = SliceAddress.of(path)
     if address.number is not None:
-        return open_volume(address.file).header(address.number, address.unit)
+        volume = open_volume(address.file)
+        if volume.is_compressed and volume.unit_open and address.unit is None:
+            return replace(volume.header(address.number, "hu"), mode=read(path).mode)
+        return volume.header(address.number, address.unit)
     _size_of(address.file)
     with _opened(address.file) as (stream, name, format_):
         if FORMATS.is_builtin(name):
@@ -117,7 +127,7 @@ def read_header(path: Path) -> SliceHeader:
         return header
     if address.unit is not None:
         return replace(header, mode=mode_in_unit(header.mode, address.unit))
-    return replace(header, mode=read_slice(path).mode)
+    return replace(header, mode=read(path).mode)
 
 
 def open_volume(file: Path) -> Volume:
@@ -249,7 +259,7 @@ def _size_of(path: Path) -> int:
     if size == 0:
         raise UnreadableSlice("the file is empty")
     if size > _MAX_BYTES:
-        raise UnreadableSlice(f"{size / 1e9:.1f} GB is too large for one slice")
+        raise UnreadableSlice(f"{size / 1e6:,.0f} MB are too much for one slice")
     return size
 
 

@@ -9,7 +9,7 @@ formats of plug-ins.
 
 import struct
 
-__all__ = ["START_BYTES", "is_plain"]
+__all__ = ["START_BYTES", "is_plain", "transfer_syntax"]
 
 START_BYTES = 4096
 _MOST_PIXELS = 2048 * 2048
@@ -30,14 +30,17 @@ def is_plain(start: bytes) -> bool:
         The first `START_BYTES` of the file, or all of it.
     """
     if start[128:132] == b"DICM":
-        return _transfer_syntax(start) in _UNCOMPRESSED
+        return transfer_syntax(start)[0] in _UNCOMPRESSED
     if start.startswith(_PNG_HEAD):
         return _is_plain_png(start)
     return start.startswith(b"\xff\xd8\xff") and _is_plain_jpeg(start)
 
 
-def _transfer_syntax(start: bytes) -> bytes | None:
-    """Transfer Syntax UID (0002,0010) as pydicom finds it: the last of group 2; None where this goes on."""
+def transfer_syntax(start: bytes) -> tuple[bytes | None, int]:
+    """Transfer Syntax UID (0002,0010) of a file that begins so, and where the data set begins.
+
+    As pydicom finds it, it is the last of group 2; None where this goes on.
+    """
     place, found = 132, None
     while start[place : place + 2] == b"\x02\x00":
         head = 12 if start[place + 4 : place + 6] in _LONG else 8
@@ -45,7 +48,7 @@ def _transfer_syntax(start: bytes) -> bytes | None:
         if start[place : place + 4] == _TRANSFER_SYNTAX:
             found = start[place + head : place + head + length].rstrip(b"\0 ")
         place += head + length
-    return found if place + 2 <= len(start) else None
+    return (found if place + 2 <= len(start) else None), place
 
 
 def _is_plain_png(start: bytes) -> bool:

@@ -42,6 +42,7 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 _FLIPS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 _COMPRESSION, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 259, 262, 322, 323  # tags of TIFF
 _NONE, _FAX = 1, (2, 3, 4)
+_BMP_HEAD_BYTES = 54
 # Decoders hold a whole tile; one as large as the picture, with its sides rounded up to 16, may be larger.
 _MOST_TILE_PIXELS = 2048 * 2048
 
@@ -74,6 +75,8 @@ def decode_raster(data: bytes) -> Slice | Unitless:
     if data.startswith(_PNG):
         _check_png(data)
     check_scans(data)
+    if data.startswith(b"BM"):
+        _check_bmp(data)
     image = _open(BytesIO(data))
     mode = f"{image.format} {image.mode}"
     try:
@@ -194,7 +197,7 @@ def _over_black(image: "ImageFile") -> "ImageFile":
 
 
 def _check_tags(image: "ImageFile") -> None:
-    if _PHOTOMETRIC not in image.tag_v2:
+    if image.tag_v2.get(_PHOTOMETRIC) is None:
         raise UnreadableSlice("the file is damaged: it does not say whether 0 is black or white")
     if image.tag_v2.get(_COMPRESSION) in _FAX:
         raise UnreadableSlice(
@@ -222,6 +225,19 @@ def _check_png(data: bytes) -> None:
             return
         place = end + 4
     raise UnreadableSlice("the file is cut short")
+
+
+def _check_bmp(data: bytes) -> None:
+    """Refuse pixels that begin before the palette ends: Pillow would take them from elsewhere."""
+    if len(data) < _BMP_HEAD_BYTES:
+        raise UnreadableSlice("the file is cut short")
+    pixels, head = struct.unpack_from("<II", data, 10)
+    bits, colours = (0, 0)
+    if head >= _BMP_HEAD_BYTES - 14:
+        (bits,), (colours,) = struct.unpack_from("<H", data, 28), struct.unpack_from("<I", data, 46)
+    palette = 4 * min(colours or 256, 1 << bits) if 0 < bits <= 8 else 0
+    if pixels < 14 + head + palette:
+        raise UnreadableSlice(f"the file is damaged: its pixels would begin at byte {pixels}, in its head")
 
 
 PICTURES = Format(

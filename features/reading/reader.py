@@ -12,12 +12,12 @@ from types import TracebackType
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.decoders import DecodersOf, Limits
 from haemo.features.reading.dicom_format import starts_like_dicom
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.formats import read_header, read_slice
 from haemo.features.reading.freed_memory import keep_freed_memory
 from haemo.features.reading.plain import START_BYTES, is_plain
-from haemo.features.reading.slice import Slice
+from haemo.features.reading.slice import Slice, SliceHeader
 
-__all__ = ["SliceReader", "end_processes", "read_guarded"]
+__all__ = ["SliceReader", "end_processes", "read_guarded", "read_header_guarded"]
 
 # The largest slice, 8192 x 8192, takes 1 GB at most beside what a process has, in any of these codecs.
 _MEMORY_MB = 2048
@@ -82,6 +82,11 @@ class SliceReader:
 def read_guarded(path: Path) -> Slice:
     """Read one slice as `SliceReader` does, where there are few to read."""
     return _reader()(path)
+
+
+def read_header_guarded(path: Path) -> SliceHeader:
+    """Read the header of one slice; pixels that have to tell their unit are read by `read_guarded`."""
+    return read_header(path, read_guarded)
 
 
 def end_processes() -> None:

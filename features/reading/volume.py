@@ -33,11 +33,14 @@ class Volume(ABC):
         What the file holds: ``NIfTI int16``.
     unit_open : bool
         Whether the file does not say what its numbers are.
+    is_compressed : bool
+        Whether native code decodes its slices.
     """
 
     count: int
     mode: str
     unit_open: bool = True
+    is_compressed: bool = False
 
     @abstractmethod
     def values(self, number: int) -> Unitless:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from haemo.atomic import read_text, sync_directory, write_text
+from haemo.atomic import MOST_IN_LINE, lines_of, read_text, sync_directory, write_text
 from haemo.tables import csv_line, fields_of_line
 
 __all__ = ["Contents", "KnownFile", "is_gone"]
@@ -78,16 +78,15 @@ class Contents:
         self.path = Path(path)
         self._by_path: dict[str, KnownFile] = {}
         self._by_slice: dict[str, KnownFile] = {}
-        lines = read_text(self.path).split("\n") if self.path.exists() else [""]
-        found = [_parsed(line) for line in lines]
-        for known in found:
+        self.torn, self.unreadable = False, 0
+        for line in lines_of(self.path, "\n") if self.path.exists() else ():
+            known = _parsed(line.removesuffix("\n"))
             if known:
                 self._add(known)
-        self.torn = bool(lines[-1]) and found[-1] is None
-        self.unreadable = sum(
-            known is None and line not in ("", _HEADER.rstrip())
-            for line, known in zip(lines[:-1], found[:-1], strict=True)
-        )
+            elif not line.endswith("\n") and len(line) < MOST_IN_LINE:
+                self.torn = True  # by its nature it is the last one
+            elif line not in ("\n", _HEADER):
+                self.unreadable += 1
 
     def __iter__(self) -> Iterator[KnownFile]:
         return iter(self._by_slice.values())

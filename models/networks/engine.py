@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from haemo.atomic import parse_json
+from haemo.atomic import json_of
 from haemo.cache import cache_directory, replacing
 from haemo.errors import BadSettings
 
@@ -198,7 +198,7 @@ def _cpu_field(name: str) -> str:
 
 def _read_record(path: Path) -> dict[str, str]:
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record = json_of(path)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

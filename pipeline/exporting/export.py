@@ -12,7 +12,7 @@ from haemo.atomic import replacing
 from haemo.errors import BadSettings, ExportDiffers, MissingExtra, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_guarded
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.exporting.runtime import SCHEMA, OnnxModel, planes_name
 from haemo.pipeline.predicting.loading import load_single
@@ -259,7 +259,7 @@ def _batches(
     planes: list[list[np.ndarray]] = []
     for row in progress(rows, total=len(rows), label="export: checking"):
         try:
-            image = read_slice(row.path)
+            image = read_guarded(row.path)
             planes.append([how.plane(image) for how in model.preprocessings])
         except UnreadableSlice as error:
             failures.append(Failure(str(row.path), "export", str(error)))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.address import SliceAddress
-from haemo.features.reading.formats import read_header
+from haemo.features.reading.reader import read_header_guarded
 
 __all__ = ["Place", "StudyKey", "by_study", "folder_of", "place_of", "placed", "study_names"]
 
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 def place_of(path: Path) -> Place:
     """The series of a DICOM file, or the volume, and where the slice lies in it; the folder of a picture."""
-    tags = read_header(path).tags
+    tags = read_header_guarded(path).tags
     if tags is None:
         return Place(folder_of(path))
     address = SliceAddress.of(path)

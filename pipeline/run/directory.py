@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from haemo.atomic import parse_json, write_text
+from haemo.atomic import json_of, write_text
 from haemo.errors import BadDataset, BadSettings, MissingStep
 from haemo.features.failures import Failure, replace_failures
 from haemo.features.manifest import Manifest
@@ -376,7 +376,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is not JSON, or holds something else.
     """
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        values = json_of(path)
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
     except ValueError as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 from haemo.errors import UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.reading.address import SliceAddress
-from haemo.features.reading.formats import read_header, slices_in
+from haemo.features.reading.formats import slices_in
+from haemo.features.reading.reader import read_header_guarded
 from haemo.pipeline.predicting.studies import Place, StudyKey, by_study, place_of, study_names
 
 __all__ = ["Study", "StudySlice", "shown", "sorted_into_studies"]
@@ -122,7 +123,7 @@ def sorted_into_studies(
 
 def _name_of_series(slices: Sequence[StudySlice], series: str) -> str:
     """Patient and the end of the series' number, which is all that tells it from others of the patient."""
-    tags = read_header(slices[0].path).tags
+    tags = read_header_guarded(slices[0].path).tags
     patient = shown(tags.patient) if tags else ""
     tail = shown(series if len(series) <= 12 else f"…{series[-10:]}")
     return f"{patient}, series {tail}" if patient else f"series {tail}"

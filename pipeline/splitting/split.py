@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from haemo.atomic import parse_json, write_text
+from haemo.atomic import json_of, write_text
 from haemo.errors import BadDataset, BadSettings, MissingStep, TooFewData
 from haemo.features.labels import order_classes
 from haemo.features.manifest import Manifest, ManifestRow
@@ -140,7 +140,7 @@ class Split:
                 f"haemo svm --run {shlex.quote(str(path.parent))}"
             )
         try:
-            values = parse_json(path.read_text(encoding="utf-8"))
+            values = json_of(path)
             if values.pop("schema") != _SCHEMA:
                 raise ValueError("written by another version of haemo")
             return cls(**{**values, "protocol": Protocol(values["protocol"])})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from haemo.atomic import parse_json, sync_directory, write_text
+from haemo.atomic import json_of, sync_directory, write_text
 from haemo.errors import BadDataset, HaemoError, MissingStep
 from haemo.pipeline.run.directory import train_command
 from haemo.pipeline.run.predictions import Predictions
@@ -144,7 +144,7 @@ class ModelFolder(ABC):
     def _read_json(self, path: Path) -> dict[str, Any]:
         self._require(path)
         try:
-            values = parse_json(path.read_text(encoding="utf-8"))
+            values = json_of(path)
         except ValueError as error:
             raise BadDataset(f"{path} is not JSON ({error}); train it again: {self.command}") from error
         if not isinstance(values, dict):

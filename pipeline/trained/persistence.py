@@ -101,7 +101,11 @@ def load_head(path: Path, trusted: Sequence[str] = ()) -> CalibratedHead:
     path = Path(path)
     if not path.exists():
         raise MissingStep(f"{path} is not there; train that head first: {train_command(path.parent)}")
-    return head_of(path.read_bytes(), str(path), f"train it again: {train_command(path.parent)}", trusted)
+    try:
+        data = _bytes_of(path)
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise _is_damaged(path, error) from error
+    return head_of(data, str(path), f"train it again: {train_command(path.parent)}", trusted)
 
 
 def head_of(data: bytes, name: str, remedy: str, trusted: Sequence[str] = ()) -> CalibratedHead:
@@ -160,6 +164,15 @@ def _is_damaged(path: Path, error: Exception) -> BadDataset:
     return BadDataset(f"{path} is damaged ({error}); train it again: {train_command(path.parent)}")
 
 
+def _bytes_of(path: Path) -> bytes:
+    """The file, unless it is far more than its members make up: it may be larger than the memory."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.compress_size for member in archive.infolist())
+    if path.stat().st_size > 2 * size + _MOST_BYTES:
+        raise ValueError(f"{path.stat().st_size:,} bytes around {size:,} of its members")
+    return path.read_bytes()
+
+
 def _within_bounds(data: bytes) -> bytes:
     """The file, unless it would unpack to far more than it is: skops packs nothing."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -178,7 +191,7 @@ def check_head(path: Path) -> None:
         If the file is damaged.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(_within_bounds(path.read_bytes()))) as archive:
+        with zipfile.ZipFile(io.BytesIO(_within_bounds(_bytes_of(path)))) as archive:
             damaged = archive.testzip()
     except OSError as error:
         if error.filename is not None:

@@ -1,55 +1,35 @@
-"""The deflated data set of a DICOM file: how much it inflates to, counted before it is inflated in memory."""
+"""The deflated data set of a DICOM file, inflated piece by piece and no further than a slice goes."""
 
 import zlib
-from typing import BinaryIO
+from io import BytesIO
 
 from haemo.errors import UnreadableSlice
 
-__all__ = ["BoundedInflation", "check_deflated"]
+__all__ = ["inflated"]
 
 _CHUNK_BYTES = 1 << 20
 
 
-class BoundedInflation:
-    """A binary file for pydicom that refuses a deflated data set which inflates to more than a slice.
-
-    pydicom reads element by element, and all that is left of a file at once only where it is deflated; it
-    then inflates that, however much it becomes.
-
-    Parameters
-    ----------
-    stream : binary file
-    most_bytes : int
-        That it may inflate to.
-    """
-
-    def __init__(self, stream: BinaryIO, most_bytes: int):
-        self._read = stream.read
-        self._most_bytes = most_bytes
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read up to `size` bytes; without one all that is left, once it is known to be no bomb."""
-        data = self._read(size)
-        if size < 0:
-            check_deflated(data, self._most_bytes)
-        return data
-
-
-def check_deflated(data: bytes, most_bytes: int) -> None:
-    """Refuse a raw deflate stream (RFC 1951) that inflates to more than `most_bytes`.
+def inflated(data: bytes, most_bytes: int, before: bytes = b"") -> BytesIO:
+    """Inflate a raw deflate stream (RFC 1951), and give it behind some other bytes.
 
     Raises
     ------
     UnreadableSlice
+        If it becomes more than `most_bytes`.
     zlib.error
-        If it is damaged before it is too long.
+        If it is damaged.
     """
-    inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    inflater, plain = zlib.decompressobj(-zlib.MAX_WBITS), BytesIO()
+    plain.write(before)
     while data and not inflater.eof:
-        inflated += len(inflater.decompress(data, _CHUNK_BYTES))
+        plain.write(inflater.decompress(data, _CHUNK_BYTES))
         data = inflater.unconsumed_tail
-        if inflated > most_bytes:
+        if plain.tell() > most_bytes:
             raise UnreadableSlice(
                 f"its deflated data set inflates to more than {most_bytes} bytes, too many for one slice"
             )
+    if not inflater.eof:
+        raise zlib.error("incomplete or truncated stream")
+    plain.seek(0)
+    return plain

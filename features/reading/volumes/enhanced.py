@@ -10,7 +10,8 @@ from pydicom import uid
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.dicom import decoder_of, decompressed, native_values, picture_of
-from haemo.features.reading.dicom_header import NATIVE, PIXELS, Elements, Header, parsed
+from haemo.features.reading.dicom_header import NATIVE, Elements, Header, parsed
+from haemo.features.reading.dicom_stream import MOST_BYTES_OF_FRAMES
 from haemo.features.reading.slice import DicomTags, Slice, Unitless, damaged
 from haemo.features.reading.volume import Volume
 
@@ -23,7 +24,6 @@ _SHARED_GROUPS, _FRAME_GROUPS = 0x52009229, 0x52009230
 # What says of a frame where it lies, how large its pixels are, and what they stand for.
 _GROUPS = (0x00209113, 0x00209116, 0x00289110, 0x00289145)
 _MOST_FRAMES = 8192
-_MOST_PACKED_BYTES = 1 << 30
 
 
 class EnhancedVolume(Volume):
@@ -45,7 +45,9 @@ class EnhancedVolume(Volume):
     def __init__(self, path: Path):
         self._path = path
         with path.open("rb") as stream:
-            dataset = parsed(stream, stop_before_pixels=True, more=(_SHARED_GROUPS, _FRAME_GROUPS))
+            dataset = parsed(
+                stream, stop_before_pixels=True, more=(_SHARED_GROUPS, _FRAME_GROUPS), of_frames=True
+            )
             self._start = stream.tell()
         self._header = Header(dataset)
         self._header.check_kind()
@@ -66,8 +68,9 @@ class EnhancedVolume(Volume):
             self._start += 8 if self._header.syntax.is_implicit_VR else 12
             self._check_length(self._path.stat().st_size - self._start)
         elif self._header.syntax == uid.DeflatedExplicitVRLittleEndian:
-            self._check_length(len(self._packed.raw(PIXELS)))
+            self._check_length(len(self._packed.pixels()))
         else:
+            self.is_compressed = True
             decoder_of(self._header)
 
     def _check_length(self, there: int) -> None:
@@ -123,7 +126,7 @@ class EnhancedVolume(Volume):
             stored = native_values(self._header, data)
         elif self._header.syntax == uid.DeflatedExplicitVRLittleEndian:
             start = (number - 1) * self._frame_bytes
-            stored = native_values(self._header, self._packed.raw(PIXELS)[start : start + self._frame_bytes])
+            stored = native_values(self._header, self._packed.pixels()[start : start + self._frame_bytes])
         else:
             stored = decompressed(self._packed, number - 1, self.count)
         return picture_of(self._header, self._frames[number - 1], stored)
@@ -131,10 +134,10 @@ class EnhancedVolume(Volume):
     @cached_property
     def _packed(self) -> Header:
         """The header with the compressed pixels of all frames."""
-        if self._path.stat().st_size > _MOST_PACKED_BYTES:
-            raise UnreadableSlice(f"more than {_MOST_PACKED_BYTES >> 30} GiB of compressed frames")
+        if self._path.stat().st_size > MOST_BYTES_OF_FRAMES:
+            raise UnreadableSlice(f"more than {MOST_BYTES_OF_FRAMES >> 30} GiB of compressed frames")
         with self._path.open("rb") as stream:
-            return Header(parsed(stream, stop_before_pixels=False))
+            return Header(parsed(stream, stop_before_pixels=False, of_frames=True))
 
 
 def _items(dataset: "Dataset", tag: int) -> list["Dataset"]:

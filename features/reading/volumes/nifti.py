@@ -75,7 +75,7 @@ class _Fields:
         if magic[:3] in (b"ni1", b"ni2"):
             raise UnreadableSlice("the voxels lie in a file .img of their own; save it as one file .nii")
         # Without it the same bytes are Analyze 7.5, whose fields are others.
-        if magic[:3] not in (b"n+1", b"n+2"):
+        if magic not in (b"n+1\0", b"n+2\0"):
             raise UnreadableSlice(
                 "not a NIfTI file: its header does not say so; it may be Analyze, or damaged"
             )

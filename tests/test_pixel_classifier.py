@@ -49,6 +49,19 @@ def test_trees_say_what_scikit_learn_says(seed, leaves, rounds):
 
 
 @pytest.mark.numerical
+def test_trees_of_more_than_256_numbers_a_pixel_too():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 300)).astype(np.float32)
+    y = X[:, 290] + X[:, 3] > 0.3
+    fitted = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=5, early_stopping=False).fit(X, y)
+    own = BoostedTrees.of(fitted)
+    assert own.feature.max() >= 256
+    again = BoostedTrees.of_arrays(own.arrays)
+    np.testing.assert_allclose(again.scores(X), fitted.decision_function(X), atol=1e-5)
+    assert BoostedTrees.of(fitted.fit(X[:, :256], y)).feature.dtype == np.uint8
+
+
+@pytest.mark.numerical
 def test_rows_that_are_surely_not_keep_the_sum_of_the_trees_so_far():
     X, y, weights, patients = pixels()
     model = fit_pixels("trees", X, y, weights, patients).model

@@ -71,10 +71,10 @@ class BoostedTrees:
             _walk(tree, own, splits, values[number])
             counts.append(len(splits) - before)
         feature, cut, first, middle = np.array(splits, dtype=np.uint16).reshape(-1, 4).T
-        of_split = [own.astype(np.uint8) for own in (cut, first, middle)]
+        cut, first, middle = (own.astype(np.uint8) for own in (cut, first, middle))
         feature = feature.astype(np.uint8) if estimator.n_features_in_ <= 256 else feature
         start = float(estimator._baseline_prediction.item())
-        return cls(start, cuts, feature, *of_split, values, np.array(counts, dtype=np.int32))
+        return cls(start, cuts, feature, cut, first, middle, values, np.array(counts, dtype=np.int32))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -73,7 +73,7 @@ def train_blood_trunk(
         trunk, head = AlexNet("pool5").features[:-1], nn.Conv2d(256, 1, 1)
     state = {name.removeprefix("features."): value for name, value in weights.state_dict.items()}
     trunk.load_state_dict({name: state[name] for name in trunk.state_dict()})
-    nn.init.constant_(head.bias, -3.0)
+    nn.init.constant_(head.get_parameter("bias"), -3.0)  # most cells have no blood
     optimiser = torch.optim.AdamW(
         [
             {"params": trunk.parameters(), "lr": settings.rate},

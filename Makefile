@@ -25,7 +25,7 @@ GO_ON = || [ $$? -eq 3 ]
 	svm softmax mlp train blend cnn finetune lenet tinyvgg run segment compare predict explain leakage learning-curve \
 	report evaluate pack export serve verify phantom builtin-model fuzz torture audit screenshots \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-claims bench-segment \
-	bench-volumes bench-onnx bench-page bench-scale bench-gpu
+	bench-volumes bench-onnx bench-page bench-scale bench-gpu bench-decoding
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -217,6 +217,9 @@ bench-heads: $(INSTALLED) ## Stage two against scikit-learn's GridSearchCV
 
 bench-training: $(INSTALLED) ## Fine-tuning against a plain loop
 	$(BIN)/python benchmarks/bench_training.py $(ARGS)
+
+bench-decoding: $(INSTALLED) ## Where the time of a slice goes, part by part, and what other decoders take
+	$(BIN)/python benchmarks/bench_decoding.py $(ARGS)
 
 bench-gpu: $(INSTALLED) ## All that a CUDA device is for, in under six minutes; ARGS="--device cpu --quick"
 	$(BIN)/python benchmarks/bench_gpu.py $(ARGS)

@@ -1,6 +1,8 @@
 """Pictures as slices: every colour mode becomes the gray it shows, and every broken file is named."""
 
+import copy
 import hashlib
+import pickle
 import zlib
 from dataclasses import replace
 from io import BytesIO
@@ -256,6 +258,19 @@ def test_hashes_are_those_of_the_first_stores(values, is_hu):
         assert content_hash(made) == slow_hash(plain)
         turned = Slice.of_integers(values.T, is_hu)
         assert content_hash(turned) == slow_hash(turned)
+
+
+def test_pixels_are_made_of_integers_once_and_go_wherever_the_slice_goes():
+    made = Slice.of_integers(GRAY, False, mode="PNG L")
+    assert made.shape == GRAY.shape
+    assert made.pixels is made.pixels
+    passed_on = pickle.loads(pickle.dumps(made))  # noqa: S301 - our own, as other processes get it
+    for other in (passed_on, copy.deepcopy(made), replace(made, mode="other")):
+        np.testing.assert_array_equal(other.pixels, GRAY.astype(np.float32))
+        assert other.pixels.dtype == np.float32
+        assert content_hash(other) == content_hash(made)
+    with pytest.raises(AttributeError, match="levels"):
+        _ = made.levels
 
 
 def test_pixels_put_in_the_place_of_others_are_hashed_and_not_those_before():

@@ -62,10 +62,24 @@ class Slice:
         mode: str = "",
         is_colour: bool = False,
     ) -> "Slice":
-        """Make a slice of uint8 or int16 values, which hashing and windowing are sooner done with."""
-        made = cls(integers.astype(np.float32), is_hu, spacing_mm, mode, is_colour)
-        object.__setattr__(made, "integers", integers)
+        """Make a slice of uint8 or int16 values; its pixels are made of them when first asked for."""
+        made = object.__new__(cls)
+        facts = (is_hu, spacing_mm, mode, is_colour, integers)
+        for name, value in zip(("is_hu", "spacing_mm", "mode", "is_colour", "integers"), facts, strict=True):
+            object.__setattr__(made, name, value)
         return made
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name != "pixels":
+            raise AttributeError(name, name=name, obj=self)
+        pixels = self.integers.astype(np.float32)
+        object.__setattr__(self, "pixels", pixels)
+        return pixels
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.pixels if self.integers is None else self.integers).shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +177,7 @@ def content_hash(slice_: Slice) -> str:
         64 hexadecimal digits: sha256 over shape, `is_hu` and pixels.
     """
     compact = _compact(slice_)
-    height, width = slice_.pixels.shape
+    height, width = slice_.shape
     unit = "HU" if slice_.is_hu else "gray"
     digest = hashlib.sha256(f"{height}x{width} {unit} {compact.dtype.name}\n".encode())
     digest.update(compact.astype(compact.dtype.newbyteorder("<"), copy=False).data)

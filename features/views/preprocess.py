@@ -159,7 +159,7 @@ class Preprocessing:
         turn = upright_turn(image) if self.upright else None
         if turn is not None:
             image = replace(image, pixels=turn.there(image))
-        height, width = image.pixels.shape
+        height, width = image.shape
         if self.crop != "head":
             return View(image, Box(0, height, 0, width), turn)
         box = head_box(image)

@@ -1,5 +1,6 @@
 """Stand-ins for networks that workers of a cluster load; they find them here by name."""
 
+import errno
 import os
 import signal
 import time
@@ -19,15 +20,7 @@ from haemo.features.views.preprocess import Preprocessing
 from haemo.models.networks.engine import Engine
 from haemo.progress import silent
 
-__all__ = [
-    "extract_elsewhere",
-    "load",
-    "load_deadly",
-    "load_marked",
-    "load_or_refuse",
-    "load_other",
-    "scaled",
-]
+__all__ = ["RemoteNetwork", "extract_elsewhere", "scaled"]
 
 
 class RemoteNetwork(Network):
@@ -49,6 +42,14 @@ class Deadly(RemoteNetwork):
                 yield planes
 
         return super().stream(seen())
+
+
+class Broken(RemoteNetwork):
+    """Fails at every batch, as a host does whose disk is broken."""
+
+    def stream(self, batches):
+        raise OSError(errno.EIO, "Input/output error")
+        yield
 
 
 class Marked(RemoteNetwork):
@@ -100,6 +101,16 @@ def load_other(notes: dict[str, str] | None, mark: Path):
     """One worker has other weights."""
     del notes
     return RemoteNetwork(seed=int(first(mark))), Preprocessing(size=SIZE)
+
+
+def load_slow(notes: dict[str, str] | None, mark: Path):
+    """One worker takes its time."""
+    return load(notes, pause=2.0 if first(mark) else 0.0)
+
+
+def load_broken(notes: dict[str, str] | None, mark: Path):
+    """One worker fails."""
+    return Broken() if first(mark) else load(notes)[0], Preprocessing(size=SIZE)
 
 
 def load_or_refuse(notes: dict[str, str] | None, mark: Path | None = None):

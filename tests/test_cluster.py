@@ -28,6 +28,7 @@ from haemo.features.store.verify import verify_store
 from haemo.pipeline.cli import main
 from haemo.pipeline.preparing import extraction as extraction_module
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.run.shown import shown
 
 SLICES = 100
 
@@ -124,6 +125,24 @@ def test_a_worker_of_other_weights_gets_no_work(client, slices, alone, tmp_path,
     extract_elsewhere(client, folder_manifest(slices), run, load, carries_on=True)
     assert state(run) == state(alone[0])
     assert "is left out: weights is '1' there, and '0' here; give it the same weights" in caplog.text
+
+
+def test_a_worker_that_fails_loses_its_batches_to_the_others(client, slices, alone, tmp_path, caplog):
+    load = functools.partial(remote.load_broken, mark=tmp_path / "mark")
+    extract_elsewhere(client, folder_manifest(slices), tmp_path / "run", load)
+    assert state(tmp_path / "run") == state(alone[0])
+    assert "failed (OSError: [Errno 5] Input/output error); another one takes the " in caplog.text
+
+
+def test_a_slow_worker_is_not_waited_for(client, slices, alone, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(dispatch_module, "_LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(dispatch_module, "_SLOW", 1.0)
+    load = functools.partial(remote.load_slow, mark=tmp_path / "mark")
+    with caplog.at_level(logging.INFO, "haemo"):
+        report = extract_elsewhere(client, folder_manifest(slices), tmp_path / "run", load)
+    assert state(tmp_path / "run") == state(alone[0])
+    assert report == alone[1]
+    assert " is slow with the " in caplog.text
 
 
 def test_without_a_worker_that_can_it_is_said_why(client, slices, tmp_path, monkeypatch):
@@ -261,6 +280,11 @@ def test_what_is_no_cluster_is_refused(slices, tmp_path, capsys, words, said):
     folder_manifest(slices).write(run.manifest_path)
     assert main(["features", "--run", str(run), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_run_does_not_show_the_host_of_a_scheduler():
+    words = ["haemo", "features", "--cluster", "tcp://scheduler.hospital:8786"]
+    assert shown({"command": words})[0]["command"] == ["haemo", "features", "--cluster", "<path>"]
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):

@@ -95,15 +95,21 @@ def connected(cluster: Cluster) -> Iterator["Client"]:
     # What happens to workers and scheduler is said by haemo, with what it means for the run.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if _processes(cluster.name):
-        started = distributed.LocalCluster(
-            n_workers=cluster.most,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=_PAGE,
-            memory_limit=0,
-            preload=["haemo.features.cluster.worker"],
-            silence_logs=logging.CRITICAL,
-        )
+        try:
+            started = distributed.LocalCluster(
+                n_workers=cluster.most,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=_PAGE,
+                memory_limit=0,
+                preload=["haemo.features.cluster.worker"],
+                silence_logs=logging.CRITICAL,
+            )
+        except (OSError, RuntimeError) as error:
+            raise ClusterFailed(
+                f"{cluster.most} processes could not be started here ({error}); try fewer, or none: leave "
+                "--cluster out"
+            ) from error
         with started, distributed.Client(started) as client:
             yield client
     elif cluster.name == "slurm":

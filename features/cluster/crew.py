@@ -44,10 +44,6 @@ class Member:
         When it was given that, by the clock of `time.monotonic`.
     faults : int
         Batches in a row that it could not do.
-    slices : int
-        That it has done.
-    seconds : float
-        That it took for them.
     """
 
     address: str
@@ -57,8 +53,6 @@ class Member:
     batch: Batch | None = None
     since: float = 0.0
     faults: int = 0
-    slices: int = 0
-    seconds: float = 0.0
 
     @property
     def is_free(self) -> bool:
@@ -197,12 +191,21 @@ class Crew:
             raise ClusterFailed(_lost(self._client)) from error
         for address in self.members.keys() - there:
             member = self.members.pop(address)
+            member.call = None  # whatever still comes of it comes too late
             if member.batch is not None:
                 self.left.append((member, member.batch))
         for address in sorted(there - self.members.keys()):
             self.members[address] = Member(address)
         self._welcome()
-        if any(not member.refused for member in self.members.values()):
+        if self.useful():
+            self._last_useful = self._last_notice = now
+            return
+        asked = sum(not member.refused for member in self.members.values())
+        if now - self._last_notice > _SECONDS_BETWEEN_NOTICES and (asked or self._patience is None):
+            self._last_notice = now
+            what = f"{asked} that did not answer yet" if asked else "none so far"
+            _LOG.info("waiting for workers, %s (Ctrl-C stops, and what is finished is kept)", what)
+        if asked:
             self._last_useful = now
             return
         alone = now - self._last_useful
@@ -217,9 +220,6 @@ class Crew:
                 f"the scheduler at {_address(self._client)} has had no worker for {self._patience:.0f} s; "
                 "start some, then type the same command: what is finished is kept"
             )
-        if not self.members and now - self._last_notice > _SECONDS_BETWEEN_NOTICES:
-            self._last_notice = now
-            _LOG.info("no worker yet; waiting (Ctrl-C stops, and what is finished is kept)")
 
     def reports(self) -> list[tuple[Member, "Future"]]:
         """Calls that have ended; waits a little for the first. Introductions are dealt with here."""

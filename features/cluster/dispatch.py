@@ -127,13 +127,16 @@ class Hands:
         yield from (name for name, _ in batch.slices)
 
     def _reported(self, member: Member, batch: Batch, future: "Future") -> Iterator[str]:
+        from distributed import KilledWorker
+
         try:
             done: Done = result_of(future)
             problem = self._problem(done, batch)
-            if problem is None:
-                self._take_in(done)
         except BadDataset:
             raise
+        except KilledWorker:  # one after the other at the same address, where Dask starts the batch again
+            yield from self._give_up(batch)
+            return
         except Exception as error:  # whatever goes wrong on a worker, another one may do better
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -144,6 +147,7 @@ class Hands:
         if problem is not None:
             self._fault(member, batch, problem)
             return
+        self._take_in(done)
         self._left.discard(batch.number)
         self._slowest = max(self._slowest, done.seconds)
         member.faults = 0
@@ -206,9 +210,15 @@ class _Rates:
             ((slices / seconds, slices, address) for address, (slices, seconds) in self._done.items()),
             reverse=True,
         )
-        shown = [f"{address} {slices:,} at {rate:.0f}/s" for rate, slices, address in each[:_MOST_LISTED]]
+        shown = [
+            f"{address} {slices:,} at {_rounded(rate)}/s" for rate, slices, address in each[:_MOST_LISTED]
+        ]
         if len(each) > _MOST_LISTED:
-            shown.append(f"{len(each) - _MOST_LISTED} more, the slowest at {each[-1][0]:.0f}/s")
+            shown.append(f"{len(each) - _MOST_LISTED} more, the slowest at {_rounded(each[-1][0])}/s")
         if each:
             rate = total / max(self._told - self._start, 1e-9)
-            _LOG.info("%s slices at %.0f/s: %s", f"{total:,}", rate, "; ".join(shown))
+            _LOG.info("%s slices at %s/s: %s", f"{total:,}", _rounded(rate), "; ".join(shown))
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"

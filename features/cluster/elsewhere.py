@@ -1,6 +1,7 @@
 """Stage one on the workers of a cluster, as one call that fills a ledger and its parts."""
 
 import logging
+import shutil
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -176,6 +177,8 @@ class Elsewhere:
             pass
         shards.settle()
         ledger.sort_failures()
+        # A slow worker whose batch another one has done may still want to write here.
+        shutil.rmtree(self._inbox, ignore_errors=True)
 
 
 def _samples(manifest: Manifest) -> dict[str, int]:

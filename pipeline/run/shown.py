@@ -19,7 +19,7 @@ def shown(record: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str
     """What of a record may be shown, and what that leaves out.
 
     Absolute paths are left out of every text, and of commands also words that name a file or folder here,
-    relative or not; of files with weights the name stays.
+    relative or not, or a host of a cluster; of files with weights the name stays.
 
     Returns
     -------
@@ -97,7 +97,9 @@ class _Word:
 def _names_a_place(word: str) -> bool:
     try:
         return bool(word) and (
-            word.startswith(("/", "~")) or ".." in Path(word).parts or os.path.lexists(word)
+            word.startswith(("/", "~", "tcp://", "tls://"))
+            or ".." in Path(word).parts
+            or os.path.lexists(word)
         )
     except ValueError:  # a null character
         return False

@@ -9,7 +9,7 @@ from cohorts import write_csv
 from pictured import picture, trained_run
 from PIL import Image
 
-from haemo.errors import BadDataset, BadSettings
+from haemo.errors import BadDataset, BadSettings, TooFewData
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.explaining.explanation import explain_slices
@@ -21,6 +21,7 @@ from haemo.pipeline.packing.held_out import as_bytes, of_bytes
 from haemo.pipeline.packing.packing import pack
 from haemo.pipeline.packing.unpacking import open_bundle
 from haemo.pipeline.predicting.prediction import predict, score_slices
+from haemo.pipeline.preparing.pooling import pool_studies
 from haemo.pipeline.training.blend import train_blend
 from haemo.pipeline.training.head import HeadSettings, train_head
 
@@ -109,6 +110,35 @@ def test_each_network_is_kept_once_and_the_same_run_gives_the_same_bytes(run, pa
     assert {f"{number}/head.skops" for number in (1, 2, 3, 4)} < set(names)
     again = pack(run, "blend", tmp_path / "again.haemo")
     assert again.path.read_bytes() == packed["blend"].read_bytes()
+
+
+def test_the_unit_that_was_told_is_packed_used_and_said(run, packed, tmp_path, caplog):
+    bundle = read_bundle(packed["svm-cut"])
+    assert bundle.facts["told_unit"] is None
+    members = {name: bundle.read(name) for name in bundle.facts["members"]}
+    write_bundle(tmp_path / "told.haemo", {**bundle.facts, "told_unit": "hu+1024"}, members)
+    path = tmp_path / "open.png"
+    values = np.random.default_rng(0).integers(3000, 3400, (64, 64), dtype=np.uint16)
+    Image.fromarray(values).save(path)
+    with pytest.raises(TooFewData, match="--unit"):
+        score_slices(open_bundle(packed["svm-cut"], "cpu"), [path])
+    with caplog.at_level("INFO", "haemo"):
+        found = score_slices(open_bundle(tmp_path / "told.haemo", "cpu"), [path])
+    assert len(found) == 1
+    assert "numbers of files that do not say what they are: hu+1024, as svm-cut was trained on" in caplog.text
+
+
+def test_a_head_of_whole_studies_is_packed_and_not_judged_by_slice(run, scans, tmp_path, capsys):
+    studies = pool_studies(run).run
+    train_head(studies, "svm", HeadSettings(grid=C))
+    path = pack(studies, "svm", tmp_path / "studies.haemo").path
+    own = predict(studies, "svm", [scans], device="cpu")
+    found = score_slices(open_bundle(path, "cpu"), [scans])
+    assert found.of_studies
+    assert found.studies == own.studies
+    assert found.probabilities.tolist() == own.probabilities.tolist()
+    assert main(["evaluate", str(path), str(scans), "--out", str(tmp_path / "out")]) == 2
+    assert "judges whole studies" in capsys.readouterr().err
 
 
 def test_its_evidence_is_drawn_with_its_neighbours_held(run, packed, scans, tmp_path):

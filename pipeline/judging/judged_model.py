@@ -155,7 +155,7 @@ def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -
         model=model,
         classes=model.classes,
         threshold=float(model.head.threshold),
-        known=frozenset() if name in NETWORKS else _trained_on(run),
+        known=frozenset() if name in NETWORKS else _trained_on(run, name),
         key=_key(run.model_path(name)),
     )
 
@@ -232,12 +232,13 @@ def _key_of_segmenter(segmenter: "Segmenter") -> str:
     return digest.hexdigest()
 
 
-def _trained_on(run: RunDirectory) -> frozenset[str]:
-    """Pixels of a run's training slices, by their hash."""
+def _trained_on(run: RunDirectory, name: str) -> frozenset[str]:
+    """Pixels of a run's training slices, by their hash, as the first set of a head has them."""
     try:
+        sets = run.settings(name).get("features") or (run.features,)
         rows = run.manifest().labelled.rows
         parts = Split.read(run.split_path).parts(rows)
-        known = Contents(contents_path(run.store_path))
+        known = Contents(contents_path(run.on(sets[0]).store_path))
         train = (row.slice_id for row, part in zip(rows, parts, strict=True) if part == "train")
         return frozenset(content for name in train if (content := known.content_of(name)))
     except MissingStep as error:

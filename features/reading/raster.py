@@ -1,7 +1,7 @@
 """Pictures as they are shown on a screen: PNG, JPEG, TIFF and BMP, in any colour mode, as gray 0..255.
 
 Pillow decodes them. libpng and libjpeg-turbo by way of imagecodecs or simplejpeg give the same pixels, and
-save a fifth of the decoder's time at most (``make bench-decoding``): no reason for another native decoder.
+save a quarter of the decoder's time at most (``make bench-decoding``): no reason for another native decoder.
 """
 
 import importlib

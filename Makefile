@@ -23,7 +23,7 @@ GO_ON = || [ $$? -eq 3 ]
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-portable lint format build docs lock sbom links clean demo doctor index features pool types \
 	svm softmax mlp train blend cnn finetune lenet tinyvgg run segment compare predict explain leakage learning-curve \
-	report evaluate pack export serve verify phantom builtin-model fuzz torture audit screenshots \
+	report evaluate pack export serve verify phantom builtin-model fuzz fuzz-parsers torture audit screenshots \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-claims bench-segment \
 	bench-volumes bench-onnx bench-page bench-scale bench-gpu bench-decoding
 
@@ -263,6 +263,9 @@ torture-pacs: $(INSTALLED) ## A PACS listener killed again and again: nothing lo
 
 fuzz: $(INSTALLED) ## Damaged files of every format: read, refused, or harm; ARGS="--files 10000"
 	PYTHONPATH=tests $(BIN)/python benchmarks/fuzz.py $(ARGS)
+
+fuzz-parsers: $(INSTALLED) ## Parsers in Python, fuzzed by the lines that inputs reach; ARGS="--seconds 60"
+	PYTHONPATH=tests $(BIN)/python benchmarks/fuzz_parsers.py $(ARGS)
 
 clean: ## Delete the environment and caches; runs are kept
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

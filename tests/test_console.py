@@ -92,7 +92,10 @@ def test_elsewhere_a_table_is_whole_however_wide(capsys):
     assert lines[-1].split() == ["ROC", "AUC", *" ".join(FIGURES * 4).split()]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("could not create a primitive"), RuntimeError("can't start new thread")],
+)
 def test_too_little_memory_is_said_without_a_traceback(monkeypatch, capsys, error):
     def starve(*_, **__):
         raise error

@@ -80,6 +80,7 @@ _RESUMABLE = {
 
 _LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # which of three ways is the kernel's
 _NO_MEMORY = ("could not create a primitive", "can't allocate memory", "not enough memory", "out of memory")
+_NO_MEMORY += ("can't start new thread",)  # whose stack has no room
 
 
 class _LazyGroup(click.Group):

@@ -3,7 +3,8 @@
     make bench-scale
     make bench-scale ARGS="--sizes 1000,10000"
     make bench-scale ARGS="--sizes 752803 --only merge,verify,svm,compare,report"
-    make bench-scale ARGS="--sizes 752803 --only cluster --workers 8 --ms 0.5"
+    make bench-scale ARGS="--sizes 752803 --only cluster --workers 8 --ms 1"
+    make bench-scale ARGS="--sizes 6000,12000,24000 --only svm,softmax --dimension 4096 --memory 0.05"
 
 The slices are pictures of one pixel, about 40 of a patient, and what stands for their embeddings is random
 numbers that know a little of the label. Manifest, parts, store, heads and reports are made by haemo's own
@@ -27,7 +28,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -321,12 +322,20 @@ def exponent(sizes: list[int], times: list[float]) -> float | None:
 @click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of slices.")
 @click.option("--only", default=DEFAULT, show_default=True, help="Steps to measure.")
 @click.option("--dimension", default=16, show_default=True, help="Numbers in an embedding.")
+@click.option("--memory", metavar="GIB", help="Of svm and softmax: with more, features are read in blocks.")
 @click.option("--workers", default=4, show_default=True, help="Of cluster.")
 @click.option("--ms", default=1.0, show_default=True, help="That a worker of cluster sleeps for a slice.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to work; kept, and gone on with.")
 @click.option("--work", hidden=True)
 def main(
-    sizes: str, only: str, dimension: int, workers: int, ms: float, folder: Path | None, work: str | None
+    sizes: str,
+    only: str,
+    dimension: int,
+    memory: str | None,
+    workers: int,
+    ms: float,
+    folder: Path | None,
+    work: str | None,
 ) -> None:
     """Measure every step at several numbers of slices."""
     if work:
@@ -337,11 +346,13 @@ def main(
     chosen = only.split(",")
     if strangers := set(chosen) - set(NAMES):
         raise SystemExit(f"no such step: {', '.join(sorted(strangers))}; there are {', '.join(NAMES)}")
+    extra = {name: ("--memory", memory) for name in ("svm", "softmax") if memory}
+    steps = [replace(step, command=step.command + extra.get(step.name, ())) for step in STEPS]
     table: dict[str, dict[int, Measured]] = {name: {} for name in chosen}
     with tempfile.TemporaryDirectory() as temporary:
         for count in counts:
             place = (folder or Path(temporary)) / str(count)
-            for step, result in measured_steps(place, count, chosen, dimension, (workers, ms)):
+            for step, result in measured_steps(place, count, steps, chosen, dimension, (workers, ms)):
                 table[step.name][count] = result
                 took = f"{result.seconds:9.1f} s {result.cpu:9.1f} s CPU {result.peak_mb:8.0f} MB"
                 click.echo(f"{count:9,} slices  {step.name:8} {result.said if result.refused else took}")
@@ -356,7 +367,12 @@ def main(
 
 
 def measured_steps(
-    place: Path, count: int, chosen: list[str], dimension: int, of_cluster: tuple[int, float]
+    place: Path,
+    count: int,
+    steps: list[Step],
+    chosen: list[str],
+    dimension: int,
+    of_cluster: tuple[int, float],
 ) -> Iterator[tuple[Step, Measured]]:
     """Make what the chosen steps stand on, and measure these."""
     run, data = place / "run", place / "data"
@@ -365,7 +381,7 @@ def measured_steps(
         in_process(work_command("data", data, count))
     if "index" not in chosen and not (run / "manifest.csv").exists():
         in_process(work_command("manifest", run, data, count))
-    for step in STEPS:
+    for step in steps:
         needed = step.name == "merge" and not (run / "features.h5").exists()
         if step.name not in chosen and not needed:
             continue

@@ -138,5 +138,7 @@ class TestFromPython:
             model.explain(study, tmp_path)
 
     def test_what_is_no_model_is_refused(self, tmp_path):
-        with pytest.raises(MissingStep, match="is not there"):
+        with pytest.raises(MissingStep, match="is not there; make it with: haemo pack"):
             haemo.Model(tmp_path / "none.haemo")
+        with pytest.raises(BadSettings, match="is a folder"):
+            haemo.Model(tmp_path)

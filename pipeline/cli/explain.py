@@ -22,6 +22,7 @@ from haemo.pipeline.cli.models import outliner_of
 
 if TYPE_CHECKING:
     from haemo.features.reading.unit import Unit
+    from haemo.pipeline.predicting.blended_model import BlendedModel
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.segmenting.segmenter import Segmenter
@@ -140,7 +141,7 @@ def explain(
     return _draw(loaded, folder, names, segmenter, method, series, unit, paths)
 
 
-def _packed(model: str, device: str, trust: tuple[str, ...]) -> "TrainedModel":
+def _packed(model: str, device: str, trust: tuple[str, ...]) -> "TrainedModel | BlendedModel":
     """A head or network of a file."""
     from haemo.pipeline.packing.modelfile import open_model
     from haemo.pipeline.segmenting.segmenter import Segmenter
@@ -156,7 +157,7 @@ def _packed(model: str, device: str, trust: tuple[str, ...]) -> "TrainedModel":
 
 
 def _draw(
-    model: "TrainedModel",
+    model: "TrainedModel | BlendedModel",
     folder: Path,
     names: bool,
     segmenter: "Segmenter | None",

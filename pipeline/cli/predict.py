@@ -26,8 +26,6 @@ from haemo.pipeline.cli.segment import run_segmenter, say_caveat, segmenter_opti
 from haemo.pipeline.packing.modelfile import BUILTIN, open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from haemo.features.failures import Failure
     from haemo.features.reading.unit import Unit
     from haemo.pipeline.dicom_results.results import StudyResult
@@ -341,18 +339,19 @@ def _print(result: "SliceScores", how: str, overlay_of: dict[str, str]) -> None:
         for why in sorted({reason.split(" (")[0].split(":")[0] for reason in reasons}):
             count = sum(times for reason, times in reasons.items() if reason.startswith(why))
             click.echo(f"  {count} {why}")
-    if result.points:
-        click.echo(f"other thresholds, chosen on what was held out of training: {_points(result.points)}")
+    if points := _other_points(result):
+        click.echo(f"other thresholds, chosen on what was held out of training: {points}")
     if not result.distance_checked:
         click.echo("not checked: how far slices are from the training slices, which this model has not kept")
     counts = [f"{name}: {(result.predicted == name).sum()}" for name in result.classes]
     click.echo(f"{'studies' if result.of_studies else 'slices'} by predicted class: {', '.join(counts)}")
 
 
-def _points(points: "Mapping[str, float]") -> str:
+def _other_points(result: "SliceScores") -> str:
     from haemo.pipeline.evaluation.operating import point_title
 
-    return ", ".join(f"{point_title(name)} {value:.3f}" for name, value in points.items())
+    others = {name: value for name, value in result.points.items() if value != result.threshold}
+    return ", ".join(f"{point_title(name)} {value:.3f}" for name, value in sorted(others.items()))
 
 
 def _print_studies(result: "SliceScores", how: str) -> None:

@@ -117,12 +117,13 @@ def read_header(path: Path, read: Callable[[Path], Slice] = read_slice) -> Slice
         if volume.is_compressed and volume.unit_open and address.unit is None:
             return replace(volume.header(address.number, "hu"), mode=read(path).mode)
         return volume.header(address.number, address.unit)
-    _size_of(address.file)
+    size = _size_of(address.file)
     with _opened(address.file) as (stream, name, format_):
         if FORMATS.is_builtin(name):
             header = format_.header(stream)
         else:
             header = _read_by_plugin(name, lambda: format_.header(stream))
+    _check_bytes(size)  # not before: what is no slice may be larger
     if not header.unit_open:
         return header
     if address.unit is not None:
@@ -258,13 +259,16 @@ def _size_of(path: Path) -> int:
         raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
     if size == 0:
         raise UnreadableSlice("the file is empty")
-    if size > _MAX_BYTES:
-        raise UnreadableSlice(f"{size / 1e6:,.0f} MB are too much for one slice")
     return size
 
 
+def _check_bytes(size: int) -> None:
+    if size > _MAX_BYTES:
+        raise UnreadableSlice(f"{size / 1e6:,.0f} MB are too much for one slice")
+
+
 def _bytes_of(path: Path) -> bytes:
-    _size_of(path)
+    _check_bytes(_size_of(path))
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -109,7 +109,8 @@ def with_sums(kind: str, data: bytes) -> bytes:
             for entry in source.infolist():
                 start = entry.header_offset + 30 + len(entry.filename)
                 target.writestr(entry.filename, data[start : start + min(entry.compress_size, len(data))])
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+    # zipfile raises whatever damaged names and sizes lead to.
+    except (OSError, ValueError, ArithmeticError, LookupError, NotImplementedError, zipfile.BadZipFile):
         return data
     return whole.getvalue()
 

@@ -363,6 +363,14 @@ def test_pictures_of_a_tiff_are_counted_as_by_pillow(options):
         assert count_pictures(BytesIO(stream.getvalue())) == pictures == Image.open(stream).n_frames
 
 
+@pytest.mark.parametrize("place", [8, 16])
+def test_a_chain_that_leads_past_all_files_is_an_error_of_its_own(place):
+    whole = b"MM\0+\0\x08\0\0" + bytes(7) + b"\x10" + bytes(40)
+    assert count_pictures(BytesIO(whole)) == 1
+    with pytest.raises(ValueError, match="leads out of the file"):
+        count_pictures(BytesIO(whole[:place] + b"\xff" * 8 + whole[place + 8 :]))
+
+
 def test_a_tiff_must_say_whether_0_is_black():
     whole = tiff({273: 8, 278: SIZE[0], 279: 100})
     for read in (decode_raster, lambda data: read_raster_header(BytesIO(data))):

@@ -34,10 +34,17 @@ def count_pictures(stream: BinaryIO) -> int:
     seen: set[int] = set()
     while place and place not in seen and len(seen) < MOST_COUNTED:
         seen.add(place)
-        stream.seek(place)
+        _go_to(stream, place)
         (entries,) = struct.unpack(number, stream.read(struct.calcsize(number)))
-        stream.seek(entries * entry_bytes, 1)
+        _go_to(stream, stream.tell() + entries * entry_bytes)
         # Some writers leave out where the next one is, if there is none.
         next_ = stream.read(struct.calcsize(offset)).ljust(struct.calcsize(offset), b"\0")
         (place,) = struct.unpack(offset, next_)
     return len(seen)
+
+
+def _go_to(stream: BinaryIO, place: int) -> None:
+    try:
+        stream.seek(place)
+    except OverflowError as error:  # BigTIFF has places of 64 bits
+        raise ValueError("the chain leads out of the file") from error

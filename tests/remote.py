@@ -140,7 +140,7 @@ def extract_elsewhere(client, manifest: Manifest, run: Path, loader=load, **opti
         with FeatureStore(store_path) as store:
             notes, fingerprint = store.notes, store.fingerprint
     with Elsewhere(
-        client, loader, manifest, store_path, request, notes=notes, fingerprint=fingerprint, patience=60.0
+        client, loader, manifest, store_path, request, notes=notes, fingerprint=fingerprint, patience=300.0
     ) as elsewhere:
         if hands_back:
             for member in elsewhere._crew.useful():

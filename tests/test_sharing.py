@@ -31,7 +31,7 @@ class Counted(DaskWorkers):
 @pytest.fixture(scope="module")
 def workers():
     with connected(Cluster.parse("local:2")) as client:
-        yield Counted(client, 60.0)
+        yield Counted(client, 300.0)
 
 
 @pytest.fixture(scope="module")

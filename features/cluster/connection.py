@@ -22,6 +22,7 @@ __all__ = ["Cluster", "connected", "slurm_cluster"]
 
 _SECONDS_TO_CONNECT = 20
 _SECONDS_WITHOUT_WORKERS = 60.0
+_SECONDS_TO_COME_AGAIN = 300.0  # of a process that Dask starts again, on a host that is busy
 _PAGE = "127.0.0.1:0"  # of Dask itself: for this host alone, wherever there is a port
 _ADDRESS = re.compile(r"(tcp|tls)://[^/\s]+:\d+")
 _LOCAL = re.compile(r"local:(\d+)")
@@ -72,7 +73,9 @@ class Cluster:
     @property
     def seconds_without_workers(self) -> float | None:
         """How long to wait for the first worker, or the next one; jobs may stay in a queue for ever."""
-        return None if self.name == "slurm" else _SECONDS_WITHOUT_WORKERS
+        if self.name == "slurm":
+            return None
+        return _SECONDS_TO_COME_AGAIN if self.most else _SECONDS_WITHOUT_WORKERS
 
 
 @contextmanager

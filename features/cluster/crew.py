@@ -201,7 +201,7 @@ class Crew:
             self._last_useful = self._last_notice = now
             return
         asked = sum(not member.refused for member in self.members.values())
-        if now - self._last_notice > _SECONDS_BETWEEN_NOTICES and (asked or self._patience is None):
+        if now - self._last_notice > _SECONDS_BETWEEN_NOTICES:
             self._last_notice = now
             what = f"{asked} that did not answer yet" if asked else "none so far"
             _LOG.info("waiting for workers, %s (Ctrl-C stops, and what is finished is kept)", what)

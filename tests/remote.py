@@ -52,6 +52,13 @@ class Broken(RemoteNetwork):
         yield
 
 
+class Half(RemoteNetwork):
+    """Computes in another precision."""
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "precision": "bfloat16"}
+
+
 class Marked(RemoteNetwork):
     """Notes in a folder how many planes it saw."""
 
@@ -101,6 +108,11 @@ def load_other(notes: dict[str, str] | None, mark: Path):
     """One worker has other weights."""
     del notes
     return RemoteNetwork(seed=int(first(mark))), Preprocessing(size=SIZE)
+
+
+def load_half(notes: dict[str, str] | None, mark: Path):
+    """One worker computes in another precision."""
+    return Half() if first(mark) else load(notes)[0], Preprocessing(size=SIZE)
 
 
 def load_slow(notes: dict[str, str] | None, mark: Path):

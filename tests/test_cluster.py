@@ -117,14 +117,23 @@ def test_a_worker_without_weights_gets_no_work(client, slices, alone, tmp_path, 
     assert "is left out: no weights are there; give --weights FILE" in caplog.text
 
 
-def test_a_worker_of_other_weights_gets_no_work(client, slices, alone, tmp_path, caplog):
-    """The store that is carried on says which ones are right."""
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (remote.load_other, "weights is '1' there, and '0' here; give it the same weights"),
+        (
+            remote.load_half,
+            "precision is 'bfloat16' there, and 'float32' here; --precision float32 is the same everywhere",
+        ),
+    ],
+)
+def test_a_worker_that_is_not_as_the_store_gets_no_work(client, slices, alone, tmp_path, caplog, load, said):
     run = tmp_path / "run"
     extract(Manifest(folder_manifest(slices).rows[:10]), run, remote.RemoteNetwork())
-    load = functools.partial(remote.load_other, mark=tmp_path / "mark")
+    load = functools.partial(load, mark=tmp_path / "mark")
     extract_elsewhere(client, folder_manifest(slices), run, load, carries_on=True)
     assert state(run) == state(alone[0])
-    assert "is left out: weights is '1' there, and '0' here; give it the same weights" in caplog.text
+    assert f"is left out: {said}" in caplog.text
 
 
 def test_a_worker_that_fails_loses_its_batches_to_the_others(client, slices, alone, tmp_path, caplog):

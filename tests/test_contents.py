@@ -1,6 +1,7 @@
 import zlib
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from on_disk import as_written
@@ -52,7 +53,9 @@ def test_a_torn_line_costs_only_itself(tmp_path):
         assert len(again) == before + 1
 
 
-def test_half_a_line_is_told_from_damage_and_dropped_by_the_next_process(tmp_path):
+@pytest.mark.parametrize("block", [7, 1 << 16])
+def test_half_a_line_is_told_from_damage_and_dropped_by_the_next_process(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("haemo.features.store.contents._BLOCK", block)
     contents = Contents(tmp_path / "contents.csv")
     contents.append([KnownFile(f"s{i}", f"/data/{i}.png", i, i, A) for i in range(3)])
     whole = contents.path.read_bytes()

@@ -15,6 +15,7 @@ __all__ = ["Contents", "KnownFile", "is_gone"]
 _HEADER = "slice_id,path,size,mtime_ns,content,check\n"
 # What the CRC-32 of a line with escaped line feeds covers beside its text, which tells it from the others.
 _ESCAPED = "\n"
+_BLOCK = 1 << 16  # bytes that are read at once from the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +173,15 @@ def _parsed(line: str) -> KnownFile | None:
 def _drop_torn_end(path: Path) -> None:
     """Cut off half a line that a process left which was killed: in the midst of others it would be damage."""
     with path.open("r+b") as stream:
-        data = stream.read()
-        start = data.rfind(b"\n") + 1
-        if start < len(data) and not _parsed(data[start:].decode(errors="surrogateescape")):
-            stream.truncate(start)
+        start = size = stream.seek(0, os.SEEK_END)
+        end = b""
+        while start and b"\n" not in end:
+            start, before = max(0, start - _BLOCK), start
+            stream.seek(start)
+            end = stream.read(before - start) + end
+        line = end[end.rfind(b"\n") + 1 :]
+        if line and not _parsed(line.decode(errors="surrogateescape")):
+            stream.truncate(size - len(line))
 
 
 def _one_line(text: str) -> str:

@@ -5,8 +5,9 @@ when it is first asked for: ``import haemo`` alone loads no other module.
 
 Beside the public names there are only the modules that every room stands on: `errors`, `progress`,
 `atomic` (files written whole or not at all), `tables` (CSV), `cache` (what is kept on this host outside any
-run), `processors` (how many of them may be used), `piecework` (what workers can do in pieces) and
-`extensions` (what can be chosen by name, also out of plug-ins).
+run), `processors` and `memory` (how much of them may be used), `control_groups` (where that is limited),
+`piecework` (what workers can do in pieces) and `extensions` (what can be chosen by name, also out of
+plug-ins).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -6,14 +6,12 @@ threads as it sees would then wait for each other, most of them stopped by the k
 
 import math
 import os
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from haemo.control_groups import control_groups, lines_of
 
 __all__ = ["Processors", "processors", "usable_processors"]
-
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,64 +55,18 @@ def processors(root: Path = Path("/")) -> Processors:
     Documentation/admin-guide/cgroup-v2.rst and Documentation/scheduler/sched-bwc.rst).
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in control_groups("cpu", root) if (quota := _quota(folder)) is not None]
     return Processors(allowed, min(quotas, default=None))
-
-
-def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the groups of this process that may have a quota, and of all groups around them."""
-    mounts = list(_mounts(root))
-    for line in _lines(root / "proc/self/cgroup"):
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for version, top, place in mounts:
-            if (version == "cgroup") != bool(controllers):
-                continue
-            # Inside a container the group may be named as the host names it, or lie outside of what is seen.
-            path, outer = PurePosixPath(group), PurePosixPath(top)
-            below = path.relative_to(outer) if path.is_relative_to(outer) else PurePosixPath()
-            if ".." in below.parts:
-                below = PurePosixPath()
-            folder = root / place.lstrip("/")
-            yield folder
-            for part in below.parts:
-                folder /= part
-                yield folder
-
-
-def _mounts(root: Path) -> Iterator[tuple[str, str, str]]:
-    """Kind, top group and place of every mounted tree of groups that may have a quota of processor time."""
-    for line in _lines(root / "proc/self/mountinfo"):
-        mount, _, filesystem = line.partition(" - ")
-        fields, kinds = mount.split(), filesystem.split()
-        if len(fields) < 5 or len(kinds) < 3:
-            continue
-        if kinds[0] == "cgroup2" or (kinds[0] == "cgroup" and "cpu" in kinds[2].split(",")):
-            yield kinds[0], _unescaped(fields[3]), _unescaped(fields[4])
 
 
 def _quota(folder: Path) -> float | None:
     """Processors that one group is granted; None where it has no limit, or none that can be read."""
-    numbers = " ".join(_lines(folder / "cpu.max")).split()
+    numbers = " ".join(lines_of(folder / "cpu.max")).split()
     if not numbers:
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        numbers = [line for name in names for line in _lines(folder / name)]
+        numbers = [line for name in names for line in lines_of(folder / name)]
     try:
         quota, period = map(int, numbers)
     except ValueError:
         return None  # "max", or nothing that is known
     return quota / period if quota > 0 and period > 0 else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return []
-
-
-def _unescaped(path: str) -> str:
-    """A path of mountinfo, where spaces and their like stand as octal numbers."""
-    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), path)

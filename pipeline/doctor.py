@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from haemo.errors import BrokenExtension
+from haemo.memory import free_memory
 from haemo.processors import processors
 
 __all__ = ["Check", "Status", "examine"]
@@ -201,7 +202,7 @@ def _memory() -> Iterator[Check]:
             "memory", Status.WARN, f"{total:.1f} GB", "smaller batches: haemo features --batch-size 16"
         )
     else:
-        yield Check("memory", Status.PASS, f"{total:.1f} GB")
+        yield Check("memory", Status.PASS, f"{total:.1f} GB, of which {free_memory() / 1e9:.1f} may be taken")
 
 
 def _disk(folder: Path) -> Iterator[Check]:

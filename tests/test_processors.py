@@ -1,4 +1,4 @@
-"""How many threads are started: the affinity, and every quota on the way to the top of the control groups."""
+"""How many threads are started and how much memory is taken: no more than control groups grant."""
 
 import os
 import time
@@ -10,6 +10,7 @@ import pytest
 import haemo.pipeline.cli
 import haemo.pipeline.doctor
 import haemo.processors
+from haemo.memory import free_memory
 from haemo.pipeline.cli import main
 from haemo.pipeline.doctor import examine
 from haemo.processors import Processors, processors
@@ -97,6 +98,41 @@ def test_a_folder_with_a_space_in_its_name_is_found(tree):
 def test_without_control_groups_the_affinity_decides(tree, tmp_path):
     assert processors(tmp_path / "nothing") == Processors(8)
     assert processors(tree("broken", ["broken", "1 2 3 - cgroup2 x"], {})) == Processors(8)
+
+
+def stands(limit: str, used: int, cached: int, names=("memory.max", "memory.current"), prefix=""):
+    """Files of a group with a limit of memory."""
+    stat = f"anon 5\n{prefix}inactive_file {cached}\nactive_file 7\n"
+    return dict(zip((*names, "memory.stat"), (f"{limit}\n", f"{used}\n", stat), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("groups", "free"),
+    [
+        ({}, 8000 * 1024),
+        ({"a/b": ("max", 4_000_000, 0)}, 8000 * 1024),
+        ({"a/b": ("5000000", 4_000_000, 0)}, 1_000_000),
+        ({"a/b": ("5000000", 4_000_000, 500_000)}, 1_500_000),
+        ({"a/b": ("5000000", 4_000_000, 0), "a": ("6000000", 5_500_000, 0)}, 500_000),
+        ({"a/b": ("5000000", 6_000_000, 0)}, 0),
+        ({"a/b": ("99999999999", 0, 0)}, 8000 * 1024),
+        ({"a/other": ("5000000", 4_000_000, 0)}, 8000 * 1024),
+    ],
+)
+def test_free_memory_is_what_the_host_has_and_every_group_leaves(tree, groups, free):
+    files = {f"{group}/{name}": text for group, is_ in groups.items() for name, text in stands(*is_).items()}
+    root = tree("0::/a/b\n", [V2], files)
+    (root / "proc/meminfo").write_text("MemTotal: 16000 kB\nMemAvailable:    8000 kB\nHugePages_Total: 0\n")
+    assert free_memory(root) == free
+
+
+def test_free_memory_in_groups_of_version_1(tree):
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    files = {"memory/job/" + name: text for name, text in stands("5000", 4000, 100, names, "total_").items()}
+    unlimited = stands(str(2**63 - 4096), 4000, 100, names, "total_")
+    files |= {"memory/" + name: text for name, text in unlimited.items()}
+    group = "7:memory:/job\n5:cpu,cpuacct:/elsewhere\n"
+    assert free_memory(tree(group, [V1, MEMORY], files)) == 1100
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """One cell of a grid search: a setting judged on a fold."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from haemo.memory import free_memory
 from haemo.processors import usable_processors
 
 __all__ = [
@@ -162,9 +161,4 @@ def usable_cores(n_jobs: int | None) -> int:
 
 def available_memory() -> int:
     """Bytes that a search may take unless it is told otherwise: half of what is free now."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-        return kilobytes["MemAvailable"] * 1024 // 2
-    except (OSError, KeyError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free_memory() // 2

@@ -8,10 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["Ranking", "Without"]
-
-Without = tuple[np.ndarray, np.ndarray]
-"""ROC AUC and average precision without each group, each of shape (n_groups,)."""
+__all__ = ["Ranking"]
 
 _BLOCK_ELEMENTS = 1_000_000  # of one weighted array: 8 MB
 # Terms of the series below, and from which size of 1 / ratio on it is used: 16^-15 is below the last bit.
@@ -59,13 +56,18 @@ class Ranking:
             parts.append((_area(hits, misses), _average_precision(hits, misses)))
         return np.concatenate([a for a, _ in parts]), np.concatenate([p for _, p in parts])
 
-    def without(self, group: np.ndarray) -> Without:
+    def without(self, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both without each group of patients, in time that does not grow with their number.
 
         Parameters
         ----------
         group : ndarray of shape (n_patients,), int
             Group of each patient, 0..n_groups-1.
+
+        Returns
+        -------
+        roc_auc, average_precision : ndarray of shape (n_groups,)
+            NaN where a class is not there without the group.
 
         Notes
         -----
@@ -113,12 +115,11 @@ class _Levels:
             np.add.at(sums, some, self.hits[place] * precision)
         # Summed from the lowest score on: there the terms are smallest.
         term, power = self.hits / self.named, np.ones(len(b))
+        rest_found, first = _from_the_end(term * self.found), changes.is_first
+        before = np.full(changes.count, rest_found[0])
+        before[changes.group[first]] -= rest_found[level[first]]
         for _ in range(_TERMS):
             rest, rest_found = _from_the_end(term), _from_the_end(term * self.found)
-            if _ == 0:
-                before = np.zeros(changes.count) + rest_found[0]
-                first = changes.is_first
-                before[changes.group[first]] -= rest_found[level[first]]
             sums += power * (rest_found[near] - rest_found[end] - a * (rest[near] - rest[end]))
             term, power = term / self.named, power * b
         left = self.found[-1] - changes.group_total(changes.hits)

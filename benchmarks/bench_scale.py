@@ -342,10 +342,12 @@ def main(
         name, run, *numbers = json.loads(work)
         FUNCTIONS[name](Path(run), *numbers)
         return
+    if not all(size.isdecimal() and int(size) for size in sizes.split(",")):
+        raise click.UsageError(f"--sizes {sizes}: give whole numbers of slices, as 1000,10000")
     counts = sorted(int(size) for size in sizes.split(","))
     chosen = only.split(",")
     if strangers := set(chosen) - set(NAMES):
-        raise SystemExit(f"no such step: {', '.join(sorted(strangers))}; there are {', '.join(NAMES)}")
+        raise click.UsageError(f"no such step: {', '.join(sorted(strangers))}; there are {', '.join(NAMES)}")
     extra = {name: ("--memory", memory) for name in ("svm", "softmax") if memory}
     steps = [replace(step, command=step.command + extra.get(step.name, ())) for step in STEPS]
     table: dict[str, dict[int, Measured]] = {name: {} for name in chosen}

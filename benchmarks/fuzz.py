@@ -84,8 +84,10 @@ WORDS += (
 )
 
 
-# Native code writes to standard output too.
-_ALONE_ON_STDOUT = "import os, sys; sys.stdout = os.fdopen(os.dup(1), 'w'); os.dup2(2, 1)"
+# Native code writes to standard output too; and what a file names need not be UTF-8.
+_ALONE_ON_STDOUT = (
+    "import os, sys; sys.stdout = os.fdopen(os.dup(1), 'w', errors='backslashreplace'); os.dup2(2, 1)"
+)
 
 
 # ---- damage ------------------------------------------------------------------------------------------

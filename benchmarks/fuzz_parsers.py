@@ -19,7 +19,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -266,7 +266,8 @@ def parsers(folder: Path) -> dict[str, Parser]:
 def main(seconds: float, seed: int, only: str, is_atheris: bool, out: Path) -> None:
     warnings.simplefilter("ignore")  # readers warn of what is odd in a file, and go on
     with tempfile.TemporaryDirectory() as folder:
-        wanted = {name: one for name, one in parsers(Path(folder)).items() if only.lower() in name}
+        with _instrumented(is_atheris):
+            wanted = {name: one for name, one in parsers(Path(folder)).items() if only.lower() in name}
         if not wanted:
             raise click.UsageError(f"no parser has {only!r} in its name")
         if is_atheris:
@@ -288,11 +289,19 @@ def main(seconds: float, seed: int, only: str, is_atheris: bool, out: Path) -> N
     sys.exit(bool(kept))
 
 
-def _give_to_atheris(parser: Parser, seconds: float, seed: int) -> None:
+def _instrumented(is_atheris: bool) -> AbstractContextManager[Any]:
+    """Where haemo has to be imported for atheris to follow it."""
+    if not is_atheris:
+        return nullcontext()
     try:
         import atheris
     except ImportError:
         raise click.ClickException("atheris is not installed: pip install atheris") from None
+    return atheris.instrument_imports(include=["haemo"])
+
+
+def _give_to_atheris(parser: Parser, seconds: float, seed: int) -> None:
+    import atheris
 
     def one(data: bytes) -> None:
         with suppress(parser.refusals):
@@ -301,7 +310,6 @@ def _give_to_atheris(parser: Parser, seconds: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for number, data in enumerate(parser.seeds):
             (Path(corpus) / str(number)).write_bytes(data)
-        atheris.instrument_all()
         words = [f"-max_total_time={seconds:.0f}", f"-seed={seed + 1}", f"-max_len={MOST_BYTES}", corpus]
         atheris.Setup([sys.argv[0], *words], one)
         atheris.Fuzz()

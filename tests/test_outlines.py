@@ -8,6 +8,7 @@ from dicom_outlines import write_rtstruct, write_seg, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from published import corners_of
+from pydicom import uid
 
 from haemo.errors import BadDataset, BadSettings
 from haemo.features.layouts import index_dataset
@@ -285,6 +286,42 @@ def test_a_refused_file_leaves_its_series_without_labels(series):
     write_rtstruct(folder / "bad.dcm", slices, [("bleed", [(2, np.eye(3)[:, :2])])], kind="OPEN_PLANAR")
     index = index_dataset(folder)
     assert (labels(index), dict(index.masks)) == ([""] * 4, {})
+
+
+def not_here(*arguments):
+    raise AssertionError("decoded in this process")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "plugin"),
+    [(uid.RLELossless, "pydicom"), (uid.JPEGLSLossless, "pyjpegls")],
+)
+def test_compressed_label_maps_are_drawn_and_decoded_apart(series, syntax, plugin, monkeypatch):
+    slices, folder = series
+    segments = [("Subdural hematoma", {0: patch(), 2: patch(of=2)}), ("IPH", {2: np.roll(patch(), 3, 0)})]
+    path = write_seg(folder / "seg.dcm", slices, segments, kind="LABELMAP")
+    expected = truth(index_dataset(folder))
+    dataset = pydicom.dcmread(path)
+    dataset.compress(syntax, encoding_plugin=plugin)
+    dataset.save_as(path)
+    monkeypatch.setattr("haemo.features.outlines.segmentation.decompressed", not_here)
+    found = truth(index_dataset(folder))
+    assert any(mask.any() for mask in found.values())
+    for slice_id, mask in expected.items():
+        np.testing.assert_array_equal(found[slice_id], mask)
+
+
+def test_a_damaged_frame_of_a_label_map_costs_the_labels_of_its_series_and_nothing_else(series):
+    slices, folder = series
+    path = write_seg(folder / "seg.dcm", slices, [("bleed", {0: patch(), 2: patch()})], kind="LABELMAP")
+    dataset = pydicom.dcmread(path)
+    dataset.compress(uid.JPEGLSLossless, encoding_plugin="pyjpegls")
+    dataset.PixelData = dataset.PixelData.replace(b"\xff\xf7", b"\xff\xf6")
+    dataset.save_as(path)
+    index = index_dataset(folder)
+    assert [one.path.rpartition("/")[2] for one in index.failures] == ["seg.dcm"]
+    assert "JPEG-LS" in index.failures[0].reason
+    assert labels(index) == [""] * 4
 
 
 def test_other_files_that_cannot_be_used_are_named(series):

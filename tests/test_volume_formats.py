@@ -16,7 +16,7 @@ from volume_files import head_hu, save_nifti, save_with_itk
 from haemo.errors import BadSettings, UnreadableSlice
 from haemo.features.layouts import index_dataset
 from haemo.features.phantom import CohortSettings, write_cohort
-from haemo.features.pixels.masks import find_mask, read_mask
+from haemo.features.pixels.masks import find_mask, mask_values, read_mask
 from haemo.features.pixels.region import Region
 from haemo.features.reading.formats import open_volume, read_header, read_slice, slices_in, stamp_of
 from haemo.features.reading.reader import SliceReader
@@ -187,6 +187,23 @@ def test_packed_frames_are_read_each_by_its_number(cohorts, tmp_path, syntax):
     with SliceReader(1) as reader:
         for one, expected in zip(found, slices_in(plain.parent / plain.name.split("#")[0]), strict=True):
             assert content_hash(reader(one)) == content_hash(read_slice(expected))
+
+
+def test_packed_masks_in_an_enhanced_file_are_read_by_number_and_decoded_apart(
+    cohorts, tmp_path, monkeypatch
+):
+    source = str(next(iter(cohorts["enhanced"].manifest)).path).split("#")[0]
+    dataset = pydicom.dcmread(source)
+    dataset.compress(uid.RLELossless)
+    dataset.save_as(tmp_path / "mask.dcm")
+    expected = [np.array(pydicom.dcmread(source).pixel_array[place]) for place in range(3)]
+
+    def not_here(*arguments):
+        raise AssertionError("decoded in this process")
+
+    monkeypatch.setattr("haemo.features.reading.volumes.enhanced.decompressed", not_here)
+    for number, values in enumerate(expected, start=1):
+        np.testing.assert_array_equal(mask_values(tmp_path / f"mask.dcm#{number}"), values)
 
 
 def test_frames_of_an_enhanced_ct_are_outlined(cohorts, tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,9 +21,11 @@ from haemo.features.outlines.drawing import (
     referenced,
 )
 from haemo.features.outlines.plane import FRAME_OF_REFERENCE, PlacedSlice, Plane
+from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.dicom import decompressed, native_values
-from haemo.features.reading.dicom_header import PIXELS, Elements, Header
-from haemo.features.reading.slice import check_size
+from haemo.features.reading.dicom_header import PIXELS, Elements, Header, parsed
+from haemo.features.reading.reader import SliceReader
+from haemo.features.reading.slice import Slice, check_size
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -189,6 +191,40 @@ class Segmentation(Drawing):
             bits = np.unpackbits(packed, bitorder="little")[first % 8 : first % 8 + count]
             return bits.reshape(rows, columns)
         if not self._is_native:
-            return decompressed(self._header, index, self._header.frames)
+            pixels = _decoder()(SliceAddress(self.path, index + 1).path).pixels
+            return pixels.astype(np.int64)  # whole numbers of 16 bits at most
         size = count * self._header.bits_allocated // 8
         return native_values(self._header, self._pixels[index * size : (index + 1) * size])
+
+    def decompressed(self, index: int) -> np.ndarray:
+        """Decompress the pixels of a frame, in this process."""
+        return decompressed(self._header, index, self._header.frames)
+
+
+def decode_frame(path: Path) -> Slice:
+    """Decode one frame of a compressed file, ``seg.dcm#12`` the twelfth, to its stored values.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it is damaged.
+    """
+    address = SliceAddress.of(path)
+    try:
+        opened = _opened(address.file, address.file.stat().st_mtime_ns)
+    except OSError as error:
+        raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
+    stored = opened.decompressed((address.number or 1) - 1)
+    return Slice(stored.astype(np.float32), is_hu=False)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, changed_ns: int) -> Segmentation:
+    """Keep the file whose frames are asked for one after another; `changed_ns` tells it from a later one."""
+    with path.open("rb") as stream:
+        return Segmentation(path, parsed(stream, stop_before_pixels=False, more=ELEMENTS, of_frames=True))
+
+
+@cache
+def _decoder() -> SliceReader:
+    return SliceReader(1, decode_frame)

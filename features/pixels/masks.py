@@ -221,12 +221,29 @@ def mask_values(path: Path) -> np.ndarray:
     UnreadableSlice
         If it cannot be read.
     """
-    address = SliceAddress.of(path)
     try:
-        volume = open_volume(address.file)
-        return np.nan_to_num(volume.values(volume.checked(address.number or 0)).pixels)
+        return _reader_of_values()(path).pixels
     except UnreadableSlice as error:
-        raise UnreadableSlice(f"the mask {address.path} cannot be read ({error})") from error
+        raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
+
+
+@cache
+def _reader_of_values() -> SliceReader:
+    return SliceReader(_READERS, decode_values)
+
+
+def decode_values(path: Path) -> Slice:
+    """Read one slice of a mask in a volume, its values as they are stored.
+
+    Raises
+    ------
+    UnreadableSlice
+        If it cannot be read.
+    """
+    address = SliceAddress.of(path)
+    volume = open_volume(address.file)
+    values = volume.values(volume.checked(address.number or 0)).pixels
+    return Slice(np.nan_to_num(values), is_hu=False)
 
 
 def subtypes(paths: Iterable[Path]) -> dict[Path, str]:

@@ -184,7 +184,9 @@ def find_slices(
             except UnreadableSlice as error:
                 failures.append(Failure(str(path), _STAGE, str(error)))
     chosen = taken_of_named(list(named), series, progress, unit)
-    return [chosen.get(path, path) for path in files if path in chosen or path not in named], failures
+    # A slice of a folder has its unit in its path by now; one that is named as well has it only here.
+    taken = (chosen.get(path, path) for path in files if path in chosen or path not in named)
+    return list(dict.fromkeys(taken)), failures
 
 
 def _warn_of_single_slices(places: Iterable[Place]) -> None:

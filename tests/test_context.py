@@ -175,15 +175,6 @@ def test_maps_are_of_the_slice_itself_with_its_neighbours_at_the_average(picture
     assert maps.any()
 
 
-def test_it_is_not_judged_elsewhere_and_not_packed_with_the_reason(pictures, tmp_path, capsys):
-    model, data = str(pictures.model_path("svm")), str(pictures.path.parent / "slices")
-    assert main(["evaluate", model, data, "--out", str(tmp_path / "out")]) == 2
-    assert "looks at neighbouring slices" in capsys.readouterr().err
-    assert main(["pack", "--run", str(pictures.path), "--head", "svm", str(tmp_path / "svm.haemo")]) == 2
-    assert "svm" in capsys.readouterr().err
-    assert not (tmp_path / "svm.haemo").exists()
-
-
 def test_what_smoothing_and_joining_need_is_said(tmp_path, capsys):
     run = make_run(tmp_path / "run", copies=7)
     assert main(["svm", "--run", str(run), "--smooth", "--protocol", "slice"]) == 2

@@ -25,8 +25,6 @@ from haemo.pipeline.preparing.pooling import pool_studies
 from haemo.pipeline.training.blend import train_blend
 from haemo.pipeline.training.head import HeadSettings, train_head
 
-pytestmark = pytest.mark.numerical
-
 C = {"C": [1e-4]}
 NAMES = ("svm-cut", "svm-both", "svm-beside", "blend")
 

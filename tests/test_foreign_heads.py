@@ -25,8 +25,6 @@ from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.training.examples import load_examples
 from haemo.pipeline.training.head import HeadSettings, train_head
 
-pytestmark = pytest.mark.numerical
-
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extending.md"
 

@@ -24,8 +24,6 @@ from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.predicting.prediction import find_slices, predict
 from haemo.pipeline.run.predictions import Predictions
 
-pytestmark = pytest.mark.numerical
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -68,6 +66,7 @@ def stored(run):
     return by_name(predictions.slice_id, predictions)
 
 
+@pytest.mark.numerical
 def test_a_slice_of_the_run_gets_the_score_of_its_cached_embedding_bit_for_bit(run, files):
     expected = stored(run)
     tested = [path for path in files if path.name in expected]
@@ -79,6 +78,7 @@ def test_a_slice_of_the_run_gets_the_score_of_its_cached_embedding_bit_for_bit(r
         assert {name: found[name] for name in both} == {name: expected[name] for name in both}
 
 
+@pytest.mark.numerical
 def test_half_precision_features_are_rounded_alike(tmp_path):
     run = trained_run(tmp_path, kinds=3, dtype="float16")
     expected = stored(run)
@@ -152,6 +152,7 @@ class TestCroppedToTheHead:
 class TestUprightAndMirrored:
     """Slices turned upright, cropped and seen with their mirror images."""
 
+    @pytest.mark.numerical
     def test_a_slice_gets_the_score_of_its_cached_embedding_bit_for_bit(self, best):
         expected = stored(best)
         tested = [path for path in slices_of(best) if path.name in expected]

@@ -49,7 +49,7 @@ class Plane:
             elements.numbers(_POSITION),
             elements.spacing_mm(),
         )
-        if len(axes) != 6 or len(origin) != 3 or spacing is None or not any(axes[:3]) or not any(axes[3:]):
+        if not elements.sides_known() or len(origin) != 3 or spacing is None:
             return None
         right, down = (np.array(axis) / np.linalg.norm(axis) for axis in (axes[:3], axes[3:]))
         if abs(float(right @ down)) > 0.01:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from haemo.errors import UnreadableSlice
 from haemo.features.reading.address import SliceAddress, file_of
 from haemo.features.reading.format import suffix_of
 from haemo.features.reading.formats import open_volume
-from haemo.features.reading.reader import SliceReader
+from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice, check_size
 from haemo.tables import read_rows
 
@@ -30,7 +30,6 @@ __all__ = [
 
 _FOLDER = "masks"
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-_READERS = 8
 # What published sets, and nnU-Net, call the folders of masks that are volumes.
 _FOLDERS_OF_VOLUMES = (_FOLDER, "mask", "label", "labels", "labelsTr", "ground truths", "ground_truths")
 # 001_mask.nii.gz beside 001.nii.gz, or mask.nii.gz beside the only other one.
@@ -167,14 +166,9 @@ def read_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 def _of_picture(path: Path) -> np.ndarray:
     try:
-        return _reader()(path).pixels != 0
+        return read_guarded(path, decode_mask).pixels != 0
     except UnreadableSlice as error:
         raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
-
-
-@cache
-def _reader() -> SliceReader:
-    return SliceReader(_READERS, decode_mask)
 
 
 def decode_mask(path: Path) -> Slice:
@@ -222,14 +216,9 @@ def mask_values(path: Path) -> np.ndarray:
         If it cannot be read.
     """
     try:
-        return _reader_of_values()(path).pixels
+        return read_guarded(path, decode_values).pixels
     except UnreadableSlice as error:
         raise UnreadableSlice(f"the mask {path} cannot be read ({error})") from error
-
-
-@cache
-def _reader_of_values() -> SliceReader:
-    return SliceReader(_READERS, decode_values)
 
 
 def decode_values(path: Path) -> Slice:

@@ -79,9 +79,9 @@ class SliceReader:
             return self._decoders.read(path)
 
 
-def read_guarded(path: Path) -> Slice:
-    """Read one slice as `SliceReader` does, where there are few to read."""
-    return _reader()(path)
+def read_guarded(path: Path, read: Callable[[Path], Slice] = read_slice) -> Slice:
+    """Read one slice as a `SliceReader` with that `read` does, where there are few to read."""
+    return _reader(read)(path)
 
 
 def read_header_guarded(path: Path) -> SliceHeader:
@@ -96,8 +96,8 @@ def end_processes() -> None:
 
 
 @functools.cache
-def _reader() -> SliceReader:
-    return SliceReader(8)
+def _reader(read: Callable[[Path], Slice]) -> SliceReader:
+    return SliceReader(8, read)
 
 
 @functools.cache

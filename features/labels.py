@@ -10,6 +10,7 @@ __all__ = [
     "HAEMORRHAGE",
     "NORMAL",
     "bleed_type_in",
+    "class_name",
     "is_class_word",
     "meaning_of_flag",
     "names_bleed_type",
@@ -109,6 +110,13 @@ def order_classes(classes: Iterable[str], positive: str | None = None) -> tuple[
     if positive is None:
         positive = _recognised_positive(names)
     return (names[1], names[0]) if positive == names[0] else (names[0], names[1])
+
+
+def class_name(kind: str, has_it: bool) -> str:
+    """Name the class of what has a kind of bleed, or has not; ``any`` stands for all kinds."""
+    if kind == "any":
+        return HAEMORRHAGE if has_it else NORMAL
+    return kind if has_it else f"no {kind}"
 
 
 def meaning_of_flag(heading: str, value: str) -> str:

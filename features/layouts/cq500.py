@@ -12,7 +12,7 @@ from pathlib import Path
 
 from haemo.errors import BadDataset
 from haemo.features.failures import Failure
-from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.labels import BLEED_TYPES, class_name
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table
@@ -74,7 +74,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         one = Claim(path, slice_id, patient=name, study=study)
         scans.add(number)
         without += number not in said
-        slices.append(replace(one, of_study=_class_name(kind, said[number])) if number in said else one)
+        slices.append(replace(one, of_study=class_name(kind, said[number])) if number in said else one)
     if not scans & said.keys():
         raise BadDataset(f"no scan below {folder.root} has a row in {table.path}")
     notes = [f"labels: {kind}, by two of three readers, by {table.path.name}; they are of scans"]
@@ -86,7 +86,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         notes=notes,
         warnings=[f"slices of scans without a row in {table.path.name}: {without:,}"] if without else [],
         patients_from="names of scans",
-        positive=_class_name(kind, True),
+        positive=class_name(kind, True),
     )
 
 
@@ -127,9 +127,3 @@ def _majority(table: Table, finding: str) -> tuple[dict[int, bool], list[Failure
 def _number_in(text: str | Path) -> int | None:
     match = _NAME.search(str(text))
     return int(match[1]) if match else None
-
-
-def _class_name(kind: str, is_set: bool) -> str:
-    if kind == "any":
-        return HAEMORRHAGE if is_set else NORMAL
-    return kind if is_set else f"no {kind}"

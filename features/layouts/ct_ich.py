@@ -12,7 +12,7 @@ from pathlib import Path
 
 from haemo.errors import BadDataset
 from haemo.features.failures import Failure
-from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.labels import BLEED_TYPES, class_name
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table
@@ -68,7 +68,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         if unlabelled
         else [],
         patients_from=f"column 'PatientNumber' of {path.name}",
-        positive=HAEMORRHAGE if kind == "any" else kind,
+        positive=class_name(kind, True),
         are_listed=True,
     )
 
@@ -134,10 +134,7 @@ def _claim_of(
     folder: Folder, path: Path, number: tuple[int, int], kind: str, flags: tuple[tuple[str, bool], ...]
 ) -> Claim:
     is_set = dict(flags)
-    if kind == "any":
-        label = NORMAL if is_set[_NO_HAEMORRHAGE] else HAEMORRHAGE
-    else:
-        label = kind if is_set[kind] else f"no {kind}"
+    label = class_name(kind, not is_set[_NO_HAEMORRHAGE] if kind == "any" else is_set[kind])
     patient = f"{number[0]:03}"
     # Slices of scans say their place in mm themselves.
     position = float(number[1]) if SliceAddress.of(path).number is None else None

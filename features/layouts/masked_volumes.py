@@ -17,7 +17,14 @@ import numpy as np
 
 from haemo.errors import BadDataset, UnreadableSlice
 from haemo.features.failures import Failure
-from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL, bleed_type_in, speaks_of_bleed
+from haemo.features.labels import (
+    BLEED_TYPES,
+    HAEMORRHAGE,
+    NORMAL,
+    bleed_type_in,
+    class_name,
+    speaks_of_bleed,
+)
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.labels_csv import names_slices
@@ -162,7 +169,7 @@ def _named_values(path: Path) -> dict[int, str]:
 
 def _label(kind: str, values: set[int], types: dict[int, str]) -> str:
     if kind == "any":
-        return HAEMORRHAGE if values else NORMAL
+        return class_name(kind, bool(values))
     found = {types[value] for value in values if value in types}
     if not values <= types.keys():
         raise UnreadableSlice(
@@ -171,4 +178,4 @@ def _label(kind: str, values: set[int], types: dict[int, str]) -> str:
         )
     if kind == _SUBTYPE:
         return "+".join(sorted(found)) or NORMAL
-    return kind if kind in found else f"no {kind}"
+    return class_name(kind, kind in found)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL, class_name
 from haemo.features.layouts.claims import Claims, Headers, Request
 from haemo.features.outlines.truth import Drawings, Truth
 
@@ -51,14 +51,11 @@ def labelled_by_outlines(claims: Claims, request: Request, headers: Headers) -> 
 
 
 def _label(kind: str, truth: Truth, path: Path) -> str:
-    has_blood = truth.masks[path].unpack().any()
-    if kind in BLEED_TYPES:
-        return kind if kind in truth.types[path] else f"no {kind}"
     if kind == _SUBTYPE:
         return "+".join(truth.types[path]) or NORMAL
-    if kind == "any":
-        return HAEMORRHAGE if has_blood else NORMAL
-    return kind if has_blood else f"no {kind}"
+    if kind in BLEED_TYPES:
+        return class_name(kind, kind in truth.types[path])
+    return class_name(kind, bool(truth.masks[path].unpack().any()))
 
 
 def _of_interest(paths: Iterable[Path], headers: Headers, drawings: Drawings) -> list[Path]:

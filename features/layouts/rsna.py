@@ -12,7 +12,7 @@ from pathlib import Path
 
 from haemo.errors import BadDataset
 from haemo.features.failures import Failure
-from haemo.features.labels import BLEED_TYPES, HAEMORRHAGE, NORMAL
+from haemo.features.labels import BLEED_TYPES, class_name
 from haemo.features.layouts.claims import Claim, Claims, Headers, Request
 from haemo.features.layouts.folder import Folder
 from haemo.features.layouts.table import Table, bare
@@ -56,7 +56,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         elif name in disputed:
             failures.append(Failure(str(path), "index", f"{table.path.name} says both 0 and 1 about {name}"))
         else:
-            claims.append(Claim(path, name, _class_name(kind, labels[name])))
+            claims.append(Claim(path, name, class_name(kind, labels[name])))
     if not claims:
         raise BadDataset(f"no id of {table.path} fits a file below {folder.root}")
     notes = [f"labels: {kind} by {table.path.name}"]
@@ -67,7 +67,7 @@ def claim(folder: Folder, request: Request, headers: Headers) -> Claims:
         failures=failures,
         notes=notes,
         warnings=[f"files without a label in {table.path.name}, left out: {without:,}"] if without else [],
-        positive=_class_name(kind, True),
+        positive=class_name(kind, True),
         are_listed=True,
     )
 
@@ -110,9 +110,3 @@ def _labels(table: Table, kind: str, progress: Progress) -> tuple[dict[str, bool
         if match[2] == kind and labels.setdefault(name, label) != label:
             disputed.add(name)
     return labels, disputed
-
-
-def _class_name(kind: str, is_set: bool) -> str:
-    if kind == "any":
-        return HAEMORRHAGE if is_set else NORMAL
-    return kind if is_set else f"no {kind}"

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from haemo.errors import UnreadableSlice
 from haemo.features.reading.address import SliceAddress
-from haemo.features.reading.dicom_header import Elements, Header, parsed
+from haemo.features.reading.dicom_header import Elements, Header, parsed_file
 from haemo.features.reading.formats import open_volume
 from haemo.features.reading.orientation import View
 from haemo.features.reading.volumes.enhanced import EnhancedVolume
@@ -122,11 +121,7 @@ def read_placed(path: Path) -> PlacedSlice | None:
     """
     address = SliceAddress.of(path)
     if address.number is None:
-        try:
-            with address.file.open("rb") as stream:
-                header = Header(parsed(stream, stop_before_pixels=True))
-        except OSError as error:
-            raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
+        header = Header(parsed_file(address.file, stop_before_pixels=True))
         elements, size = header, header.size
     else:
         volume = open_volume(address.file)

@@ -23,7 +23,8 @@ from haemo.features.outlines.drawing import (
 from haemo.features.outlines.plane import FRAME_OF_REFERENCE, PlacedSlice, Plane
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.dicom import decompressed, native_values
-from haemo.features.reading.dicom_header import PIXELS, Elements, Header, parsed
+from haemo.features.reading.dicom_header import PIXELS, Elements, Header, parsed_file
+from haemo.features.reading.formats import stamp_of
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice, check_size
 
@@ -210,19 +211,15 @@ def decode_frame(path: Path) -> Slice:
         If it is damaged.
     """
     address = SliceAddress.of(path)
-    try:
-        opened = _opened(address.file, address.file.stat().st_mtime_ns)
-    except OSError as error:
-        raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
+    opened = _opened(address.file, stamp_of(path))
     stored = opened.decompressed((address.number or 1) - 1)
     return Slice(stored.astype(np.float32), is_hu=False)
 
 
 @lru_cache(maxsize=1)
-def _opened(path: Path, changed_ns: int) -> Segmentation:
-    """Keep the file whose frames are asked for one after another; `changed_ns` tells it from a later one."""
-    with path.open("rb") as stream:
-        return Segmentation(path, parsed(stream, stop_before_pixels=False, more=ELEMENTS, of_frames=True))
+def _opened(path: Path, stamp: tuple[int, int]) -> Segmentation:
+    """Keep the file whose frames are asked for one after another; `stamp` tells it from a later one."""
+    return Segmentation(path, parsed_file(path, stop_before_pixels=False, more=ELEMENTS, of_frames=True))
 
 
 @cache

@@ -18,7 +18,7 @@ from haemo.features.outlines.plane import FRAME_OF_REFERENCE, PlacedSlice, read_
 from haemo.features.outlines.segmentation import ELEMENTS as OF_SEGMENTS
 from haemo.features.outlines.segmentation import Segmentation
 from haemo.features.pixels.packed import PackedMask
-from haemo.features.reading.dicom_header import Header, parsed
+from haemo.features.reading.dicom_header import Header, parsed_file
 from haemo.progress import Progress, silent
 
 __all__ = ["Drawings", "Truth"]
@@ -221,12 +221,8 @@ class _Places:
 
 
 def _opened(path: Path) -> Drawing:
-    try:
-        with path.open("rb") as stream:
-            more = (*OF_SEGMENTS, *OF_CONTOURS, FRAME_OF_REFERENCE, MANUFACTURER)
-            dataset = parsed(stream, stop_before_pixels=False, more=more, of_frames=True)
-    except OSError as error:
-        raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
+    more = (*OF_SEGMENTS, *OF_CONTOURS, FRAME_OF_REFERENCE, MANUFACTURER)
+    dataset = parsed_file(path, stop_before_pixels=False, more=more, of_frames=True)
     kind = Segmentation if Header(dataset).text(_MODALITY) == "SEG" else Contours
     return kind(path, dataset)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -17,7 +18,7 @@ from haemo.features.reading.slice import DicomTags, check_size, damaged
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["NATIVE", "PADDING", "PADDING_LIMIT", "PIXELS", "Elements", "Header", "parsed"]
+__all__ = ["NATIVE", "PADDING", "PADDING_LIMIT", "PIXELS", "Elements", "Header", "parsed", "parsed_file"]
 
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 _OUTLINES = ("SEG", "RTSTRUCT")
@@ -297,3 +298,20 @@ def parsed(
         If pydicom cannot make sense of the file, or would read more of it than a slice has.
     """
     return read_elements(stream, [*_WANTED, *more], stop_before_pixels, of_frames)
+
+
+def parsed_file(
+    path: Path, stop_before_pixels: bool, more: Sequence[int] = (), of_frames: bool = False
+) -> "Dataset":
+    """Do as `parsed` with a file.
+
+    Raises
+    ------
+    UnreadableSlice
+        As `parsed`; also if the file cannot be opened.
+    """
+    try:
+        with path.open("rb") as stream:
+            return parsed(stream, stop_before_pixels, more, of_frames)
+    except OSError as error:
+        raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error

@@ -182,6 +182,7 @@ def decompressed(header: Header, index: int, frames: int) -> np.ndarray:
         stored, _ = decoder.as_array(header.dataset, index=index, raw=True, decoding_plugin=plugin)
     except UnreadableSlice:
         raise
+    # Decoders raise whatever a broken byte leads to; each means the same here.
     except Exception as error:
         raise damaged(error) from error
     if stored.shape != header.size:

@@ -92,6 +92,7 @@ def decode_raster(data: bytes) -> Slice | Unitless:
         gray = _upright(gray, _orientation(image))
     except UnreadableSlice:
         raise
+    # As in `_open`: whatever is raised over a broken byte means that the file is damaged.
     except Exception as error:
         raise damaged(error) from error
     return Slice.of_integers(gray, is_hu=False, mode=mode, is_colour=is_colour)

@@ -90,6 +90,7 @@ def _decoded(path: Path, decode: Callable[[Path], Slice]) -> Slice | dict[str, A
         return {"refused": str(error), "memory": isinstance(error.__cause__, MemoryError)}
     except MemoryError:
         return {"refused": "not enough memory", "memory": True}
+    # Of a plug-in too, whose errors nobody knows; this process goes on with the next file.
     except Exception as error:
         return {"refused": f"its decoder failed ({type(error).__name__}: {error})", "memory": False}
 

@@ -101,13 +101,7 @@ class Model:
             return outline_slices(self._model, paths_of(paths), progress=self.progress, **options).scores
         from haemo.pipeline.predicting.prediction import score_slices
 
-        own = self.threshold
-        try:
-            return score_slices(
-                self._model, paths_of(paths), threshold, self.progress, series=series, unit=unit
-            )
-        finally:
-            self._model.head.threshold = own
+        return score_slices(self._model, paths_of(paths), threshold, self.progress, series=series, unit=unit)
 
     def explain(
         self,

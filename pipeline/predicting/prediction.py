@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,7 +107,9 @@ def score_slices(
     Parameters and errors as `predict`.
     """
     if threshold is not None:
-        model.head.threshold = threshold
+        head = copy(model.head)  # the model keeps its own
+        head.threshold = threshold
+        model = replace(model, head=head)
     if unit is None and model.told_unit is not None:
         unit = model.told_unit
         _log.info(

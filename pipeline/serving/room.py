@@ -94,7 +94,7 @@ class ReadingRoom:
         paths = tuple(study.paths)
         if study.run is not None:
             view = self.views[study.run]
-            task = Task(paths, Model(SEGMENTER, view.run.path, view.run.trusted), outlines_only=True)
+            task = Task(paths, Model(SEGMENTER, view.run.path, view.run.trusted))
         else:
             results = (folder or self.sessions.folder) / f"dicom-{study.key}"
             task = Task(paths, self.model, results=results)

@@ -51,15 +51,12 @@ class Task:
     ----------
     paths : tuple of Path
     model : Model
-    outlines_only : bool
-        Whether its scores are known already, as those of a run's slices are.
     results : Path, optional
         A folder that is not there yet, for DICOM results.
     """
 
     paths: tuple[Path, ...]
     model: Model
-    outlines_only: bool = False
     results: Path | None = None
 
 

@@ -11,6 +11,7 @@ from haemo.errors import MissingStep
 from haemo.extensions import unknown
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.operating import chosen_points
 from haemo.pipeline.evaluation.unit_rule import UnitRule, unit_rule
 from haemo.pipeline.packing.bundlefile import CARD, write_bundle
 from haemo.pipeline.packing.held_out import as_bytes
@@ -18,7 +19,7 @@ from haemo.pipeline.packing.hubcard import hub_card as written_card
 from haemo.pipeline.packing.packed_head import packed_head, shared_networks
 from haemo.pipeline.packing.plain import plain_skops
 from haemo.pipeline.predicting.blended_model import load_model
-from haemo.pipeline.predicting.loading import held_out_of, points_of
+from haemo.pipeline.predicting.loading import held_out_of
 from haemo.pipeline.predicting.trained_model import TrainedModel
 from haemo.pipeline.run.directory import NETWORKS, SEGMENTER, RunDirectory, software_versions
 from haemo.pipeline.run.shown import shown
@@ -100,13 +101,13 @@ def pack(
         facts, members = _network(run, name)
     else:
         facts, members = _head(run, name, weights, progress)
+    held_out = held_out_of(run, name)
     facts |= {
         "name": name,
         "made_by": f"haemo {software_versions()['haemo']}",
         "study_rules": _study_rules(run, name),
-        "points": points_of(run, name),
+        "points": chosen_points(held_out),
     }
-    held_out = held_out_of(run, name)
     if held_out is not None and held_out.positive is not None:
         members["held_out.safetensors"] = as_bytes(held_out)
     documents, evidence = _documents(run, name, progress)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,5 +111,5 @@ def load_model(
         members,
         partial(unit_rule, run, name, "study"),
         partial(held_out_of, run, name),
-        partial(points_of, run, name),
+        cache(partial(points_of, run, name)),
     )

@@ -1,6 +1,6 @@
 """A trained head or network of a run, loaded to score new slices."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def _head(run: RunDirectory, name: str, device: str, progress: Progress) -> Trai
         pooled_by=of_studies.get("pooled"),
         told_unit=source_of(run, of_studies).told_unit(),
         held_out=partial(held_out_of, run, name),
-        points=partial(points_of, run, name),
+        points=cache(partial(points_of, run, name)),
     )
 
 
@@ -113,7 +113,7 @@ def _network(run: RunDirectory, name: str, device: str) -> TrainedModel:
         study_rule=partial(unit_rule, run, name, "study"),
         told_unit=run.told_unit(),
         held_out=partial(held_out_of, run, name),
-        points=partial(points_of, run, name),
+        points=cache(partial(points_of, run, name)),
     )
 
 

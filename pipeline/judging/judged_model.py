@@ -1,15 +1,12 @@
 """A model as it is judged elsewhere, and how one is found by what a person types."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from haemo.errors import BadSettings, MissingStep
 from haemo.features.store.contents import Contents
@@ -212,7 +209,7 @@ def _of_segmenter(name: str, origin: str, segmenter: "Segmenter") -> JudgedModel
         held_out=segmenter.held_out(),
         points=segmenter.facts.get("points", {}),
         rule=rule,
-        key=_key_of_segmenter(segmenter),
+        key=segmenter.hash,
         caveat=segmenter.facts.get("caveat", ""),
     )
 
@@ -222,13 +219,6 @@ def _key(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("model.*")), folder / "settings.json"]:
         digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _key_of_segmenter(segmenter: "Segmenter") -> str:
-    digest = hashlib.sha256(json.dumps(segmenter.facts, sort_keys=True).encode())
-    for name, values in sorted(segmenter.classifier.model.arrays.items()):
-        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

@@ -240,10 +240,9 @@ def fit_segmenter(
         facts["tuned_on"] = {"slices": len(found), "patients": len({one.row.patient for one in found})}
     known = [(row, mask) for row, mask in wanted if mask is not None or row.label == classes[0]]
     varied_looks = settings.looks if settings.varied else 0
-    seen, _ = looks_at(
-        Segmenter(first, facts, features), known, seed=seed, looks=varied_looks, jobs=jobs, progress=progress
-    )
-    told = tuned(Segmenter(first, facts, features), seen)
+    untuned = replace(untold, facts=facts)
+    seen, _ = looks_at(untuned, known, seed=seed, looks=varied_looks, jobs=jobs, progress=progress)
+    told = tuned(untuned, seen)
     last = first if pixels is None else _fit(settings.kind, pixels, seed)
     chosen = [(one.row, told.score(one.score, one.is_hu)) for one in found]
     return replace(told, classifier=last), [*failures, *unread], chosen

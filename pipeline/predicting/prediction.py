@@ -27,7 +27,7 @@ from haemo.pipeline.predicting.studies import (
     placed,
     study_names,
 )
-from haemo.pipeline.predicting.taken import taken_of_folder, taken_of_named
+from haemo.pipeline.predicting.taken import taken_of_folder, taken_of_named, unit_or_told
 from haemo.pipeline.predicting.trained_model import Planes, TrainedModel
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.trained.scope import implausible
@@ -110,11 +110,7 @@ def score_slices(
         head = copy(model.head)  # the model keeps its own
         head.threshold = threshold
         model = replace(model, head=head)
-    if unit is None and model.told_unit is not None:
-        unit = model.told_unit
-        _log.info(
-            "numbers of files that do not say what they are: %s, as %s was trained on", unit, model.name
-        )
+    unit = unit_or_told(unit, model.told_unit, model.name)
     files, failures = find_slices(paths, series, progress, unit)
     score = _score_blend if isinstance(model, BlendedModel) else _score
     result = score(model, files, progress)

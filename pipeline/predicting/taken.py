@@ -13,9 +13,16 @@ from haemo.progress import Progress
 if TYPE_CHECKING:
     from haemo.features.layouts.folder import Folder
 
-__all__ = ["taken_of_folder", "taken_of_named"]
+__all__ = ["taken_of_folder", "taken_of_named", "unit_or_told"]
 
 _log = logging.getLogger("haemo")
+
+
+def unit_or_told(unit: Unit | None, told: Unit | None, name: str) -> Unit | None:
+    """What the user says that numbers are; else what the model was told, by its name, which is logged."""
+    if unit is None and told is not None:
+        _log.info("numbers of files that do not say what they are: %s, as %s was trained on", told, name)
+    return unit or told
 
 
 def taken_of_folder(

@@ -1,6 +1,5 @@
 """Blood outlined on new slices: masks, pictures and measures of studies."""
 
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.predicting.prediction import find_slices, nothing_scored
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import Place, by_study, place_of, study_names
+from haemo.pipeline.predicting.taken import unit_or_told
 from haemo.pipeline.segmenting.drawing import drawn_files
 from haemo.pipeline.segmenting.overlay import draw_overlay, write_picture
 from haemo.pipeline.segmenting.segmenter import Segmenter
@@ -31,8 +31,6 @@ from haemo.progress import Progress, silent
 from haemo.tables import write_table
 
 __all__ = ["Outlined", "Outputs", "outline_slices"]
-
-log = logging.getLogger("haemo")
 
 _STAGE = "segment"
 _TABLES = (OUTLINES, "slices.csv", "studies.csv", "failures.csv")
@@ -161,9 +159,7 @@ def outline_slices(
     """
     if outputs:
         outputs.prepare()
-    if unit is None and segmenter.told_unit is not None:
-        unit = segmenter.told_unit
-        log.info("numbers of files that do not say what they are: %s, as the segmenter was trained on", unit)
+    unit = unit_or_told(unit, segmenter.told_unit, "the segmenter")
     files, failures = find_slices(paths, series, progress, unit)
     places: list[Place] = []
     readable = []

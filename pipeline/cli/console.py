@@ -21,6 +21,7 @@ __all__ = [
     "by_option",
     "counted",
     "crop_option",
+    "is_typed",
     "names_option",
     "network_names",
     "outline_option",
@@ -189,6 +190,12 @@ def show_log(level: int) -> None:
     logger.handlers = [_ClickHandler()]
     logger.setLevel(level)
     logger.propagate = False
+
+
+def is_typed(name: str) -> bool:
+    """Whether an option of the command that runs stands on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
 
 
 def counted(count: int, thing: str) -> str:

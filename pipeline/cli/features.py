@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from haemo.pipeline.cli.clusters import chosen_cluster, cluster_options
-from haemo.pipeline.cli.console import crop_option, network_names, progress, run_option
+from haemo.pipeline.cli.console import crop_option, is_typed, network_names, progress, run_option
 
 if TYPE_CHECKING:
     from haemo.pipeline.run.directory import RunDirectory
@@ -174,11 +174,7 @@ def _import(run: "RunDirectory", path: Path, new: bool) -> int:
 
 def _typed(options: dict[str, Any]) -> dict[str, Any]:
     """The options that stand on the command line."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    return {
-        name: value for name, value in options.items() if context.get_parameter_source(name) is not default
-    }
+    return {name: value for name, value in options.items() if is_typed(name)}
 
 
 def _of_recipe(recipe: str, typed: dict[str, Any], network: str) -> dict[str, Any]:
@@ -213,8 +209,6 @@ def _as_before(chosen: dict[str, Any], typed: dict[str, Any], before: dict[str, 
 
 def _refuse_options_of_others() -> None:
     """The scratch CNN has its own layer, window, crop and precision, and its weights must be named."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
     for name, option in (
         ("layer", "--layer"),
         ("window", "--window"),
@@ -225,9 +219,9 @@ def _refuse_options_of_others() -> None:
         ("seed", "--seed"),
         ("batch", "--batch-size"),
     ):
-        if context.get_parameter_source(name) is not default:
+        if is_typed(name):
             raise click.UsageError(f"{option} is for AlexNet and its like; the scratch CNN brings its own")
-    if context.get_parameter_source("weights") is default:
+    if not is_typed("weights"):
         raise click.UsageError("--network cnn needs --weights FOLDER, e.g. --weights RUN/cnn")
 
 

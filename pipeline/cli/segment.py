@@ -8,6 +8,7 @@ import click
 from haemo.pipeline.cli.console import (
     SlicePath,
     counted,
+    is_typed,
     progress,
     run_option,
     series_option,
@@ -41,7 +42,6 @@ __all__ = [
 
 _KINDS = ("trees", "logistic", "svm")
 _FEATURES = ("anatomy", "alexnet", "trained", "anatomy+alexnet", "anatomy+trained")
-_DEFAULT = click.core.ParameterSource.DEFAULT
 _MOST_ROWS = 40
 _GROUPS = {"all": "all bleeds", "over_1_cm2": "over 1 cm2", "under_1_cm2": "up to 1 cm2"}
 _FIGURES = ("pointing", "dice", "pixel_sensitivity", "pixel_precision", "bleed_sensitivity")
@@ -125,9 +125,8 @@ def train(
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.segmenting.training import SegmenterSettings, train_segmenter
 
-    source = click.get_current_context().get_parameter_source
     for name in ("kind", "features"):
-        if start and source(name) is not _DEFAULT:
+        if start and is_typed(name):
             raise click.UsageError(
                 f"--{name} is that of the segmenter which --from names; leave one of the two out"
             )

@@ -7,6 +7,8 @@ from hypothesis.extra import numpy as hnp
 from haemo.errors import BadDataset, MissingStep
 from haemo.pipeline.run.predictions import Predictions
 
+COLUMNS = ("slice_id", "patient", "study", "label", "part", "fold", "scores", "probabilities", "predicted")
+
 
 def predictions(scores, probabilities, classes):
     n = len(scores)
@@ -25,9 +27,8 @@ def predictions(scores, probabilities, classes):
 
 
 def same(first, second):
-    names = ("slice_id", "patient", "study", "label", "part", "fold", "scores", "probabilities", "predicted")
     return first.classes == second.classes and all(
-        np.array_equal(getattr(first, name), getattr(second, name)) for name in names
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in COLUMNS
     )
 
 
@@ -115,15 +116,5 @@ def test_a_file_of_many_rows_reads_back_whichever_block_has_the_longest_names(tm
     )
     written.write(tmp_path / "predictions.csv")
     found = Predictions.read(tmp_path / "predictions.csv")
-    for name in (
-        "slice_id",
-        "patient",
-        "study",
-        "label",
-        "part",
-        "fold",
-        "scores",
-        "probabilities",
-        "predicted",
-    ):
+    for name in COLUMNS:
         assert np.array_equal(getattr(found, name), getattr(written, name)), name

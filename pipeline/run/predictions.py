@@ -15,6 +15,7 @@ __all__ = ["Predictions"]
 
 _SUM_TOLERANCE = 0.02  # another program may have rounded them to two digits
 _FIXED = ("slice_id", "patient", "study", "label", "part", "fold")
+_BY_ROW = (*_FIXED, "scores", "probabilities", "predicted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class Predictions:
         """The rows where `mask` is true (or the rows at the given positions)."""
         return replace(
             self,
-            **{name: getattr(self, name)[mask] for name in (*_FIXED, "scores", "probabilities", "predicted")},
+            **{name: getattr(self, name)[mask] for name in _BY_ROW},
             thresholds=None if self.thresholds is None else self.thresholds[mask],
         )
 
@@ -134,10 +135,7 @@ class Predictions:
             blocks.append(_of_block(path, block, classes))
         if not blocks:
             raise BadDataset(f"{path} has no rows")
-        found = {
-            name: np.concatenate([getattr(block, name) for block in blocks])
-            for name in (*_FIXED, "scores", "probabilities", "predicted")
-        }
+        found = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in _BY_ROW}
         _refuse_no_probabilities(path, found["slice_id"], found["probabilities"])
         return cls(**found, classes=classes)
 

@@ -10,7 +10,7 @@ from haemo.errors import BadDataset, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.layouts.archive import ARCHIVE_SUFFIXES, is_archive, unpack
 from haemo.features.layouts.table import TABLE_SUFFIXES
-from haemo.features.pixels.masks import masks_beside
+from haemo.features.pixels.masks import is_mask_beside
 from haemo.features.reading.address import file_of, place_in_order
 from haemo.features.reading.dicom_format import SUFFIXES, starts_like_dicom
 from haemo.features.reading.format import suffix_of
@@ -164,7 +164,7 @@ class Folder:
             is_volume = by_suffix()[suffix].open_volume is not None
             names = _MASK_FOLDERS_OF_VOLUMES if is_volume else _MASK_FOLDERS
             is_mask = any(part.lower() in names for part in self.parts_of(path))
-            is_mask = is_mask or (is_volume and path in masks_beside(path.parent).values())
+            is_mask = is_mask or (is_volume and is_mask_beside(path))
             (self.masks if is_mask else self.slices).extend([path] if is_mask else self._slices_in(path))
         elif is_archive(path):
             self.others.append(path)

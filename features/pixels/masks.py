@@ -1,6 +1,7 @@
 """True masks of bleeds: found beside the slices or in a folder, read, and described."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,8 +22,8 @@ __all__ = [
     "TrueMasks",
     "decode_mask",
     "find_mask",
+    "is_mask_beside",
     "mask_values",
-    "masks_beside",
     "png_of",
     "read_mask",
     "subtypes",
@@ -66,7 +67,7 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
 
     The mask of a slice of a volume is the slice of the same number of a volume of the same name; that may
     also lie in a folder ``masks``, ``labels``, ``ground truths`` or the like beside the folder of the scans,
-    or beside the scan under a name that says so (`masks_beside`).
+    or beside the scan under a name that says so (`is_mask_beside`).
 
     Parameters
     ----------
@@ -106,27 +107,33 @@ def find_mask(path: Path, folder: Path | None = None) -> Path | None:
         for mask in masks:
             if mask != path and file_of(mask).is_file():
                 return mask
-    beside = (
-        masks_beside(address.file.parent).get(address.file) if address.number and folder is None else None
-    )
+    beside = _mask_beside(address.file) if address.number and folder is None else None
     return SliceAddress(beside, address.number).path if beside else None
 
 
-def masks_beside(folder: Path) -> Mapping[Path, Path]:
-    """Find volumes in a folder that are, by their names, masks of others in it.
+def is_mask_beside(path: Path) -> bool:
+    """Whether a volume is, by its name, a mask of another one in its folder.
 
     ``001_mask.nii.gz`` is one of ``001.nii.gz``, and ``mask.nii.gz`` of the only scan there is beside it; so
     are ``seg``, ``label``, ``lesion``, ``roi``, ``gt`` and the like.
-
-    Returns
-    -------
-    mapping of Path to Path
-        Scan -> mask.
     """
     try:
-        return _beside(folder, folder.stat().st_mtime_ns)
+        return path in _are_beside(path.parent, path.parent.stat().st_mtime_ns)
     except OSError:
-        return {}
+        return False
+
+
+def _mask_beside(scan: Path) -> Path | None:
+    """The mask that lies beside a scan."""
+    try:
+        return _beside(scan.parent, scan.parent.stat().st_mtime_ns).get(scan)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _are_beside(folder: Path, changed_ns: int) -> frozenset[Path]:
+    return frozenset(_beside(folder, changed_ns).values())
 
 
 @lru_cache(maxsize=64)
@@ -139,9 +146,12 @@ def _beside(folder: Path, changed_ns: int) -> Mapping[Path, Path]:
     }
     called = {path: match for path, stem in volumes.items() if (match := _CALLED_MASK.fullmatch(stem))}
     scans = [path for path in volumes if path not in called]
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for scan in scans:
+        by_name[volumes[scan]].append(scan)
     found: dict[Path, Path] = {}
     for mask, match in called.items():
-        own = [scan for scan in scans if volumes[scan] == match[1]] if match[1] else scans
+        own = by_name.get(match[1], []) if match[1] else scans
         if len(own) == 1:
             found.setdefault(own[0], mask)
     return found

@@ -50,14 +50,13 @@ def moves_without(
     own = [np.bincount(group, spread * z**power, count) for power in range(3)]
     a, b, c = (sums[1][power] - own[power] for power in range(3))
     reach = np.abs(z).max()
+    slope = [np.sum((positive - chance) * z**power) for power in powers]
     up, turn = np.zeros(count), np.zeros(count)
     with np.errstate(all="ignore"):
         for _ in range(_MOST_STEPS):
             moved = positive - expit(eta + up[group] + turn[group] * z)
             left = [
-                np.sum((positive - chance) * z**power)
-                - _bent(sums, up, turn, power)
-                - np.bincount(group, moved * z**power, count)
+                slope[power] - _bent(sums, up, turn, power) - np.bincount(group, moved * z**power, count)
                 for power in powers
             ]
             if offset:
@@ -79,9 +78,10 @@ def _sums(chance: np.ndarray, z: np.ndarray, powers: int) -> list[list[float]]:
     """Sums of the k-th derivative of the logistic function over k!, times powers of z, for k from 0."""
     found: list[list[float]] = [[]]
     derivative = np.polynomial.Polynomial([0, 1, -1])
+    of_z = [z**power for power in range(powers)]
     for k in range(1, _TERMS + 1):
         values = derivative(chance) / factorial(k)
-        found.append([float(values @ z**power) for power in range(powers)])
+        found.append([float(values @ own) for own in of_z])
         derivative = derivative.deriv() * np.polynomial.Polynomial([0, 1, -1])
     return found
 

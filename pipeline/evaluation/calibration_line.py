@@ -9,6 +9,7 @@ import numpy as np
 from haemo.pipeline.evaluation.intervals import Resampling, few_of_a_class
 from haemo.pipeline.evaluation.jackknife import AT_ONCE, FREE, with_interval
 from haemo.pipeline.evaluation.left_out_lines import moves_without
+from haemo.pipeline.evaluation.ranking import ratio
 from haemo.pipeline.run.predictions import Predictions
 
 __all__ = ["LEAST_CHANCE", "CalibrationLine", "calibration_line", "log_odds"]
@@ -140,10 +141,7 @@ def _in_turn(
             shifts.append(_fit(x, positive, each, start, offset=True)[:, 0])
             start = np.tile([line.intercept, line.slope], (len(each), 1))
             slopes.append(_fit(x, positive, each, start)[:, 1])
-            expected = each @ probabilities
-            ratios.append(
-                np.divide(each @ positive, expected, out=np.full(len(each), np.nan), where=expected > 0)
-            )
+            ratios.append(ratio(each @ positive, each @ probabilities))
     return np.concatenate(shifts), np.concatenate(slopes), np.concatenate(ratios)
 
 
@@ -162,7 +160,7 @@ def _at_once(
         slopes[one] = _fit(x, positive, left, np.array([[line.intercept, line.slope]]))[0, 1]
     expected = probabilities.sum() - np.bincount(group, probabilities, count)
     observed = positive.sum() - np.bincount(group, positive, count)
-    return shifts, slopes, np.divide(observed, expected, out=np.full(count, np.nan), where=expected > 0)
+    return shifts, slopes, ratio(observed, expected)
 
 
 def _fit(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["Ranking"]
+__all__ = ["Ranking", "ratio"]
 
 _BLOCK_ELEMENTS = 1_000_000  # of one weighted array: 8 MB
 # Terms of the series below, and from which size of 1 / ratio on it is used: 16^-15 is below the last bit.
@@ -102,16 +102,16 @@ class _Levels:
         wins = self.hits @ below - changes.group_total(lost)
         left = self.found[-1] - changes.group_total(changes.hits)
         pairs = left * ((self.named - self.found)[-1] - changes.group_total(changes.misses))
-        return _ratio(wins, pairs)
+        return ratio(wins, pairs)
 
     def average_precisions(self, changes: "_Changes") -> np.ndarray:
         """Average precision without each group."""
         level, a, b = changes.level, changes.hits_so_far, changes.hits_so_far + changes.misses_so_far
         end = changes.next_level(len(self.hits))
         near = np.clip(np.searchsorted(self.named, _NEAR * b), level, end)
-        sums = -changes.hits * _ratio(self.found[level] - a, self.named[level] - b, 0.0)
+        sums = -changes.hits * ratio(self.found[level] - a, self.named[level] - b, 0.0)
         for some, place in _ranges(level, near):
-            precision = _ratio(self.found[place] - a[some], self.named[place] - b[some], 0.0)
+            precision = ratio(self.found[place] - a[some], self.named[place] - b[some], 0.0)
             np.add.at(sums, some, self.hits[place] * precision)
         # Summed from the lowest score on: there the terms are smallest.
         term, power = self.hits / self.named, np.ones(len(b))
@@ -123,7 +123,7 @@ class _Levels:
             sums += power * (rest_found[near] - rest_found[end] - a * (rest[near] - rest[end]))
             term, power = term / self.named, power * b
         left = self.found[-1] - changes.group_total(changes.hits)
-        return _ratio(before + changes.group_total(sums), left)
+        return ratio(before + changes.group_total(sums), left)
 
 
 class _Changes:
@@ -193,7 +193,7 @@ def _area(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     below = np.cumsum(misses, axis=0)
     pairs = below[-1] * hits.sum(axis=0)
     wins = np.einsum("ij,ij->j", hits, below) - np.einsum("ij,ij->j", hits, misses) / 2
-    return _ratio(wins, pairs)
+    return ratio(wins, pairs)
 
 
 def _average_precision(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
@@ -203,8 +203,9 @@ def _average_precision(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
     named = np.cumsum(misses, axis=0)
     named += found
     precision = np.divide(found, named, out=named, where=named > 0)
-    return _ratio(np.einsum("ij,ij->j", precision, hits), found[-1])
+    return ratio(np.einsum("ij,ij->j", precision, hits), found[-1])
 
 
-def _ratio(above: np.ndarray, below: np.ndarray, empty: float = np.nan) -> np.ndarray:
+def ratio(above: np.ndarray, below: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """One over the other, and `empty` where the lower one is not above 0."""
     return np.divide(above, below, out=np.full(np.shape(above), empty), where=below > 0)

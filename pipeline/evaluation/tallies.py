@@ -10,7 +10,7 @@ import numpy as np
 
 from haemo.errors import BadDataset, BadSettings
 from haemo.pipeline.evaluation.jackknife import Groups
-from haemo.pipeline.evaluation.ranking import Ranking
+from haemo.pipeline.evaluation.ranking import Ranking, ratio
 from haemo.pipeline.run.predictions import Predictions
 
 __all__ = [
@@ -235,16 +235,16 @@ class Tally:
         table = np.einsum("bp,pij->bij", weights, self.confusion, optimize=True)
         figures = {name: np.mean([one[name] for one in each], axis=0) for name in CLASS_METRICS}
         total = table.sum(axis=(1, 2))
-        figures["accuracy"] = _ratio(np.trace(table, axis1=1, axis2=2), total)
-        recalls = _ratio(np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2))
+        figures["accuracy"] = ratio(np.trace(table, axis1=1, axis2=2), total)
+        recalls = ratio(np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2))
         figures["balanced_accuracy"] = recalls.mean(axis=1)
         figures["mcc"] = _matthews(table)
         sums = weights @ self._sums
-        squared = _ratio(sums[:, 0], total)
+        squared = ratio(sums[:, 0], total)
         figures["mse"] = squared / len(self.classes)
         figures["brier"] = squared / 2 if len(self.classes) == 2 else squared
-        figures["log_loss"] = _ratio(sums[:, 1], total)
-        figures["calibration_error"] = _ratio(np.abs(sums[:, 2:]).sum(axis=1), total)
+        figures["log_loss"] = ratio(sums[:, 1], total)
+        figures["calibration_error"] = ratio(np.abs(sums[:, 2:]).sum(axis=1), total)
         figures |= {name: np.full_like(total, np.nan) for name in self.absent}
         return {name: figures[name] for name in METRICS}
 
@@ -274,14 +274,14 @@ class Tally:
         tn = table.sum(axis=(1, 2)) - tp - fn - fp
         binary = np.stack([tn, fp, fn, tp], axis=1).reshape(-1, 2, 2)
         return {
-            "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
-            "sensitivity": _ratio(tp, tp + fn),
-            "specificity": _ratio(tn, tn + fp),
-            "ppv": _ratio(tp, tp + fp),
-            "npv": _ratio(tn, tn + fn),
-            "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+            "accuracy": ratio(tp + tn, tp + tn + fp + fn),
+            "sensitivity": ratio(tp, tp + fn),
+            "specificity": ratio(tn, tn + fp),
+            "ppv": ratio(tp, tp + fp),
+            "npv": ratio(tn, tn + fn),
+            "f1": ratio(2 * tp, 2 * tp + fp + fn),
             "mcc": _matthews(binary),
-            "threat_score": _ratio(tp, tp + fp + fn),
+            "threat_score": ratio(tp, tp + fp + fn),
         }
 
     def class_tables(self, name: str) -> np.ndarray:
@@ -329,11 +329,7 @@ def _matthews(table: np.ndarray) -> np.ndarray:
     truth, named = table.sum(axis=2), table.sum(axis=1)
     covariance = np.trace(table, axis1=1, axis2=2) * total - (truth * named).sum(axis=1)
     spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (named**2).sum(axis=1))
-    return _ratio(covariance, np.sqrt(spread))
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    return ratio(covariance, np.sqrt(spread))
 
 
 def positions(names: np.ndarray, classes: tuple[str, ...], column: str) -> np.ndarray:

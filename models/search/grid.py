@@ -25,7 +25,7 @@ from haemo.models.search.cells import (
 from haemo.models.search.kernel_search import fit_kernel_svm, is_kernel_svm, kernel_cells
 from haemo.models.search.newton_search import fit_few, is_few, newton_cells
 from haemo.models.search.path_search import fit_linear, is_linear, path_cells
-from haemo.models.search.plain_search import cells_of, groups_for, plain_cell, plain_cells
+from haemo.models.search.plain_search import cells_of, groups_for, plain_cell, plain_cells, plain_fits
 from haemo.models.search.rows import Rows
 from haemo.piecework import done, has_workers
 from haemo.progress import silent
@@ -309,12 +309,8 @@ class _Work:
 
         def tasks() -> Iterator[Any]:
             for fold, candidates in self._by_fold(wanted):
-                start = time.perf_counter()
-                fitted, train = preparation.fit(self.X[fold.train], self.y[fold.train])
-                held_out = preparation.apply(fitted, self.X[fold.held_out])
-                share = (time.perf_counter() - start) / len(candidates)
-                for candidate in candidates:
-                    yield delayed(plain_cell)(self.task, candidate, fold, train, held_out, share)
+                for fit in plain_fits(self.task, fold, preparation, candidates):
+                    yield delayed(plain_cell)(*fit)
 
         # One thread inside each fit: fits fill the cores, and sums are added up in the same order always.
         # Tasks are taken from the generator as threads get free, so that few folds' rows are there at a time.

@@ -21,7 +21,7 @@ from haemo.models.search.cells import (
 )
 from haemo.piecework import threads_of_a_piece
 
-__all__ = ["cells_of", "groups_for", "plain_cell", "plain_cells"]
+__all__ = ["cells_of", "groups_for", "plain_cell", "plain_cells", "plain_fits"]
 
 
 def cells_of(
@@ -41,12 +41,20 @@ def plain_cells(
     task: Task, fold: Fold, preparation: Preparation, candidates: list[Candidate]
 ) -> Iterator[Cell]:
     """Judge settings on one fold, one fit each; steps before the classifier are fitted once."""
+    for fit in plain_fits(task, fold, preparation, candidates):
+        yield plain_cell(*fit)
+
+
+def plain_fits(
+    task: Task, fold: Fold, preparation: Preparation, candidates: list[Candidate]
+) -> Iterator[tuple[Task, Candidate, Fold, np.ndarray, np.ndarray, float]]:
+    """Arguments of `plain_cell` for settings on one fold; steps before the classifier are fitted once."""
     start = time.perf_counter()
     fitted, train = preparation.fit(task.X[fold.train], task.y[fold.train])
     held_out = preparation.apply(fitted, task.X[fold.held_out])
     share = (time.perf_counter() - start) / len(candidates)
     for candidate in candidates:
-        yield plain_cell(task, candidate, fold, train, held_out, share)
+        yield task, candidate, fold, train, held_out, share
 
 
 def plain_cell(

@@ -139,6 +139,11 @@ def scaled(shared: np.ndarray, factor: int, mark: Path | None = None) -> float:
     return float(shared.sum() * factor)
 
 
+def broken_host(names):
+    """Fails when it is asked who it is."""
+    raise OSError(errno.EIO, "Input/output error")
+
+
 def extract_elsewhere(client, manifest: Manifest, run: Path, loader=load, **options: Any) -> ExtractionReport:
     """Extract the features of a manifest into run/features.h5, on the workers of a client."""
     run.mkdir(exist_ok=True)

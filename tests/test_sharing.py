@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from remote import scaled
+from remote import broken_host, scaled
 from runs import make_run
 
 from haemo.errors import ClusterFailed
@@ -110,6 +110,16 @@ def test_a_worker_of_other_versions_is_left_out(workers, monkeypatch, caplog):
     with done_by(alone), pytest.raises(ClusterFailed, match="no worker that can do this for 0 s"):
         list(done(scaled, np.ones(3), [(1,)]))
     assert f"is left out: it has numpy {np.__version__}; install the same there as here" in caplog.text
+
+
+def test_a_worker_that_is_broken_is_left_out_with_what_it_raised(workers, monkeypatch, caplog):
+    monkeypatch.setattr(sharing_module, "this_host", broken_host)
+    alone = DaskWorkers(workers._client, 0.0)
+    with done_by(alone), pytest.raises(ClusterFailed, match="no worker that can do this for 0 s"):
+        list(done(scaled, np.ones(3), [(1,)]))
+    assert (
+        "is left out: OSError: [Errno 5] Input/output error; mend it there, see: haemo doctor" in caplog.text
+    )
 
 
 def test_the_command(run, capsys):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import ClusterFailed
+from haemo.features.cluster.hosts import address_of, answer_of
 from haemo.features.cluster.messages import Batch, Card, Introduction
 from haemo.features.cluster.worker import introduce
 from haemo.features.store.fingerprint import Fingerprint
@@ -23,7 +24,6 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_FOR_THE_OTHERS = 30.0
 _SECONDS_WITH_NONE_BUT_REFUSED = 60.0
 _SECONDS_BETWEEN_NOTICES = 60.0
-_SECONDS_FOR_A_RESULT = 60.0
 
 
 @dataclass(eq=False)
@@ -155,7 +155,7 @@ class Crew:
         assert member.card is not None  # noqa: S101 - for type checkers: it has introduced itself
         place = member.card.place
         sharing = sum(1 for other in self.useful() if other.card and other.card.place == place)
-        return max(1, member.card.processors // max(1, sharing))
+        return member.card.share(sharing)
 
     def call(self, member: Member, function: Callable[..., Any], *arguments: Any) -> None:
         """Have a worker do something; `reports` gives what became of it."""
@@ -168,10 +168,10 @@ class Crew:
     def refuse(self, member: Member, reason: str) -> None:
         """Give a worker no work any more, and say why; the same reason on the same host is said once."""
         member.refused = True
-        host = member.address.rsplit(":", 1)[0]
-        if self._refusals.get(f"{host} {reason}") is None:
+        said = f"{_host(member)} {reason}"
+        if said not in self._refusals:
             _LOG.warning("worker %s is left out: %s", member.address, reason)
-        self._refusals[f"{host} {reason}"] = f"{member.address}: {reason}"
+        self._refusals[said] = f"{member.address}: {reason}"
 
     def look(self) -> None:
         """See who has come and who has gone.
@@ -217,7 +217,7 @@ class Crew:
             )
         if not self.members and self._patience is not None and alone > self._patience:
             raise ClusterFailed(
-                f"the scheduler at {_address(self._client)} has had no worker for {self._patience:.0f} s; "
+                f"the scheduler at {address_of(self._client)} has had no worker for {self._patience:.0f} s; "
                 "start some, then type the same command: what is finished is kept"
             )
 
@@ -253,20 +253,8 @@ class Crew:
                 self.call(member, introduce, self._asked)
 
     def _introduced(self, member: Member, future: "Future") -> None:
-        try:
-            card = result_of(future)
-        except (ImportError, AttributeError) as error:
-            self.refuse(member, f"it has no haemo, or another one ({error}); install the same there as here")
-            return
-        except Exception as error:  # whatever a broken host raises, it is that host that cannot be used
-            if "deserialization of the task graph" in str(error):
-                raise ClusterFailed(
-                    f"the scheduler at {_address(self._client)} has no haemo, or another one than this host; "
-                    "start it with the dask of the same environment, as the workers"
-                ) from error
-            self.refuse(member, f"{type(error).__name__}: {error}; mend it there, see: haemo doctor")
-            return
-        objection = self._asked.objection(card)
+        card, fault = answer_of(self._client, future)
+        objection = fault or self._asked.objection(card)
         if objection:
             self.refuse(member, objection)
             return
@@ -287,21 +275,12 @@ class Crew:
             self.refuse(member, f"{listed}; {remedy}")
 
 
-def result_of(future: "Future") -> Any:
-    """What a call that has ended gave, or the error that it raised."""
-    return future.result(timeout=_SECONDS_FOR_A_RESULT)
-
-
 def _host(member: Member) -> str:
     return member.address.rsplit(":", 1)[0]
 
 
-def _address(client: "Client") -> str:
-    return client.scheduler.address if client.scheduler else "its address"
-
-
 def _lost(client: "Client") -> str:
     return (
-        f"the scheduler at {_address(client)} does not answer any more; what is finished is kept: start it "
+        f"the scheduler at {address_of(client)} does not answer any more; what is finished is kept: start it "
         "again with its workers, and type the same command"
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from haemo.errors import BadDataset, ClusterFailed
-from haemo.features.cluster.crew import Crew, Member, result_of
+from haemo.features.cluster.crew import Crew, Member
+from haemo.features.cluster.hosts import result_of
 from haemo.features.cluster.messages import Batch, Done, Session
 from haemo.features.cluster.worker import embed_batch
 from haemo.features.extraction.ledger import Ledger

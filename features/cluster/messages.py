@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from haemo.features.cluster.hosts import Host
 from haemo.features.failures import Failure
 from haemo.features.store.contents import KnownFile
 from haemo.features.store.fingerprint import Fingerprint
@@ -63,15 +64,13 @@ class Introduction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class Card(Host):
     """What a worker says of itself.
 
     Attributes
     ----------
-    place : str
-        Host, processors and control group: workers of one place share its processors.
-    processors : int
-    versions : dict of str to str
+    place, processors, versions
+        As in `Host`.
     writes : bool
         Whether it sees the run's folder and can write to it.
     unseen : str
@@ -88,9 +87,6 @@ class Card:
         Where the weights come from.
     """
 
-    place: str
-    processors: int
-    versions: dict[str, str]
     writes: bool
     unseen: str
     problem: str | None = None

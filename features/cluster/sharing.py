@@ -5,15 +5,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from haemo.errors import ClusterFailed, HaemoError
 from haemo.features.cluster.connection import Cluster, connected
-from haemo.features.cluster.worker import place_of_this
+from haemo.features.cluster.hosts import Host, answer_of, this_host
 from haemo.piecework import done_by, with_threads
-from haemo.processors import usable_processors
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -39,13 +37,6 @@ def working_on(cluster: Cluster) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class _Card:
-    place: str
-    processors: int
-    versions: dict[str, str]
-
-
 class DaskWorkers:
     """Does pieces on the workers of a scheduler, each of which is sent once what is shared.
 
@@ -59,7 +50,7 @@ class DaskWorkers:
     def __init__(self, client: "Client", patience: float | None):
         self._client = client
         self._patience = patience
-        self._cards: dict[str, _Card] = {}
+        self._hosts: dict[str, Host] = {}
         self._refused: set[str] = set()
 
     def __call__(
@@ -139,9 +130,9 @@ class DaskWorkers:
         wanted = {name: version(name) for name in _ALIKE}
         while True:
             tasks = self._client.nthreads()
-            for address in tasks.keys() - self._cards.keys() - self._refused:
+            for address in tasks.keys() - self._hosts.keys() - self._refused:
                 self._ask(address, wanted)
-            useful = {address: card for address, card in self._cards.items() if address in tasks}
+            useful = {address: host for address, host in self._hosts.items() if address in tasks}
             if useful:
                 break
             if self._patience is not None and time.monotonic() - start > self._patience:
@@ -151,29 +142,23 @@ class DaskWorkers:
                 )
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         at_once: Counter[str] = Counter()
-        for address, card in useful.items():
-            at_once[card.place] += tasks[address]
-        return {address: max(1, card.processors // at_once[card.place]) for address, card in useful.items()}
+        for address, host in useful.items():
+            at_once[host.place] += tasks[address]
+        return {address: host.share(at_once[host.place]) for address, host in useful.items()}
 
     def _ask(self, address: str, wanted: dict[str, str]) -> None:
-        try:
-            card = self._client.submit(_introduce, _ALIKE, workers=[address], pure=False).result(timeout=60)
-        except Exception as error:  # whatever a broken host raises, it is that host that cannot be used
-            reason = f"it has no haemo, or another one ({error})"
-        else:
+        future = self._client.submit(this_host, _ALIKE, workers=[address], pure=False)
+        host, reason = answer_of(self._client, future)
+        if not reason:
             others = [
-                f"{name} {card.versions[name]}" for name in _ALIKE if card.versions[name] != wanted[name]
+                f"{name} {host.versions[name]}" for name in _ALIKE if host.versions[name] != wanted[name]
             ]
             if not others:
-                self._cards[address] = card
+                self._hosts[address] = host
                 return
-            reason = f"it has {', '.join(others)}"
+            reason = f"it has {', '.join(others)}; install the same there as here"
         self._refused.add(address)
-        _LOG.warning("worker %s is left out: %s; install the same there as here", address, reason)
-
-
-def _introduce(names: Sequence[str]) -> _Card:
-    return _Card(place_of_this(), usable_processors(), {name: version(name) for name in names})
+        _LOG.warning("worker %s is left out: %s", address, reason)
 
 
 def _piece(function: Callable[..., Any], shared: Any, piece: tuple[Any, ...], threads: dict[str, int]) -> Any:

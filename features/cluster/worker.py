@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from haemo.errors import FingerprintMismatch, HaemoError
+from haemo.features.cluster.hosts import this_host
 from haemo.features.cluster.messages import Batch, Card, Done, Introduction, Load, Session
 from haemo.features.extraction.decoding import Decoder
 from haemo.features.extraction.extract import Extraction, embedding_fingerprint
@@ -25,13 +25,12 @@ from haemo.features.store.contents import KnownFile
 from haemo.features.store.shards import parts_of
 from haemo.features.store.store import FeatureStore
 from haemo.features.store.storefile import RowKeys, seal_of, write_store_file
-from haemo.processors import usable_processors
 from haemo.progress import silent
 
 if TYPE_CHECKING:
     from haemo.models.networks.frozen import Embedder
 
-__all__ = ["dask_setup", "embed_batch", "introduce", "place_of_this"]
+__all__ = ["dask_setup", "embed_batch", "introduce"]
 
 
 class _Loaded:
@@ -86,9 +85,7 @@ def dask_setup(worker: object) -> None:
 def introduce(asked: Introduction) -> Card:
     """Say who this worker is; make the network ready where nothing stands against it."""
     card = Card(
-        place=place_of_this(),
-        processors=usable_processors(),
-        versions={name: version(name) for name in asked.versions},
+        **vars(this_host(asked.versions)),
         writes=_can_write(asked),
         unseen=next((path for path, size in asked.samples.items() if _size(Path(path)) != size), ""),
         facts={},
@@ -188,16 +185,6 @@ def _ready(token: str, load: Load, notes: dict[str, str]) -> _Loaded:
 
 def _as_noted(extractor: "Embedder", notes: dict[str, str]) -> bool:
     return (str(extractor.engine), str(extractor.batch)) == (notes["engine"], notes["batch"])
-
-
-def place_of_this() -> str:
-    """Host, processors and control group: workers of one place share its processors."""
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    try:
-        group = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        group = ""
-    return f"{socket.gethostname()} {affinity} {group}"
 
 
 def _can_write(asked: Introduction) -> bool:

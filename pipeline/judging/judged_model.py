@@ -158,8 +158,7 @@ def _of_trained(run: RunDirectory, name: str, device: str, progress: Progress) -
 
 
 def _refuse_pooled(model: "TrainedModel | BlendedModel", origin: str) -> None:
-    members = getattr(model, "members", (model,))
-    if any(one.pooled_by for one in members):
+    if model.pooled_by:
         raise BadSettings(
             f"{origin} judges whole studies, and haemo evaluate asks for answers by slice; score the studies "
             "with haemo predict --out scores.csv, add their labels, and judge that file"

@@ -58,6 +58,11 @@ class BlendedModel:
         return self.members[0].told_unit
 
     @property
+    def pooled_by(self) -> str | None:
+        """As of `TrainedModel`: that of a member which knows studies alone."""
+        return next((one.pooled_by for one in self.members if one.pooled_by), None)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names; the second is the positive one."""
         return tuple(str(name) for name in self.head.classes_)

@@ -8,7 +8,7 @@ from haemo.errors import BadSettings
 from haemo.extensions import unknown
 from haemo.pipeline.api.options import names_of, paths_of, refuse_unknown
 from haemo.pipeline.api.results import ComparedModels
-from haemo.pipeline.packing.modelfile import open_model
+from haemo.pipeline.packing.modelfile import is_exported, open_model
 from haemo.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Model:
 
         if outline not in ("blood", "evidence"):
             raise unknown("outline", outline, ("blood", "evidence"))
-        if self._outlines or self.file.endswith(".onnx"):
+        if self._outlines or is_exported(self.file):
             raise BadSettings(f"{self.file} has no map of evidence; a packed head or network has")
         result = self.predict(paths)
         return explain_slices(

@@ -143,10 +143,10 @@ def explain(
 
 def _packed(model: str, device: str, trust: tuple[str, ...]) -> "TrainedModel | BlendedModel":
     """A head or network of a file."""
-    from haemo.pipeline.packing.modelfile import open_model
+    from haemo.pipeline.packing.modelfile import is_exported, open_model
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-    if model.endswith(".onnx"):
+    if is_exported(model):
         raise click.UsageError(f"{model} draws no evidence; the packed model does, and the run")
     found = open_model(model, device, trust, progress)
     if isinstance(found, Segmenter):

@@ -23,7 +23,7 @@ from haemo.pipeline.cli.console import (
 from haemo.pipeline.cli.models import outliner_of
 from haemo.pipeline.cli.outputs import NewFile
 from haemo.pipeline.cli.segment import run_segmenter, say_caveat, segmenter_option
-from haemo.pipeline.packing.modelfile import BUILTIN, open_model
+from haemo.pipeline.packing.modelfile import BUILTIN, is_exported, open_model
 
 if TYPE_CHECKING:
     from haemo.features.failures import Failure
@@ -130,13 +130,13 @@ def predict(
         paths = tuple(map(Path, rest))
         if not paths:
             raise click.UsageError("name the slices too: haemo predict --runtime onnx FILE.onnx PATH")
-    if runtime is not None and (runtime == "onnx") != str(model).endswith(".onnx"):
+    if runtime is not None and (runtime == "onnx") != is_exported(str(model)):
         raise click.UsageError(f"--runtime {runtime} does not run {model or 'a run'}: haemo export")
     if (run_path is None) == (model is None):
         raise click.UsageError(f"name one: --run RUN, or --model FILE or {BUILTIN}, which needs no run")
     if run_path is None and options["explain"] and not options["overlays"]:
         raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
-    if str(model).endswith(".onnx") and (options["explain"] or options["overlays"]):
+    if is_exported(str(model)) and (options["explain"] or options["overlays"]):
         raise click.UsageError(f"{model} draws no evidence; the packed model does, and the run")
     if dicom_folder:
         from haemo.pipeline.dicom_results.results import prepare

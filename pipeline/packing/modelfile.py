@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from haemo.pipeline.predicting.trained_model import TrainedModel
     from haemo.pipeline.segmenting.segmenter import Segmenter
 
-__all__ = ["BUILTIN", "open_model", "refuse_no_model"]
+__all__ = ["BUILTIN", "is_exported", "open_model", "refuse_no_model"]
 
 BUILTIN = "builtin"
 """What a person types for the segmenter that comes with haemo."""
@@ -50,7 +50,7 @@ def open_model(
     path = Path(text)
     if path.is_dir():
         raise BadSettings(f"{path} is a folder, and a model stands in a file; name a run with --run")
-    if path.suffix == _ONNX:
+    if is_exported(text):
         from haemo.pipeline.exporting.runtime import OnnxModel
 
         return OnnxModel.load(path)
@@ -59,6 +59,11 @@ def open_model(
     from haemo.pipeline.packing.unpacking import open_bundle
 
     return open_bundle(path, device, trusted, progress)
+
+
+def is_exported(text: str) -> bool:
+    """Whether what a person types is a file that `haemo export` wrote, which draws no evidence."""
+    return Path(text).suffix == _ONNX
 
 
 def refuse_no_model(text: str) -> None:

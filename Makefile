@@ -25,7 +25,7 @@ GO_ON = || [ $$? -eq 3 ]
 	svm softmax mlp train blend cnn finetune lenet tinyvgg run segment compare predict explain leakage learning-curve \
 	report evaluate pack export serve verify phantom builtin-model fuzz fuzz-parsers torture audit screenshots \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-claims bench-segment \
-	bench-volumes bench-onnx bench-page bench-scale bench-gpu bench-decoding
+	bench-volumes bench-onnx bench-page bench-scale bench-gpu bench-decoding bench-pixels bench-recipes
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'

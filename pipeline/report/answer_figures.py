@@ -241,7 +241,7 @@ def score_figure(models: Models, folder: Path) -> Drawing:
                 )
             positive = plain_name(p.classes[1])
             axes.set(title=name, xlim=(0, 1), xlabel=f"probability of {positive}", ylabel="slices")
-        panels[0].legend()
+        panels[0].legend(loc="upper right")
         for axes in panels[len(names) :]:
             axes.set_visible(False)
         medians = "; ".join(

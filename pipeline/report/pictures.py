@@ -141,7 +141,7 @@ def learning_curves(histories: Mapping[str, Sequence[Epoch]]) -> "Figure":
         column[0].set_title(f"{RECIPES[name].title if name in RECIPES else name}\nkept: epoch {best.epoch}")
         column[1].set_xlabel("epoch")
         column[1].xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend(frameon=False)
+    axes[0, 0].legend(loc="upper right", frameon=False)
     return figure
 
 

@@ -108,7 +108,7 @@ def history_figure(name: str, path: Path, folder: Path) -> Drawing:
                 values = [float(row[f"{part}_{what}"]) for row in rows]
                 axes.plot(epochs, values, color=colour, linestyle=style, label=part)
             axes.set(xlabel="epoch", ylabel=what)
-        panels[0].legend()
+        panels[0].legend(loc="upper right")
         last = rows[-1]
         return finish(
             figure,

@@ -1,8 +1,11 @@
 """Overlay pictures: colours where they belong."""
 
 import numpy as np
+import pytest
 from PIL import Image
+from scipy import ndimage
 
+from haemo.features.pixels.region import pieces
 from haemo.features.reading.slice import Slice
 from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.explaining.regions import find_regions
@@ -37,3 +40,32 @@ def test_small_slices_are_enlarged_and_no_evidence_is_no_colour():
     picture = draw_overlay(image, np.zeros((100, 120)), [], Preprocessing())
     assert picture.shape == (300, 720, 3)
     assert (picture == 50).all()
+
+
+def slow_overlay(gray, evidence, regions):
+    """The oracle: every pixel in float32, one colour after the other, and outlines on the whole slice."""
+    plain = np.repeat(gray[..., None], 3, axis=2).astype(np.float32)
+    shown, limit = plain.copy(), float(np.abs(evidence).max())
+    for colour, part in (((230, 159, 0), evidence), ((0, 114, 178), -evidence)):
+        alpha = (0.55 * np.clip(part / (limit or 1), 0, 1))[..., None]
+        shown = (1 - alpha) * shown + alpha * np.array(colour, dtype=np.float32)
+    shown = np.rint(shown).astype(np.uint8)
+    for region in regions:
+        shown[region.mask & ~ndimage.binary_erosion(region.mask)] = (240, 228, 66)
+    return np.concatenate([plain.astype(np.uint8), shown], axis=1)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_colours_are_those_of_laying_one_over_the_other_pixel_by_pixel(signed):
+    rng = np.random.default_rng(1)
+    gray = rng.integers(0, 256, (300, 280)).astype(np.uint8)
+    evidence = ndimage.gaussian_filter(rng.normal(size=gray.shape), 9).astype(np.float32)
+    if not signed:
+        evidence = np.maximum(evidence - 0.02, 0)
+        evidence[:40] = evidence[:, 250:] = 0  # and beyond the box of the rest
+    chosen = evidence > 0.6 * evidence.max()
+    chosen[:20, :30] = True  # in the corner
+    regions = pieces(chosen, evidence, True, None)
+    image = Slice(gray.astype(np.float32), False)
+    expected = slow_overlay(gray, evidence, regions)
+    np.testing.assert_array_equal(draw_overlay(image, evidence, regions, Preprocessing()), expected)

@@ -1,7 +1,9 @@
 """Pictures of evidence: the slice as a reader sees it, beside it the map and the outlines."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +11,10 @@ from haemo.atomic import replacing
 from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
 from haemo.features.views.preprocess import Preprocessing
+from haemo.pipeline.segmenting.png import png_of
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 __all__ = ["draw_overlay", "write_picture"]
 
@@ -47,27 +53,51 @@ def draw_overlay(
     """
     gray = _display(image, preprocessing)
     factor = max(1, -(-_LEAST_SIDE // min(gray.shape)))
-    plain = np.repeat(gray[..., None], 3, axis=2).astype(np.float32)
-    shown = plain.copy()
-    limit = float(np.abs(evidence).max())
-    if limit > 0:
-        for colour, part in ((_FOR, evidence), (_AGAINST, -evidence)):
-            alpha = (_STRONGEST * np.clip(part / limit, 0, 1))[..., None]
-            shown = (1 - alpha) * shown + alpha * np.array(colour, dtype=np.float32)
-    both = [_enlarged(np.rint(half).astype(np.uint8), factor) for half in (plain, shown)]
+    strip = _text(caption, 2 * factor * gray.shape[1])
+    picture = np.concatenate([np.empty((factor * gray.shape[0], strip.shape[1], 3), dtype=np.uint8), strip])
+    plain, shown = np.split(picture[: len(picture) - len(strip)], 2, axis=1)
+    for channel in range(3):
+        plain[..., channel] = _enlarged(gray, factor)
+    shown[:] = plain
+    _colour(shown, gray, evidence, factor)
     for region in regions:
-        both[1][_edge(_enlarged(region.mask, factor))] = _OUTLINE
-    picture = np.concatenate(both, axis=1)
-    return np.concatenate([picture, _text(caption, picture.shape[1])]) if caption else picture
+        top, left, bottom, right = region.box
+        edge = _enlarged(region.mask[top : bottom + 1, left : right + 1], factor)
+        shown[factor * top : factor * (bottom + 1), factor * left : factor * (right + 1)][_edge(edge)] = (
+            _OUTLINE
+        )
+    return picture
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write a picture, colour or gray of 8 or 16 bits, as PNG, atomically; folders are made."""
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
+        temporary.write_bytes(png_of(picture))
+
+
+def _colour(shown: np.ndarray, gray: np.ndarray, evidence: np.ndarray, factor: int) -> None:
+    """Lay colours over the gray of `shown`, where there is any evidence."""
+    limit = float(np.abs(evidence).max())
+    if not limit > 0:
+        return
+    rows, columns = (np.flatnonzero(evidence.any(axis=axis)) for axis in (1, 0))
+    place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    share = evidence[place].astype(np.float32) / np.float32(limit)
+    alpha = np.float32(_STRONGEST) * np.abs(share)
+    left = (1 - alpha) * gray[place]
+    enlarged = tuple(slice(factor * own.start, factor * own.stop) for own in place)
+    is_against = share < 0 if share.min() < 0 else None
+    for channel, (pro, contra) in enumerate(zip(_FOR, _AGAINST, strict=True)):
+        colour = (
+            np.float32(pro)
+            if is_against is None
+            else np.where(is_against, np.float32(contra), np.float32(pro))
+        )
+        mixed = alpha * colour
+        mixed += left
+        np.rint(mixed, out=mixed)
+        shown[(*enlarged, channel)] = _enlarged(mixed, factor)
 
 
 def _display(image: Slice, preprocessing: Preprocessing) -> np.ndarray:
@@ -79,7 +109,7 @@ def _display(image: Slice, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _enlarged(values: np.ndarray, factor: int) -> np.ndarray:
-    return values.repeat(factor, axis=0).repeat(factor, axis=1)
+    return values if factor == 1 else values.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _edge(mask: np.ndarray) -> np.ndarray:
@@ -90,11 +120,20 @@ def _edge(mask: np.ndarray) -> np.ndarray:
 
 
 def _text(lines: Sequence[str], width: int) -> np.ndarray:
-    from PIL import Image, ImageDraw, ImageFont
+    """White on black: of `width` pixels, and no rows where there is nothing to say."""
+    from PIL import Image, ImageDraw
 
-    strip = Image.new("RGB", (width, _CAPTION_PIXELS * len(lines) + 4))
+    if not lines:
+        return np.empty((0, width, 3), dtype=np.uint8)
+    strip = Image.new("L", (width, _CAPTION_PIXELS * len(lines) + 4))
     draw = ImageDraw.Draw(strip)
-    font = ImageFont.load_default(size=13)
     for number, line in enumerate(lines):
-        draw.text((4, 2 + _CAPTION_PIXELS * number), line, fill=(255, 255, 255), font=font)
-    return np.asarray(strip)
+        draw.text((4, 2 + _CAPTION_PIXELS * number), line, fill=255, font=_font())
+    return np.repeat(np.asarray(strip)[..., None], 3, axis=2)
+
+
+@cache
+def _font() -> "FreeTypeFont | ImageFont":
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size=13)

@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from haemo.errors import BadSettings, TooFewData
-from haemo.models.pixels import pixel_classifier
+from haemo.models.pixels import pixel_classifier, trees
 from haemo.models.pixels.pixel_classifier import KINDS, PixelClassifier, fit_pixels
-from haemo.models.pixels.trees import BoostedTrees
+from haemo.models.pixels.trees import BoostedTrees, _ShortCuts
 
 ROUNDS = 15
 
@@ -46,6 +46,36 @@ def test_trees_say_what_scikit_learn_says(seed, leaves, rounds):
     on_cuts = rng.choice(own.cuts[np.isfinite(own.cuts)], (200, 6))  # beside what the trees were grown on
     for asked in (X, on_cuts, np.full((1, 6), 1e30), np.full((1, 6), -1e30)):
         np.testing.assert_allclose(own.scores(asked), fitted.decision_function(asked), atol=1e-5)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=40), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_places_among_cuts_are_those_of_a_search(drawn, are_near):
+    cuts = np.unique(np.clip(np.array(drawn) * (1e-3 if are_near else 1), -3e38, 3e38))
+    short = cuts.astype(np.float32)
+    some = [0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf, 3e38, -3e38]
+    beside = [short, *(np.nextafter(short, np.float32(way)) for way in (-np.inf, np.inf)), np.float32(some)]
+    values = np.concatenate(beside)
+    found = np.empty(len(values), dtype=np.intp)
+    _ShortCuts(cuts).places(values, found)
+    np.testing.assert_array_equal(found, [(cuts < value).sum() for value in values.astype(float)])
+
+
+@pytest.mark.numerical
+def test_the_same_numbers_in_32_and_in_64_bits_are_answered_alike():
+    X, y, weights, patients = pixels()
+    model = fit_pixels("trees", X, y, weights, patients).model
+    np.testing.assert_array_equal(model.scores(X), model.scores(X.astype(np.float64)))
+    np.testing.assert_array_equal(model.scores(X), model.scores(np.asfortranarray(X)))
+
+
+@pytest.mark.numerical
+def test_looked_up_together_trees_say_what_each_says_by_itself(monkeypatch):
+    X, y, weights, patients = pixels()
+    model = fit_pixels("trees", X, y, weights, patients).model
+    together = model.scores(X, ((0.2, -1.0),))
+    monkeypatch.setattr(trees, "_MOST_FEATURES_AT_ONCE", 5)
+    np.testing.assert_array_equal(model.scores(X, ((0.2, -1.0),)), together)
 
 
 @pytest.mark.numerical

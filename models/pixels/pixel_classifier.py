@@ -89,7 +89,7 @@ class PixelClassifier:
         rows, columns = np.nonzero(inside)
         first = (rows % 2 == 0) & (columns % 2 == 0)
         scores = np.empty(len(X))
-        scores[first] = self.model.scores(X[first], _SURELY_NOT)
+        scores[first] = self._asked(X, first)
         # Of each pixel the up to four asked neighbours, or itself; where there is none, it is asked.
         highest = np.full((inside.shape[0] + 2, inside.shape[1] + 2), np.nan)
         highest[rows[first] + 1, columns[first] + 1] = scores[first]
@@ -97,8 +97,12 @@ class PixelClassifier:
         dark = ~first & (highest < _DARK)
         scores[dark] = highest[dark]
         asked = ~first & ~dark
-        scores[asked] = self.model.scores(X[asked], _SURELY_NOT)
+        scores[asked] = self._asked(X, asked)
         return expit(scores).astype(np.float32)
+
+    def _asked(self, X: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        # Descriptors lie one after the other, each for all pixels.
+        return self.model.scores(X.T.take(np.flatnonzero(chosen), axis=1).T, _SURELY_NOT)
 
     @classmethod
     def of_arrays(cls, kind: str, arrays: Mapping[str, np.ndarray]) -> "PixelClassifier":

@@ -7,6 +7,7 @@ import pytest
 from drawn_heads import SIDE, SPACING_MM, as_picture, head
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_descriptors import describe as slow_describe
 
 from haemo.errors import UnreadableSlice
 from haemo.features.pixels.blood_map import BloodMap
@@ -126,6 +127,25 @@ class TestDescriptors:
         line = replace(grid.midline, row=grid.midline.row + top, column=grid.midline.column + left)
         other = replace(grid, hu=hu, inside=inside, bone=bone, midline=line)
         np.testing.assert_allclose(describe(other), describe(grid), atol=1e-4)
+
+    @pytest.mark.numerical
+    @given(
+        st.integers(0, 1000),
+        st.sampled_from([0.0, 5.0, 15.0]),
+        st.floats(-20, 20),
+        st.tuples(*[st.integers(0, 70)] * 2),
+    )
+    @settings(max_examples=8, deadline=None)
+    def test_all_numbers_are_those_of_filters_one_after_the_other(self, seed, blood_mm, turn, cut):
+        grid = of(head(seed, blood_mm, turn)[0])
+        part = slice(cut[0], None), slice(cut[1], None)  # the head may end with the plane
+        hu, inside, bone = (own[part] for own in (grid.hu, grid.inside, grid.bone))
+        line = grid.midline.shifted(-cut[0], -cut[1])
+        grid = replace(grid, hu=hu, inside=inside, bone=bone, midline=line)
+        quick, slow = describe(grid), slow_describe(grid)
+        largest = np.abs(slow).max(axis=0)
+        assert (np.abs(quick - slow).max(axis=0) <= 1e-5 * np.maximum(largest, 1)).all()
+        assert (quick != slow).mean() < 0.9, "places, distances and levels are the same to the bit"
 
     def test_without_bone_it_is_far_from_every_pixel(self):
         grid = of(head(2)[0])

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from haemo.features.pixels.blurs import blur_matrix, blurred
+from haemo.features.pixels.distances import Place, distances, wider
 from haemo.features.views.head_grid import HeadGrid
 
 __all__ = ["DESCRIPTORS", "DESCRIPTOR_SCHEMA", "describe"]
@@ -12,6 +14,8 @@ DESCRIPTOR_SCHEMA = 1
 _BLURS_MM = (1.0, 2.0, 4.0, 8.0)
 _BRIGHT_HU, _DARK_HU = 14.0, -12.0  # off the brain's median: blood and calcium; fluid and oedema
 _SURROUNDINGS_MM = (4.0, 10.0)
+_SPREADS_MM = (2.0, 4.0)
+_BONE_MM = 6.0
 _FAR_MM = 40
 
 DESCRIPTORS = (
@@ -54,83 +58,123 @@ def describe(grid: HeadGrid) -> np.ndarray:
     Returns
     -------
     ndarray of shape (pixels inside, len(DESCRIPTORS)), float32
-        Rows in the order of ``grid.hu[grid.inside]``.
+        Rows in the order of ``grid.hu[grid.inside]``; each number lies together for all pixels.
     """
-    from scipy import ndimage
-
     if grid.midline is None:
         return np.empty((0, len(DESCRIPTORS)), dtype=np.float32)
     # What is far from the inside has no say in its pixels, so it is left out: the same numbers, sooner.
     place = _around(grid.inside, 1)
-    inside, (to_bone, bone_share) = grid.inside[place], _of_bone(grid)
+    inside = grid.inside[place]
+    own = np.flatnonzero(inside)
     weight = inside.astype(np.float32)
     level = (grid.hu[place] - np.float32(grid.median_hu)) * weight
-    shares = {mm: _blurred(weight, mm) for mm in (*_BLURS_MM, *_SURROUNDINGS_MM)}
 
-    def mean(values: np.ndarray, sigma_mm: float) -> np.ndarray:
-        total, share = _blurred(values * weight, sigma_mm), shares[sigma_mm]
-        return np.divide(total, share, out=np.zeros_like(total), where=share > 1e-4)
+    def of(plane: np.ndarray) -> np.ndarray:
+        return plane.reshape(-1).take(own)
 
-    means = {mm: mean(level, mm) for mm in _BLURS_MM}
-    squares = level * level
-    spreads = [np.sqrt(np.maximum(mean(squares, mm) - means[mm] ** 2, 0)) for mm in (2.0, 4.0)]
-    smooth = np.where(inside, means[2.0], 0)
-    bright = (means[1.0] > _BRIGHT_HU).astype(np.float32)
-    dark = (means[1.0] < _DARK_HU).astype(np.float32)
-    rows, columns = np.nonzero(grid.inside)
-    first = [own.start for own in place]
-    far = np.stack(grid.midline.mirrored(rows, columns)) - np.array(first)[:, None]
-    far_share = ndimage.map_coordinates(weight, far, order=1, mode="constant", output=np.float32)
+    def on_plane(values: np.ndarray) -> np.ndarray:
+        plane = np.zeros(inside.size, dtype=np.float32)
+        plane[own] = values
+        return plane.reshape(inside.shape)
 
-    def mirrored(values: np.ndarray) -> np.ndarray:
-        other = ndimage.map_coordinates(values * weight, far, order=1, mode="constant", output=np.float32)
-        return np.where(far_share > 0.5, values[inside] - other / np.maximum(far_share, 0.5), 0)
-
-    across, along = grid.midline.across(rows, columns), grid.midline.along(rows, columns)
-    gradient = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)) / 8
-    columns_of = [
-        level[inside],
-        *(means[mm][inside] for mm in _BLURS_MM),
-        (means[1.0] - means[4.0])[inside],
-        (means[2.0] - means[8.0])[inside],
-        *(spread[inside] for spread in spreads),
-        gradient[inside],
-        ndimage.laplace(smooth)[inside],
-        to_bone,
-        np.minimum(ndimage.distance_transform_edt(inside)[inside], _FAR_MM),
-        bone_share,
-        mirrored(means[2.0]),
-        mirrored(means[4.0]),
+    planes = np.stack([weight, level, level * level])
+    shares, means, squares = {}, {}, {}
+    for mm in _BLURS_MM:
+        share, mean, *square = blurred(planes[: 3 if mm in _SPREADS_MM else 2], mm)
+        shares[mm] = of(share)
+        means[mm] = of(mean) / shares[mm]
+        squares[mm] = [of(one) / shares[mm] for one in square]
+    spreads = [np.sqrt(np.maximum(squares[mm][0] - means[mm] ** 2, 0)) for mm in _SPREADS_MM]
+    parts = [on_plane(part) for part in (means[1.0] > _BRIGHT_HU, means[1.0] < _DARK_HU)]
+    surroundings = []
+    for mm in _SURROUNDINGS_MM:
+        *found, share = blurred(np.stack([*parts, weight]), mm)
+        surroundings += [of(part) / of(share) for part in found]
+    smooth = on_plane(means[2.0])
+    rows, columns = np.divmod(own, inside.shape[1])
+    line = grid.midline.shifted(-place[0].start, -place[1].start)
+    mirror = _Mirror(*line.mirrored(rows, columns), inside.shape)
+    far_share = mirror(weight).astype(np.float32)
+    has_other = far_share > 0.5
+    far_share = np.maximum(far_share, 0.5)
+    others = [mirror(plane).astype(np.float32) / far_share for plane in (smooth, on_plane(means[4.0]))]
+    across, along = line.across(rows, columns), line.along(rows, columns)
+    edges, curvature = _slopes(smooth)
+    to_bone = distances(grid.bone, place, _FAR_MM)
+    to_edge = distances(~grid.inside, place, _FAR_MM)
+    numbers = np.empty((len(DESCRIPTORS), len(own)), dtype=np.float32)
+    numbers[:] = [
+        of(level),
+        *(means[mm] for mm in _BLURS_MM),
+        means[1.0] - means[4.0],
+        means[2.0] - means[8.0],
+        *spreads,
+        np.sqrt(of(edges)) / 8,
+        of(curvature),
+        np.sqrt(of(to_bone)),
+        np.sqrt(of(to_edge)),
+        of(_bone_share(grid.bone, place)),
+        *(np.where(has_other, means[mm] - other, 0) for mm, other in zip((2.0, 4.0), others, strict=True)),
         np.abs(across) / max(float(np.abs(across).max()), 1.0),
         along / max(float(np.abs(along).max()), 1.0),
-        *(mean(part, mm)[inside] for mm in _SURROUNDINGS_MM for part in (bright, dark)),
-        np.full(len(rows), float(np.sqrt(inside.sum()))),
+        *surroundings,
+        np.full(len(own), np.sqrt(len(own))),
     ]
-    return np.column_stack(columns_of).astype(np.float32)
+    return numbers.T
 
 
-def _around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+class _Mirror:
+    """Interpolates planes, which are 0 beyond their edges, at places that need not be whole numbers."""
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> None:
+        height, width = shape
+        known = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
+        self._padded = np.zeros((height + 1, width + 1))
+        above, left = np.floor(rows).clip(0, height - 1), np.floor(columns).clip(0, width - 1)
+        self._place = (above * (width + 1) + left).astype(np.intp)
+        down, right = rows - above, columns - left
+        self._weights = [
+            (offset, part * known)
+            for offset, part in (
+                (0, (1 - down) * (1 - right)),
+                (1, (1 - down) * right),
+                (width + 1, down * (1 - right)),
+                (width + 2, down * right),
+            )
+        ]
+
+    def __call__(self, plane: np.ndarray) -> np.ndarray:
+        self._padded[:-1, :-1] = plane
+        flat = self._padded.reshape(-1)
+        total = np.zeros(len(self._place))
+        for offset, weight in self._weights:
+            total += flat[offset:].take(self._place, mode="clip") * weight
+        return total
+
+
+def _slopes(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel the squared length of Sobel's gradient, times 64, and the Laplacian."""
+    wide = np.pad(plane, 1, mode="symmetric")
+    down, right = wide[2:] - wide[:-2], wide[:, 2:] - wide[:, :-2]
+    down = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
+    right = right[:-2] + 2 * right[1:-1] + right[2:]
+    below, after = np.diff(wide[:, 1:-1], axis=0), np.diff(wide[1:-1], axis=1)
+    return down * down + right * right, np.diff(below, axis=0) + np.diff(after, axis=1)
+
+
+def _around(mask: np.ndarray, margin: int) -> Place:
     """Rows and columns of a mask that is not empty, and up to `margin` more on each side."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return (
-        slice(max(rows[0] - margin, 0), rows[-1] + 1 + margin),
-        slice(max(columns[0] - margin, 0), columns[-1] + 1 + margin),
+    own = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    return wider(own, margin, mask.shape)
+
+
+def _bone_share(bone: np.ndarray, place: Place) -> np.ndarray:
+    """Share of bone about each pixel of a place, over 6 mm; the plane goes on as in a mirror."""
+    height, width = bone.shape
+    about = wider(place, 3 * int(_BONE_MM), bone.shape)
+    rows, columns = (
+        blur_matrix(length, _BONE_MM, "reflect")[own, near]
+        for length, own, near in zip((height, width), place, about, strict=True)
     )
-
-
-def _blurred(values: np.ndarray, sigma_mm: float) -> np.ndarray:
-    from scipy import ndimage
-
-    return ndimage.gaussian_filter(values, sigma_mm, mode="constant", truncate=3.0)
-
-
-def _of_bone(grid: HeadGrid) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pixel inside: distance to bone, `_FAR_MM` at most; share of bone about it, over 6 mm."""
-    from scipy import ndimage
-
-    place = _around(grid.inside, _FAR_MM)
-    inside, bone = grid.inside[place], grid.bone[place]
-    share = ndimage.gaussian_filter(bone.astype(np.float32), 6.0, truncate=3.0)[inside]
-    if not bone.any():
-        return np.full(len(share), float(_FAR_MM)), share
-    return np.minimum(ndimage.distance_transform_edt(~bone)[inside], _FAR_MM), share
+    return rows @ bone[about].astype(np.float32) @ columns.T

@@ -48,6 +48,10 @@ class Midline:
         twice = 2 * self.across(rows, columns)
         return rows - twice * sine, columns - twice * cosine
 
+    def shifted(self, rows: float, columns: float) -> "Midline":
+        """The same line where rows and columns are counted from elsewhere, and so are that much more."""
+        return Midline(self.row + rows, self.column + columns, self.angle_deg)
+
     def reflection(self) -> tuple[np.ndarray, np.ndarray]:
         """Matrix of shape (2, 2) and offset of shape (2,) that give the (row, column) on the other side."""
         cosine, sine = self._direction

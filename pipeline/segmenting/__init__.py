@@ -3,7 +3,7 @@
 `pixel_features` says what pixels are described by, and `trunk` makes the network ready that some of it is
 read from; `sampling` reads slices and masks and describes pixels; `segmenter` is the trained model, and
 `segmenterfolder` its folder in a run; `training` fits one, and `operating` chooses what it outlines;
-`drawing` draws many slices, `outlining` new ones, `overlay` shows them, and `study_measures` sums up studies;
-`agreement` measures outlines on test slices. From outside: `drawing`, `outlining`, `overlay`, `segmenter`,
-`training` and `agreement`.
+`drawing` draws many slices, `outlining` new ones, `overlay` shows them, as `png`, and `study_measures` sums
+up studies; `agreement` measures outlines on test slices. From outside: `drawing`, `outlining`, `overlay`,
+`segmenter`, `training` and `agreement`.
 """

@@ -2,8 +2,10 @@
 
 `settings` say what a `cohort` is made from, `writing`, `volume_files` and `sheet` put it on disk. One
 `patient` has one `study`: an `anatomy` warped from the `atlas`, with the skull `base`, `confounders`, and
-`bleeds` that become `blood`. A `scanner` follows a `protocol`; `rendering` and `drawing` make its planes, on
-random fields of `volume`. From outside: what this package itself names.
+`bleeds` that become `blood`. In the wide population `conditions` say what else a patient has: blood of other
+`stages`, and `childhood`, `surgery`, `vessels`, `scalp` with the `changes` that they make of a head. A
+`scanner` follows a `protocol`; `rendering` and `drawing` make its planes, on random fields of `volume`.
+From outside: what this package itself names.
 """
 
 from haemo.features.phantom.cohort import Cohort, LabelRow, write_cohort

@@ -1,13 +1,14 @@
 """Drawing bleeds: what kind, where, how large, how old."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from haemo.features.phantom.atlas import Atlas
 
-__all__ = ["SUBTYPES", "Bleed", "draw_bleeds"]
+__all__ = ["SUBTYPES", "Bleed", "draw_bleeds", "log_uniform", "surface_point"]
 
 SUBTYPES = ("epidural", "subdural", "subarachnoid", "intraparenchymal", "intraventricular")
 
@@ -74,7 +75,13 @@ class Bleed:
     level_mm: float = 0.0
 
 
-def draw_bleeds(rng: np.random.Generator, atlas: Atlas, low_mm: float, high_mm: float) -> tuple[Bleed, ...]:
+def draw_bleeds(
+    rng: np.random.Generator,
+    atlas: Atlas,
+    low_mm: float,
+    high_mm: float,
+    odds: Mapping[str, float] | None = None,
+) -> tuple[Bleed, ...]:
     """Draw the bleeds of one patient.
 
     The level is drawn first, evenly over what is scanned, and the subtype from those that occur there: so
@@ -86,10 +93,13 @@ def draw_bleeds(rng: np.random.Generator, atlas: Atlas, low_mm: float, high_mm: 
     atlas : Atlas
     low_mm, high_mm : float
         Canonical z between which the scan lies.
+    odds : mapping of str to float, optional
+        Of each subtype, in place of those of CQ500.
     """
-    bleeds = [_draw_one(rng, atlas, rng.uniform(low_mm, high_mm))]
+    odds = odds or {name: number for name, (_, _, number) in _LEVELS.items()}
+    bleeds = [_draw_one(rng, atlas, rng.uniform(low_mm, high_mm), odds)]
     while len(bleeds) < 4 and rng.random() < 0.35:
-        bleeds.append(_draw_one(rng, atlas, rng.uniform(low_mm, high_mm)))
+        bleeds.append(_draw_one(rng, atlas, rng.uniform(low_mm, high_mm), odds))
     first = bleeds[0]
     deep = first.subtype == "intraparenchymal" and -14 < first.centre_mm[2] < 28 and first.radius_mm > 10
     if deep and rng.random() < 0.5:
@@ -97,11 +107,11 @@ def draw_bleeds(rng: np.random.Generator, atlas: Atlas, low_mm: float, high_mm: 
     return tuple(bleeds)
 
 
-def _draw_one(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed:
+def _draw_one(rng: np.random.Generator, atlas: Atlas, level: float, odds: Mapping[str, float]) -> Bleed:
     names = [name for name, (low, high, _) in _LEVELS.items() if low <= level <= high]
     if not names:
         names = ["subarachnoid"]
-    weights = np.array([_LEVELS[name][2] for name in names])
+    weights = np.array([odds[name] for name in names])
     match names[rng.choice(len(names), p=weights / weights.sum())]:
         case "epidural":
             return _epidural(rng, atlas, level)
@@ -115,7 +125,8 @@ def _draw_one(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed:
             return _ventricular(rng, level)
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of `low` and `high`."""
     return float(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
@@ -125,7 +136,7 @@ def _density(rng: np.random.Generator, most_days: float) -> dict[str, float]:
     return {"age_days": age, "hu": float(max(48.0, rng.uniform(60, 80) - _FALL_HU_PER_DAY * age))}
 
 
-def _surface_point(atlas: Atlas, azimuth_deg: float, level: float) -> tuple[float, float, float]:
+def surface_point(atlas: Atlas, azimuth_deg: float, level: float) -> tuple[float, float, float]:
     """Point of the inner table at a level, seen from the axis of the head; 0 is right, 90 front."""
     angle = math.radians(azimuth_deg)
     reach = np.arange(4, 110, 0.5, dtype=np.float32)
@@ -143,10 +154,10 @@ def _side(rng: np.random.Generator, spread_deg: float) -> float:
 
 
 def _epidural(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed:
-    radius = _log_uniform(rng, 16, 45)
+    radius = log_uniform(rng, 16, 45)
     return Bleed(
         "epidural",
-        _surface_point(atlas, _side(rng, 28), level),
+        surface_point(atlas, _side(rng, 28), level),
         radius_mm=radius,
         thickness_mm=min(30.0, radius * rng.uniform(0.3, 0.7)),
         roughness=rng.uniform(0.02, 0.08),
@@ -162,17 +173,17 @@ def _subdural(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed:
             "subdural",
             centre,
             form,
-            radius_mm=_log_uniform(rng, 14, 40),
-            thickness_mm=_log_uniform(rng, 3, 8),
+            radius_mm=log_uniform(rng, 14, 40),
+            thickness_mm=log_uniform(rng, 3, 8),
             roughness=rng.uniform(0.1, 0.3),
             **_density(rng, 8),
         )
     return Bleed(
         "subdural",
-        _surface_point(atlas, _side(rng, 35), level),
+        surface_point(atlas, _side(rng, 35), level),
         form,
-        radius_mm=_log_uniform(rng, 36, 95),
-        thickness_mm=_log_uniform(rng, 4, 20),
+        radius_mm=log_uniform(rng, 36, 95),
+        thickness_mm=log_uniform(rng, 4, 20),
         roughness=rng.uniform(0.08, 0.25),
         **_density(rng, 12),
     )
@@ -184,13 +195,13 @@ def _subarachnoid(rng: np.random.Generator, atlas: Atlas, level: float) -> Bleed
         x, y, z = near[rng.integers(len(near))]
         centre, form = (float(x * rng.choice([-1.0, 1.0])), y, z), "cistern"
     else:
-        x, y, z = _surface_point(atlas, rng.uniform(0, 360), level)
+        x, y, z = surface_point(atlas, rng.uniform(0, 360), level)
         centre, form = (0.88 * x, 0.9 * y - 2, z), "convexity"
     return Bleed(
         "subarachnoid",
         centre,
         form,
-        radius_mm=_log_uniform(rng, 14, 60),
+        radius_mm=log_uniform(rng, 14, 60),
         roughness=rng.uniform(0.2, 0.6),
         **_density(rng, 5),
     )
@@ -223,7 +234,7 @@ def _intraparenchymal(rng: np.random.Generator, atlas: Atlas, level: float) -> B
 
 def _parenchymal_radius(rng: np.random.Generator, form: str) -> float:
     """Of a spontaneous bleed; half of the lobar ones are contusions, from barely visible upwards."""
-    contusion, small = rng.random() < 0.5, _log_uniform(rng, 3.3, 12)
+    contusion, small = rng.random() < 0.5, log_uniform(rng, 3.3, 12)
     volume_mm3 = 1000 * _MEDIAN_ML * math.exp(rng.normal(0, _LOG_SD_ML))
     return small if contusion and form == "lobar" else float(np.cbrt(volume_mm3 * 3 / (4 * math.pi)))
 
@@ -241,7 +252,7 @@ def _ventricular(rng: np.random.Generator, level: float) -> Bleed:
         "intraventricular",
         (float(rng.choice([-1.0, 1.0])) * 10, -15.0, level),
         form,
-        radius_mm=_log_uniform(rng, 15, 60),
+        radius_mm=log_uniform(rng, 15, 60),
         roughness=rng.uniform(0.1, 0.5),
         level_mm=rng.uniform(-50, -26),
         **_density(rng, 5),

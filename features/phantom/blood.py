@@ -8,6 +8,7 @@ import numpy as np
 
 from haemo.features.phantom.anatomy import CORONAL_Y_MM, LAMBDOID_Y_MM, ramp
 from haemo.features.phantom.bleeds import Bleed
+from haemo.features.phantom.stages import Mixture, StagedBleed
 from haemo.features.phantom.volume import SmoothNoise
 
 __all__ = ["PlacedBleed", "Region", "place"]
@@ -49,6 +50,7 @@ class PlacedBleed(ABC):
         self.centre = np.float32(bleed.centre_mm)
         self._lumps = SmoothNoise(rng, max(0.7 * bleed.radius_mm, 6.0))
         self._texture = SmoothNoise(rng, 5.0)
+        self._mixture = Mixture(bleed, rng) if isinstance(bleed, StagedBleed) else None
 
     def shift(self, canonical: np.ndarray, distance: np.ndarray) -> np.ndarray | float:
         """Displacement of the brain, to add to ``Head.brain_shift``: (n, 3), mm."""
@@ -66,7 +68,8 @@ class PlacedBleed(ABC):
 
     def blood_hu(self, region: Region) -> np.ndarray:
         """Density of the blood at each point: uneven by a few HU."""
-        return self.bleed.hu + np.float32(3.0) * self._texture(region.canonical)[:, 0]
+        hu = self.bleed.hu + np.float32(3.0) * self._texture(region.canonical)[:, 0]
+        return hu if self._mixture is None else self._mixture.mixed(hu, region.canonical)
 
     def _distance(self, points: np.ndarray) -> np.ndarray:
         offset = points - self.centre
@@ -85,8 +88,9 @@ class _Extraaxial(PlacedBleed):
     def share(self, region: Region) -> np.ndarray:
         thickness = self._thickness(region.canonical, region.upward)
         layer = ramp(thickness + region.skull, region.pixel_mm) * ramp(0.5 - region.skull, region.pixel_mm)
-        # Less than a millimetre of blood along bone is no bleed that anyone could see.
-        return layer * np.clip((thickness - 0.8) / 1.2, 0, 1)
+        # Less than a millimetre of blood along bone is no bleed that anyone could see; thin ones end sooner.
+        least, width = min(0.8, 0.2 * self.bleed.thickness_mm), min(1.2, 0.3 * self.bleed.thickness_mm)
+        return layer * np.clip((thickness - least) / width, 0, 1)
 
     def _thickness(self, canonical: np.ndarray, upward: np.ndarray) -> np.ndarray:
         bleed = self.bleed

@@ -143,7 +143,14 @@ def _in_order(settings: CohortSettings, out: Path, workers: int) -> Iterator[_Wr
 
 
 def _write_patient(settings: CohortSettings, out: Path, number: int) -> _Written:
-    study = Study(settings.seed, number, settings.slices, settings.prevalence, settings.size)
+    study = Study(
+        settings.seed,
+        number,
+        settings.slices,
+        settings.prevalence,
+        settings.size,
+        population=settings.population,
+    )
     name = patient_name(number)
     pixel_mm2 = (study.scan.field_mm / settings.size) ** 2
     rows, truths, samples = [], [], []
@@ -206,7 +213,7 @@ def _chosen(samples: list[Sample]) -> tuple[Sample, ...]:
 
 
 def _write_record(out: Path, settings: CohortSettings, patients: list[dict[str, Any]]) -> None:
-    record = {"schema": _SCHEMA, "settings": asdict(settings), "patients": patients}
+    record = {"schema": _SCHEMA, "settings": settings.record(), "patients": patients}
     write_text(out / "cohort.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
@@ -220,7 +227,7 @@ def _is_finished(out: Path, settings: CohortSettings) -> bool:
     """
     if not out.exists() or not any(out.iterdir()):
         return False
-    wanted = json.loads(json.dumps({"schema": _SCHEMA, "settings": asdict(settings)}))
+    wanted = json.loads(json.dumps({"schema": _SCHEMA, "settings": settings.record()}))
     if (out / "cohort.json").exists():
         record = json_of(out / "cohort.json")
         if {key: record.get(key) for key in wanted} == wanted:

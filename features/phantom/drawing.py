@@ -29,6 +29,8 @@ class Plane:
         Skull base and face, and the share of each pixel that they cover, over everything else.
     shares : ndarray of shape (bleeds, size/2, size/2)
         Share of each bleed in a pixel, 0..1.
+    opening_mm : ndarray, optional
+        Distance to the border of openings in the bone, positive within them.
     """
 
     soft_hu: np.ndarray
@@ -38,6 +40,7 @@ class Plane:
     base_hu: np.ndarray
     base_cover: np.ndarray
     shares: np.ndarray
+    opening_mm: np.ndarray | None = None
 
 
 class Drawing:
@@ -73,6 +76,8 @@ class Drawing:
         # Distances are smooth: bone cut out of their enlargement has sharp edges at full resolution.
         depth, thickness = double(plane.skull_mm) - np.float32(SKULL_GAP_MM), double(plane.thickness_mm)
         share = ramp(depth, self._pixel_mm) * ramp(thickness - depth, self._pixel_mm)
+        if plane.opening_mm is not None:
+            share *= 1 - ramp(double(plane.opening_mm), self._pixel_mm)
         off_middle = abs(2 * depth / thickness - 1)
         diploe, table = self._anatomy.diploe_hu, self._anatomy.table_hu
         self._bone += share

@@ -45,12 +45,13 @@ def generate_patient(
     prevalence: float = 0.4,
     size: int = 512,
     bleeding: bool | tuple[Bleed, ...] | None = None,
+    population: str = "usual",
 ) -> PhantomPatient:
     """Make one patient's study as arrays; the same that `write_cohort` writes.
 
     Parameters
     ----------
-    seed, patient, slices, prevalence, size, bleeding
+    seed, patient, slices, prevalence, size, bleeding, population
         As for ``Study``.
 
     Raises
@@ -58,8 +59,10 @@ def generate_patient(
     MissingExtra
         If nilearn, whose tissue maps give the anatomy, is not installed.
     """
-    CohortSettings(patients=1, seed=seed, slices=slices, prevalence=prevalence, size=size)
-    study = Study(seed, patient, slices, prevalence, size, bleeding)
+    CohortSettings(
+        patients=1, seed=seed, slices=slices, prevalence=prevalence, size=size, population=population
+    )
+    study = Study(seed, patient, slices, prevalence, size, bleeding, population)
     made = list(study)
     return PhantomPatient(
         hu=np.stack([each.hu for each in made]),

@@ -1,11 +1,11 @@
 """The scanners of a cohort: what one machine and its protocol do to every patient alike."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Protocol", "scanner_of"]
+__all__ = ["Protocol", "own_scanner", "scanner_of"]
 
 _SCANNERS = 3
 _WINDOWS = ((40, 80), (35, 80), (35, 90), (40, 100), (32, 75))
@@ -71,7 +71,29 @@ def scanner_of(seed: int, patient: int) -> Protocol:
     """
     chance = (np.random.default_rng([seed, 2]).random() + patient * _STEP) % 1
     scanner = int(chance * _SCANNERS)
-    rng = np.random.default_rng([seed, 3, scanner])
+    return _drawn(np.random.default_rng([seed, 3, scanner]), scanner)
+
+
+def own_scanner(seed: int, patient: int) -> Protocol:
+    """A scanner that no other patient of the cohort was sent to: the wide population is of many hospitals.
+
+    Kernels go from soft to hard, doses and fields of view lie further apart, and pictures are made through
+    windows of any width from 75 to 140 HU.
+    """
+    rng = np.random.default_rng([seed, 4, patient])
+    usual = _drawn(rng, patient)
+    return replace(
+        usual,
+        field_mm=rng.uniform(200, 252),
+        noise_hu=float(np.clip(np.exp(rng.normal(math.log(3.0), 0.4)), 1.5, 6.5)),
+        blur_mm=rng.uniform(0.3, 1.0),
+        sharpening=float(rng.uniform(0.0, 0.8) if rng.random() < 0.5 else rng.uniform(0.0, 0.35)),
+        hardening_hu=rng.uniform(0.0, 9.0),
+        window=(int(rng.integers(30, 47)), int(rng.integers(75, 141))),
+    )
+
+
+def _drawn(rng: np.random.Generator, scanner: int) -> Protocol:
     return Protocol(
         scanner=scanner,
         field_mm=rng.uniform(212, 250),

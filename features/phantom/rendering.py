@@ -8,6 +8,7 @@ import numpy as np
 from haemo.features.phantom.anatomy import Head, ramp
 from haemo.features.phantom.base import TOP_MM, paint_base
 from haemo.features.phantom.blood import PlacedBleed, Region
+from haemo.features.phantom.changes import Change
 from haemo.features.phantom.confounders import Lookalikes
 from haemo.features.phantom.drawing import SKULL_GAP_MM, Plane
 from haemo.features.phantom.volume import double
@@ -32,15 +33,23 @@ class Renderer:
     bleeds : sequence of PlacedBleed
     hardening_hu : float
         Strength of beam hardening.
+    changes : sequence of Change
+        What else befell the head.
     """
 
     def __init__(
-        self, head: Head, lookalikes: Lookalikes, bleeds: Sequence[PlacedBleed], hardening_hu: float
+        self,
+        head: Head,
+        lookalikes: Lookalikes,
+        bleeds: Sequence[PlacedBleed],
+        hardening_hu: float,
+        changes: Sequence[Change] = (),
     ):
         self._head = head
         self._lookalikes = lookalikes
         self._bleeds = bleeds
         self._hardening_hu = np.float32(hardening_hu)
+        self._changes = changes
 
     def plane(self, coarse_mm: np.ndarray, pixel_mm: float) -> Plane:
         """Draw a plane.
@@ -59,8 +68,8 @@ class Renderer:
         skull_place = head.canonical(coarse_mm)
         distance = atlas.distance_at(skull_place)
         shift = head.brain_shift(skull_place, distance)
-        for bleed in self._bleeds:
-            shift = shift + bleed.shift(skull_place, distance)
+        for source in (*self._bleeds, *self._changes):
+            shift = shift + source.shift(skull_place, distance)
         ventricle = atlas.ventricle_at(skull_place + shift)
         thickness = head.skull_thickness(skull_place, distance)[:, None]
         columns = (skull_place, shift, distance[:, [0, 2, 5]], ventricle, thickness)
@@ -68,8 +77,14 @@ class Renderer:
         canonical, brain = fields[:, :3], fields[:, :3] + fields[:, 3:6]
         skull, surface, upward, ventricle, thickness = fields[:, 6:].T
         surface = surface - np.float32(head.anatomy.scalp_mm - _MEAN_SCALP_MM)
+        for change in self._changes:
+            brain_mm, scalp_mm = change.bulge(canonical)
+            skull, surface = skull - brain_mm, surface - scalp_mm
 
-        hu = self._scalp(canonical, skull - thickness - SKULL_GAP_MM, surface, pixel_mm)
+        outward = skull - thickness - SKULL_GAP_MM
+        hu = self._scalp(canonical, outward, surface, pixel_mm)
+        for change in self._changes:
+            change.paint_scalp(hu, canonical, -surface, outward)
         shares = np.zeros((len(self._bleeds), len(hu)), dtype=np.float32)
         within = np.flatnonzero(skull < 2.5)
         region = Region(
@@ -90,11 +105,20 @@ class Renderer:
             base_hu[low], base_cover[low] = paint_base(
                 head, canonical[low], skull[low], surface[low], pixel_mm
             )
+        for change in self._changes:
+            change.paint_hardware(base_hu, base_cover, canonical, -surface, outward)
         side = round(len(hu) ** 0.5)
         images = (hu, skull, thickness, surface, base_hu, base_cover)
         return Plane(
-            *(values.reshape(side, side) for values in images), shares=shares.reshape(-1, side, side)
+            *(values.reshape(side, side) for values in images),
+            shares=shares.reshape(-1, side, side),
+            opening_mm=self._opening(canonical, side),
         )
+
+    def _opening(self, canonical: np.ndarray, side: int) -> np.ndarray | None:
+        """Distance to the border of any opening in the bone."""
+        found = [opening for change in self._changes if (opening := change.opening(canonical)) is not None]
+        return np.max(found, axis=0).astype(np.float32).reshape(side, side) if found else None
 
     def _scalp(
         self, canonical: np.ndarray, beyond_bone: np.ndarray, surface: np.ndarray, pixel_mm: float
@@ -125,10 +149,17 @@ class Renderer:
         hu += self._lookalikes.infarct(region.brain) * (self._lookalikes.infarct_hu - hu)
         self._lookalikes.paint(hu, region.brain, region.skull, region.pixel_mm)
         hu += self._hardening(region)
+        for change in self._changes:
+            change.paint_inside(hu, region)
         shares = np.zeros((len(self._bleeds), len(hu)), dtype=np.float32)
         for number, bleed in enumerate(self._bleeds):
             shares[number] = bleed.share(region)
             hu += shares[number] * (bleed.blood_hu(region) - hu)
+        for change in self._changes:
+            if (device := change.device(region)) is not None:
+                share, device_hu = device
+                hu += share * (np.float32(device_hu) - hu)
+                shares *= 1 - share
         return hu, shares
 
     def _hardening(self, region: Region) -> np.ndarray:

@@ -1,12 +1,15 @@
 """What a cohort is made from."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from haemo.errors import BadSettings
 from haemo.features.phantom.volume_files import VOLUME_FORMATS
 from haemo.features.phantom.writing import FORMATS
 
-__all__ = ["CohortSettings"]
+__all__ = ["POPULATIONS", "CohortSettings"]
+
+POPULATIONS = ("usual", "wide")
 
 _MOST_SLICES = 400
 
@@ -27,6 +30,10 @@ class CohortSettings:
         Share of patients who bleed, 0..1.
     size : int
         Rows and columns of a slice, a multiple of 4.
+    population : str
+        ``usual``, adults with plain acute bleeds on three scanners; or ``wide``, which adds thin, pale, mixed
+        and layered blood, children, shrunken brains, heads after surgery, heads askew, vessels and many
+        scanners.
 
     Raises
     ------
@@ -40,6 +47,7 @@ class CohortSettings:
     slices: tuple[int, int] = (20, 36)
     prevalence: float = 0.4
     size: int = 512
+    population: str = "usual"
 
     def __post_init__(self) -> None:
         if self.patients < 1:
@@ -56,3 +64,14 @@ class CohortSettings:
             raise BadSettings(f"prevalence is {self.prevalence}; it must lie in 0..1")
         if self.size < 64 or self.size % 4:
             raise BadSettings(f"size is {self.size}; it must be a multiple of 4, at least 64")
+        if self.population not in POPULATIONS:
+            raise BadSettings(
+                f"population is {self.population!r}; it must be one of {', '.join(POPULATIONS)}"
+            )
+
+    def record(self) -> dict[str, Any]:
+        """The settings as cohort.json has them: `population` is named there unless it is the usual one."""
+        record = asdict(self)
+        if self.population == POPULATIONS[0]:
+            del record["population"]
+        return record

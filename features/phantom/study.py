@@ -10,11 +10,13 @@ from haemo.features.phantom.anatomy import Anatomy, Head
 from haemo.features.phantom.atlas import load_atlas
 from haemo.features.phantom.bleeds import Bleed, draw_bleeds
 from haemo.features.phantom.blood import place
+from haemo.features.phantom.conditions import Conditions
 from haemo.features.phantom.confounders import Confounders, Lookalikes
 from haemo.features.phantom.drawing import Drawing
-from haemo.features.phantom.protocol import scanner_of
+from haemo.features.phantom.protocol import own_scanner, scanner_of
 from haemo.features.phantom.rendering import Renderer
 from haemo.features.phantom.scanner import Scan, add_streaks, add_table, expose
+from haemo.features.phantom.stages import draw_staged_bleeds
 
 __all__ = ["PhantomSlice", "Study", "patient_name"]
 
@@ -77,6 +79,13 @@ class Study:
         Rows and columns, a multiple of 4.
     bleeding : bool or tuple of Bleed, optional
         Force a bleed or its absence, whatever the prevalence; or have these bleeds.
+    population : str
+        ``usual`` or ``wide``: ``CohortSettings`` says what that means.
+
+    Attributes
+    ----------
+    conditions : Conditions, optional
+        What sets a patient of the wide population apart; None in the usual one.
     """
 
     def __init__(
@@ -87,17 +96,25 @@ class Study:
         prevalence: float = 0.4,
         size: int = 512,
         bleeding: bool | tuple[Bleed, ...] | None = None,
+        population: str = "usual",
     ):
         self.seed, self.patient, self.size = seed, patient, size
-        streams = [np.random.default_rng(child) for child in self._sequence(0).spawn(7)]
-        anatomy = Anatomy.draw(streams[0])
-        self.anatomy = anatomy
-        self.scan = Scan.draw(streams[1], scanner_of(seed, patient), *slices)
-        self.confounders = Confounders.draw(streams[2], anatomy)
+        streams = [np.random.default_rng(child) for child in self._sequence(0).spawn(8)]
         atlas = load_atlas()
+        wide = population == "wide"
+        anatomy = Anatomy.draw(streams[0])
+        protocol = own_scanner(seed, patient) if wide else scanner_of(seed, patient)
+        scan = Scan.draw(streams[1], protocol, *slices)
+        low_mm, high_mm = scan.low_mm, scan.high_mm
+        self.conditions = Conditions.draw(streams[7], atlas) if wide else None
+        if self.conditions:
+            anatomy = self.conditions.anatomy(anatomy, streams[7])
+            scan = self.conditions.scan(scan, anatomy, streams[7])
+        self.anatomy, self.scan = anatomy, scan
+        self.confounders = Confounders.draw(streams[2], anatomy)
         # Numbers along the golden ratio fill 0..1 evenly: any run of patients has nearly the prevalence.
         chance = (np.random.default_rng([seed, 1]).random() + patient * _GOLDEN) % 1
-        bleeds = draw_bleeds(streams[3], atlas, self.scan.low_mm, self.scan.high_mm)
+        bleeds = (draw_staged_bleeds if wide else draw_bleeds)(streams[3], atlas, low_mm, high_mm)
         if isinstance(bleeding, tuple):
             bleeds = bleeding
         elif not (chance < prevalence if bleeding is None else bleeding):
@@ -106,7 +123,8 @@ class Study:
         head = Head(atlas, anatomy, streams[4])
         lookalikes = Lookalikes(self.confounders, anatomy, streams[5])
         placed = [place(bleed, streams[6]) for bleed in self.bleeds]
-        self._renderer = Renderer(head, lookalikes, placed, self.scan.hardening_hu)
+        changes = tuple(self.conditions.changes(atlas, streams[7])) if self.conditions else ()
+        self._renderer = Renderer(head, lookalikes, placed, self.scan.hardening_hu, changes)
 
     def __len__(self) -> int:
         return self.scan.slices
@@ -119,7 +137,8 @@ class Study:
 
     def parameters(self) -> dict[str, Any]:
         """Every drawn parameter, as JSON can hold it."""
-        return {
+        wide = {"conditions": asdict(self.conditions)} if self.conditions else {}
+        return wide | {
             "patient": patient_name(self.patient),
             "anatomy": asdict(self.anatomy),
             "scan": asdict(self.scan),

@@ -48,7 +48,7 @@ def write_slice(path: Path, study: Study, index: int, made: PhantomSlice) -> Non
     """Write one slice as DICOM or PNG, by the suffix of `path`, atomically."""
     with replacing(path) as temporary:
         if path.suffix == ".png":
-            _save_png(temporary, window_gray(made.hu, study.scan.window))
+            _save_png(temporary, _picture(study, made))
         else:
             _dataset(study, index, made).save_as(temporary, enforce_file_format=True)
 
@@ -57,6 +57,19 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
     """Write a mask as 8-bit PNG, 0 or 255, atomically."""
     with replacing(path) as temporary:
         _save_png(temporary, mask.astype(np.uint8) * np.uint8(255))
+
+
+def _picture(study: Study, made: PhantomSlice) -> np.ndarray:
+    """The slice through its window; many pictures of the wide population were JPEG once."""
+    from PIL import Image
+
+    gray = window_gray(made.hu, study.scan.window)
+    if study.conditions is None or not study.conditions.jpeg_quality:
+        return gray
+    stream = io.BytesIO()
+    Image.fromarray(gray).save(stream, format="JPEG", quality=study.conditions.jpeg_quality)
+    with Image.open(stream) as image:
+        return np.asarray(image)
 
 
 def _save_png(path: Path, gray: np.ndarray) -> None:

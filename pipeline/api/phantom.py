@@ -17,6 +17,7 @@ def make_phantom(
     slices: tuple[int, int] = (20, 36),
     prevalence: float = 0.4,
     size: int = 512,
+    population: str = "usual",
     workers: int | None = 1,
     progress: Progress = silent,
 ) -> Cohort:
@@ -37,6 +38,9 @@ def make_phantom(
         Share of patients who bleed.
     size : int
         Rows and columns of a slice, a multiple of 4.
+    population : {'usual', 'wide'}
+        ``wide`` adds thin, pale and layered blood, children, shrunken brains, heads after surgery and askew,
+        and many scanners.
     workers : int, optional
         Processes; None is one a core. More than one need, in a script, ``if __name__ == "__main__":``.
     progress : Progress
@@ -55,5 +59,5 @@ def make_phantom(
     MissingExtra
         If nilearn, of the extra ``demo``, is not installed.
     """
-    settings = CohortSettings(patients, seed, format, slices, prevalence, size)
+    settings = CohortSettings(patients, seed, format, slices, prevalence, size, population)
     return write_cohort(Path(folder), settings, workers=workers, progress=progress)

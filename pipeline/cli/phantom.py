@@ -42,6 +42,13 @@ class _Range(click.ParamType):
 )
 @click.option("--prevalence", type=float, default=0.4, show_default=True, help="Share of patients who bleed.")
 @click.option("--size", type=int, default=512, show_default=True, help="Rows and columns of a slice.")
+@click.option(
+    "--population",
+    type=click.Choice(["usual", "wide"]),
+    default="usual",
+    show_default=True,
+    help="wide: also thin, pale and layered blood, children, heads after surgery or askew, many scanners.",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 def phantom(out: Path, workers: int | None, **settings: Any) -> None:
     """Write a synthetic head-CT cohort to the folder OUT, with the true mask of every bleed.

@@ -13,6 +13,7 @@ from stand_ins import SIZE, Network
 
 from haemo.errors import WeightsUnavailable
 from haemo.features.cluster.elsewhere import Elsewhere
+from haemo.features.cluster.hosts import this_host
 from haemo.features.extraction.extract import ExtractionReport, ExtractionRequest, fill_store
 from haemo.features.manifest import Manifest
 from haemo.features.store.store import FeatureStore
@@ -142,6 +143,22 @@ def scaled(shared: np.ndarray, factor: int, mark: Path | None = None) -> float:
 def broken_host(names):
     """Fails when it is asked who it is."""
     raise OSError(errno.EIO, "Input/output error")
+
+
+def host_that_waits(names, folder: Path, count: int):
+    """Says who it is once so many workers have been asked, or the file ``go`` is there."""
+    (folder / str(os.getpid())).touch()
+    end = time.monotonic() + 20
+    while len(list(folder.iterdir())) < count and not (folder / "go").exists():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{count} workers were not asked at once")
+        time.sleep(0.01)
+    return this_host(names)
+
+
+def host_that_hangs(names, mark: Path, folder: Path):
+    """One worker says nothing before the file ``go`` is there."""
+    return host_that_waits(names, folder, 99) if first(mark) else this_host(names)
 
 
 def extract_elsewhere(client, manifest: Manifest, run: Path, loader=load, **options: Any) -> ExtractionReport:

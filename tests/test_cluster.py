@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
@@ -365,3 +366,30 @@ def test_a_worker_of_another_version_or_without_the_data_is_told_so(tmp_path):
     blind = Card(**sound, versions=versions, unseen="/data/1.png")
     assert "does not see /data/1.png as this host does; mount the data there" in asked.objection(blind)
     assert asked.objection(Card(**sound, versions=versions, unseen="")) is None
+
+
+class StillAsked:
+    """A client whose workers are asked, and say nothing."""
+
+    def __init__(self, *addresses: str):
+        self.addresses, self.asked = addresses, []
+
+    def nthreads(self) -> dict[str, int]:
+        return dict.fromkeys(self.addresses, 1)
+
+    def submit(self, *_, workers, **__) -> Future:
+        self.asked += workers
+        return Future()
+
+
+def test_one_that_hangs_holds_up_no_other_worker_of_its_host(monkeypatch):
+    client = StillAsked("tcp://10.0.0.7:1", "tcp://10.0.0.7:2", "tcp://10.0.0.7:3", "tcp://10.0.0.8:1")
+    crew = crew_module.Crew(client, None, None, None, None)
+    monkeypatch.setattr(crew_module, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    crew.look()
+    assert client.asked == ["tcp://10.0.0.7:1", "tcp://10.0.0.8:1"]
+    crew.look()
+    assert len(client.asked) == 2
+    monkeypatch.setattr(crew_module, "_SECONDS_FOR_THE_OTHERS", 0.0)
+    crew.look()
+    assert client.asked[2:] == ["tcp://10.0.0.7:2", "tcp://10.0.0.7:3"]

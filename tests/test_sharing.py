@@ -2,11 +2,12 @@
 
 import csv
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from remote import broken_host, scaled
+from remote import broken_host, host_that_hangs, host_that_waits, scaled
 from runs import make_run
 
 from haemo.errors import ClusterFailed
@@ -119,6 +120,37 @@ def test_a_worker_that_is_broken_is_left_out_with_what_it_raised(workers, monkey
         list(done(scaled, np.ones(3), [(1,)]))
     assert (
         "is left out: OSError: [Errno 5] Input/output error; mend it there, see: haemo doctor" in caplog.text
+    )
+
+
+def test_workers_are_asked_all_at_once(workers, monkeypatch, tmp_path, caplog):
+    asked = partial(host_that_waits, folder=tmp_path, count=2)
+    monkeypatch.setattr(sharing_module, "this_host", asked)
+    alone = DaskWorkers(workers._client, 300.0)
+    with done_by(alone):
+        assert list(done(scaled, np.ones(3), [(1,), (2,)])) == [3.0, 6.0]
+    assert "left out" not in caplog.text
+    assert len(alone._hosts) == 2
+
+
+def test_a_worker_that_hangs_does_not_hold_up_the_others(workers, monkeypatch, tmp_path, caplog):
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    hanging = partial(host_that_hangs, mark=tmp_path / "mark", folder=folder)
+    monkeypatch.setattr(sharing_module, "this_host", hanging)
+    monkeypatch.setattr(sharing_module, "_SECONDS_FOR_THE_OTHERS", 0.3)
+    alone = DaskWorkers(workers._client, 300.0)
+    pieces = [(factor,) for factor in range(4)]
+    try:
+        with done_by(alone):
+            assert list(done(scaled, np.ones(3), pieces)) == [0.0, 3.0, 6.0, 9.0]
+            assert "left out" not in caplog.text
+            monkeypatch.setattr(sharing_module, "_SECONDS_TO_ANSWER", 0.0)
+            assert list(done(scaled, np.ones(3), pieces)) == [0.0, 3.0, 6.0, 9.0]
+    finally:
+        (folder / "go").touch()
+    assert (
+        "is left out: it has not said who it is within 0 s; mend it there, see: haemo doctor" in caplog.text
     )
 
 

@@ -242,9 +242,16 @@ class Crew:
         return others
 
     def _welcome(self) -> None:
-        """Ask newcomers who they are; of each host one first, which may measure what others then know."""
+        """Ask newcomers who they are; of each host one first, which may measure what others then know.
+
+        Where that one does not answer, the others of its host do not wait for it.
+        """
         known = {_host(member) for member in self.members.values() if member.card or member.refused}
         asked = {_host(member) for member in self.members.values() if member.call}
+        long_ago = time.monotonic() - _SECONDS_FOR_THE_OTHERS
+        known |= {
+            _host(member) for member in self.members.values() if member.call and member.since < long_ago
+        }
         for member in self.members.values():
             if member.card is None and not member.refused and member.call is None:
                 if _host(member) in asked and _host(member) not in known:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,16 @@ from haemo.features.cluster.hosts import Host, answer_of, this_host
 from haemo.piecework import done_by, with_threads
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 __all__ = ["DaskWorkers", "working_on"]
 
 _LOG = logging.getLogger("haemo")
 _ALIKE = ("haemo", "numpy", "scikit-learn", "scipy")
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_ANSWERS = 0.02
+_SECONDS_TO_ANSWER = 60.0
+_SECONDS_FOR_THE_OTHERS = 10.0  # that one who has not answered yet is waited for, where another one has
 _MOST_ROUNDS = 3
 
 
@@ -51,6 +54,7 @@ class DaskWorkers:
         self._client = client
         self._patience = patience
         self._hosts: dict[str, Host] = {}
+        self._asked: dict[str, tuple[Future, float]] = {}  # and when, by the clock of `time.monotonic`
         self._refused: set[str] = set()
 
     def __call__(
@@ -130,35 +134,57 @@ class DaskWorkers:
         wanted = {name: version(name) for name in _ALIKE}
         while True:
             tasks = self._client.nthreads()
-            for address in tasks.keys() - self._hosts.keys() - self._refused:
-                self._ask(address, wanted)
+            self._ask(tasks.keys())
+            self._hear(wanted)
             useful = {address: host for address, host in self._hosts.items() if address in tasks}
-            if useful:
+            now = time.monotonic()
+            if useful and all(now - since > _SECONDS_FOR_THE_OTHERS for _, since in self._asked.values()):
                 break
-            if self._patience is not None and time.monotonic() - start > self._patience:
+            if not self._asked and self._patience is not None and now - start > self._patience:
                 raise ClusterFailed(
                     f"there has been no worker that can do this for {self._patience:.0f} s; start some, or "
                     "leave --cluster out"
                 )
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_SECONDS_BETWEEN_ANSWERS if self._asked else _SECONDS_BETWEEN_LOOKS)
         at_once: Counter[str] = Counter()
         for address, host in useful.items():
             at_once[host.place] += tasks[address]
         return {address: host.share(at_once[host.place]) for address, host in useful.items()}
 
-    def _ask(self, address: str, wanted: dict[str, str]) -> None:
-        future = self._client.submit(this_host, _ALIKE, workers=[address], pure=False)
-        host, reason = answer_of(self._client, future)
-        if not reason:
-            others = [
-                f"{name} {host.versions[name]}" for name in _ALIKE if host.versions[name] != wanted[name]
-            ]
-            if not others:
-                self._hosts[address] = host
-                return
-            reason = f"it has {', '.join(others)}; install the same there as here"
+    def _ask(self, there: Set[str]) -> None:
+        """Ask all workers that have come who they are, and forget those that have gone."""
+        for address in self._asked.keys() - there:
+            del self._asked[address]
+        for address in there - self._hosts.keys() - self._asked.keys() - self._refused:
+            future = self._client.submit(this_host, _ALIKE, workers=[address], pure=False)
+            self._asked[address] = future, time.monotonic()
+
+    def _hear(self, wanted: dict[str, str]) -> None:
+        """Take the answers that have come, and leave out who gives none in time or has other versions."""
+        for address, (future, since) in list(self._asked.items()):
+            if not future.done():
+                if time.monotonic() - since > _SECONDS_TO_ANSWER:
+                    said = f"it has not said who it is within {_SECONDS_TO_ANSWER:.0f} s"
+                    self._leave_out(address, f"{said}; mend it there, see: haemo doctor")
+                continue
+            host, reason = answer_of(self._client, future)
+            others = [] if reason else _of_other_versions(host, wanted)
+            if others:
+                reason = f"it has {', '.join(others)}; install the same there as here"
+            if reason:
+                self._leave_out(address, reason)
+                continue
+            del self._asked[address]
+            self._hosts[address] = host
+
+    def _leave_out(self, address: str, reason: str) -> None:
+        del self._asked[address]
         self._refused.add(address)
         _LOG.warning("worker %s is left out: %s", address, reason)
+
+
+def _of_other_versions(host: Host, wanted: dict[str, str]) -> list[str]:
+    return [f"{name} {host.versions[name]}" for name in _ALIKE if host.versions[name] != wanted[name]]
 
 
 def _piece(function: Callable[..., Any], shared: Any, piece: tuple[Any, ...], threads: dict[str, int]) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from haemo.errors import MissingStep, TooFewData, TrainingDiverged, WeightsUnavailable
+from haemo.errors import MemoryBudgetExceeded, MissingStep, TooFewData, TrainingDiverged, WeightsUnavailable
 from haemo.models.training import loop as training_module
 from haemo.models.training.batches import EVALUATION_BATCH, ROTATIONS_DEG, Batches, rotate
 from haemo.models.training.checkpoint import Checkpoint, read_network, write_network
@@ -459,3 +459,16 @@ def test_a_file_that_is_no_network_of_ours_is_refused(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(whole[:-100])
     with pytest.raises(WeightsUnavailable, match="damaged"):
         read_network(tmp_path / "cut.safetensors")
+
+
+def test_a_batch_that_the_device_does_not_hold_is_told_with_the_remedy():
+    class Large(nn.Sequential):
+        def forward(self, inputs):
+            if self.training and len(inputs) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+            return super().forward(inputs)
+
+    said = "test: the memory of the GPU does not hold a batch of 8 slices; give a smaller --batch-size"
+    with pytest.raises(MemoryBudgetExceeded, match=said):
+        run(Large(*small_network()), label="test")
+    assert len(run(Large(*small_network()), replace(SETTINGS, epochs=1, batch_size=4), label="test")) == 1

@@ -102,7 +102,7 @@ def embed_slices(
         if ledger.failures:
             raise UnreadableSlice(_unusable(ledger.failures))
         if store:
-            store.take_in(progress)
+            store.take_in(extractor.batch, progress)
     contents = [ledger.files[name].content for name in names]
     stored = [place for place, content in enumerate(contents) if content not in sink.computed]
     if stored:
@@ -179,14 +179,14 @@ class _Store:
         """The store and its finished parts, as far as they are there."""
         return [*([self.path] if self.path.exists() else []), *(self.shards.paths if self.shards else [])]
 
-    def take_in(self, progress: Progress) -> None:
-        """Make one store of it and its parts: its own rows first, as they were."""
+    def take_in(self, batch: int, progress: Progress) -> None:
+        """Make one store of it and its parts: its own rows first, as they were; `batch` is noted in it."""
         if not (self.shards and self.shards.paths):
             return
         problem = seal_problem(self.path) if self.path.exists() else None
         if problem:
             raise DamagedStore(f"{self.path} is damaged: {problem}; delete it, or name another store")
-        merge(self.path, self.sources(), [], True, self._notes, progress)
+        merge(self.path, self.sources(), [], True, {**self._notes, "batch": str(batch)}, progress)
         remove_parts(self.path)
 
 

@@ -196,6 +196,7 @@ def extract_features(
         with SliceReader(workers) as read:
             decoder = Decoder(preprocessing, ledger.missing, read)
             Extraction(ledger, extractor, shards).compute(decoder, workers, progress)
+        notes["batch"] = str(extractor.batch)  # less than at first where the memory of a GPU ran out
 
     fingerprint = embedding_fingerprint(extractor, preprocessing, request.dtype)
     notes = {"engine": str(extractor.engine), "batch": str(extractor.batch)}

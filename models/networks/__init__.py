@@ -6,6 +6,6 @@ planes through any of them; `mirrored` shows one each plane and its mirror image
 convolutions at single pixels. `pretrained` is any other one, run up to a layer, and `torchvision_models` are
 torchvision's. `cnn`, `lenet`, `tinyvgg` and `finetune` are trained end to end; `end_to_end` is what they have
 in common, and `layers` tells any of them layer by layer. `engine` settles device, precision and memory
-layout. From outside: `table`, `frozen`, `mirrored`, `alexnet`, `hypercolumns`, `pretrained`, `engine` and the
-networks' own modules.
+layout, `device_memory` how much a GPU takes at once. From outside: `table`, `frozen`, `mirrored`, `alexnet`,
+`hypercolumns`, `pretrained`, `engine`, `device_memory` and the networks' own modules.
 """

@@ -116,11 +116,11 @@ class Extractor(PlaneExtractor):
     weights : Weights
     layer : {'pool3', 'pool4', 'pool5', 'fc6', 'fc7'}
     engine : Engine
-    batch : int
-        Slices per pass.
+    batch : int, optional
+        Slices per pass: 64 on a CPU; 256 on CUDA, or what fits into its free memory.
     """
 
-    def __init__(self, weights: Weights, layer: str, engine: Engine, batch: int):
+    def __init__(self, weights: Weights, layer: str, engine: Engine, batch: int | None = None):
         super().__init__(
             "alexnet",
             GrayAlexNet(weights, layer, engine),
@@ -128,6 +128,7 @@ class Extractor(PlaneExtractor):
             layer,
             engine,
             batch,
+            usual=_BATCH[engine.device],
             dimension=LAYERS[layer],
             size=SIZE,
             mean=IMAGENET_MEAN,
@@ -159,7 +160,7 @@ def load_extractor(
     engine : Engine, optional
         To carry on with what a store was begun with; `precision` and `device` are then not looked at.
     batch : int, optional
-        Slices per pass: 64 on a CPU, 256 on CUDA.
+        As `Extractor` has it.
 
     Raises
     ------
@@ -177,7 +178,7 @@ def load_extractor(
         engine = choose_engine(device, resolve_precision(precision, device), _Stopwatch(weights))
     else:
         resolve_device(engine.device)
-    return Extractor(weights, layer, engine, batch or _BATCH[engine.device])
+    return Extractor(weights, layer, engine, batch)
 
 
 class _AlexNetOfStageOne(FrozenNetwork):

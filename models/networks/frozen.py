@@ -28,7 +28,7 @@ class Embedder(Protocol):
     layer : str
     engine : Engine
     batch : int
-        Planes per pass.
+        Planes per pass; less than at first where the memory of a device ran out.
     dimension : int
         Numbers per plane.
     """
@@ -36,8 +36,12 @@ class Embedder(Protocol):
     weights: "Weights"
     layer: str
     engine: "Engine"
-    batch: int
     dimension: int
+
+    @property
+    def batch(self) -> int:
+        """Planes per pass."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Give the facts that an embedding depends on, for the fingerprint."""

@@ -33,8 +33,13 @@ class MirroredExtractor:
     def __init__(self, once: Embedder):
         self.once = once
         self.weights, self.layer = once.weights, once.layer
-        self.engine, self.batch = once.engine, once.batch
+        self.engine = once.engine
         self.dimension = 2 * once.dimension
+
+    @property
+    def batch(self) -> int:
+        """Planes per pass."""
+        return self.once.batch
 
     def describe(self) -> dict[str, Any]:
         """Give the facts that an embedding depends on, for the fingerprint."""

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from haemo.errors import TooFewData, TrainingDiverged
+from haemo.errors import MemoryBudgetExceeded, TooFewData, TrainingDiverged
+from haemo.models.networks.device_memory import ran_out, room_in_words
 from haemo.models.networks.finetune import AlexNetClassifier
 from haemo.models.training.batches import Batches
 from haemo.models.training.checkpoint import Checkpoint
@@ -109,12 +110,33 @@ def train(
         If there is nothing to learn from, or nothing to validate on, or a class is missing.
     TrainingDiverged
         If loss or gradient are no longer finite.
+    MemoryBudgetExceeded
+        If the memory of a CUDA device does not hold a batch.
     """
     if not len(data.fit) or not len(data.validation):
         raise TooFewData(
             f"{label}: {len(data.fit)} slices to learn from and {len(data.validation)} to validate on; "
             "each needs one or more"
         )
+    try:
+        return _trained(network, data, settings, checkpoint, progress, label)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        raise MemoryBudgetExceeded(
+            f"{label}: the memory of the GPU does not hold a batch of {settings.batch_size} slices"
+            f"{room_in_words()}; give a smaller --batch-size, end other programs there, or use --device cpu"
+        ) from error
+
+
+def _trained(
+    network: nn.Module,
+    data: TrainingData,
+    settings: TrainingSettings,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+    label: str,
+) -> list[Epoch]:
     training = _Training(network, data, settings, label)
     if checkpoint and (kept := checkpoint.load()):
         training.restore(kept)

@@ -265,7 +265,7 @@ def _batches(
             failures.append(Failure(str(row.path), "export", str(error)))
             continue
         some.append(row)
-        if len(some) == model.batch:
+        if len(some) >= model.batch:  # which may shrink
             yield some, tuple(map(np.stack, zip(*planes, strict=True)))
             some, planes = [], []
     if some:

@@ -224,7 +224,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
                 continue
             kept.append(path)
             planes.append(result)
-            if len(planes) == model.batch:
+            if len(planes) >= model.batch:  # which may shrink
                 yield tuple(map(np.stack, zip(*planes, strict=True)))
                 planes = []
         if planes:

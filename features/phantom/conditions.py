@@ -83,13 +83,13 @@ class Conditions:
 
     def anatomy(self, usual: Anatomy, rng: np.random.Generator) -> Anatomy:
         """The usual anatomy, changed: thinner bone and some thick, more fluid, other contrast, age."""
-        white = rng.uniform(26.0, 32.0)
+        white = rng.uniform(27.0, 33.0)
         skull = float(np.clip(rng.normal(np.log(_SKULL_MM), _LOG_SD_SKULL), np.log(2.2), np.log(10.0)))
         wide = replace(
             usual,
-            csf_hu=rng.uniform(0.0, 9.0),
+            csf_hu=rng.uniform(-1.0, 8.0),
             white_hu=white,
-            gray_hu=white + rng.uniform(6.0, 10.0),
+            gray_hu=white + rng.uniform(6.5, 11.0),
             sulcal_gain=usual.sulcal_gain * rng.uniform(1.0, 1.5),
             skull_mm=float(np.exp(skull)),
         )

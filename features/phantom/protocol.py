@@ -86,7 +86,7 @@ def own_scanner(seed: int, patient: int) -> Protocol:
         usual,
         field_mm=rng.uniform(200, 252),
         noise_hu=float(np.clip(np.exp(rng.normal(math.log(3.0), 0.4)), 1.5, 6.5)),
-        blur_mm=rng.uniform(0.3, 1.0),
+        blur_mm=rng.uniform(0.3, 0.8),
         sharpening=float(rng.uniform(0.0, 0.8) if rng.random() < 0.5 else rng.uniform(0.0, 0.35)),
         hardening_hu=rng.uniform(0.0, 9.0),
         window=(int(rng.integers(30, 47)), int(rng.integers(75, 141))),

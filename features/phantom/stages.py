@@ -32,7 +32,7 @@ _ODDS_OF_STAGES = {
     "intraparenchymal": (0.84, 0.10, 0.06, 0.0),
     "intraventricular": (1.0, 0.0, 0.0, 0.0),
 }
-_BLOOD_HU, _SPREAD_HU, _PALEST_HU, _DENSEST_HU = 59.0, 7.5, 42.0, 76.0
+_BLOOD_HU, _SPREAD_HU, _PALEST_HU, _DENSEST_HU = 64.0, 8.0, 44.0, 80.0
 _DILUTED_HU = 5.0
 """How much paler blood is that is mixed with cerebrospinal fluid."""
 

@@ -50,7 +50,7 @@ class VesselTree:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "VesselTree":
         """Draw the vessels of a head."""
-        return cls(rng.uniform(40, 58), rng.uniform(0.9, 1.7), rng.uniform(0.5, 1.3))
+        return cls(rng.uniform(42, 60), rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.5))
 
 
 class Vessels(Change):

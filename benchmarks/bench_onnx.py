@@ -34,8 +34,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         exported = export_model(run, asked.head, Path(scratch) / "model.onnx")
         onnx_model = OnnxModel.load(exported.path)
-    size = torch_model.preprocessing.size
-    planes = np.random.default_rng(0).integers(0, 256, (asked.slices, size, size), dtype=np.uint8)
+    shape = torch_model.preprocessing.plane_shape
+    planes = np.random.default_rng(0).integers(0, 256, (asked.slices, *shape), dtype=np.uint8)
     seconds: dict[str, list[float]] = {"PyTorch float32": [], "ONNX Runtime": []}
     said = {}
     for _ in range(asked.repeats + 1):

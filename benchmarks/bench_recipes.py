@@ -30,6 +30,7 @@ STEPS = {
     "--crop head": {"crop": "head"},
     "--crop head --mirror": {"crop": "head", "mirror": True},
     "best: --crop head --upright --mirror": {"crop": "head", "upright": True, "mirror": True},
+    "--windows brain,subdural,bone": {"windows": "brain,subdural,bone"},
 }
 PLANES, REPEATS = 32, 7
 

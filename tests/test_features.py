@@ -125,7 +125,10 @@ class TestCommand:
     def test_the_published_recipe_is_the_default_and_its_stores_are_as_they_were(self, run, capsys, tmp_path):
         assert main(["features", "--run", str(run)]) == 0
         before = run.store_path.read_bytes()
-        assert "recipe: paper (crop none, no upright, no mirror, layer fc7)" in capsys.readouterr().err
+        assert (
+            "recipe: paper (crop none, no upright, no mirror, layer fc7, one window)"
+            in capsys.readouterr().err
+        )
         assert main(["features", "--run", str(run), "--recipe", "paper", "--new"]) == 0
         assert run.store_path.read_bytes() == before
         with FeatureStore(run.store_path) as store:

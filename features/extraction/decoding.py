@@ -36,7 +36,7 @@ class Decoded:
         sha256 of the decoded pixels.
     variants : tuple of int
         Variants whose planes were made: those that no store holds.
-    planes : ndarray of shape (len(variants), size, size), uint8
+    planes : ndarray of shape (len(variants), size, size), or with a channel a window before size, uint8
     is_colour : bool
         Whether the file held a colour picture, converted to gray.
     is_askew : bool

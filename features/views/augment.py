@@ -18,11 +18,11 @@ def rotate_planes(planes: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    planes : ndarray of shape (n, size, size), uint8
+    planes : ndarray of shape (n, size, size) or (n, channels, size, size), uint8
 
     Returns
     -------
-    ndarray of shape (n, 7, size, size), uint8
+    ndarray of shape (n, 7, size, size) or (n, 7, channels, size, size), uint8
         Variant 0 is the plane itself, 1 to 6 are turned by `PAPER_ANGLES_DEG` about the centre; what comes in
         from outside is black. As ``skimage.transform.rotate`` with linear interpolation, then rounded.
 
@@ -33,6 +33,9 @@ def rotate_planes(planes: np.ndarray) -> np.ndarray:
     turns. Quarter turns and reflections move pixels and are exact.
     """
     size = planes.shape[-1]
+    if planes.ndim > 3:  # each channel for itself
+        turned = rotate_planes(planes.reshape(-1, size, size))
+        return turned.reshape(*planes.shape[:2], *turned.shape[1:]).swapaxes(1, 2)
     variants = np.empty((len(planes), 1 + len(PAPER_ANGLES_DEG), size, size), dtype=np.uint8)
     for plane, turned in zip(planes, variants, strict=True):
         left = _turn(plane)

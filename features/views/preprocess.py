@@ -1,4 +1,4 @@
-"""Slices to the gray planes that the network sees: crop, window, antialiased resize, gray levels.
+"""Slices to the planes that the network sees: crop, window or windows, antialiased resize, gray levels.
 
 Everything that a plane depends on stands in `Preprocessing`; normalisation and replication to three channels
 belong to the network's weights and are done with them (`models.networks.gray`).
@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from haemo.errors import BadSettings
+from haemo.errors import BadSettings, UnreadableSlice
+from haemo.extensions import did_you_mean
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import HEAD_BOX_SCHEMA, Box, head_box
 from haemo.features.views.head_grid import GRID_SCHEMA
@@ -20,12 +21,14 @@ from haemo.features.views.upright import TURN_SCHEMA, Turn, upright_turn
 
 __all__ = ["CROPS", "WINDOWS", "Preprocessing", "View"]
 
-# Name -> width and centre in HU.
+# Name -> width and centre in HU, as public solutions of the RSNA 2019 challenge mostly have them where they
+# make three channels of the three (docs/networks.md).
 WINDOWS = {"brain": (80.0, 40.0), "subdural": (200.0, 80.0), "bone": (2800.0, 600.0)}
 
 CROPS = ("none", "head")
 """What of a slice is used: all of it, or the box of the head (`features.views.head_box`)."""
 
+_CHANNELS = 3  # of networks that were trained on colour pictures
 _WHITE = 255.0
 _SCHEMA = 1
 
@@ -68,6 +71,9 @@ class Preprocessing:
     a unit from the centre and one from the width; that suits stored integers, not HU, and would move the
     levels of a brain window by up to 3.) Slices that are gray levels already are taken as they are.
 
+    With three windows a plane has three channels, one a window: slices in gray levels, of which nobody can
+    make these, are refused then.
+
     A slice may first be turned so that the midline of the head is its middle column
     (`features.views.upright`); one without a head, or a clear midline, stays as it is. The box of the head is
     then made as wide to the left of that column as to the right.
@@ -79,6 +85,9 @@ class Preprocessing:
     Attributes
     ----------
     window_width_hu, window_centre_hu : float
+        Of the only channel, or of the first of three.
+    other_windows_hu : tuple of (float, float)
+        Width and centre of the second and of the third channel; empty where there is one channel.
     size : int
         Height and width of a plane, in pixels.
     crop : {'none', 'head'}
@@ -89,16 +98,20 @@ class Preprocessing:
 
     window_width_hu: float = 80.0
     window_centre_hu: float = 40.0
+    other_windows_hu: tuple[tuple[float, float], ...] = ()
     size: int = 227
     crop: str = "none"
     upright: bool = False
 
     def __post_init__(self):
-        if not (math.isfinite(self.window_centre_hu) and 0 < self.window_width_hu < math.inf):
-            raise BadSettings(
-                f"window {self.window_width_hu:g}/{self.window_centre_hu:g}: width and centre must be finite "
-                f"numbers of HU, the width above 0"
-            )
+        for width, centre in self.windows_hu:
+            if not (math.isfinite(centre) and 0 < width < math.inf):
+                raise BadSettings(
+                    f"window {width:g}/{centre:g}: width and centre must be finite numbers of HU, the width "
+                    "above 0"
+                )
+        if len(self.windows_hu) not in (1, _CHANNELS):
+            raise BadSettings(f"{len(self.windows_hu)} windows: a plane has 1 or {_CHANNELS} channels")
         if self.size < 1:
             raise BadSettings(f"size {self.size}: a plane has at least one pixel")
         if self.crop not in CROPS:
@@ -113,28 +126,59 @@ class Preprocessing:
         BadSettings
             If it is neither, or `crop` is not of `CROPS`.
         """
-        if window in WINDOWS:
-            width, centre = WINDOWS[window]
-        else:
-            try:
-                width, centre = (float(number) for number in window.split("/"))
-            except ValueError:
-                raise BadSettings(
-                    f"window {window!r} is none of {', '.join(WINDOWS)}, nor WIDTH/CENTRE in HU such as 80/40"
-                ) from None
+        width, centre = _window_of(window)
         return cls(window_width_hu=width, window_centre_hu=centre, crop=crop, upright=upright)
+
+    @classmethod
+    def for_windows(cls, windows: str, crop: str = "none", upright: bool = False) -> "Preprocessing":
+        """Take three windows, one a channel, as for `for_window`, with commas: ``brain,subdural,bone``.
+
+        Raises
+        ------
+        BadSettings
+            If they are not three, or one is no window.
+        """
+        named = [name.strip() for name in windows.split(",")]
+        if len(named) != _CHANNELS:
+            raise BadSettings(
+                f"windows {windows!r} are {len(named)}: name {_CHANNELS}, one for each channel of the "
+                "network, such as brain,subdural,bone; for one alone there is --window"
+            )
+        first, *others = map(_window_of, named)
+        one = cls(window_width_hu=first[0], window_centre_hu=first[1], crop=crop, upright=upright)
+        return replace(one, other_windows_hu=tuple(others))
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Preprocessing":
         """Make it again from what `describe` gave; what is not there is as by default."""
-        names = [field.name for field in fields(cls) if field.name in description]
-        return cls(**{name: description[name] for name in names})
+        given = {field.name: description[field.name] for field in fields(cls) if field.name in description}
+        if "other_windows_hu" in given:
+            given["other_windows_hu"] = tuple(
+                (float(width), float(centre)) for width, centre in given["other_windows_hu"]
+            )
+        return cls(**given)
+
+    @property
+    def windows_hu(self) -> tuple[tuple[float, float], ...]:
+        """Width and centre of the window of each channel."""
+        return ((self.window_width_hu, self.window_centre_hu), *self.other_windows_hu)
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]:
+        """Shape of a plane: (size, size), or (3, size, size) of three windows."""
+        square = (self.size, self.size)
+        return (len(self.windows_hu), *square) if self.other_windows_hu else square
+
+    @property
+    def one_window(self) -> "Preprocessing":
+        """The same with the first window alone: how a plane is shown as a picture."""
+        return replace(self, other_windows_hu=())
 
     def describe(self) -> dict[str, Any]:
         """Give the facts that an embedding depends on, for the fingerprint.
 
-        Without a crop and a turn they are those of the first stores, which knew neither, so that these can be
-        carried on.
+        With one window, without a crop and a turn they are those of the first stores, which knew nothing
+        else, so that these can be carried on.
         """
         facts = {
             "schema": _SCHEMA,
@@ -145,6 +189,8 @@ class Preprocessing:
             "resize": "whole slice, Gaussian of sigma (factor - 1) / 2, linear interpolation",
             "levels": "rounded to 0..255",
         }
+        if self.other_windows_hu:
+            facts["other_windows_hu"] = [list(window) for window in self.other_windows_hu]
         if self.crop == "head":
             facts["crop"] = self.crop
             facts["head_box"] = HEAD_BOX_SCHEMA
@@ -155,7 +201,14 @@ class Preprocessing:
         return facts
 
     def view(self, image: Slice) -> View:
-        """What of a slice becomes its plane."""
+        """What of a slice becomes its plane.
+
+        Raises
+        ------
+        UnreadableSlice
+            If the slice is in gray levels, and three windows are wanted.
+        """
+        self.refuse_gray(image)
         turn = upright_turn(image) if self.upright else None
         if turn is not None:
             image = replace(image, pixels=turn.there(image))
@@ -168,6 +221,14 @@ class Preprocessing:
             box = box._replace(left=left, right=width - left)
         return View(image, box, turn)
 
+    def refuse_gray(self, image: Slice) -> None:
+        """Refuse a slice in gray levels where there are three windows; errors as `view`."""
+        if self.other_windows_hu and not image.is_hu:
+            raise UnreadableSlice(
+                "it is in gray levels, of one window, and three windows (--windows) are made of HU; give the "
+                "slice as DICOM or in another format in HU, or make features with one window (--window)"
+            )
+
     def plane(self, image: Slice) -> np.ndarray:
         """Make the plane of one slice: `level` of its `view`."""
         return self.level(self.view(image))
@@ -177,7 +238,7 @@ class Preprocessing:
 
         Returns
         -------
-        ndarray of shape (size, size), uint8
+        ndarray of shape `plane_shape`, uint8
 
         Notes
         -----
@@ -185,25 +246,31 @@ class Preprocessing:
         matrix for each direction, with about eight numbers a row when 512 becomes 227. Before rounding this
         differs from scikit-image in float64 by less than 0.001 gray levels.
         """
-        low, high = self._range(view.image)
-        levels = self._windowed(view, low, high)
-        levels = resized(levels, (self.size, self.size))
-        levels = (levels - np.float32(low)) * np.float32(_WHITE / (high - low))
-        return np.rint(levels, order="C").astype(np.uint8)
+        channels = [self._channel(view, low, high) for low, high in self._ranges(view.image)]
+        return np.stack(channels) if self.other_windows_hu else channels[0]
 
     def reference(self, image: Slice) -> np.ndarray:
         """Make the plane the slow way: scikit-image, float64, not rounded; the oracle of `plane`.
 
         Returns
         -------
-        ndarray of shape (size, size), float64
+        ndarray of shape `plane_shape`, float64
         """
         from skimage.transform import resize
 
-        low, high = self._range(image)
-        pixels = np.clip(self.view(image).pixels.astype(np.float64), low, high)
-        levels = (pixels - low) / (high - low) * _WHITE
-        return resize(levels, (self.size, self.size), order=1, mode="reflect", anti_aliasing=True)
+        seen, channels = self.view(image).pixels.astype(np.float64), []
+        for low, high in self._ranges(image):
+            levels = (np.clip(seen, low, high) - low) / (high - low) * _WHITE
+            square = (self.size, self.size)
+            channels.append(resize(levels, square, order=1, mode="reflect", anti_aliasing=True))
+        return np.stack(channels) if self.other_windows_hu else channels[0]
+
+    def _channel(self, view: View, low: float, high: float) -> np.ndarray:
+        """One window of what is seen, as levels (size, size)."""
+        levels = self._windowed(view, low, high)
+        levels = resized(levels, (self.size, self.size))
+        levels = (levels - np.float32(low)) * np.float32(_WHITE / (high - low))
+        return np.rint(levels, order="C").astype(np.uint8)
 
     def _windowed(self, view: View, low: float, high: float) -> np.ndarray:
         """What is seen, HU cut off at the ends of the window; in integers where these say the same sooner."""
@@ -215,11 +282,22 @@ class Preprocessing:
             return np.clip(view.pixels, low, high)
         return np.clip(view.box.cut(integers), int(low), int(high))
 
-    def _range(self, image: Slice) -> tuple[float, float]:
-        """What becomes black and what becomes white."""
+    def _ranges(self, image: Slice) -> list[tuple[float, float]]:
+        """What becomes black and what becomes white in each channel."""
         if not image.is_hu:
-            return 0.0, _WHITE
-        return (
-            self.window_centre_hu - self.window_width_hu / 2,
-            self.window_centre_hu + self.window_width_hu / 2,
-        )
+            return [(0.0, _WHITE)]
+        return [(centre - width / 2, centre + width / 2) for width, centre in self.windows_hu]
+
+
+def _window_of(name: str) -> tuple[float, float]:
+    """Width and centre of a window by its name, or as ``WIDTH/CENTRE``."""
+    if name in WINDOWS:
+        return WINDOWS[name]
+    try:
+        width, centre = (float(number) for number in name.split("/"))
+    except ValueError:
+        raise BadSettings(
+            f"window {name!r} is none of {', '.join(WINDOWS)}, nor WIDTH/CENTRE in HU such as 80/40."
+            f"{did_you_mean(name, WINDOWS)}"
+        ) from None
+    return width, centre

@@ -52,7 +52,7 @@ class ExplainedModel:
 
     Attributes
     ----------
-    references : ndarray of shape (n, size, size), uint8, or None
+    references : ndarray of shape (n, size, size) or (n, 3, size, size), uint8, or None
         Planes of training slices that the method ``contrast`` sets a slice against; whoever has them gives
         them.
     """
@@ -88,7 +88,7 @@ class ExplainedModel:
         return not self._gradients_end_at
 
     def scores(self, planes: np.ndarray) -> np.ndarray:
-        """Scores of planes (n, size, size), uint8: float64, of shape (n,) or (n, classes)."""
+        """Scores of planes (n, size, size) or (n, 3, size, size), uint8: float64, (n,) or (n, classes)."""
         with torch.no_grad():
             parts = [self.above(self._activations(part)) for part in self._batches(planes)]
         return torch.cat(parts).double().numpy()
@@ -104,7 +104,7 @@ class ExplainedModel:
 
         Parameters
         ----------
-        planes : ndarray of shape (n, size, size), uint8
+        planes : ndarray of shape (n, size, size) or (n, 3, size, size), uint8
         method : str
             One of `models.evidence.maps.METHODS`.
         target : str, or sequence of n str, optional
@@ -167,8 +167,9 @@ class ExplainedModel:
 
     def _activations(self, planes: np.ndarray) -> torch.Tensor:
         inside = slice(self.margin, self.size - self.margin)
-        gray = torch.from_numpy(np.ascontiguousarray(planes[:, inside, inside])).float().unsqueeze(1) / 255
-        return self.below((gray - self._mean) / self._std)
+        levels = torch.from_numpy(np.ascontiguousarray(planes[..., inside, inside])).float() / 255
+        images = levels if levels.ndim == 4 else levels.unsqueeze(1)
+        return self.below((images - self._mean) / self._std)
 
     def _average_over(self, references: np.ndarray) -> torch.Tensor:
         """Mean activations of the last convolution over the references, computed once."""
@@ -196,10 +197,15 @@ class ExplainedModel:
     def _occluded(self, plane: np.ndarray, target: str) -> np.ndarray:
         """How far the score falls when a patch is painted over, averaged over the patches on each pixel.
 
-        The paint is the slice's median gray level between black and white: soft tissue.
+        The paint is the slice's median gray level between black and white, in each channel of three where all
+        are so: soft tissue.
         """
-        tissue = plane[(plane > 0) & (plane < 255)]
-        paint = np.uint8(np.median(tissue)) if len(tissue) else np.uint8(0)
+        channels = plane.reshape(-1, self.size, self.size)
+        tissue = channels[:, ((channels > 0) & (channels < 255)).all(axis=0)]
+        paint = (
+            np.median(tissue, axis=1).astype(np.uint8) if tissue.size else np.zeros(len(channels), np.uint8)
+        )
+        painted_over = paint.reshape(*plane.shape[:-2], 1, 1)
         starts = list(range(0, self.size - _OCCLUDER_PIXELS, _OCCLUDER_STEP))
         starts.append(self.size - _OCCLUDER_PIXELS)
         places = [
@@ -209,9 +215,9 @@ class ExplainedModel:
         ]
         painted = np.repeat(plane[None], len(places) + 1, axis=0)
         for number, place in enumerate(places):
-            painted[number][place] = paint
+            painted[number][..., *place] = painted_over
         scores = self.scores_for(painted, target)
-        fallen, times = np.zeros(plane.shape), np.zeros(plane.shape)
+        fallen, times = np.zeros((self.size, self.size)), np.zeros((self.size, self.size))
         for place, score in zip(places, scores[:-1], strict=True):
             fallen[place] += scores[-1] - score
             times[place] += 1

@@ -1,4 +1,4 @@
-"""AlexNet as a frozen feature extractor: gray planes in, one embedding per slice out."""
+"""AlexNet as a frozen feature extractor: planes in, one embedding per slice out."""
 
 import time
 
@@ -69,7 +69,7 @@ class AlexNet(nn.Module):
 
 
 class GrayAlexNet(nn.Module):
-    """`AlexNet` rewritten for uint8 gray planes; equal to it up to rounding.
+    """`AlexNet` rewritten for uint8 planes, gray or of three windows; equal to it up to rounding.
 
     The normalisation and the replication of gray to three channels are folded into conv1, and pooling comes
     before ReLU (`models.networks.pooling`).
@@ -96,7 +96,7 @@ class GrayAlexNet(nn.Module):
         self.requires_grad_(False).eval().to(engine.device)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        """Embed uint8 planes of shape (batch, 227, 227); float32, (batch, dimension)."""
+        """Embed uint8 planes (batch, 227, 227) or (batch, 3, 227, 227); float32, (batch, dimension)."""
         conv2, *between, last = self.convolutions
         maps = pooled(self.conv1(planes))
         maps = pooled(conv2(maps))
@@ -185,6 +185,7 @@ class _AlexNetOfStageOne(FrozenNetwork):
     """AlexNet with ImageNet weights; its layers are pool3, pool4, pool5, fc6 and fc7."""
 
     size = SIZE
+    takes_windows = True
 
     def load(self, request: NetworkRequest) -> Extractor:
         weights = imagenet.resolve_weights(request.weights, request.seed, request.layer, request.progress)

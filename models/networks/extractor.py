@@ -1,4 +1,4 @@
-"""Gray planes to embeddings through a frozen network: batches, threads and devices, for any network."""
+"""Planes to embeddings through a frozen network: batches, threads and devices, for any network."""
 
 import logging
 import threading
@@ -22,11 +22,13 @@ __all__ = ["PlaneExtractor"]
 
 _LOG = logging.getLogger("haemo")
 
+_CHANNELS = 3
+
 Pass = TypeVar("Pass")
 
 
 class PlaneExtractor:
-    """Gray planes to embeddings, in batches of one fixed size.
+    """Planes to embeddings, in batches of one fixed size.
 
     Results of float32 convolutions and products depend on the size of the batch, not on the place in it. So
     short batches are filled up with black planes, and a slice's embedding has the same bits whatever is
@@ -38,8 +40,8 @@ class PlaneExtractor:
     name : str
         As `describe` has it.
     network : Module
-        Takes uint8 planes of shape (batch, size, size) on the engine's device; gives float32 of shape
-        (batch, dimension).
+        Takes uint8 planes of shape (batch, size, size) or (batch, 3, size, size) on the engine's device;
+        gives float32 of shape (batch, dimension).
     weights : Weights
     layer : str
     engine : Engine
@@ -104,7 +106,7 @@ class PlaneExtractor:
 
         Parameters
         ----------
-        planes : ndarray of shape (n, size, size), uint8
+        planes : ndarray of shape (n, size, size), or (n, 3, size, size) of three windows, uint8
 
         Returns
         -------
@@ -169,10 +171,12 @@ class PlaneExtractor:
         run : callable
             Takes planes, filled up, and how many of them count.
         """
-        if planes.dtype != np.uint8 or planes.shape[1:] != (self.size, self.size) or len(planes) > self._most:
+        square = (self.size, self.size)
+        fits = planes.shape[1:] in (square, (_CHANNELS, *square))
+        if planes.dtype != np.uint8 or not fits or len(planes) > self._most:
             raise BadSettings(
-                f"planes are {planes.dtype} of shape {planes.shape}; "
-                f"the network takes uint8, at most {self._most} of {self.size} x {self.size}"
+                f"planes are {planes.dtype} of shape {planes.shape}; the network takes uint8, at most "
+                f"{self._most} of {self.size} x {self.size}, or of {_CHANNELS} channels of that"
             )
         passes: list[Pass] = []
         start = 0
@@ -191,7 +195,7 @@ class PlaneExtractor:
     def _filled(self, planes: np.ndarray, size: int) -> np.ndarray:
         if len(planes) == size:
             return np.ascontiguousarray(planes)
-        filled = self._black(size)
+        filled = np.zeros((size, *planes.shape[1:]), dtype=np.uint8)
         filled[: len(planes)] = planes
         return filled
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -48,7 +48,10 @@ class Embedder(Protocol):
         ...
 
     def __call__(self, planes: np.ndarray) -> np.ndarray:
-        """Embed planes (n, size, size), uint8: (n, dimension), float32."""
+        """Embed planes (n, size, size), uint8: (n, dimension), float32.
+
+        Of three windows they are (n, 3, size, size).
+        """
         ...
 
     def stream(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
@@ -99,9 +102,12 @@ class FrozenNetwork(ABC):
     size : int or None
         Height and width in pixels of the gray planes that it takes: whole slices, or their heads, resized.
         None where the folder it was trained into says how its planes are made.
+    takes_windows : bool
+        Whether planes may have three channels too, one a window.
     """
 
     size: int | None
+    takes_windows: ClassVar[bool] = False
 
     @abstractmethod
     def load(self, request: NetworkRequest) -> Embedder:

@@ -1,4 +1,4 @@
-"""conv1 of AlexNet for gray slices: normalisation and three equal channels folded into one, exactly.
+"""conv1 of AlexNet for slices: normalisation, and three equal channels folded into one, exactly.
 
 On a gray plane g in 0..255, replicated to three channels and normalised, conv1 computes
 
@@ -7,6 +7,13 @@ On a gray plane g in 0..255, replicated to three channels and normalised, conv1 
 
 where the second term does not depend on g. It is one number per channel except on the border, where the
 zero padding, applied after normalisation, takes part of the kernel's weights out; there it is corrected.
+
+Of planes with three channels, one a window, the first is taken for that gray plane g; in the other two what
+they differ from it is left over, which conv1 takes without normalisation:
+
+    + sum_c W_c / (255 std_c) * (g_c - g)
+
+Where all three are equal nothing is added, and no bit is another.
 
 The 11 x 11 kernel with stride 4 is further written as a 3 x 3 kernel with stride 1 over 4 x 4 blocks of
 pixels as 16 channels (a 12 x 12 kernel whose last row and column are zero), which suits matrix units.
@@ -27,7 +34,7 @@ _BLOCKS = 3  # blocks of `_STRIDE` pixels that a kernel touches, in each directi
 
 
 class GrayConv(nn.Module):
-    """Gray planes to conv1's output before its ReLU.
+    """Planes of one or three channels to conv1's output before its ReLU.
 
     Parameters
     ----------
@@ -37,7 +44,8 @@ class GrayConv(nn.Module):
     size : int
         Height and width of a plane.
     dtype : torch.dtype
-        To compute in. Gray levels 0..255 are exact in bfloat16 too; the folding itself is done in float64.
+        To compute in. Gray levels 0..255 and their differences are exact in bfloat16 too; the folding itself
+        is done in float64.
     memory_format : torch.memory_format
         Of the output.
     mean, std : tuple of float
@@ -46,6 +54,7 @@ class GrayConv(nn.Module):
 
     weight: torch.Tensor
     bias: torch.Tensor
+    weight_of_others: torch.Tensor
     top: torch.Tensor
     bottom: torch.Tensor
     left: torch.Tensor
@@ -76,6 +85,10 @@ class GrayConv(nn.Module):
             "weight", _by_blocks(gray).to(dtype).contiguous(memory_format=memory_format), persistent=False
         )
         self.register_buffer("bias", constant.to(dtype), persistent=False)
+        others = torch.cat([_by_blocks(scaled[:, channel] / 255) for channel in (1, 2)], dim=1)
+        self.register_buffer(
+            "weight_of_others", others.to(dtype).contiguous(memory_format=memory_format), persistent=False
+        )
         for name, part in (
             ("top", border[:, :, :1]),
             ("bottom", border[:, :, -1:]),
@@ -87,12 +100,21 @@ class GrayConv(nn.Module):
             )
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        """Convolve uint8 planes of shape (batch, size, size) to (batch, out, height, width)."""
-        output = functional.conv2d(self._in_blocks(planes), self.weight, self.bias)
+        """Convolve uint8 planes (batch, size, size) or (batch, 3, size, size).
+
+        Returns
+        -------
+        Tensor of shape (batch, out, height, width)
+        """
+        gray = self._in_blocks(planes if planes.ndim == 3 else planes[:, 0])
+        output = functional.conv2d(gray, self.weight, self.bias)
         output[:, :, :1] += self.top
         output[:, :, -1:] += self.bottom
         output[:, :, 1:-1, :1] += self.left
         output[:, :, 1:-1, -1:] += self.right
+        if planes.ndim == 4:
+            others = torch.cat([self._in_blocks(planes[:, channel]) - gray for channel in (1, 2)], dim=1)
+            output += functional.conv2d(others, self.weight_of_others)
         return output
 
     def _in_blocks(self, planes: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ class MirroredExtractor:
         return {**self.once.describe(), "mirror": "a + b, |a - b|"}
 
     def __call__(self, planes: np.ndarray) -> np.ndarray:
-        """Embed planes (n, size, size), uint8: (n, dimension), float32."""
+        """Embed planes (n, size, size), or (n, 3, size, size), uint8: (n, dimension), float32."""
         return _joined(self.once(planes), self.once(mirrored(planes)))
 
     def stream(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray]:
@@ -57,8 +57,8 @@ class MirroredExtractor:
 
 
 def mirrored(planes: np.ndarray) -> np.ndarray:
-    """Planes (n, height, width) with left and right exchanged."""
-    return np.ascontiguousarray(planes[:, :, ::-1])
+    """Planes (n, height, width) or (n, channels, height, width) with left and right exchanged."""
+    return np.ascontiguousarray(planes[..., ::-1])
 
 
 def _both_ways(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -1,10 +1,10 @@
-"""Any pretrained network as a frozen extractor: cut after one of its layers, run on gray planes."""
+"""Any pretrained network as a frozen extractor: cut after one of its layers, run on planes."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ class PretrainedNetwork(FrozenNetwork):
     size : int
         Height and width of the images in pixels.
     mean, std : tuple of three float
-        The normalisation: an image is (gray / 255 - mean) / std in each of its channels.
+        The normalisation: an image is (level / 255 - mean) / std in each of its channels.
     url : str or None
         Where ``--weights auto`` gets the state dict: a file whose name ends in ``-`` and the first digits of
         its sha256, as torch.hub has them. None where only a file or random weights are taken.
@@ -56,6 +56,8 @@ class PretrainedNetwork(FrozenNetwork):
     url: str | None = None
     origin: str = ""
     rename: Callable[[State], State] | None = None
+
+    takes_windows: ClassVar[bool] = True
 
     def load(self, request: NetworkRequest) -> "PretrainedExtractor":
         """Make it ready, cut after any of its modules, or before its last Linear: ``penultimate``."""
@@ -275,7 +277,7 @@ def _leave_after(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> N
 
 
 class _OnPlanes(nn.Module):
-    """A network on uint8 gray planes (n, size, size), which gives float32 of shape (n, dimension)."""
+    """A network on uint8 planes (n, size, size) or (n, 3, size, size): float32 of shape (n, dimension)."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -290,7 +292,8 @@ class _OnPlanes(nn.Module):
         self.requires_grad_(False).eval().to(engine.device)
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        images = (planes.unsqueeze(1).float() / 255 - self.mean) / self.std
+        planes = planes if planes.ndim == 4 else planes.unsqueeze(1)
+        images = (planes.float() / 255 - self.mean) / self.std
         images = images.to(dtype=self.engine.dtype, memory_format=self.engine.memory_format)
         return self.network(images).flatten(1).float()
 

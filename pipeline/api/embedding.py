@@ -1,14 +1,16 @@
 """AlexNet's embeddings of slices, as ``haemo features`` makes them, from Python."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from haemo.errors import BadSettings, RunLocked
+from haemo.errors import BadSettings, RunLocked, UnreadableSlice
 from haemo.features.extraction.embedding import embed_slices
+from haemo.features.reading.slice import Slice
 from haemo.features.store.store import FeatureStore
 from haemo.pipeline.api.slices import as_slices
 from haemo.pipeline.preparing.extraction import ExtractionSettings, load_stage_one
@@ -36,6 +38,7 @@ def extract(
     upright: bool = False,
     mirror: bool = False,
     window: str = "brain",
+    windows: str | None = None,
     weights: str = "auto",
     seed: int = 0,
     precision: str = "auto",
@@ -61,6 +64,9 @@ def extract(
         Embed mirror images too; of embeddings a and b a + b is given, then abs(a - b): twice as many numbers.
     window : str
         Of slices in HU: ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
+    windows : str, optional
+        Three of these with commas in place of `window`, one for each channel of the network:
+        ``brain,subdural,bone``. Slices in gray levels are refused then.
     weights : str
         ``auto``, ``trunk`` (to pool5), ``random`` (a control) or a file.
     seed : int
@@ -91,6 +97,8 @@ def extract(
     FingerprintMismatch
         If the store was made with other settings.
     """
+    if windows is not None and window != "brain":
+        raise BadSettings(f"window {window} and windows {windows} were given; leave one of the two out")
     settings = ExtractionSettings(
         layer=layer,
         weights=str(weights),
@@ -98,6 +106,7 @@ def extract(
         precision=precision,
         device=device,
         window=window,
+        windows=windows,
         crop=crop,
         upright=upright,
         mirror=mirror,
@@ -105,6 +114,7 @@ def extract(
     images = as_slices(slices, units)
     path = None if store is None else _store_path(store)
     extractor, preprocessing = _stage_one(settings, path, progress)
+    _refuse_gray(images, preprocessing)
     with ExitStack() as stack:
         keep = False
         if path is not None:
@@ -116,6 +126,16 @@ def extract(
         return embed_slices(
             images, extractor, preprocessing, path, keep=keep, workers=workers, progress=progress
         )
+
+
+def _refuse_gray(images: Sequence[Path | Slice], preprocessing: "Preprocessing") -> None:
+    """Refuse arrays of gray levels where three windows are wanted; files are refused when they are read."""
+    for place, image in enumerate(images):
+        if isinstance(image, Slice):
+            try:
+                preprocessing.refuse_gray(image)
+            except UnreadableSlice as error:
+                raise UnreadableSlice(f"item {place}: {error}") from error
 
 
 def _store_path(store: str | Path) -> Path:

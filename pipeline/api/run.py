@@ -103,16 +103,17 @@ class Run:
         name : str
             A set of features with a name of its own, beside the one without.
         recipe : {'paper', 'best'}, optional
-            A named set of ``crop``, ``upright``, ``mirror`` and ``layer``; none of them may say otherwise.
+            A named set of ``crop``, ``upright``, ``mirror``, ``layer`` and ``windows``; none of them may say
+            otherwise.
         rotations : {'none', 'paper'}, optional
         workers : int, optional
             Threads that decode.
         new : bool
             Replace features that were made in another way.
         **settings
-            ``layer``, ``crop``, ``upright``, ``mirror``, ``window``, ``weights``, ``seed``, ``precision``,
-            ``device``, ``dtype``, ``network``. Those left out are as the run's features were made, or as the
-            command has them.
+            ``layer``, ``crop``, ``upright``, ``mirror``, ``window``, ``windows``, ``weights``, ``seed``,
+            ``precision``, ``device``, ``dtype``, ``network``. Those left out are as the run's features were
+            made, or as the command has them.
 
         Returns
         -------
@@ -120,7 +121,7 @@ class Run:
             Counts of slices ``cached`` and ``computed``, and the ``failures``, each with its reason.
         """
         from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
-        from haemo.pipeline.preparing.recipes import options_of
+        from haemo.pipeline.preparing.recipes import options_of, still_meant
 
         refuse_unknown(settings, names_of(ExtractionSettings))
         run = self._run.on(name)
@@ -129,7 +130,7 @@ class Run:
             settings["weights"] = str(settings["weights"])
         if recipe:
             settings |= options_of(recipe, settings.get("network", "alexnet"), settings)
-        chosen = {**({} if new else settings_so_far(run)), **settings}
+        chosen = {**still_meant({} if new else settings_so_far(run), settings), **settings}
         before = chosen.pop("rotations", "none")
         return make_features(
             run,

@@ -21,7 +21,9 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    layer, crop, upright, mirror, window, weights, seed, precision, device, units, store, workers, progress
+    layer, crop, upright, mirror, window, windows, weights, seed
+        As `haemo.extract` takes them.
+    precision, device, units, store, workers, progress
         As `haemo.extract` takes them.
 
     Examples
@@ -33,8 +35,8 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    A store holds embeddings of one kind. Where a search varies `layer`, `crop`, `upright`, `mirror` or
-    `window`, vary `store` with it: another kind in one store is refused.
+    A store holds embeddings of one kind. Where a search varies `layer`, `crop`, `upright`, `mirror`,
+    `window` or `windows`, vary `store` with it: another kind in one store is refused.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
         upright: bool = False,
         mirror: bool = False,
         window: str = "brain",
+        windows: str | None = None,
         weights: str = "auto",
         seed: int = 0,
         precision: str = "auto",
@@ -59,6 +62,7 @@ class AlexNetFeatures(TransformerMixin, BaseEstimator):
         self.upright = upright
         self.mirror = mirror
         self.window = window
+        self.windows = windows
         self.weights = weights
         self.seed = seed
         self.precision = precision

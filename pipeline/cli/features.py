@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 __all__ = ["features", "verify"]
 
 
+def _three_windows(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse what are no three windows before anything is opened or a cluster is asked."""
+    from haemo.errors import BadSettings
+
+    if value is not None:
+        from haemo.features.views.preprocess import Preprocessing
+
+        try:
+            Preprocessing.for_windows(value)
+        except BadSettings as error:
+            raise click.UsageError(str(error)) from error
+    return value
+
+
 @click.command()
 @run_option
 @click.option(
@@ -62,13 +76,20 @@ __all__ = ["features", "verify"]
     default="brain",
     show_default=True,
     metavar="brain|subdural|bone|WIDTH/CENTRE",
-    help="Window of DICOM slices, in HU.",
+    help="Window of slices in HU.",
+)
+@click.option(
+    "--windows",
+    metavar="A,B,C",
+    callback=_three_windows,
+    help="Three windows in place of one, each a channel of the network: brain,subdural,bone. Of slices in HU "
+    "alone; pictures are refused.",
 )
 @click.option(
     "--recipe",
     type=click.Choice(["paper", "best"]),
-    help="A named set of --crop, --upright, --mirror and --layer. paper: as published, the default; best: "
-    "--crop head --upright --mirror --layer pool3.",
+    help="A named set of --crop, --upright, --mirror, --layer and --windows. paper: as published, the "
+    "default; best: --crop head --upright --mirror --layer pool3.",
 )
 @crop_option
 @click.option(
@@ -143,7 +164,7 @@ def features(
         typed |= _of_recipe(recipe, typed, options["network"])
         options |= typed
     options["layer"] = options["layer"] or default_layer(options["network"])
-    chosen = options if new else _as_before(options, typed, settings_so_far(run))
+    chosen = _as_before(options, typed, {} if new else settings_so_far(run))
     rotations = chosen.pop("rotations")
     settings = ExtractionSettings(device=device, **chosen)
     report = make_features(
@@ -188,17 +209,12 @@ def _of_recipe(recipe: str, typed: dict[str, Any], network: str) -> dict[str, An
 
 
 def _as_before(chosen: dict[str, Any], typed: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """Options that were not typed take the value that the run has, and this is said.
+    """Options that were not typed take the value that the run has, and this is said."""
+    from haemo.pipeline.preparing.recipes import option_in_words, still_meant
 
-    Layer and weights of another network than the one that was typed mean nothing.
-    """
-    from haemo.pipeline.preparing.recipes import option_in_words
-
-    if "network" in typed and chosen["network"] != before.get("network"):
-        before = {name: value for name, value in before.items() if name not in ("layer", "weights")}
     taken = {
         name: value
-        for name, value in before.items()
+        for name, value in still_meant(before, typed).items()
         if name in chosen and value != chosen[name] and name not in typed
     }
     if taken:
@@ -212,6 +228,7 @@ def _refuse_options_of_others() -> None:
     for name, option in (
         ("layer", "--layer"),
         ("window", "--window"),
+        ("windows", "--windows"),
         ("crop", "--crop"),
         ("upright", "--upright"),
         ("recipe", "--recipe"),

@@ -184,7 +184,8 @@ def _findings(
     hashes = {}
     if pixels:
         settings = cohort.store.fingerprint.facts.get("preprocessing", {})
-        hashes, unread = picture_hashes(rows, Preprocessing.from_description(settings), progress)
+        one_window = Preprocessing.from_description(settings).one_window
+        hashes, unread = picture_hashes(rows, one_window, progress)
         failures += unread
     pairs, count = look_alikes(
         rows, sides == "train", cohort.store.embeddings(cohort.slice_ids), contents, hashes

@@ -24,7 +24,7 @@ def perturbation(
     Parameters
     ----------
     network : ExplainedModel
-    planes : ndarray of shape (n, size, size), uint8
+    planes : ndarray of shape (n, size, size) or (n, 3, size, size), uint8
     targets : sequence of n str
         The class whose score is followed, for each plane.
     method : str
@@ -46,13 +46,16 @@ def perturbation(
     }
     maps = network.maps(planes, method, targets)
     for plane, target, own in zip(planes, targets, maps, strict=True):
-        blurred = np.rint(ndimage.gaussian_filter(plane.astype(np.float32), size / 10)).astype(np.uint8)
+        blurred = ndimage.gaussian_filter(plane.astype(np.float32), size / 10, axes=(-2, -1))
+        blurred = np.rint(blurred).astype(np.uint8)
         tiles = random.random((-(-size // 16), -(-size // 16)))
         noise = np.kron(tiles, np.ones((16, 16)))[:size, :size]
         for prefix, order in (("", network.on_slice(own, size, size)), ("random_", noise)):
             rank = np.empty(size * size)
             rank[np.argsort(-order, axis=None, kind="stable")] = np.arange(size * size) / (size * size)
             first = rank.reshape(size, size)[None] < shares[:, None, None]
+            if plane.ndim == 3:  # all channels at once
+                first = first[:, None]
             totals[prefix + "deletion"] += network.scores_for(np.where(first, blurred, plane), target)
             totals[prefix + "insertion"] += network.scores_for(np.where(first, plane, blurred), target)
     means = {name: total / len(planes) for name, total in totals.items()}

@@ -60,10 +60,11 @@ class Exported:
 def export_model(run: RunDirectory, name: str, path: Path, progress: Progress = silent) -> Exported:
     """Write a head with the network before it, or an end-to-end network, as one ONNX file.
 
-    The file takes ``planes`` (n, size, size), uint8, for a head on several sets of features also ``planes_2``
-    and on, the same slices as the next set sees them. It gives ``score`` and ``probability``, float64, of the
-    positive class (n,) or of each (n, classes), and ``distance`` (n,) from the training slices where these
-    are known. Weights are float32, the head is float64.
+    The file takes ``planes`` (n, size, size), or (n, 3, size, size) of three windows, uint8; for a head on
+    several sets of features also ``planes_2`` and on, the same slices as the next set sees them. It gives
+    ``score`` and ``probability``, float64, of the positive class (n,) or of each (n, classes), and
+    ``distance`` (n,) from the training slices where these are known. Weights are float32, the head is
+    float64.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ def _written(model: TrainedModel, facts: dict[str, Any]) -> bytes:
     if [one["size"] for one in described] != [how.size for how in model.preprocessings]:
         raise BadSettings(f"{model.name} is given planes of a size of its own and cannot be exported")
     inputs: dict[str, tuple[str, list[Any]]] = {
-        planes_name(number): ("uint8", ["n", how.size, how.size])
+        planes_name(number): ("uint8", ["n", *how.plane_shape])
         for number, how in enumerate(model.preprocessings)
     }
     graph, count = Graph(), len(model.classes)
@@ -212,7 +213,8 @@ def _written(model: TrainedModel, facts: dict[str, Any]) -> bytes:
     else:
         parts = []
         for planes, stage in zip(inputs, model.stages, strict=True):
-            part = write_extractor(graph, planes, stage.extractor)
+            is_gray = not stage.preprocessing.other_windows_hu
+            part = write_extractor(graph, planes, stage.extractor, is_gray)
             if stage.stored_as != "float32":
                 part = graph.cast(graph.cast(part, stage.stored_as), "float32")
             parts.append(part)

@@ -1,4 +1,4 @@
-"""Networks in ONNX: gray planes to embeddings, or to logits and what the last layer makes them of."""
+"""Networks in ONNX: planes to embeddings, or to logits and what the last layer makes them of."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["write_extractor", "write_network"]
 
 
-def write_extractor(graph: Graph, planes: str, extractor: "Embedder") -> str:
+def write_extractor(graph: Graph, planes: str, extractor: "Embedder", is_gray: bool = True) -> str:
     """Write a frozen network; gives the embeddings' name, float32, (n, dimension).
 
     Parameters
     ----------
     graph : Graph
     planes : str
-        uint8, (n, size, size).
+        uint8, (n, size, size), or (n, 3, size, size) of three windows.
     extractor : Extractor, CNNExtractor or MirroredExtractor
+    is_gray : bool
+        Whether planes have one channel.
 
     Raises
     ------
@@ -40,9 +42,9 @@ def write_extractor(graph: Graph, planes: str, extractor: "Embedder") -> str:
 
     if isinstance(extractor, MirroredExtractor):
         last = np.iinfo(np.int64).min
-        ends = [graph.constant([value], "int64") for value in (-1, last, 2, -1)]
+        ends = [graph.constant([value], "int64") for value in (-1, last, 2 if is_gray else 3, -1)]
         turned = graph.op("Slice", planes, *ends)
-        both = write_extractor(graph, graph.op("Concat", planes, turned, axis=0), extractor.once)
+        both = write_extractor(graph, graph.op("Concat", planes, turned, axis=0), extractor.once, is_gray)
         one, other = graph.op("Split", both, outputs=2, axis=0)
         difference = graph.op("Abs", graph.op("Sub", one, other))
         return graph.op("Concat", graph.op("Add", one, other), difference, axis=1)
@@ -58,7 +60,8 @@ def write_extractor(graph: Graph, planes: str, extractor: "Embedder") -> str:
     plain = AlexNet(extractor.layer).eval()
     plain.load_state_dict(extractor.weights.state_dict)
     scale = 1 / (255 * np.array(IMAGENET_STD))
-    written = _Written(graph, scale, -np.array(IMAGENET_MEAN) / np.array(IMAGENET_STD), size=extractor.size)
+    shift = -np.array(IMAGENET_MEAN) / np.array(IMAGENET_STD)
+    written = _Written(graph, scale, shift, extractor.size, is_gray)
     return written.write(graph.op("Flatten", written.write(planes, plain.features)), plain.classifier)
 
 
@@ -91,15 +94,17 @@ class _Written:
     """Writes layers, and folds what happens to gray levels into the first convolution.
 
     Gray levels g become scale_c g + shift_c in each channel, and are padded with zeros then. The convolution
-    of that is a convolution of g with one channel, and a map that does not depend on g.
+    of that is a convolution of g with one channel, and a map that does not depend on g. Where each channel
+    has levels of its own it stays one of as many channels.
     """
 
-    def __init__(self, graph: Graph, scale: np.ndarray, shift: np.ndarray, size: int):
+    def __init__(self, graph: Graph, scale: np.ndarray, shift: np.ndarray, size: int, is_gray: bool = True):
         self.graph = graph
         self.scale = torch.from_numpy(np.asarray(scale, dtype=np.float64)).view(1, -1, 1, 1)
         self.shift = torch.from_numpy(np.asarray(shift, dtype=np.float64)).view(1, -1, 1, 1)
         self.size = size
-        self.is_gray = True
+        self.is_gray = is_gray
+        self.is_first = True
 
     def write(self, value: str, layers: Iterable[nn.Module]) -> str:
         for layer in layers:
@@ -109,8 +114,8 @@ class _Written:
     def _layer(self, value: str, layer: nn.Module) -> str:
         graph = self.graph
         match layer:
-            case nn.Conv2d() if self.is_gray:
-                self.is_gray = False
+            case nn.Conv2d() if self.is_first:
+                self.is_first = False
                 return self._first(value, layer)
             case nn.Conv2d():
                 return graph.op("Conv", value, *self._weights(layer), **_window(layer))
@@ -138,9 +143,11 @@ class _Written:
         window = {"stride": layer.stride, "padding": layer.padding}
         level = self.shift.expand(1, weight.shape[1], self.size, self.size)
         constant = functional.conv2d(level, weight, bias, **window)
-        gray = (weight * self.scale).sum(dim=1, keepdim=True)
-        levels = graph.op("Unsqueeze", graph.cast(planes, "float32"), graph.constant([1], "int64"))
-        name = graph.constant(gray.numpy(), "float32")
+        scaled, levels = weight * self.scale, graph.cast(planes, "float32")
+        if self.is_gray:
+            scaled = scaled.sum(dim=1, keepdim=True)
+            levels = graph.op("Unsqueeze", levels, graph.constant([1], "int64"))
+        name = graph.constant(scaled.numpy(), "float32")
         if not any(layer.padding):
             flat = graph.constant(constant[0, :, 0, 0].numpy(), "float32")
             return graph.op("Conv", levels, name, flat, **_window(layer))

@@ -137,8 +137,8 @@ class OnnxModel(TrainedModel):
             }
             if not isinstance(facts["classes"], list) or len(facts["classes"]) < 2:
                 raise ValueError(f"its classes are {facts['classes']!r}")
-            sizes = [how.size for how in ways]
-            _refuse_other_ends(session, sizes, len(facts["classes"]), limit is not None)
+            shapes = [list(how.plane_shape) for how in ways]
+            _refuse_other_ends(session, shapes, len(facts["classes"]), limit is not None)
             points = {str(point): float(value) for point, value in facts["points"].items()}
             if facts["told_unit"] not in (None, *UNITS):
                 raise ValueError(f"its numbers are {facts['told_unit']!r}")
@@ -184,9 +184,9 @@ def _session(data: bytes, name: str) -> Any:
         raise BadDataset(f"{name} cannot be read as ONNX ({error}); ask for another copy") from error
 
 
-def _refuse_other_ends(session: Any, sizes: Sequence[int], classes: int, has_distance: bool) -> None:
+def _refuse_other_ends(session: Any, shapes: Sequence[list[int]], classes: int, has_distance: bool) -> None:
     taken = {one.name: (one.type, one.shape[1:]) for one in session.get_inputs()}
-    if taken != {planes_name(n): ("tensor(uint8)", [size, size]) for n, size in enumerate(sizes)}:
+    if taken != {planes_name(n): ("tensor(uint8)", shape) for n, shape in enumerate(shapes)}:
         raise ValueError(f"it takes {taken}")
     shape = [] if classes == 2 else [classes]
     wanted = dict.fromkeys(("score", "probability"), ("tensor(double)", shape))

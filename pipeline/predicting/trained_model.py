@@ -154,7 +154,7 @@ class TrainedModel:
 
         Parameters
         ----------
-        batches : iterable of tuple of ndarray of shape (n, size, size), uint8
+        batches : iterable of tuple of ndarray of shape (n, size, size) or (n, 3, size, size), uint8
             Of the same slices for each of `preprocessings`.
         """
         from haemo.models.training.trained import TrainedNetwork

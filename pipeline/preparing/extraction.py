@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from haemo.errors import BadDataset, HaemoError, MissingStep, TooFewData
+from haemo.errors import BadDataset, BadSettings, HaemoError, MissingStep, TooFewData
 from haemo.features.cluster.connection import Cluster, connected
 from haemo.features.extraction.extract import (
     ExtractionReport,
@@ -69,6 +69,8 @@ class ExtractionSettings:
     device : {'auto', 'cpu', 'cuda'}
     window : str
         ``brain``, ``subdural``, ``bone`` or ``WIDTH/CENTRE`` in HU.
+    windows : str, optional
+        Three of these with commas, one for each channel of the network; `window` is then not looked at.
     crop : {'none', 'head'}
         The whole slice, or the box of the head in it.
     upright : bool
@@ -86,6 +88,7 @@ class ExtractionSettings:
     precision: str = "auto"
     device: str = "auto"
     window: str = "brain"
+    windows: str | None = None
     crop: str = "none"
     upright: bool = False
     mirror: bool = False
@@ -114,13 +117,16 @@ def load_stage_one(
     from haemo.models.networks.table import default_layer, frozen_network
 
     network = frozen_network(settings.network)
+    if settings.windows and not network.takes_windows:
+        raise BadSettings(f"the network {settings.network} takes one window; leave windows out")
     if network.size is None:
         from haemo.pipeline.trained.networkfolder import NetworkFolder
 
         preprocessing = NetworkFolder(Path(settings.weights)).preprocessing()
     else:
-        window = Preprocessing.for_window(settings.window, settings.crop, settings.upright)
-        preprocessing = replace(window, size=network.size)
+        made = Preprocessing.for_windows if settings.windows else Preprocessing.for_window
+        seen = made(settings.windows or settings.window, settings.crop, settings.upright)
+        preprocessing = replace(seen, size=network.size)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     engine = None
@@ -317,7 +323,7 @@ def command_anew(run: RunDirectory) -> str:
             command += ["--import", recorded["imported"]]
         made = settings_so_far(run)
         default = {**asdict(_lasting(ExtractionSettings())), "rotations": "none"}
-        own = {"layer", "window", "crop", "upright", "precision", "seed"}
+        own = {"layer", "window", "windows", "crop", "upright", "precision", "seed"}
         of_alexnet = own if made.get("network") == "cnn" else ()
         for name, value in made.items():
             if name not in of_alexnet and value != default.get(name):

@@ -6,11 +6,11 @@ from typing import Any
 from haemo.errors import BadSettings
 from haemo.extensions import unknown
 
-__all__ = ["RECIPES", "in_words", "option_in_words", "options_of", "recipe_of"]
+__all__ = ["RECIPES", "in_words", "option_in_words", "options_of", "recipe_of", "still_meant"]
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"crop": "none", "upright": False, "mirror": False, "layer": "fc7"},
-    "best": {"crop": "head", "upright": True, "mirror": True, "layer": "pool3"},
+    "paper": {"crop": "none", "upright": False, "mirror": False, "layer": "fc7", "windows": None},
+    "best": {"crop": "head", "upright": True, "mirror": True, "layer": "pool3", "windows": None},
 }
 """``paper`` is the published way, and the default. What each option of ``best`` is worth stands in
 docs/networks.md."""
@@ -61,13 +61,40 @@ def recipe_of(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
+def still_meant(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings so far that mean something beside those that are given now.
+
+    Layer and weights of another network do not, nor one window beside three, or three beside one.
+
+    Raises
+    ------
+    BadSettings
+        If one window and three are given at once.
+    """
+    left = set()
+    if "network" in given and given["network"] != before.get("network"):
+        left |= {"layer", "weights"}
+    if given.get("windows") is not None:
+        if "window" in given:
+            raise BadSettings(
+                f"one window ({given['window']}) and three ({given['windows']}) were given; leave one of the "
+                "two out"
+            )
+        left.add("window")
+    if "window" in given:
+        left.add("windows")
+    return {name: value for name, value in before.items() if name not in left}
+
+
 def in_words(settings: Mapping[str, Any]) -> str:
-    """The options of a recipe among settings: ``crop head, upright, mirror, layer pool3``."""
+    """The options of a recipe among settings: ``crop head, upright, mirror, layer pool3, one window``."""
     return ", ".join(option_in_words(name, settings[name]) for name in RECIPES["paper"] if name in settings)
 
 
 def option_in_words(option: str, value: Any) -> str:
-    """One option as people say it: ``crop head``, ``mirror``, ``no mirror``."""
+    """One option as people say it: ``crop head``, ``mirror``, ``no mirror``, ``one window``."""
+    if option == "windows" and value is None:
+        return "one window"
     if isinstance(value, bool):
         return option if value else f"no {option}"
     return f"{option} {value}"

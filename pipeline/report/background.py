@@ -319,8 +319,8 @@ def errors_section(evidence: Evidence, folder: Path) -> Section:
 
 
 def preprocessing_of(evidence: Evidence) -> Preprocessing:
-    """How the planes of the chosen model were made, or the default."""
-    return Preprocessing.from_description(evidence.made_with.get("preprocessing", {}))
+    """How the planes of the chosen model were made, of three windows the first, or the default."""
+    return Preprocessing.from_description(evidence.made_with.get("preprocessing", {})).one_window
 
 
 def limits_of(evidence: Evidence) -> list[str]:

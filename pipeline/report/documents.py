@@ -1,6 +1,6 @@
 """MODEL_CARD.md, CLAIM.md and TRIPOD.md: what a run can say of itself, in the forms that readers ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haemo.pipeline.evaluation.tallies import METRICS, metric_title
@@ -184,6 +184,15 @@ def tripod_checklist(evidence: Evidence) -> str:
     return checklist("TRIPOD+AI checklist", TRIPOD_AI, answers, _PREFACE)
 
 
+def _windows(preprocessing: Mapping[str, Any]) -> str:
+    """What became of HU, and of gray levels."""
+    first = (preprocessing["window_width_hu"], preprocessing["window_centre_hu"])
+    named = [f"{width:g}/{centre:g}" for width, centre in (first, *preprocessing.get("other_windows_hu", ()))]
+    if len(named) > 1:
+        return f"windows {', '.join(named)} HU, a channel each"
+    return f"DICOM: window {named[0]} HU; pictures: gray levels as they are"
+
+
 def _known(evidence: Evidence) -> dict[str, str]:
     """What a run can say of itself, by subject."""
     figures = evidence.figures
@@ -192,8 +201,7 @@ def _known(evidence: Evidence) -> dict[str, str]:
     index, fingerprint, made_with = steps.get("index", {}), evidence.fingerprint, evidence.made_with
     preprocessing = made_with.get("preprocessing", {})
     window = (
-        f"DICOM: window {preprocessing['window_width_hu']:g}/{preprocessing['window_centre_hu']:g} HU; "
-        "pictures: gray levels as they are; "
+        f"{_windows(preprocessing)}; "
         f"{'turned upright, ' if preprocessing.get('upright') else ''}"
         f"{'cropped to the head, ' if preprocessing.get('crop') == 'head' else ''}"
         f"resized to {preprocessing['size']} x {preprocessing['size']}"

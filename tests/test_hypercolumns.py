@@ -12,9 +12,12 @@ from haemo.features.pixels.descriptors import DESCRIPTORS, describe
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_grid import HeadGrid
 from haemo.models.networks.alexnet import AlexNet
+from haemo.models.networks.blood_cells import blood_in_cells
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD
 from haemo.models.networks.hypercolumns import Hypercolumns
-from haemo.models.training.blood_trunk import TrunkSettings, _cells, train_blood_trunk
+from haemo.models.training import blood_trunk
+from haemo.models.training.blood_trunk import TrunkSettings, train_blood_trunk
+from haemo.models.training.checkpoint import Checkpoint
 from haemo.models.weights import imagenet
 from haemo.models.weights.imagenet import random_weights
 from haemo.pipeline.cli import main
@@ -100,22 +103,34 @@ def test_joined_features_are_both_beside_each_other(arrays):
         PixelFeatures("fc7")
 
 
-def test_the_trunk_learns_where_blood_is_and_the_same_seed_gives_the_same_bytes(weights):
+def test_a_stopped_training_of_the_trunk_goes_on_and_ends_with_the_same_bytes(weights, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     planes = rng.integers(60, 120, (4, 227, 227), dtype=np.uint8)
     masks = np.zeros(planes.shape, dtype=bool)
     masks[:2, 90:130, 60:100] = True
     planes[masks] = 230
-    settings = TrunkSettings(steps=1, batch=2)
-    first, again = (train_blood_trunk(planes, masks, weights, settings, seed=3) for _ in range(2))
-    assert set(first) == set(weights.state_dict)
+    settings = TrunkSettings(steps=2, batch=2, varied=True)
+    first = train_blood_trunk(planes, masks, weights, settings, seed=3).state_dict()
+    assert set(first) == {*weights.state_dict, "head.weight", "head.bias"}
+
+    def stopped(steps, *, total, label):
+        yield next(iter(steps))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blood_trunk, "_SECONDS_BETWEEN_CHECKPOINTS", 0)
+    how = {"seed": 3, "checkpoint": Checkpoint(tmp_path / "kept", "key")}
+    with pytest.raises(KeyboardInterrupt):
+        train_blood_trunk(planes, masks, weights, settings, **how, progress=stopped)
+    left = []
+    again = train_blood_trunk(
+        planes, masks, weights, settings, **how, progress=lambda steps, **_: left.extend(steps) or left
+    ).state_dict()
+    assert left == [1]
     for name, value in first.items():
-        assert value.dtype == np.float16
-        np.testing.assert_array_equal(value, again[name])
-    assert any(
-        (first[name] != value.numpy().astype(np.float16)).any() for name, value in weights.state_dict.items()
-    )
-    shares = _cells(torch.from_numpy(masks[:1]))[0].numpy()
+        assert value.dtype == torch.float16
+        assert torch.equal(value, again[name])
+    assert any((first[name] != value.half()).any() for name, value in weights.state_dict.items())
+    shares = blood_in_cells(torch.from_numpy(masks[:1]))[0].numpy()
     assert shares.shape == (13, 13)
     assert shares.sum() * 16 * 16 == masks[0].sum()
     assert shares[(112 - 7) // 16, (80 - 7) // 16] == 1

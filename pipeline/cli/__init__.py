@@ -3,8 +3,8 @@
 Modules are commands: `index`, `features`, `pool`, `heads`, `networks`, `compare`, `evaluate`, `predict`,
 `pacs`, `segment`, `explain`, `leakage`, `report`, `names`, `pack`, `serve`, `phantom`, `pictures`, `study`,
 `system`. They share `console` (printing and common options), `choices`, `clinical`, `clusters`,
-`configuration`, `figures`, `models` (those of one file), `outputs` and `protocol`. `blend` joins heads.
-Nothing imports it.
+`configuration`, `figures`, `models` (those of one file), `outputs` and `protocol`. `blend` joins heads,
+and `trunk` is one of the commands of `segment`. Nothing imports it.
 """
 
 import importlib

@@ -24,6 +24,7 @@ from haemo.pipeline.cli.protocol import (
     split_request,
     train_fraction_option,
 )
+from haemo.pipeline.cli.trunk import trunk
 from haemo.pipeline.packing.modelfile import BUILTIN
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ segmenter_option = click.option(
 @click.group()
 def segment() -> None:
     """Find the blood, pixel by pixel: train on masks, outline new slices, measure outlines."""
+
+
+segment.add_command(trunk)
 
 
 @segment.command()

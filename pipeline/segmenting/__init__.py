@@ -4,6 +4,7 @@
 read from; `sampling` reads slices and masks and describes pixels; `segmenter` is the trained model, and
 `segmenterfolder` its folder in a run; `training` fits one, and `operating` chooses what it outlines;
 `drawing` draws many slices, `outlining` new ones, `overlay` shows them, as `png`, and `study_measures` sums
-up studies; `agreement` measures outlines on test slices. From outside: `drawing`, `outlining`, `overlay`,
+up studies; `agreement` measures outlines on test slices. `trunk_training` trains weights for stage one on
+masks, on the planes of `trunk_planes`. From outside: `trunk_training`, `drawing`, `outlining`, `overlay`,
 `segmenter`, `training` and `agreement`.
 """

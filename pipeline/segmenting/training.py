@@ -34,7 +34,7 @@ from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.trained.modelfolder import facts_key
 from haemo.progress import Progress, silent
 
-__all__ = ["SegmenterResult", "SegmenterSettings", "fit_segmenter", "train_segmenter"]
+__all__ = ["SegmenterResult", "SegmenterSettings", "fit_segmenter", "masks_hash", "train_segmenter"]
 
 log = logging.getLogger("haemo")
 
@@ -277,7 +277,7 @@ def _facts(settings: SegmenterSettings, cohort: Cohort, masked: Sequence[MaskedR
         "classes": list(cohort.classes),
         "pixels": pixels_described(settings.start.features.name if settings.start else settings.features),
         **({"trunk_steps": settings.trunk_steps} if "trained" in settings.features else {}),
-        "masks": _hash(masked),
+        "masks": masks_hash(masked),
         "versions": {
             name: version
             for name, version in software_versions().items()
@@ -288,7 +288,7 @@ def _facts(settings: SegmenterSettings, cohort: Cohort, masked: Sequence[MaskedR
     return facts
 
 
-def _hash(masked: Sequence[MaskedRow]) -> str:
+def masks_hash(masked: Sequence[MaskedRow]) -> str:
     """sha256 over the ids of slices and the bytes of their masks, of a volume those of its slice."""
     whole = hashlib.sha256()
     for row, mask in sorted(masked, key=lambda pair: pair[0].slice_id):

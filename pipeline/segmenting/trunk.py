@@ -65,9 +65,9 @@ def pixel_features(
     masks = np.array([mask.unpack() for _, mask in found])
     if not masks.any():
         raise TooFewData("a trunk is trained on slices with masks, and none with blood can be used")
-    return PixelFeatures(
-        name, train_blood_trunk(planes, masks, weights, TrunkSettings(steps), seed=seed, progress=progress)
-    )
+    trained = train_blood_trunk(planes, masks, weights, TrunkSettings(steps), seed=seed, progress=progress)
+    state = trained.state_dict()
+    return PixelFeatures(name, {key: state[key].contiguous().numpy() for key in weights.state_dict})
 
 
 def _plane(

@@ -1,0 +1,70 @@
+"""AlexNet's convolutions with one more on top, which says of each cell of a plane whether it holds blood."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from haemo.models.networks.alexnet import AlexNet
+from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD
+
+__all__ = ["BARELY", "BloodCells", "blood_in_cells", "cells_of", "slice_scores"]
+
+_CELLS, _CELL, _BEFORE = 13, 16, 7  # units of conv5 on a plane of 227 pixels; the first spans pixels 7 to 22
+BARELY = 0.002
+"""Share of a cell up to which blood does not count: a pixel at its edge."""
+_BATCH = 32
+
+
+class BloodCells(nn.Module):
+    """conv1 to conv5, and a 1 x 1 convolution on conv5.
+
+    Its tensors are AlexNet's under torchvision's names, and ``head.weight`` and ``head.bias``. They are not
+    drawn here: what is made has no values before a state dict is loaded.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.features = AlexNet("pool5").features[:-1]
+            self.head = nn.Conv2d(256, 1, 1)
+        self.to_empty(device="cpu")
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    @classmethod
+    def of(cls, arrays: "Mapping[str, np.ndarray | torch.Tensor]") -> "BloodCells":
+        """Make one of its tensors, of any float type."""
+        network = cls()
+        network.load_state_dict({name: torch.as_tensor(array).float() for name, array in arrays.items()})
+        return network.eval()
+
+    def forward(self, gray: torch.Tensor) -> torch.Tensor:
+        """Log odds of blood in each cell of gray planes (n, 227, 227), levels 0 to 255: (n, 13, 13)."""
+        images = (gray[:, None].float() / 255 - self.mean) / self.std
+        return self.head(self.features(images.contiguous(memory_format=torch.channels_last)))[:, 0]
+
+
+def cells_of(network: BloodCells, planes: np.ndarray) -> np.ndarray:
+    """What a network says of planes (n, 227, 227), uint8: log odds of each cell, (n, 13, 13), float32."""
+    parts = [np.empty((0, _CELLS, _CELLS), dtype=np.float32)]
+    with torch.inference_mode():
+        for start in range(0, len(planes), _BATCH):
+            parts.append(network(torch.from_numpy(planes[start : start + _BATCH])).numpy())
+    return np.concatenate(parts)
+
+
+def blood_in_cells(masks: torch.Tensor) -> torch.Tensor:
+    """Share of blood in each cell of masks (n, 227, 227), bool or 0 to 1: (n, 13, 13)."""
+    end = _BEFORE + _CELL * _CELLS
+    return functional.avg_pool2d(masks[:, None, _BEFORE:end, _BEFORE:end].float(), _CELL)[:, 0]
+
+
+def slice_scores(cells: np.ndarray) -> np.ndarray:
+    """One number a slice from the log odds of its cells (n, 13, 13): their log-sum-exp, (n,)."""
+    return np.logaddexp.reduce(cells.reshape(len(cells), -1), axis=1)

@@ -2,24 +2,28 @@
 
     make bench-scale
     make bench-scale ARGS="--sizes 1000,10000"
+    make bench-scale ARGS="--sizes 100000 --only svm,softmax --folder DIR"
     make bench-scale ARGS="--sizes 752803 --only merge,verify,svm,compare,report"
     make bench-scale ARGS="--sizes 752803 --only cluster --workers 8 --ms 1"
-    make bench-scale ARGS="--sizes 6000,12000,24000 --only svm,softmax --dimension 4096 --memory 0.05"
+    make bench-scale ARGS="--sizes 6000,12000 --only svm,softmax --dimension 4096 --memory 0.05 --at 752803"
 
 The slices are pictures of one pixel, about 40 of a patient, and what stands for their embeddings is random
 numbers that know a little of the label. Manifest, parts, store, heads and reports are made by haemo's own
 writers and commands, each in a process of its own: what is measured is all that grows with the number of
-slices, but for decoding and the network, which `make bench-features` measures.
+slices, but for decoding and the network, which `make bench-features` measures. Models are compared and
+reported on with two heads at every size, svm and softmax.
 
-Memory is that of the largest process, processor time that of all threads. The exponent is that of processor
-time: log of the ratio of its values at the two largest sizes, over log of the ratio of the sizes. With three
-sizes or more the time at the smallest is taken off both, and that size too, as most of it is start-up. Above
-1.1 it is marked, kernel search apart.
+Memory is that of the largest process, processor time that of all threads. Start-up is what a step takes at
+`--start` slices. It is taken off the times at the two largest sizes, and the exponent is log of their ratio
+over log of the ratio of the sizes, with the ends that it has where start-up takes as much less or more as its
+repeats differ. Where both ends lie above 1.1 it is marked, kernel search apart.
+
+With `--folder` what was measured is kept there, so that steps and sizes can be run in several goes; the last
+one prints all of them.
 """
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -28,10 +32,11 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
+from growth import Measured, at_size, growth_of
 
 SLICES_OF_A_PATIENT = 40
 PART_ROWS = 4096  # 16 MiB of fc7 hold 1,024 rows
@@ -71,17 +76,18 @@ STEPS = (
     Step("cached"),
     Step("svm", ("svm", "--run", "RUN"), ("svm",)),
     Step("softmax", ("softmax", "--run", "RUN"), ("softmax",)),
+    Step("compare", ("compare", "--run", "RUN"), ("compare.json",)),
+    Step("report", ("report", "--run", "RUN"), ("report.html",)),
+    Step("verify", ("verify", "--run", "RUN")),
     Step(
         "rbf",
         ("svm", "--run", "RUN", "--kernel", "rbf", "--grid", "C=1", "--grid", "gamma=0.01", "--name", "rbf"),
         ("rbf",),
         kernel=True,
     ),
-    Step("compare", ("compare", "--run", "RUN"), ("compare.json",)),
-    Step("report", ("report", "--run", "RUN"), ("report.html",)),
-    Step("verify", ("verify", "--run", "RUN")),
 )
 NAMES = tuple(step.name for step in STEPS)
+HEADS = ("svm", "softmax")
 DEFAULT = ",".join(name for name in NAMES if name != "cluster")
 
 
@@ -252,17 +258,6 @@ FUNCTIONS: dict[str, Callable[..., None]] = {
 # ---- measuring ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one step took, and its last line; it may have refused."""
-
-    seconds: float
-    cpu: float
-    peak_mb: float
-    said: str
-    refused: bool
-
-
 def in_process(command: list[str]) -> Measured:
     """Run a command to its end; this process is small, so the peak is the command's own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -304,37 +299,81 @@ def measured(step: Step, place: Path, numbers: tuple[float, ...]) -> Measured:
         found.append(in_process(command))
         if step.sleeps:
             break
-    return min(found, key=lambda one: one.cpu)
+    times = [one.cpu for one in found]
+    return replace(min(found, key=lambda one: one.cpu), spread=max(times) - min(times))
 
 
-def exponent(sizes: list[int], times: list[float]) -> float | None:
-    """That of the growth from the last but one size to the last; None where nothing grows."""
-    if len(sizes) < 2:
-        return None
-    size, time_ = (sizes[0], times[0]) if len(sizes) > 2 else (0, 0.0)
-    first, last = times[-2] - time_, times[-1] - time_
-    if min(first, last) <= 0:
-        return None
-    return math.log(last / first) / math.log((sizes[-1] - size) / (sizes[-2] - size))
+class Results:
+    """What was measured so far, by step and number of slices; kept in a file where there is one."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.by_step: dict[str, dict[int, Measured]] = {name: {} for name in NAMES}
+        if path and path.exists():
+            for name, found in json.loads(path.read_text(encoding="utf-8")).items():
+                self.by_step[name] = {int(count): Measured(**one) for count, one in found.items()}
+
+    def add(self, step: Step, count: int, result: Measured) -> None:
+        """Keep one, and say it."""
+        self.by_step[step.name][count] = result
+        took = f"{result.seconds:9.1f} s {result.cpu:9.2f} s CPU {result.peak_mb:8.0f} MB"
+        click.echo(f"{count:9,} slices  {step.name:8} {result.said if result.refused else took}")
+        if step.sleeps:
+            click.echo(result.said)
+        if self.path:
+            kept = {
+                name: {count: asdict(one) for count, one in found.items()}
+                for name, found in self.by_step.items()
+            }
+            self.path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+
+    def show(self, at: int | None) -> None:
+        """Print a table of all, with exponents, and times at another number of slices."""
+        counts = sorted({count for found in self.by_step.values() for count in found})
+        heads = [f"{count:,}" for count in counts]
+        click.echo(f"| step | {' | '.join(heads)} | exponent | MB at {' | '.join(heads)} |")
+        click.echo("|---" * (2 + 2 * len(counts)) + "|")
+        for step in STEPS:
+            found = self.by_step[step.name]
+            if not found:
+                continue
+            shown = {count: "refused" if one.refused else f"{one.cpu:.2f}" for count, one in found.items()}
+            peaks = {count: f"{one.peak_mb:.0f}" for count, one in found.items() if not one.refused}
+            grown = growth_of(found)
+            over = grown is not None and grown.least > LIMIT and not step.kernel
+            words = "" if grown is None else f"{grown}{', above 1.1' if over else ''}"
+            columns = [shown.get(count, "") for count in counts]
+            memory = [peaks.get(count, "") for count in counts]
+            click.echo(f"| {' | '.join([step.name, *columns, words, *memory])} |")
+        for name, found in self.by_step.items():
+            seconds = at_size(found, at) if at else None
+            if seconds is not None:
+                click.echo(
+                    f"{name} at {at:,} slices, by the line through the last two sizes: {seconds:,.0f} s CPU"
+                )
 
 
 @click.command()
 @click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of slices.")
+@click.option("--start", default=400, show_default=True, help="Slices to measure start-up at; 0: not.")
 @click.option("--only", default=DEFAULT, show_default=True, help="Steps to measure.")
 @click.option("--dimension", default=16, show_default=True, help="Numbers in an embedding.")
 @click.option("--memory", metavar="GIB", help="Of svm and softmax: with more, features are read in blocks.")
 @click.option("--workers", default=4, show_default=True, help="Of cluster.")
 @click.option("--ms", default=1.0, show_default=True, help="That a worker of cluster sleeps for a slice.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to work; kept, and gone on with.")
+@click.option("--at", type=int, metavar="SLICES", help="Also give the time at so many, by a line.")
 @click.option("--work", hidden=True)
 def main(
     sizes: str,
+    start: int,
     only: str,
     dimension: int,
     memory: str | None,
     workers: int,
     ms: float,
     folder: Path | None,
+    at: int | None,
     work: str | None,
 ) -> None:
     """Measure every step at several numbers of slices."""
@@ -344,28 +383,25 @@ def main(
         return
     if not all(size.isdecimal() and int(size) for size in sizes.split(",")):
         raise click.UsageError(f"--sizes {sizes}: give whole numbers of slices, as 1000,10000")
-    counts = sorted(int(size) for size in sizes.split(","))
+    counts = sorted({*map(int, sizes.split(",")), start} - {0})
     chosen = only.split(",")
     if strangers := set(chosen) - set(NAMES):
         raise click.UsageError(f"no such step: {', '.join(sorted(strangers))}; there are {', '.join(NAMES)}")
-    extra = {name: ("--memory", memory) for name in ("svm", "softmax") if memory}
+    extra = {name: ("--memory", memory) for name in HEADS if memory}
     steps = [replace(step, command=step.command + extra.get(step.name, ())) for step in STEPS]
-    table: dict[str, dict[int, Measured]] = {name: {} for name in chosen}
     with tempfile.TemporaryDirectory() as temporary:
+        home = (folder or Path(temporary)) / f"{dimension}-numbers"
+        home.mkdir(parents=True, exist_ok=True)
+        results = Results(home / "measured.json" if folder else None)
         for count in counts:
-            place = (folder or Path(temporary)) / str(count)
-            for step, result in measured_steps(place, count, steps, chosen, dimension, (workers, ms)):
-                table[step.name][count] = result
-                took = f"{result.seconds:9.1f} s {result.cpu:9.1f} s CPU {result.peak_mb:8.0f} MB"
-                click.echo(f"{count:9,} slices  {step.name:8} {result.said if result.refused else took}")
-                if step.sleeps:
-                    click.echo(result.said)
-    for name, found in table.items():
-        sized = {count: one for count, one in found.items() if not one.refused}
-        grown = exponent(list(sized), [one.cpu for one in sized.values()])
-        if grown is not None:
-            over = grown > LIMIT and not next(step.kernel for step in STEPS if step.name == name)
-            click.echo(f"{name:8} exponent {grown:5.2f}{'  above 1.1' if over else ''}")
+            here = chosen
+            if count == start:
+                here = [name for name in chosen if name != "cluster" and count not in results.by_step[name]]
+            for step, result in measured_steps(
+                home / str(count), count, steps, here, dimension, (workers, ms)
+            ):
+                results.add(step, count, result)
+        results.show(at)
 
 
 def measured_steps(
@@ -381,11 +417,11 @@ def measured_steps(
     place.mkdir(parents=True, exist_ok=True)
     if {"index", "cached"} & set(chosen) and not data.exists():
         in_process(work_command("data", data, count))
+        shutil.rmtree(run, ignore_errors=True)  # it knew nothing of these files
     if "index" not in chosen and not (run / "manifest.csv").exists():
         in_process(work_command("manifest", run, data, count))
     for step in steps:
-        needed = step.name == "merge" and not (run / "features.h5").exists()
-        if step.name not in chosen and not needed:
+        if step.name not in chosen and not is_missing(step, run, chosen):
             continue
         if step.name == "merge" and not (run / "features.parts").exists():
             (run / "contents.csv").unlink(missing_ok=True)
@@ -393,8 +429,18 @@ def measured_steps(
         result = measured(step, place, (dimension, *of_cluster) if step.sleeps else (dimension,))
         if step.name == "merge":  # as an extraction does when the store is in its place
             shutil.rmtree(run / "features.parts")
+        if step.name == "rbf":  # two heads are compared, whatever was measured before
+            shutil.rmtree(run / "rbf", ignore_errors=True)
         if step.name in chosen:
             yield step, result
+
+
+def is_missing(step: Step, run: Path, chosen: list[str]) -> bool:
+    """Whether a step that is not to be measured has to be done all the same, for others to stand on."""
+    if step.name == "merge":
+        return not (run / "features.h5").exists()
+    compared = {"compare", "report"} & set(chosen)
+    return bool(compared) and step.name in HEADS and not (run / step.name / "predictions.csv").exists()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """make bench-scale: growth is measured right, and its run is one that haemo can work on."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import bench_scale
+from growth import Measured, at_size, growth_of
 
 from haemo.features.cluster import dispatch, elsewhere
 from haemo.features.layouts import index_dataset
@@ -15,16 +17,50 @@ from haemo.features.reading.formats import read_slice
 from haemo.features.store.store import FeatureStore
 
 
+def took(**seconds: float) -> dict[int, Measured]:
+    """Processor time by number of slices, as `of_1000=2.0`; repeats of the first differ by 0.1 s."""
+    found = {int(name.removeprefix("of_")): Measured(0, cpu, 0, "", False) for name, cpu in seconds.items()}
+    least = min(found)
+    return found | {least: replace(found[least], spread=0.1)}
+
+
 @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
 def test_exponent_leaves_start_up_out(power):
-    sizes = [10, 10_000, 100_000]
-    times = [2.0 + 1e-5 * size**power for size in sizes]
-    assert bench_scale.exponent(sizes, times) == pytest.approx(power, abs=0.01)
+    found = took(**{f"of_{size}": 2.0 + 1e-5 * size**power for size in (10, 1000, 10_000, 100_000)})
+    grown = growth_of(found)
+    assert grown.exponent == pytest.approx(power, abs=0.01)
+    assert grown.least < grown.exponent < grown.most
 
 
-def test_exponent_of_two_sizes_is_the_slope():
-    assert bench_scale.exponent([10, 1000], [1.0, 10.0]) == pytest.approx(0.5)
-    assert bench_scale.exponent([10], [1.0]) is None
+def test_exponent_is_as_sure_as_start_up():
+    work = took(of_10=4.0, of_10000=4.3, of_100000=7.0)
+    assert str(growth_of(work)) == "1.00 (0.89 to 1.16)"
+    assert str(growth_of(took(of_10=4.0, of_10000=3.9, of_100000=7.0))) == "start-up decides"
+    assert growth_of(took(of_10=4.0, of_1000=5.0)) is None
+    refused = {1_000_000: replace(work[100_000], refused=True)}
+    assert growth_of(work | refused) == growth_of(work)
+
+
+def test_another_size_lies_on_the_line_through_the_last_two():
+    assert at_size(took(of_10=4.0, of_1000=5.0, of_2000=7.0), 10_000) == pytest.approx(23.0)
+    assert at_size(took(of_10=4.0), 10_000) is None
+
+
+def test_goes_of_one_folder_are_one_table(tmp_path, capsys):
+    kept = tmp_path / "measured.json"
+    svm, rbf = (next(step for step in bench_scale.STEPS if step.name == name) for name in ("svm", "rbf"))
+    for count, cpu in ((400, 4.0), (10_000, 4.5), (100_000, 24.0)):
+        bench_scale.Results(kept).add(svm, count, Measured(9.0, cpu, 100.0, "", False, 0.1))
+    bench_scale.Results(kept).add(rbf, 400, Measured(9.0, 4.0, 100.0, "error: no room", True))
+    capsys.readouterr()
+    bench_scale.Results(kept).show(200_000)
+    assert capsys.readouterr().out.splitlines() == [
+        "| step | 400 | 10,000 | 100,000 | exponent | MB at 400 | 10,000 | 100,000 |",
+        "|---|---|---|---|---|---|---|---|",
+        "| svm | 4.00 | 4.50 | 24.00 | 1.58 (1.50 to 1.67), above 1.1 | 100 | 100 | 100 |",
+        "| rbf | refused |  |  |  |  |  |  |",
+        "svm at 200,000 slices, by the line through the last two sizes: 46 s CPU",
+    ]
 
 
 def test_parts_merge_to_a_store_of_all_slices_which_is_then_up_to_date(tmp_path):

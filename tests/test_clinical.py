@@ -1,5 +1,6 @@
 """What a model would be worth in use: calibration line, net benefit, fixed points, predictive values."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -70,7 +71,10 @@ def test_a_line_that_no_fit_has_is_absent_with_the_reason(answers):
     assert calibration_line(raw, QUICK) == decision_curve(raw, QUICK) == {"why_not": "they are sums"}
 
 
-def test_net_benefit_is_hits_less_weighted_false_alarms(answers):
+@pytest.mark.parametrize("coarse", [False, True])
+def test_net_benefit_is_hits_less_weighted_false_alarms(answers, coarse):
+    if coarse:  # probabilities that are thresholds
+        answers = replace(answers, probabilities=np.round(answers.probabilities, 2))
     found = decision_curve(answers, QUICK)
     positive, n = answers.label == "bleed", len(answers)
     for place, at in enumerate(THRESHOLDS):
@@ -104,6 +108,15 @@ def test_noise_is_of_no_use_and_knowledge_is():
     assert decision_curve(noise, QUICK)["useful"] is None
     first, last = decision_curve(answers, QUICK)["useful"]
     assert first < share < last
+
+
+def test_a_decision_curve_takes_no_table_of_rows_by_thresholds():
+    answers = make_predictions(n=20_000, patients=50)
+    tracemalloc.start()
+    decision_curve(answers, QUICK)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 20_000 * len(THRESHOLDS)
 
 
 @pytest.mark.parametrize("coarse", [False, True])

@@ -11,7 +11,7 @@ from published import corners_of
 from pydicom import uid
 
 from haemo.errors import BadDataset, BadSettings
-from haemo.features.layouts import index_dataset
+from haemo.features.layouts import claims, index_dataset
 from haemo.features.outlines.contours import inside_polygon
 
 SIZE = (9, 13)
@@ -169,6 +169,17 @@ def test_outlines_in_a_folder_of_masks_are_found(series):
     (folder / "masks" / "other.dcm").write_bytes((folder / "00.dcm").read_bytes())
     index = index_dataset(folder)
     assert (labels(index), index.failures) == (["normal", "haemorrhage", "normal", "normal"], ())
+
+
+def test_files_in_a_folder_of_masks_are_opened_once(series, monkeypatch):
+    _, folder = series
+    (folder / "masks").mkdir()
+    (folder / "masks" / "other.dcm").write_bytes((folder / "00.dcm").read_bytes())
+    opened = []
+    read = claims.read_header_guarded
+    monkeypatch.setattr(claims, "read_header_guarded", lambda path: opened.append(str(path)) or read(path))
+    assert labels(index_dataset(folder)) == [""] * 4
+    assert len(opened) == len(set(opened)) == 5
 
 
 def test_of_two_series_the_outlined_one_is_taken(tmp_path):

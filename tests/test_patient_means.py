@@ -1,8 +1,12 @@
 """Means over slices with intervals over patients, against sums by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from haemo.pipeline.evaluation.intervals import Resampling
+from haemo.pipeline.evaluation.jackknife import Estimate
 from haemo.pipeline.evaluation.patient_means import means_by_patient
 
 PATIENTS = np.array(["a", "a", "b", "b", "b", "c", "d", "e"])
@@ -44,3 +48,18 @@ def test_many_slices_of_one_patient_widen_the_interval():
         return entry["high"] - entry["low"]
 
     assert width(np.repeat(np.arange(8), 5).astype(str)) > 1.8 * width(np.arange(40).astype(str))
+
+
+def test_many_patients_are_left_out_a_block_of_groups_at_a_time():
+    patients, values = np.arange(4000).astype(str), RNG.uniform(size=4000)
+    tracemalloc.start()
+    found = means_by_patient({"dice": values}, patients)["dice"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 2000 * 4000  # the weights of all groups
+    groups = Resampling().groups(4000)
+    # Names sort as text: the groups are dealt to patients in that order.
+    order = np.argsort(patients)
+    means = [values[order][groups.group != one].mean() for one in range(len(groups.sizes))]
+    expected = Estimate.of(values.mean(), np.array(means), groups.sizes).interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx(expected)

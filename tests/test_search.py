@@ -20,7 +20,7 @@ from haemo.errors import BadSettings, MemoryBudgetExceeded, TooFewData
 from haemo.models.heads.mlp import EarlyStoppingMLP
 from haemo.models.heads.scaling import FlooredScaler
 from haemo.models.search import grid as search_module
-from haemo.models.search import newton_search
+from haemo.models.search import newton_search, path_search
 from haemo.models.search.grid import SharedSearchCV
 from haemo.models.search.rows import Rows
 
@@ -291,6 +291,25 @@ def test_a_tight_budget_changes_no_number():
     wide = SharedSearchCV(svc, grid, **options).fit(data.X, data.y)
     tight = SharedSearchCV(svc, grid, memory=3 * 10**6, **options).fit(data.X, data.y)
     np.testing.assert_array_equal(wide.oof_scores_, tight.oof_scores_)
+
+
+def test_linear_problems_are_solved_as_many_at_a_time_as_fit(monkeypatch):
+    data, sizes, solve = cohort(300), [], path_search.solved_in_turn
+    options = {"scoring": "roc_auc", "cv": data.folds()}
+
+    def counted(rows, problems, *rest):
+        sizes.append(len(problems.fold))
+        return solve(rows, problems, *rest)
+
+    monkeypatch.setattr(path_search, "solved_in_turn", counted)
+    head = pipeline(LogisticRegression())
+    wide = SharedSearchCV(head, LINEAR_GRID, **options).fit(data.X, data.y)
+    assert len(sizes) == 1
+    room = 2 * path_search._BYTES * sum(data.X.shape)
+    tight = SharedSearchCV(head, LINEAR_GRID, memory=room, **options).fit(data.X, data.y)
+    assert set(sizes[1:-1]) == {2}
+    assert sum(sizes[1:]) == sizes[0]
+    np.testing.assert_allclose(tight.oof_scores_, wide.oof_scores_, atol=2e-3)
 
 
 def test_a_fold_without_a_class_is_an_error_that_says_so():

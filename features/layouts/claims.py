@@ -142,6 +142,7 @@ class Headers:
         self.aside: dict[Path, str] = {}
         self.outlines: list[Path] = []
         self._headers: dict[Path, SliceHeader] = {}
+        self._looked_at: set[Path] = set()
         self.progress = progress
 
     def read(self, paths: Iterable[Path]) -> None:
@@ -158,9 +159,12 @@ class Headers:
                 self.failures[path] = Failure(str(path), "index", str(error))
 
     def find_outlines(self, paths: Iterable[Path]) -> None:
-        """Look for outlines among files that are no slices, as in folders called ``masks``."""
+        """Look for outlines among files that are no slices, as in folders called ``masks``; once in each."""
+        known = self._looked_at.union(self.outlines)
+        new = [path for path in paths if path not in known]
+        self._looked_at.update(new)
         others = Headers(self.progress)
-        others.read(path for path in paths if path not in self.outlines)
+        others.read(new)
         self.outlines += others.outlines
 
     def each_failure(self) -> list[Failure]:

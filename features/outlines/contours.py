@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from haemo.errors import UnreadableSlice
-from haemo.features.outlines.drawing import (
-    AUTOMATIC,
-    MANUFACTURER,
-    Drawing,
-    Piece,
-    Segment,
-    items,
-    referenced,
-)
+from haemo.features.outlines.drawing import AUTOMATIC, MANUFACTURER, Drawing, Piece, Segment, referenced
 from haemo.features.outlines.plane import PlacedSlice
-from haemo.features.reading.dicom_header import Elements
+from haemo.features.reading.dicom_header import Elements, items
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -10,12 +10,11 @@ import numpy as np
 
 from haemo.features.outlines.plane import PlacedSlice
 from haemo.features.reading.dicom_header import Elements
-from haemo.features.reading.slice import damaged
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["AUTOMATIC", "MANUFACTURER", "Drawing", "Piece", "Segment", "items", "referenced"]
+__all__ = ["AUTOMATIC", "MANUFACTURER", "Drawing", "Piece", "Segment", "referenced"]
 
 MANUFACTURER = 0x00080070
 AUTOMATIC = "AUTOMATIC"
@@ -94,24 +93,6 @@ class Drawing(ABC):
     @abstractmethod
     def join(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Join what two pieces of a segment are on one slice."""
-
-
-def items(dataset: "Dataset", *tags: int) -> list["Dataset"]:
-    """Items of a sequence, or of sequences in its items; none where it is not there.
-
-    Raises
-    ------
-    UnreadableSlice
-        If the sequence is damaged.
-    """
-    found = [dataset]
-    for tag in tags:
-        try:
-            found = [item for one in found if tag in one for item in one[tag].value or ()]
-        # pydicom takes a sequence apart when it is asked for, and raises whatever its bytes lead to.
-        except Exception as error:
-            raise damaged(error) from error
-    return found
 
 
 def referenced(sources: Sequence["Dataset"]) -> frozenset[tuple[str, int | None]]:

@@ -11,19 +11,11 @@ import numpy as np
 from pydicom import uid
 
 from haemo.errors import UnreadableSlice
-from haemo.features.outlines.drawing import (
-    AUTOMATIC,
-    MANUFACTURER,
-    Drawing,
-    Piece,
-    Segment,
-    items,
-    referenced,
-)
+from haemo.features.outlines.drawing import AUTOMATIC, MANUFACTURER, Drawing, Piece, Segment, referenced
 from haemo.features.outlines.plane import FRAME_OF_REFERENCE, PlacedSlice, Plane
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.dicom import decompressed, native_values
-from haemo.features.reading.dicom_header import PIXELS, Elements, Header, parsed_file
+from haemo.features.reading.dicom_header import PIXELS, Elements, Header, items, parsed_file
 from haemo.features.reading.formats import stamp_of
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice, check_size

@@ -18,7 +18,17 @@ from haemo.features.reading.slice import DicomTags, check_size, damaged
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["NATIVE", "PADDING", "PADDING_LIMIT", "PIXELS", "Elements", "Header", "parsed", "parsed_file"]
+__all__ = [
+    "NATIVE",
+    "PADDING",
+    "PADDING_LIMIT",
+    "PIXELS",
+    "Elements",
+    "Header",
+    "items",
+    "parsed",
+    "parsed_file",
+]
 
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 _OUTLINES = ("SEG", "RTSTRUCT")
@@ -281,6 +291,24 @@ class Header(Elements):
         """What the file holds: ``DICOM int16``, and how it is compressed."""
         pixel = f"DICOM {'int' if self.is_signed else 'uint'}{self.bits_allocated}"
         return pixel if self.syntax in NATIVE else f"{pixel} {self.syntax.name}"
+
+
+def items(dataset: "Dataset", *tags: int) -> list["Dataset"]:
+    """Items of a sequence, or of sequences in its items; none where it is not there.
+
+    Raises
+    ------
+    UnreadableSlice
+        If the sequence is damaged.
+    """
+    found = [dataset]
+    for tag in tags:
+        try:
+            found = [item for one in found if tag in one for item in one[tag].value or ()]
+        # pydicom takes a sequence apart when it is asked for, and raises whatever its bytes lead to.
+        except Exception as error:
+            raise damaged(error) from error
+    return found
 
 
 def uid_of(text: str) -> uid.UID:

@@ -29,6 +29,7 @@ __all__ = [
 
 # More columns than this make the block's own arrays larger than the features of a common run.
 _COLUMNS = 256
+_BYTES = 130  # that the block solver holds of each row and feature, for each column
 _STATELESS = ("Normalizer",)
 
 
@@ -103,11 +104,16 @@ def path_cells(
     # Neighbouring C need about as many steps, and leave the block at about the same time.
     ordered = sorted(wanted, key=lambda cell: (cell[0].head.C, cell[0].number, cell[1].number))
     n_columns = 1 if len(classes) == 2 else len(classes)
-    at_a_time = max(1, _COLUMNS // n_columns)
+    at_a_time = max(1, _columns_at_a_time(rows.shape, task.memory) // n_columns)
     for start in range(0, len(ordered), at_a_time):
         part = ordered[start : start + at_a_time]
         numbers = [place[fold.number] for _, fold in part]
         yield from _solve(task, rows, scaling, numbers, part)
+
+
+def _columns_at_a_time(shape: tuple[int, int], memory: int) -> int:
+    """Columns of a block whose own arrays fit into a budget of bytes; at least one."""
+    return max(1, min(_COLUMNS, memory // (_BYTES * sum(shape))))
 
 
 def classes_of_all(y: np.ndarray, folds: Sequence[Fold]) -> np.ndarray:

@@ -48,16 +48,7 @@ def decision_curve(predictions: Predictions, resampling: Resampling | None = Non
     thresholds = np.array(THRESHOLDS)
     names, patient = np.unique(predictions.patient, return_inverse=True)
     groups = resampling.groups(len(names))
-    # Sums over patients once; every draw of patients is then a small product.
-    called = (predictions.probabilities[:, None] >= thresholds).astype(np.float64)
-    counts = np.zeros((len(names), 2 * len(thresholds) + 2))
-    np.add.at(
-        counts,
-        patient,
-        np.column_stack(
-            [called * positive[:, None], called * ~positive[:, None], positive, np.ones(len(positive))]
-        ),
-    )
+    counts = _counts(predictions.probabilities, positive, patient, len(names))
 
     def figures(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sums = weights @ counts
@@ -85,6 +76,25 @@ def decision_curve(predictions: Predictions, resampling: Resampling | None = Non
     ]
     result["useful"] = _longest([entry.get("low", 0.0) > 0 for entry in banded])
     return result
+
+
+def _counts(
+    probabilities: np.ndarray, positive: np.ndarray, patient: np.ndarray, patients: int
+) -> np.ndarray:
+    """Rows of each patient: true and false positives at each threshold, then positives, then all.
+
+    Every figure without some patients is then a small product. Shape (patients, 2 * thresholds + 2).
+    """
+    width = len(THRESHOLDS) + 1
+    # A row counts as positive at as many thresholds, the lowest first.
+    called = np.searchsorted(THRESHOLDS, probabilities, side="right")
+    parts = []
+    for rows in (positive, ~positive):
+        cells = np.bincount(patient[rows] * width + called[rows], minlength=patients * width)
+        at_least = np.cumsum(cells.reshape(patients, width)[:, ::-1], axis=1)[:, ::-1]
+        parts.append(at_least.astype(float))
+    hits, alarms = parts
+    return np.hstack([hits[:, 1:], alarms[:, 1:], hits[:, :1], hits[:, :1] + alarms[:, :1]])
 
 
 def _level_together(figures: np.ndarray, left_out: np.ndarray, sizes: np.ndarray, level: float) -> float:

@@ -123,16 +123,15 @@ def patient_sign_test(difference: np.ndarray, patient: np.ndarray) -> float:
     _, place = np.unique(patient, return_inverse=True)
     sums = np.bincount(place, difference).astype(int)
     steps = np.abs(sums[sums != 0])
-    span = int(steps.sum())
-    # chance[span + t] is the probability of the total t after the patients so far.
-    chance = np.zeros(2 * span + 1)
-    chance[span] = 1
+    # chance[reach + t] is the probability of the total t after the patients so far, who reach as far.
+    chance = np.ones(1)
     for step in steps:
-        moved = np.zeros_like(chance)
-        moved[step:] += chance[:-step] / 2
-        moved[:-step] += chance[step:] / 2
+        moved = np.zeros(len(chance) + 2 * step)
+        moved[2 * step :] += chance / 2
+        moved[: len(chance)] += chance / 2
         chance = moved
-    totals = np.abs(np.arange(-span, span + 1))
+    reach = len(chance) // 2
+    totals = np.abs(np.arange(-reach, reach + 1))
     return float(min(1.0, chance[totals >= abs(int(sums.sum()))].sum()))
 
 

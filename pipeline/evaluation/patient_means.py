@@ -39,14 +39,13 @@ def means_by_patient(
     names, patient = np.unique(patients, return_inverse=True)
     summary: dict[str, Any] = {"slices": len(patients), "patients": len(names)}
     groups = Resampling(seed=seed).groups(len(names))
-    left_in = np.concatenate(list(groups.weights()))
     for name, column in values.items():
         counted = np.ones(len(patients)) if weights is None or name not in weights else weights[name]
         if not counted.sum():
             continue
         sums = np.bincount(patient, weights=np.where(counted > 0, column, 0) * counted)
-        rest = left_in @ np.bincount(patient, weights=counted)
-        means = np.divide(left_in @ sums, rest, out=np.full(len(rest), np.nan), where=rest > 0)
+        rest = groups.sums_without(np.bincount(patient, weights=counted))
+        means = np.divide(groups.sums_without(sums), rest, out=np.full(len(rest), np.nan), where=rest > 0)
         entry = {"mean": float(sums.sum() / counted.sum())}
         estimate = Estimate.of(entry["mean"], means, groups.sizes)
         interval = estimate if isinstance(estimate, str) else estimate.interval(0.95)

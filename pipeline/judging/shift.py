@@ -98,9 +98,8 @@ def _mean(answers: Predictions, resampling: Resampling) -> dict[str, Any]:
     names, patient = np.unique(answers.patient, return_inverse=True)
     sums, counts = np.bincount(patient, answers.scores), np.bincount(patient).astype(float)
     groups = resampling.groups(len(names))
-    weights = np.concatenate(list(groups.weights()))
-    rest = weights @ counts
-    left_out = np.divide(weights @ sums, rest, out=np.full(len(rest), np.nan), where=rest > 0)
+    rest = groups.sums_without(counts)
+    left_out = np.divide(groups.sums_without(sums), rest, out=np.full(len(rest), np.nan), where=rest > 0)
     return with_interval(float(answers.scores.mean()), left_out, groups.sizes, resampling.level, FREE)
 
 

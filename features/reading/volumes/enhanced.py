@@ -10,9 +10,9 @@ from pydicom import uid
 
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.dicom import decoder_of, decompressed, native_values, picture_of
-from haemo.features.reading.dicom_header import NATIVE, Elements, Header, parsed
+from haemo.features.reading.dicom_header import NATIVE, Elements, Header, items, parsed
 from haemo.features.reading.dicom_stream import MOST_BYTES_OF_FRAMES
-from haemo.features.reading.slice import DicomTags, Slice, Unitless, damaged
+from haemo.features.reading.slice import DicomTags, Slice, Unitless
 from haemo.features.reading.volume import Volume
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class EnhancedVolume(Volume):
         self.mode = self._header.mode()
         if not 1 <= self.count <= _MOST_FRAMES:
             raise UnreadableSlice(f"the header says {self.count:,} frames; up to {_MOST_FRAMES:,} are read")
-        shared, frames = (_items(dataset, tag) for tag in (_SHARED_GROUPS, _FRAME_GROUPS))
+        shared, frames = (items(dataset, tag) for tag in (_SHARED_GROUPS, _FRAME_GROUPS))
         if len(frames) != self.count:
             raise UnreadableSlice(f"the header says {self.count} frames, and tells of {len(frames)}")
         common = [group for item in shared for group in _groups(item)]
@@ -140,15 +140,6 @@ class EnhancedVolume(Volume):
             return Header(parsed(stream, stop_before_pixels=False, of_frames=True))
 
 
-def _items(dataset: "Dataset", tag: int) -> list["Dataset"]:
-    """Items of a sequence; none where it is not there."""
-    try:
-        return list(dataset[tag].value) if tag in dataset else []
-    # pydicom takes a sequence apart when it is asked for, and raises whatever its bytes lead to.
-    except Exception as error:
-        raise damaged(error) from error
-
-
 def _groups(item: "Dataset") -> list["Dataset"]:
     """The groups of elements of a frame, or of all frames."""
-    return [found for tag in _GROUPS for found in _items(item, tag)[:1]]
+    return [found for tag in _GROUPS for found in items(item, tag)[:1]]

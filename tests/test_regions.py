@@ -1,6 +1,7 @@
 """Outlines, measures and narrowing to blood."""
 
 import json
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -129,3 +130,14 @@ def test_gray_slices_keep_what_is_hot_and_nothing_hot_gives_nothing():
 def test_a_slice_without_tissue_has_no_blood():
     image = Slice(np.full((50, 40), -1000, dtype=np.float32), True)
     assert not blood_likelihood(image).any()
+
+
+def test_a_region_goes_to_another_process_in_few_bytes():
+    mask = np.zeros((512, 480), dtype=bool)
+    mask[40:90, 30:77] = True
+    mask[50, 40] = False
+    sent = pickle.dumps(region(mask, None))
+    assert len(sent) < 1000
+    again = pickle.loads(sent)  # noqa: S301 - of our own bytes
+    np.testing.assert_array_equal(again.mask, mask)
+    assert (again.peak, again.evidence, again.is_blood, again.spacing_mm) == ((0, 0), 1.0, False, None)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from haemo.atomic import write_text
+from haemo.features.pixels.packed import PackedMask
 
 __all__ = ["OUTLINES", "Region", "axes", "joined", "pieces", "write_outlines"]
 
@@ -39,6 +40,16 @@ class Region:
     evidence: float
     is_blood: bool
     spacing_mm: tuple[float, float] | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes a mask takes a bit a pixel at most.
+        return _unpacked, (
+            PackedMask.of(self.mask),
+            self.peak,
+            self.evidence,
+            self.is_blood,
+            self.spacing_mm,
+        )
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -103,6 +114,10 @@ class Region:
                 "diameter_mm": self.diameter_mm,
             },
         }
+
+
+def _unpacked(mask: PackedMask, *others: Any) -> Region:
+    return Region(mask.unpack(), *others)
 
 
 def pieces(

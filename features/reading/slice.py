@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,13 @@ class Slice:
         for name, value in zip(("is_hu", "spacing_mm", "mode", "is_colour", "integers"), facts, strict=True):
             object.__setattr__(made, name, value)
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pixels that can be made of integers need not go to another process.
+        facts = (self.is_hu, self.spacing_mm, self.mode, self.is_colour)
+        if self.integers is not None:
+            return Slice.of_integers, (self.integers, *facts)
+        return Slice, (self.pixels, *facts)
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name != "pixels":

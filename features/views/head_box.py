@@ -49,6 +49,14 @@ class Box(NamedTuple):
         """Number of columns."""
         return self.right - self.left
 
+    @classmethod
+    def around(cls, mask: np.ndarray) -> "Box":
+        """The smallest box with all of a mask (height, width); of an empty one it has no pixel."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            return cls(0, 0, 0, 0)
+        return cls(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+
     def cut(self, pixels: np.ndarray) -> np.ndarray:
         """What lies in the box: a view of `pixels` (height, width)."""
         return pixels[self.top : self.bottom, self.left : self.right]

@@ -1,8 +1,9 @@
 """Pictures and outlines of what speaks for a bleed on new slices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ def explain_slices(
     with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool:
         starts = range(0, len(pages), _BATCH)
         network, method = model.explained(method)
+        drawing: Callable[[], Iterable[Explained]] = list
         for start in progress(starts, total=len(starts), label="explain, batches"):
             part = pages[start : start + _BATCH]
             images = list(pool.map(_Page.read, part))
@@ -119,7 +121,10 @@ def explain_slices(
                 regions = pool.map(_hot, images, evidence)
             else:
                 regions = outlined(segmenter, images, len(pages))
-            explained += pool.map(_Page.draw, part, images, evidence, regions)
+            # While processes outline these, those before are drawn, and the next go through the network.
+            explained += drawing()
+            drawing = partial(pool.map, _Page.draw, part, images, evidence, regions)
+        explained += drawing()
     features = [
         region.feature(**page.named, target=one.target, model=model.name)
         for page, one in zip(pages, explained, strict=True)

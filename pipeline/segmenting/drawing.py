@@ -1,66 +1,142 @@
 """Blood drawn on many slices: in this process where they are few, else in one a core."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from haemo.errors import UnreadableSlice
 from haemo.features.extraction.decoding import in_order
-from haemo.features.pixels.blood_map import BloodMap
-from haemo.features.pixels.region import Region
+from haemo.features.pixels.region import Region, joined
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice
+from haemo.features.views.head_box import Box
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.processors import usable_processors
 
-__all__ = ["drawn_files", "outlined"]
+__all__ = ["Drawn", "Maps", "drawn_files", "outlined"]
 
 _READERS = 2
 _AHEAD = 8
 _BLOCK = 32  # slices at a time, which bounds the memory
 _FEW = 24  # starting processes takes as long as drawing so many
 
-Drawn = tuple[Slice, BloodMap] | UnreadableSlice
+Maps = Literal["none", "outlined", "all"]
+"""Of which slices the map of probability is wanted."""
 
 
-def drawn_files(segmenter: Segmenter, files: Sequence[Path]) -> Iterator[tuple[Path, Drawn]]:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was found on one slice, in no more than need go from one process to another.
+
+    Attributes
+    ----------
+    score : float
+        As of `BloodMap`.
+    has_head : bool
+        Whether anything was found inside a skull.
+    regions : list of Region
+        What is outlined.
+    left_share : float or None
+        Share of the outlined pixels that lies left of the picture's midline; None where none is outlined.
+    shape : tuple of int
+        Of the slice.
+    box : Box
+    part : ndarray of the box's shape, float32
+        The map of probability, where it is not 0; empty where it was not wanted.
+    """
+
+    score: float
+    has_head: bool
+    regions: list[Region]
+    left_share: float | None
+    shape: tuple[int, int]
+    box: Box
+    part: np.ndarray
+
+    @property
+    def probability(self) -> np.ndarray:
+        """The map of probability, if it was wanted: ndarray of the slice's shape, float32."""
+        return self.box.paste(self.part, self.shape)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """All that is outlined: ndarray of the slice's shape, bool."""
+        return joined(self.regions, self.shape)
+
+    @classmethod
+    def of(cls, segmenter: Segmenter, image: Slice, maps: Maps) -> "Drawn":
+        """Draw one slice.
+
+        Raises
+        ------
+        UnreadableSlice
+            If it is too small for a head.
+        """
+        blood = segmenter.draw(image)
+        regions = segmenter.regions(blood)
+        shape = blood.grid.shape
+        share = float(blood.left_share[joined(regions, shape)].mean()) if regions else None
+        box = Box(0, 0, 0, 0)
+        if maps == "all" or (maps == "outlined" and regions):
+            box = Box.around(blood.probability != 0)
+        part = np.ascontiguousarray(box.cut(blood.probability))
+        return cls(blood.score, blood.has_head, regions, share, shape, box, part)
+
+
+def drawn_files(
+    segmenter: Segmenter, files: Sequence[Path], maps: Maps
+) -> Iterator[tuple[Path, tuple[Slice, Drawn] | UnreadableSlice]]:
     """Read files and draw the blood on them, in their order; of what cannot be used there is the error."""
     with SliceReader(_READERS) as reader:
+        read: deque[Slice | UnreadableSlice] = deque()
 
-        def read(path: Path) -> Slice | UnreadableSlice:
+        def slice_of(path: Path) -> Slice | UnreadableSlice:
             try:
                 return reader(path)
             except UnreadableSlice as error:
                 return error
 
+        def images(block: Sequence[Path]) -> Iterator[tuple[Slice | UnreadableSlice, Maps]]:
+            for _, image in in_order(block, slice_of, _READERS, _AHEAD):
+                read.append(image)
+                yield image, maps
+
         for start in range(0, len(files), _BLOCK):
             block = files[start : start + _BLOCK]
-            images = (image for _, image in in_order(block, read, _READERS, _AHEAD))
-            yield from zip(block, _each(_draw, segmenter, images, len(files)), strict=True)
+            for path, found in zip(block, _each(_draw, segmenter, images(block), len(files)), strict=True):
+                image = read.popleft()
+                yield path, found if isinstance(found, UnreadableSlice) else (image, found)
 
 
 def outlined(segmenter: Segmenter, images: Sequence[Slice], of: int) -> Iterator[list[Region]]:
-    """What is outlined on each of some slices, which are part of `of` that are drawn one after another."""
-    return _each(_regions, segmenter, images, of)
+    """What is outlined on each of some slices, which are part of `of` that are drawn one after another.
+
+    Where these are many, processes begin with it at once.
+    """
+    return _each(_regions, segmenter, ((image,) for image in images), of)
 
 
 def _each(
-    work: Callable[[Segmenter, Any], Any], segmenter: Segmenter, items: Iterable[Any], of: int
+    work: Callable[..., Any], segmenter: Segmenter, items: Iterable[tuple[Any, ...]], of: int
 ) -> Iterator[Any]:
     if of < _FEW:
-        return (work(segmenter, item) for item in items)
+        return (work(segmenter, *item) for item in items)
     from joblib import Parallel, delayed
 
     return Parallel(n_jobs=usable_processors(), return_as="generator")(
-        delayed(work)(segmenter, item) for item in items
+        delayed(work)(segmenter, *item) for item in items
     )
 
 
-def _draw(segmenter: Segmenter, image: Slice | UnreadableSlice) -> Drawn:
+def _draw(segmenter: Segmenter, image: Slice | UnreadableSlice, maps: Maps) -> Drawn | UnreadableSlice:
     if isinstance(image, UnreadableSlice):
         return image
     try:
-        return image, segmenter.draw(image)
+        return Drawn.of(segmenter, image, maps)
     except UnreadableSlice as error:
         return error
 

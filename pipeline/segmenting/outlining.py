@@ -1,7 +1,9 @@
 """Blood outlined on new slices: masks, pictures and measures of studies."""
 
 import shutil
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,9 @@ import numpy as np
 
 from haemo.errors import BadSettings, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure, by_volume, replace_failures
-from haemo.features.pixels.blood_map import BloodMap
 from haemo.features.pixels.mask_volume import lies_on_a_grid, write_mask_volume
 from haemo.features.pixels.packed import PackedMask
-from haemo.features.pixels.region import OUTLINES, Region, joined, write_outlines
+from haemo.features.pixels.region import OUTLINES, Region, write_outlines
 from haemo.features.reading.address import SliceAddress, without_suffix
 from haemo.features.reading.slice import Slice
 from haemo.features.reading.unit import Unit
@@ -22,7 +23,7 @@ from haemo.pipeline.predicting.prediction import find_slices, nothing_scored
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.predicting.studies import Place, by_study, place_of, study_names
 from haemo.pipeline.predicting.taken import unit_or_told
-from haemo.pipeline.segmenting.drawing import drawn_files
+from haemo.pipeline.segmenting.drawing import Drawn, Maps, drawn_files
 from haemo.pipeline.segmenting.overlay import draw_overlay, write_picture
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.study_measures import DrawnSlice, StudyMeasures
@@ -35,6 +36,8 @@ __all__ = ["Outlined", "Outputs", "outline_slices"]
 _STAGE = "segment"
 _TABLES = (OUTLINES, "slices.csv", "studies.csv", "failures.csv")
 _PICTURES = ("masks", "overlays", "probabilities")
+_WRITERS = 4  # threads: each waits most of the time, until the disk has its file
+_WAITING = 16  # slices whose pictures are not written yet, at most
 _NO_HEAD = "nothing inside a skull was found"
 
 
@@ -171,35 +174,38 @@ def outline_slices(
             failures.append(Failure(str(path), _STAGE, str(error)))
     names = study_names({place.study for place in places})
     order = by_study(places)
-    writer = _Writer(outputs, segmenter)
     found: list[_Found] = []
     studies: dict[str, StudyMeasures] = {}
     waiting: list[tuple[_Found, DrawnSlice]] = []
 
-    def close() -> None:
-        if waiting:
-            studies[waiting[0][0].study] = StudyMeasures.of([drawn for _, drawn in waiting])
-            writer.volume([one.path for one, _ in waiting], waiting[0][0].study)
-            found.extend(one for one, _ in waiting)
-            waiting.clear()
+    with _Writer(outputs) as writer:
 
-    drawn = drawn_files(segmenter, [readable[number] for number in order])
-    for number, (path, result) in zip(order, progress(drawn, total=len(order), label=_STAGE), strict=True):
-        study = names[places[number].study]
-        if waiting and waiting[0][0].study != study:
-            close()
-        if isinstance(result, UnreadableSlice):
-            failures.append(Failure(str(path), _STAGE, str(result)))
-            continue
-        image, blood = result
-        waiting.append(writer.slice(path, study, places[number], image, blood))
-    close()
-    if not found:
-        raise TooFewData(nothing_scored(by_volume(failures)))
-    scores = _scores(segmenter, found, failures, threshold)
-    result = Outlined(scores, studies, writer.pictures, writer.masks)
-    writer.finish(result)
-    return result
+        def close() -> None:
+            if waiting:
+                studies[waiting[0][0].study] = StudyMeasures.of([drawn for _, drawn in waiting])
+                writer.volume([one.path for one, _ in waiting], waiting[0][0].study)
+                found.extend(one for one, _ in waiting)
+                waiting.clear()
+
+        drawn = drawn_files(segmenter, [readable[number] for number in order], writer.maps)
+        for number, (path, result) in zip(
+            order, progress(drawn, total=len(order), label=_STAGE), strict=True
+        ):
+            study = names[places[number].study]
+            if waiting and waiting[0][0].study != study:
+                close()
+            if isinstance(result, UnreadableSlice):
+                failures.append(Failure(str(path), _STAGE, str(result)))
+                continue
+            image, blood = result
+            waiting.append(writer.slice(path, study, places[number], image, blood))
+        close()
+        if not found:
+            raise TooFewData(nothing_scored(by_volume(failures)))
+        scores = _scores(segmenter, found, failures, threshold)
+        outlines = Outlined(scores, studies, writer.pictures, writer.masks)
+        writer.finish(outlines)
+    return outlines
 
 
 def _scores(
@@ -229,61 +235,62 @@ def _scores(
 
 
 class _Writer:
-    """Writes each slice as it comes, and what sums them up at the end."""
+    """Writes each slice as it comes, in threads, and what sums them up at the end."""
 
-    def __init__(self, outputs: Outputs | None, segmenter: Segmenter):
+    def __init__(self, outputs: Outputs | None):
         self.outputs = outputs
-        self.segmenter = segmenter
         self.pictures: list[Path] = []
         self.features: list[dict[str, Any]] = []
         self.rows: list[dict[str, Any]] = []
         self.masks: dict[Path, PackedMask] = {}
         self.taken: set[tuple[str, str]] = set()
         self.studies: dict[str, str] = {}
+        self._pool = ThreadPoolExecutor(_WRITERS, "haemo-write")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def maps(self) -> Maps:
+        """Of which slices the map of probability is written, or drawn."""
+        if self.outputs is None:
+            return "none"
+        return "all" if self.outputs.probabilities else "outlined" if self.outputs.overlays else "none"
 
     def slice(
-        self, path: Path, study: str, place: Place, image: Slice, blood: BloodMap
+        self, path: Path, study: str, place: Place, image: Slice, blood: Drawn
     ) -> tuple[_Found, DrawnSlice]:
-        regions = self.segmenter.regions(blood)
-        mask = joined(regions, image.pixels.shape)
-        left = float(blood.left_share[mask].mean()) if regions else None
-        drawn = DrawnSlice(regions, left, place.z_mm, image.spacing_mm)
-        if regions:
-            self.masks[path] = PackedMask.of(mask)
+        drawn = DrawnSlice(blood.regions, blood.left_share, place.z_mm, image.spacing_mm)
+        if blood.regions:
+            self.masks[path] = PackedMask.of(blood.mask)
         outside = implausible(image) or ("" if blood.has_head else _NO_HEAD)
         if self.outputs:
-            self._write(self.outputs, path, study, image, blood, regions, mask)
-        self.rows.append({"regions": len(regions), "area_pixels": drawn.pixels, "area_mm2": drawn.area_mm2})
+            self._write(self.outputs, path, study, image, blood)
+        self.rows.append(
+            {"regions": len(blood.regions), "area_pixels": drawn.pixels, "area_mm2": drawn.area_mm2}
+        )
         return _Found(path, study, place.position, outside, blood.score), drawn
 
-    def _write(
-        self,
-        outputs: Outputs,
-        path: Path,
-        study: str,
-        image: Slice,
-        blood: BloodMap,
-        regions: Sequence[Region],
-        mask: np.ndarray,
-    ) -> None:
+    def _write(self, outputs: Outputs, path: Path, study: str, image: Slice, blood: Drawn) -> None:
         file, own = path.name, str(path)
         if not outputs.names:
             study = self.studies.setdefault(study, f"{len(self.studies) + 1:03d}")
             file = own = f"{study}/{len(self.rows) + 1:04d}"
         name = f"{study}/{self._name(path, study)}.png" if outputs.names else f"{own}.png"
-        if outputs.masks and not self._is_of_grid(path):
-            write_picture(outputs.folder / "masks" / name, np.where(mask, np.uint8(255), np.uint8(0)))
-        if outputs.probabilities:
-            levels = np.rint(blood.probability * 65535).astype(np.uint16)
-            write_picture(outputs.folder / "probabilities" / name, levels)
-        if outputs.overlays and regions:
-            picture = outputs.folder / "overlays" / name
-            write_picture(
-                picture,
-                draw_overlay(image, blood.probability, regions, Preprocessing(), _caption(file, regions)),
-            )
-            self.pictures.append(picture)
-        self.features += [region.feature(slice=own, study=study) for region in regions]
+        has_mask = outputs.masks and not self._is_of_grid(path)
+        self._later(_write_pictures, outputs, name, has_mask, image, blood, _caption(file, blood.regions))
+        if outputs.overlays and blood.regions:
+            self.pictures.append(outputs.folder / "overlays" / name)
+        self.features += [region.feature(slice=own, study=study) for region in blood.regions]
+
+    def _later(self, work: Callable[..., None], *what: Any) -> None:
+        self._waiting.append(self._pool.submit(work, *what))
+        if len(self._waiting) > _WAITING:
+            self._waiting.popleft().result()
 
     def volume(self, paths: Sequence[Path], study: str) -> None:
         """Write the mask of a study that is one volume, once all of its slices are drawn."""
@@ -311,6 +318,8 @@ class _Writer:
         return name
 
     def finish(self, result: Outlined) -> None:
+        while self._waiting:
+            self._waiting.popleft().result()
         if not self.outputs:
             return
         folder = self.outputs.folder
@@ -330,7 +339,22 @@ class _Writer:
             replace_failures(folder / "failures.csv", _STAGE, result.scores.failures)
 
 
+def _write_pictures(
+    outputs: Outputs, name: str, has_mask: bool, image: Slice, blood: Drawn, caption: Sequence[str]
+) -> None:
+    if has_mask:
+        write_picture(outputs.folder / "masks" / name, np.where(blood.mask, np.uint8(255), np.uint8(0)))
+    if outputs.probabilities:
+        levels = np.rint(blood.probability * 65535).astype(np.uint16)
+        write_picture(outputs.folder / "probabilities" / name, levels)
+    if outputs.overlays and blood.regions:
+        overlay = draw_overlay(image, blood.probability, blood.regions, Preprocessing(), caption)
+        write_picture(outputs.folder / "overlays" / name, overlay)
+
+
 def _caption(name: str, regions: Sequence[Region]) -> list[str]:
+    if not regions:
+        return []
     area = regions[0].area_mm2
     size = f"{regions[0].mask.sum()} pixels" if area is None else f"{area:.0f} mm2"
     return [f"{name}: {len(regions)} region(s), the most probable {size}"]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from haemo.features.pixels.region import Region, joined
+from haemo.features.pixels.region import Region, joined, pieces
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 
@@ -141,3 +142,18 @@ def test_a_region_goes_to_another_process_in_few_bytes():
     again = pickle.loads(sent)  # noqa: S301 - of our own bytes
     np.testing.assert_array_equal(again.mask, mask)
     assert (again.peak, again.evidence, again.is_blood, again.spacing_mm) == ((0, 0), 1.0, False, None)
+
+
+def test_pieces_are_those_of_the_whole_mask_wherever_they_lie():
+    rng = np.random.default_rng(2)
+    strength = rng.random((60, 70))
+    chosen = ndimage.gaussian_filter(rng.normal(size=strength.shape), 3) > 0.08
+    chosen[:25] = chosen[:, 50:] = False
+    labels, count = ndimage.label(chosen)
+    found = pieces(chosen, strength, False, None)
+    assert len(found) == count > 2
+    slow = sorted((labels == number for number in range(1, count + 1)), key=lambda own: -strength[own].max())
+    for one, mask in zip(found, slow, strict=True):
+        np.testing.assert_array_equal(one.mask, mask)
+        assert strength[one.peak] == one.evidence == strength[mask].max()
+    assert pieces(np.zeros((5, 5), dtype=bool), strength[:5, :5], False, None) == []

@@ -5,8 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from haemo.features.pixels.blurs import blurred_part
 from haemo.features.pixels.region import Region, pieces
 from haemo.features.reading.slice import Slice
+from haemo.features.views.head_box import Box
 from haemo.features.views.head_grid import HeadGrid
 
 __all__ = ["BloodMap"]
@@ -14,6 +16,7 @@ __all__ = ["BloodMap"]
 _SMOOTHING_MM = 0.7  # of outlines: single pixels are noise
 _SCORE_SMOOTHING_MM = 1.5
 _PEAK_SMOOTHING_MM = 3.0  # a bulk of blood, and not the edge of bone
+_REACH_MM = 9  # beyond the inside, to which any of these goes
 _SCORED_MM2 = 50.0  # the most probable; a bleed of 8 mm across
 _LEAST_MM2 = 10.0
 
@@ -48,21 +51,24 @@ class BloodMap:
     @classmethod
     def of(cls, image: Slice, grid: HeadGrid, inside: np.ndarray) -> "BloodMap":
         """Put probabilities of the pixels inside the skull, in the order of `describe`, on the slice."""
-        from scipy import ndimage
-
         raw = np.zeros(grid.hu.shape, dtype=np.float32)
         raw[grid.inside] = inside
-        scored = ndimage.gaussian_filter(raw, _SCORE_SMOOTHING_MM, truncate=3.0)
+        box = Box.around(grid.inside if len(inside) else raw == 0).wider(_REACH_MM, raw.shape)
+        fine, scored, broad = (
+            blurred_part(raw, box, sigma_mm)
+            for sigma_mm in (_SMOOTHING_MM, _SCORE_SMOOTHING_MM, _PEAK_SMOOTHING_MM)
+        )
         count = min(int(_SCORED_MM2), scored.size)
         score = float(np.partition(scored, -count, axis=None)[-count:].mean())
-        broad = ndimage.gaussian_filter(raw, _PEAK_SMOOTHING_MM, truncate=3.0)
-        fine = np.clip(grid.on_slice(ndimage.gaussian_filter(raw, _SMOOTHING_MM, truncate=3.0)), 0, 1)
         row, column = np.unravel_index(broad.argmax(), broad.shape)
         peak = tuple(
             min(int((place + 0.5) * side / size), side - 1)
-            for place, side, size in zip((row, column), grid.shape, broad.shape, strict=True)
+            for place, side, size in zip(
+                (row + box.top, column + box.left), grid.shape, raw.shape, strict=True
+            )
         )
-        return cls(fine, peak, score, image.spacing_mm, grid, image.is_hu)
+        probability = np.clip(grid.on_slice(box.paste(fine, raw.shape)), 0, 1)
+        return cls(probability, peak, score, image.spacing_mm, grid, image.is_hu)
 
     @property
     def has_head(self) -> bool:

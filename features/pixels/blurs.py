@@ -9,7 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["blur_matrix", "blurred"]
+from haemo.features.views.head_box import Box
+
+__all__ = ["blurred", "blurred_part"]
 
 _TRUNCATE = 3.0  # standard deviations
 _BLOCK = 64  # lines at a time, for which only those near them are multiplied
@@ -40,30 +42,46 @@ def blurred(planes: np.ndarray, sigma: float) -> np.ndarray:
 
 def _blocks(length: int, sigma: float) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Lines, those that have a say in them, and how much."""
-    matrix, reach = _bounded(length, sigma), int(_TRUNCATE * sigma + 0.5)
+    matrix, reach = _bounded(length, sigma), _reach(sigma)
     for start in range(0, length, _BLOCK):
         stop = min(start + _BLOCK, length)
         own, near = slice(start, stop), slice(max(start - reach, 0), min(stop + reach, length))
         yield own, near, matrix[own, near]
 
 
-def _bounded(length: int, sigma: float) -> np.ndarray:
-    """The symmetric matrix of a line that ends in zeros, cut out of that of a longer one."""
-    return blur_matrix(-(-length // 128) * 128, sigma, "constant")[:length, :length]
-
-
-@lru_cache(maxsize=256)
-def blur_matrix(length: int, sigma: float, mode: str) -> np.ndarray:
-    """Write the blur of a line as a matrix of shape (length, length), float32.
+def blurred_part(plane: np.ndarray, box: Box, sigma: float) -> np.ndarray:
+    """A part of a blurred plane, as ``ndimage.gaussian_filter(truncate=3)`` gives it: mirrored at its edges.
 
     Parameters
     ----------
-    length : int
+    plane : ndarray of shape (height, width)
+    box : Box
     sigma : float
-        Standard deviation in pixels; the kernel ends at 3 of them.
-    mode : str
-        What lies beyond the ends, as scipy.ndimage calls it.
+        Standard deviation in pixels.
+
+    Returns
+    -------
+    ndarray of the box's shape, float32
     """
+    near = box.wider(_reach(sigma), plane.shape)
+    height, width = plane.shape
+    rows = _matrix(height, sigma, "reflect")[box.rows, near.rows]
+    columns = _matrix(width, sigma, "reflect")[box.columns, near.columns]
+    return rows @ near.cut(plane).astype(np.float32, copy=False) @ columns.T
+
+
+def _reach(sigma: float) -> int:
+    return int(_TRUNCATE * sigma + 0.5)
+
+
+def _bounded(length: int, sigma: float) -> np.ndarray:
+    """The symmetric matrix of a line that ends in zeros, cut out of that of a longer one."""
+    return _matrix(-(-length // 128) * 128, sigma, "constant")[:length, :length]
+
+
+@lru_cache(maxsize=256)
+def _matrix(length: int, sigma: float, mode: str) -> np.ndarray:
+    """The blur of a line as a matrix of shape (length, length), float32; `mode` as in scipy.ndimage."""
     from scipy import ndimage
 
     lines = np.eye(length)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from haemo.features.pixels.blurs import blur_matrix, blurred
-from haemo.features.pixels.distances import Place, distances, wider
+from haemo.features.pixels.blurs import blurred, blurred_part
+from haemo.features.pixels.distances import distances
+from haemo.features.views.head_box import Box
 from haemo.features.views.head_grid import HeadGrid
 
 __all__ = ["DESCRIPTORS", "DESCRIPTOR_SCHEMA", "describe"]
@@ -63,11 +64,11 @@ def describe(grid: HeadGrid) -> np.ndarray:
     if grid.midline is None:
         return np.empty((0, len(DESCRIPTORS)), dtype=np.float32)
     # What is far from the inside has no say in its pixels, so it is left out: the same numbers, sooner.
-    place = _around(grid.inside, 1)
-    inside = grid.inside[place]
+    box = Box.around(grid.inside).wider(1, grid.inside.shape)
+    inside = box.cut(grid.inside)
     own = np.flatnonzero(inside)
     weight = inside.astype(np.float32)
-    level = (grid.hu[place] - np.float32(grid.median_hu)) * weight
+    level = (box.cut(grid.hu) - np.float32(grid.median_hu)) * weight
 
     def of(plane: np.ndarray) -> np.ndarray:
         return plane.reshape(-1).take(own)
@@ -92,7 +93,7 @@ def describe(grid: HeadGrid) -> np.ndarray:
         surroundings += [of(part) / of(share) for part in found]
     smooth = on_plane(means[2.0])
     rows, columns = np.divmod(own, inside.shape[1])
-    line = grid.midline.shifted(-place[0].start, -place[1].start)
+    line = grid.midline.shifted(-box.top, -box.left)
     mirror = _Mirror(*line.mirrored(rows, columns), inside.shape)
     far_share = mirror(weight).astype(np.float32)
     has_other = far_share > 0.5
@@ -100,8 +101,8 @@ def describe(grid: HeadGrid) -> np.ndarray:
     others = [mirror(plane).astype(np.float32) / far_share for plane in (smooth, on_plane(means[4.0]))]
     across, along = line.across(rows, columns), line.along(rows, columns)
     edges, curvature = _slopes(smooth)
-    to_bone = distances(grid.bone, place, _FAR_MM)
-    to_edge = distances(~grid.inside, place, _FAR_MM)
+    to_bone = distances(grid.bone, box, _FAR_MM)
+    to_edge = distances(~grid.inside, box, _FAR_MM)
     numbers = np.empty((len(DESCRIPTORS), len(own)), dtype=np.float32)
     numbers[:] = [
         of(level),
@@ -113,7 +114,7 @@ def describe(grid: HeadGrid) -> np.ndarray:
         of(curvature),
         np.sqrt(of(to_bone)),
         np.sqrt(of(to_edge)),
-        of(_bone_share(grid.bone, place)),
+        of(blurred_part(grid.bone, box, _BONE_MM)),
         *(np.where(has_other, means[mm] - other, 0) for mm, other in zip((2.0, 4.0), others, strict=True)),
         np.abs(across) / max(float(np.abs(across).max()), 1.0),
         along / max(float(np.abs(along).max()), 1.0),
@@ -160,21 +161,3 @@ def _slopes(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     right = right[:-2] + 2 * right[1:-1] + right[2:]
     below, after = np.diff(wide[:, 1:-1], axis=0), np.diff(wide[1:-1], axis=1)
     return down * down + right * right, np.diff(below, axis=0) + np.diff(after, axis=1)
-
-
-def _around(mask: np.ndarray, margin: int) -> Place:
-    """Rows and columns of a mask that is not empty, and up to `margin` more on each side."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    own = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    return wider(own, margin, mask.shape)
-
-
-def _bone_share(bone: np.ndarray, place: Place) -> np.ndarray:
-    """Share of bone about each pixel of a place, over 6 mm; the plane goes on as in a mirror."""
-    height, width = bone.shape
-    about = wider(place, 3 * int(_BONE_MM), bone.shape)
-    rows, columns = (
-        blur_matrix(length, _BONE_MM, "reflect")[own, near]
-        for length, own, near in zip((height, width), place, about, strict=True)
-    )
-    return rows @ bone[about].astype(np.float32) @ columns.T

@@ -2,24 +2,14 @@
 
 import numpy as np
 
-__all__ = ["Place", "distances", "wider"]
+from haemo.features.views.head_box import Box
+
+__all__ = ["distances"]
 
 _LOOKED = 4  # steps after which it is looked whether any more can lie nearer
 
-Place = tuple[slice, slice]
-"""Rows and columns of a plane."""
 
-
-def wider(place: Place, margin: int, shape: tuple[int, int]) -> Place:
-    """The place with up to `margin` more pixels on each side, as far as a plane of `shape` goes."""
-    rows, columns = (
-        slice(max(own.start - margin, 0), min(own.stop + margin, size))
-        for own, size in zip(place, shape, strict=True)
-    )
-    return rows, columns
-
-
-def distances(mask: np.ndarray, place: Place, most: int) -> np.ndarray:
+def distances(mask: np.ndarray, box: Box, most: int) -> np.ndarray:
     """Find the squared distances to the nearest pixels of a mask, in pixels, exact up to `most`.
 
     First along rows, then the least over the rows beside (Saito and Toriwaki 1994).
@@ -27,25 +17,25 @@ def distances(mask: np.ndarray, place: Place, most: int) -> np.ndarray:
     Parameters
     ----------
     mask : ndarray of shape (height, width), bool
-    place : tuple of slice
-        Which part is asked of; its bounds are given.
+    box : Box
+        Which part is asked of.
     most : int
         Up to 180; what is farther is as far.
 
     Returns
     -------
-    ndarray of the place's shape, uint16
+    ndarray of the box's shape, uint16
     """
-    rows, columns = wider(place, most, mask.shape)
-    found = mask[rows, columns]
+    near = box.wider(most, mask.shape)
+    found = near.cut(mask)
     number = np.arange(found.shape[1], dtype=np.int32)
     never = np.int32(found.shape[1] + most)
     left = np.maximum.accumulate(np.where(found, number, -never), axis=1)
     right = np.minimum.accumulate(np.where(found, number, never)[:, ::-1], axis=1)[:, ::-1]
-    inner = slice(place[1].start - columns.start, place[1].stop - columns.start)
+    inner = slice(box.left - near.left, box.right - near.left)
     along = np.minimum(number - left, right - number)[:, inner]
     squares = np.minimum(along, most).astype(np.uint16) ** 2
-    start, stop = place[0].start - rows.start, place[0].stop - rows.start
+    start, stop = box.top - near.top, box.bottom - near.top
     least = squares[start:stop].copy()
     other = np.empty_like(least)
     for step in range(1, most + 1):

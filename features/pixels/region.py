@@ -10,6 +10,7 @@ import numpy as np
 
 from haemo.atomic import write_text
 from haemo.features.pixels.packed import PackedMask
+from haemo.features.views.head_box import Box
 
 __all__ = ["OUTLINES", "Region", "axes", "joined", "pieces", "write_outlines"]
 
@@ -129,13 +130,17 @@ def pieces(
     """The connected regions of a mask, each with its peak in `strength`, the strongest first."""
     from scipy import ndimage
 
-    labels, _ = ndimage.label(chosen)
+    if not chosen.any():
+        return []
+    box = Box.around(chosen)
+    labels, _ = ndimage.label(box.cut(chosen))
     regions = []
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        mask = labels == number
-        inside = np.where(mask[place], strength[place], -np.inf)
+        own = labels == number
+        inside = np.where(own[place], box.cut(strength)[place], -np.inf)
         row, column = np.unravel_index(inside.argmax(), inside.shape)
-        peak = int(row + place[0].start), int(column + place[1].start)
+        peak = int(row + place[0].start + box.top), int(column + place[1].start + box.left)
+        mask = box.paste(own, chosen.shape)
         regions.append(Region(mask, peak, float(strength[peak]), is_blood, spacing_mm))
     return sorted(regions, key=lambda region: -region.evidence)
 

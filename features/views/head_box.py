@@ -57,9 +57,29 @@ class Box(NamedTuple):
             return cls(0, 0, 0, 0)
         return cls(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
+    @property
+    def rows(self) -> slice:
+        """Its rows, first to last."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """Its columns, first to last."""
+        return slice(self.left, self.right)
+
+    def wider(self, margin: int, shape: tuple[int, int]) -> "Box":
+        """The box with up to `margin` more pixels on each side, as far as a slice of `shape` goes."""
+        height, width = shape
+        return Box(
+            max(self.top - margin, 0),
+            min(self.bottom + margin, height),
+            max(self.left - margin, 0),
+            min(self.right + margin, width),
+        )
+
     def cut(self, pixels: np.ndarray) -> np.ndarray:
         """What lies in the box: a view of `pixels` (height, width)."""
-        return pixels[self.top : self.bottom, self.left : self.right]
+        return pixels[self.rows, self.columns]
 
     def paste(self, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Put values of the box back where they lie on a slice of `shape`; 0 outside."""

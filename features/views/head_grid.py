@@ -8,6 +8,7 @@ from haemo.errors import UnreadableSlice
 from haemo.features.reading.slice import Slice
 from haemo.features.views.disk import narrowed, widened
 from haemo.features.views.head_box import Box, head_box
+from haemo.features.views.holes import filled
 from haemo.features.views.midline import Midline, find_midline
 from haemo.features.views.resize import resized
 
@@ -152,16 +153,13 @@ def _from_picture(gray: np.ndarray) -> np.ndarray:
 
 def _inside(hu: np.ndarray, bone: np.ndarray) -> np.ndarray:
     """The largest piece of soft tissue that bone encloses; where the skull is open, the largest of all."""
-    from scipy import ndimage
-
     soft = (hu > _LEAST_TISSUE_HU) & ~bone
     # A picture may be cut closely, through the skull: tissue at its rim is taken for bounded there.
     wall = np.pad(bone, _MARGIN)
     rim = np.pad(hu > 5, 1, mode="edge") & np.pad(np.zeros_like(bone), 1, constant_values=True)
     wall[_MARGIN - 1 : 1 - _MARGIN, _MARGIN - 1 : 1 - _MARGIN] |= rim
     closed = narrowed(widened(wall, _CLOSING_MM), _CLOSING_MM)
-    filled = ndimage.binary_fill_holes(closed | wall)
-    enclosed = filled[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] & ~bone
+    enclosed = filled(closed | wall)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] & ~bone
     found = largest_piece(enclosed & soft)
     return found if found.sum() >= _LEAST_INSIDE_MM2 else largest_piece(soft & (hu > 5))
 
@@ -177,4 +175,4 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     grown = widened(largest, _OPENING_MM + 1) & mask
     if grown.sum() < _LEAST_INSIDE_MM2:
         return np.zeros_like(mask)
-    return ndimage.binary_fill_holes(grown)
+    return filled(grown)

@@ -14,6 +14,7 @@ _FINE_DEG = (3.0, 1.5)
 _OFFSETS_MM = np.arange(-12.0, 13.0, 1.5)
 _OUTSIDE = -80.0
 _ROUNDING = 1e-3
+_LINES = 8  # at a time: what is computed of their pixels stays in the second cache
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,11 @@ class _Search:
 
     def best(self, lines: Sequence[tuple[float, float]]) -> tuple[float, float]:
         """Of angles and offsets those of the least difference, of several the first."""
-        at_least = [self._of_head(*line) for line in lines]
+        turns = np.array(lines)
+        parts = range(0, len(lines), _LINES)
+        at_least = np.concatenate([self._of_head(*turns[start : start + _LINES].T) for start in parts])
         least, found = np.inf, 0
-        for number in sorted(range(len(lines)), key=at_least.__getitem__):
+        for number in at_least.argsort(kind="stable").tolist():
             if at_least[number] > least:
                 break
             difference = self._whole(*lines[number])
@@ -127,20 +130,26 @@ class _Search:
                 least, found = difference, number
         return lines[found]
 
-    def _of_head(self, angle_deg: float, offset_mm: float) -> float:
-        """What `_whole` is at least."""
-        twice = 2 * math.radians(angle_deg)
-        cosine, sine = np.float32(math.cos(twice)), np.float32(math.sin(twice))
-        line = _line(self._middle, angle_deg, offset_mm)
-        first, second = line.mirrored(0.0, 0.0)
+    def _of_head(self, angles_deg: np.ndarray, offsets_mm: np.ndarray) -> np.ndarray:
+        """What `_whole` of each of some lines is at least."""
+        angles = np.radians(angles_deg)
+        cosine, sine = np.cos(angles), np.sin(angles)
+        # The place that mirrors to the first pixel: `Midline.mirrored` of it.
+        twice = 2 * (self._middle[0] * sine - self._middle[1] * cosine - offsets_mm)
+        first, second = twice * sine, -twice * cosine
         height, width = self._image.shape
+
+        def short(values: np.ndarray) -> np.ndarray:
+            return values.astype(np.float32)[:, None]
+
+        cosine, sine = short(np.cos(2 * angles)), short(np.sin(2 * angles))
         row = self._rows * cosine
         row += self._columns * sine
-        row += np.float32(first / _STEP)
+        row += short(first / _STEP)
         column = self._rows * sine
         column -= self._columns * cosine
-        column += np.float32(second / _STEP)
-        above, left = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+        column += short(second / _STEP)
+        above, left = row.clip(0, height - 1), column.clip(0, width - 1)
         known = (above == row) & (left == column)  # the others may be anything
         np.floor(above, out=above)
         np.floor(left, out=left)
@@ -150,8 +159,9 @@ class _Search:
         above += left
         place = above.astype(np.intp)
         flat = self._padded.reshape(-1)
-        upper, lower = flat.take(place), flat[width + 1 :].take(place)
-        after, below = flat[1:].take(place), flat[width + 2 :].take(place)
+        upper, after, lower, below = (
+            flat[skipped:].take(place, mode="clip") for skipped in (0, 1, width + 1, width + 2)
+        )
         after -= upper
         after *= column
         upper += after
@@ -164,8 +174,8 @@ class _Search:
         upper -= self._values
         upper *= known
         # Less what rounding to 32 bits may have added.
-        total = float(np.vdot(upper, upper)) * (1 - _ROUNDING) - _ROUNDING * upper.size
-        return total / self._image.size
+        total = np.einsum("ij,ij->i", upper, upper).astype(float) * (1 - _ROUNDING)
+        return (total - _ROUNDING * upper.shape[1]) / self._image.size
 
     def _whole(self, angle_deg: float, offset_mm: float) -> float:
         from scipy import ndimage

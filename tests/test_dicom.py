@@ -1,7 +1,9 @@
 """DICOM slices: Hounsfield units as the reference reader gives them, and a reason for every refusal."""
 
+import warnings
 from io import BytesIO
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pydicom
@@ -17,10 +19,12 @@ from small_files import lossless_jpeg, saved
 from volume_files import head_hu
 
 import haemo.features.reading.dicom
+import haemo.features.reading.dicom_header
 from haemo.errors import UnreadableSlice
 from haemo.features.layouts.folder import Folder
 from haemo.features.reading.dicom import decode_dicom, read_dicom_header
 from haemo.features.reading.formats import read_header, read_slice
+from haemo.features.reading.plain_dataset import plain_dataset
 from haemo.features.reading.slice import content_hash
 from haemo.features.reading.streams.lossless_jpeg import check_lossless_head
 from haemo.features.reading.unit import AIR_HU
@@ -482,3 +486,103 @@ def test_damaged_elements_are_refused(sound, damaged):
     assert sound in data
     with pytest.raises(UnreadableSlice):
         decode_dicom(data.replace(sound, damaged))
+
+
+# ---- files read in one pass, and by pydicom ----------------------------------------------------------------
+
+
+def outcome(data: bytes) -> tuple:
+    """What becomes of a file, to the last bit or word."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, of what was done to the file
+            found = decode_dicom(data)
+    except UnreadableSlice as error:
+        return type(error), str(error)
+    facts = [getattr(found, name, None) for name in ("is_hu", "spacing_mm", "mode", "is_colour")]
+    return type(found), found.pixels.tobytes(), found.pixels.shape, *facts
+
+
+def by_pydicom(data: bytes) -> tuple:
+    with mock.patch.object(haemo.features.reading.dicom_header, "plain_dataset", return_value=None):
+        return outcome(data)
+
+
+def common_file(**tags) -> pydicom.Dataset:
+    """A slice with what scanners write beside it: private elements and sequences of stated lengths."""
+    dataset = dicom_dataset(ct_values(3), **tags)
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.add_new(0x00091010, "UN", b"private" * 9)
+    dataset.add_new(0x00091011, "OB", bytes(300))
+    item = pydicom.Dataset()
+    item.ReferencedSOPInstanceUID = "1.2.3"
+    dataset.ReferencedStudySequence = [item, item]
+    dataset.add_new(0xFFFCFFFC, "OB", bytes(30))  # padding behind the pixels
+    return dataset
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {"RescaleSlope": "0.75", "RescaleIntercept": "-1023.5", "PixelSpacing": ["0.4", "0.5"]},
+        {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0},
+        {"RescaleSlope": None, "Modality": "OT"},
+        {"ImageOrientationPatient": ["-1", "0", "0", "0", "1", "0"], "WindowCenter": ["40", "80"]},
+        {"PixelData": b""},
+        {"SpecificCharacterSet": ["ISO 2022 IR 6", "ISO 2022 IR 87"]},
+    ],
+    ids=str,
+)
+def test_a_common_file_is_as_pydicom_reads_it(syntax, tags):
+    dataset = common_file()
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    data = saved(dataset)
+    assert (plain_dataset(data, ()) is not None) == ("SpecificCharacterSet" not in tags)
+    assert outcome(data) == by_pydicom(data)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    implicit=st.booleans(),
+    changes=st.lists(
+        st.tuples(
+            st.floats(0, 1), st.one_of(st.sampled_from(b"\x00\x01\x02\x28\xfe\xffAUZ"), st.integers(0, 255))
+        ),
+        max_size=3,
+    ),
+    end=st.one_of(st.just(1.0), st.floats(0, 1)),
+    more=st.binary(max_size=12),
+)
+def test_a_damaged_file_is_as_pydicom_reads_it(implicit, changes, end, more):
+    dataset = common_file()
+    if implicit:
+        dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian
+    data = bytearray(saved(dataset))
+    head = data.index(b"\xe0\x7f\x10\x00") + 12
+    for place, value in changes:
+        data[128 + int(place * (head - 129))] = value
+    data = bytes(data[: int(len(data) * end)]) + more
+    assert outcome(data) == by_pydicom(data)
+
+
+@pytest.mark.parametrize(
+    "unsure",
+    [
+        lambda data: data[132:],
+        lambda data: data + b"\0\0",
+        lambda data: data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0"),
+        lambda data: data.replace(b"\x28\0\x10\0US", b"\x28\0\x10\0QQ"),
+        lambda data: data.replace(b"\x08\0\x60\0CS", b"\x08\0\x05\0CS"),
+        lambda data: data[:-1],
+    ],
+    ids=["no preamble", "bytes at the end", "another syntax", "no type", "order", "cut short"],
+)
+def test_what_is_not_beyond_doubt_is_left_to_pydicom(unsure):
+    data = saved(dicom_dataset(ct_values(0)))
+    assert plain_dataset(data, ()) is not None
+    assert plain_dataset(unsure(data), ()) is None
+    assert outcome(unsure(data)) == by_pydicom(unsure(data))

@@ -1,7 +1,6 @@
 """DICOM: the pixels of one CT slice, in Hounsfield units where the file says them."""
 
 import os
-from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -17,6 +16,7 @@ from haemo.features.reading.dicom_header import (
     Elements,
     Header,
     parsed,
+    parsed_bytes,
 )
 from haemo.features.reading.slice import Slice, SliceHeader, Unitless, damaged
 from haemo.features.reading.streams.described import Described
@@ -69,7 +69,7 @@ def decode_dicom(data: bytes) -> Slice | Unitless:
         If it is not one gray axial CT slice, is cut short, or is compressed in a way that needs a decoder
         which is not installed.
     """
-    header = Header(parsed(BytesIO(data), stop_before_pixels=False))
+    header = Header(parsed_bytes(data))
     header.check()
     return picture_of(header, header, _stored_values(header))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -12,6 +13,7 @@ from pydicom import uid
 from haemo.errors import NotASlice, Outlines, UnreadableSlice
 from haemo.features.reading.dicom_stream import read_elements
 from haemo.features.reading.orientation import View, seen_as
+from haemo.features.reading.plain_dataset import PlainDataset, plain_dataset
 from haemo.features.reading.series_tags import SERIES_ELEMENTS, read_series_tags
 from haemo.features.reading.slice import DicomTags, check_size, damaged
 
@@ -27,6 +29,7 @@ __all__ = [
     "Header",
     "items",
     "parsed",
+    "parsed_bytes",
     "parsed_file",
 ]
 
@@ -80,14 +83,14 @@ class Elements:
 
     Parameters
     ----------
-    *datasets : Dataset
+    *datasets : Dataset or PlainDataset
         An element is taken from the first that has it: of a frame its own, then what all frames share.
     """
 
-    def __init__(self, *datasets: "Dataset"):
+    def __init__(self, *datasets: "Dataset | PlainDataset"):
         self._datasets = datasets
 
-    def _holder(self, tag: int) -> "Dataset | None":
+    def _holder(self, tag: int) -> "Dataset | PlainDataset | None":
         return next((dataset for dataset in self._datasets if tag in dataset), None)
 
     def raw(self, tag: int) -> bytes:
@@ -195,7 +198,7 @@ class Header(Elements):
 
     Attributes
     ----------
-    dataset : Dataset
+    dataset : Dataset or PlainDataset
     is_signed : bool
     bits_allocated, bits_stored : int
     size : tuple of int
@@ -204,7 +207,7 @@ class Header(Elements):
         How pixels are packed.
     """
 
-    def __init__(self, dataset: "Dataset"):
+    def __init__(self, dataset: "Dataset | PlainDataset"):
         super().__init__(dataset)
         self.dataset = dataset
         self.is_signed = self.integer(_SIGNED, 0) == 1
@@ -326,6 +329,12 @@ def parsed(
         If pydicom cannot make sense of the file, or would read more of it than a slice has.
     """
     return read_elements(stream, [*_WANTED, *more], stop_before_pixels, of_frames)
+
+
+def parsed_bytes(data: bytes) -> "Dataset | PlainDataset":
+    """Do as `parsed` with all bytes of a file, sooner where it is a common one. Errors as `parsed`."""
+    plain = plain_dataset(data, _WANTED)
+    return parsed(BytesIO(data), stop_before_pixels=False) if plain is None else plain
 
 
 def parsed_file(

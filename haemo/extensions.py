@@ -5,6 +5,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from haemo.errors import BadSettings, BrokenExtension
@@ -72,7 +73,6 @@ class Extensions(Generic[Kind]):
         self._kind = kind
         self._builtin = dict(builtin)
         self._loaded: dict[str, Kind] = {}
-        self._warned: set[str] = set()
 
     @cached_property
     def _plugins(self) -> dict[str, list["EntryPoint"]]:
@@ -115,17 +115,19 @@ class Extensions(Generic[Kind]):
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
-    def usable(self) -> dict[str, Kind]:
+    def usable(self) -> Mapping[str, Kind]:
         """Load all, in the order of `names`; broken plug-ins are left out, each with one warning."""
+        return self._usable
+
+    @cached_property
+    def _usable(self) -> Mapping[str, Kind]:
         found = {}
         for name in self.names():
             try:
                 found[name] = self.get(name)
             except BrokenExtension as error:
-                if name not in self._warned:
-                    self._warned.add(name)
-                    _log.warning("left out: %s", error)
-        return found
+                _log.warning("left out: %s", error)
+        return MappingProxyType(found)
 
     def _load(self, name: str) -> Kind:
         points = self._plugins.get(name, [])

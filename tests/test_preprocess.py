@@ -68,6 +68,25 @@ def test_resizing_is_the_product_of_two_matrices_to_the_last_bit():
     )
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    kind=st.sampled_from([np.uint8, np.int16, np.float32]),
+    is_hu=st.booleans(),
+    window=st.sampled_from(["brain", "subdural", "255/127.5", "80/40.5"]),
+)
+def test_levels_are_to_the_last_bit_those_of_the_resized_slice(shape, kind, is_hu, window):
+    """Taken off the black end, stretched, rounded: on the whole picture, one after the other."""
+    random = np.random.default_rng(shape)
+    values = random.uniform(-1100, 1500, shape) if is_hu else random.uniform(0, 255, shape)
+    how = replace(Preprocessing.for_window(window), size=48)
+    ((low, high),) = how._ranges(Slice(values, is_hu))
+    image = Slice(values.astype(kind).astype(np.float32), is_hu)
+    levels = resized(np.clip(image.pixels, low, high), (48, 48))
+    levels = (levels - np.float32(low)) * np.float32(255 / (high - low))
+    np.testing.assert_array_equal(how.plane(image), np.rint(levels).astype(np.uint8))
+
+
 @pytest.mark.parametrize("is_hu", [False, True])
 def test_a_cropped_plane_is_that_of_the_head_alone(is_hu):
     pixels = np.full((300, 260), -1000 if is_hu else 0, dtype=np.float32)

@@ -16,7 +16,7 @@ from haemo.features.extraction.ledger import Ledger
 from haemo.features.failures import Failure
 from haemo.features.manifest import Manifest, ManifestRow
 from haemo.features.reading.reader import SliceReader
-from haemo.features.store.contents import Contents, KnownFile
+from haemo.features.store.contents import KnownFile
 from haemo.features.store.fingerprint import Fingerprint
 from haemo.features.store.shards import Shards, merge, remove_parts
 from haemo.features.store.store import FeatureStore, contents_path, empty_store
@@ -231,7 +231,7 @@ def fill_store(
         shards.adopt(discard_others=request.new)
         base = _usable_store(store_path, fingerprint, request.new, bool(shards.paths), request.anew)
         ledger = Ledger(manifest, ROTATIONS[request.rotations])
-        ledger.recall([*base, *shards.paths], Contents(contents_path(store_path)))
+        ledger.recall([*base, *shards.paths], shards.contents)
         embed(ledger, shards)
         files = ledger.files_in_order()
         order = [known.content for known in files]
@@ -241,7 +241,7 @@ def fill_store(
     if rows:
         # Of a file that is gone nothing has changed that is known; any other that failed may be another now.
         forget = [row.slice_id for row in manifest if row.slice_id not in ledger.gone]
-        Contents(contents_path(store_path)).replace(files, forget)
+        shards.contents.replace(files, forget)
     remove_parts(store_path)
     return ExtractionReport(
         cached=len(files) - ledger.computed,

@@ -38,8 +38,8 @@ class SliceAddress:
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> "SliceAddress":
         """Take a path apart; a file that is really called so is a file."""
-        path = Path(path)
-        match = _END.fullmatch(str(path)) if "#" in path.name else None
+        path = path if isinstance(path, Path) else Path(path)
+        match = _END.fullmatch(str(path)) if "#" in str(path) and "#" in path.name else None
         if match is None or path.exists():
             return cls(path)
         file, number, unit, alone = match.groups()

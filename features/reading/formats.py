@@ -1,9 +1,11 @@
 """What is called by a path becomes a slice: the table of file formats, and which of them reads a file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -52,13 +54,18 @@ _SNIFFED = 1024
 _volumes = OpenVolumes()
 
 
-def by_suffix() -> dict[str, Format]:
+def by_suffix() -> Mapping[str, Format]:
     """Give the format that files with a suffix are expected to have, by the suffix in lower case."""
+    return _by_suffix(FORMATS)
+
+
+@lru_cache(maxsize=2)
+def _by_suffix(table: Extensions[Format]) -> Mapping[str, Format]:
     found: dict[str, Format] = {}
-    for format_ in FORMATS.usable().values():
+    for format_ in table.usable().values():
         for suffix in format_.suffixes:
             found.setdefault(suffix, format_)
-    return found
+    return MappingProxyType(found)
 
 
 def format_names() -> list[str]:
@@ -223,13 +230,18 @@ def _settled(decoded: Slice | Unitless, address: SliceAddress) -> Slice:
 def _format_of(start: bytes, path: Path) -> tuple[str, Format]:
     """The format that reads a file, with its name in the table."""
     suffix = suffix_of(path)
-    formats = sorted(FORMATS.usable().items(), key=lambda item: not item[1].by_content)
-    found = next((item for item in formats if item[1].knows(start, suffix)), None)
+    found = next((item for item in _in_turn(FORMATS) if item[1].knows(start, suffix)), None)
     if found is None:
         *names, last = format_names()
         kind = "text" if _is_text(start[:16]) else f"neither {', '.join(names)} nor {last}"
         raise UnreadableSlice(f"not a picture: the content is {kind}")
     return found
+
+
+@lru_cache(maxsize=2)
+def _in_turn(table: Extensions[Format]) -> list[tuple[str, Format]]:
+    """The formats in the order in which they are asked."""
+    return sorted(table.usable().items(), key=lambda item: not item[1].by_content)
 
 
 def _read_by_plugin(name: str, read: Callable[[], Read]) -> Read:
@@ -270,7 +282,8 @@ def _check_bytes(size: int) -> None:
 def _bytes_of(path: Path) -> bytes:
     _check_bytes(_size_of(path))
     try:
-        return Path(path).read_bytes()
+        with path.open("rb", buffering=0) as stream:
+            return stream.read()
     except OSError as error:
         raise UnreadableSlice(f"cannot be read: {error.strerror or error}") from error
 

@@ -110,7 +110,7 @@ def _decoders(read: Callable[[Path], Slice], limits: Limits) -> DecodersOf:
 def _stays_here(path: Path) -> bool:
     address = SliceAddress.of(path)
     try:
-        with address.file.open("rb") as stream:
+        with address.file.open("rb", buffering=0) as stream:
             start = stream.read(START_BYTES)
     except OSError:
         return True  # the reader will say why

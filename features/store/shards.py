@@ -37,6 +37,11 @@ class Shards:
     fingerprint : Fingerprint
     dtype : {'float32', 'float16'}
     notes : dict of str to str
+
+    Attributes
+    ----------
+    contents : Contents
+        Of the store, read once.
     """
 
     def __init__(self, store_path: Path, fingerprint: Fingerprint, dtype: str, notes: dict[str, str]):
@@ -45,7 +50,7 @@ class Shards:
         self._fingerprint = fingerprint
         self._dtype = dtype
         self._notes = notes
-        self._contents = Contents(contents_path(store_path))
+        self.contents = Contents(contents_path(store_path))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="haemo-shards")
         self._writing: Future[None] | None = None
         self._number = 0
@@ -119,7 +124,7 @@ class Shards:
         """
         self.settle()
         self._move_in(path)
-        self._contents.append(files)
+        self.contents.append(files)
 
     def _move_in(self, path: Path) -> None:
         self._number += 1
@@ -161,7 +166,7 @@ class Shards:
             dimension = embeddings.shape[1]
             write_store_file(path, keys, [embeddings], dimension, self._dtype, self._fingerprint, self._notes)
         if files:
-            self._contents.append(files)
+            self.contents.append(files)
 
 
 def make_inbox(store_path: Path, token: str) -> Path:

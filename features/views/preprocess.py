@@ -16,7 +16,7 @@ from haemo.extensions import did_you_mean
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import HEAD_BOX_SCHEMA, Box, head_box
 from haemo.features.views.head_grid import GRID_SCHEMA
-from haemo.features.views.resize import resized
+from haemo.features.views.resize import resized_across
 from haemo.features.views.upright import TURN_SCHEMA, Turn, upright_turn
 
 __all__ = ["CROPS", "WINDOWS", "Preprocessing", "View"]
@@ -267,10 +267,13 @@ class Preprocessing:
 
     def _channel(self, view: View, low: float, high: float) -> np.ndarray:
         """One window of what is seen, as levels (size, size)."""
-        levels = self._windowed(view, low, high)
-        levels = resized(levels, (self.size, self.size))
-        levels = (levels - np.float32(low)) * np.float32(_WHITE / (high - low))
-        return np.rint(levels, order="C").astype(np.uint8)
+        levels = resized_across(self._windowed(view, low, high), (self.size, self.size))
+        if low:
+            levels -= np.float32(low)
+        if high - low != _WHITE:
+            levels *= np.float32(_WHITE / (high - low))
+        np.rint(levels, out=levels)
+        return np.ascontiguousarray(levels.astype(np.uint8).T)
 
     def _windowed(self, view: View, low: float, high: float) -> np.ndarray:
         """What is seen, HU cut off at the ends of the window; in integers where these say the same sooner."""

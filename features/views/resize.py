@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
-__all__ = ["resize_matrix", "resized"]
+__all__ = ["resize_matrix", "resized", "resized_across"]
 
 # Of 512 pixels a row, all that stand below each other would share a few lines of the cache, and turning rows
 # into columns would take three times as long. So many pixels more in a row keep them apart.
@@ -14,12 +14,17 @@ _APART = 4
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize pixels of shape (height, width), taken as float32, to `size`, another height and width."""
+    return np.ascontiguousarray(resized_across(pixels, size).T)
+
+
+def resized_across(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Give the same with rows and columns exchanged, as they come of the work; nobody else has the array."""
     height, width = pixels.shape
     wide = np.empty((height, width + _APART), np.float32)
     wide[:, :width] = pixels
     wide[:, width:] = 0
     rows = (resize_matrix(height, size[0]) @ wide)[:, :width]
-    return np.ascontiguousarray((resize_matrix(width, size[1]) @ np.ascontiguousarray(rows.T)).T)
+    return resize_matrix(width, size[1]) @ np.ascontiguousarray(rows.T)
 
 
 @lru_cache(maxsize=512)

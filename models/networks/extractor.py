@@ -154,13 +154,13 @@ class PlaneExtractor:
         """The batch where none was asked for."""
         if self.engine.device != "cuda":
             return usual
-        batch = fitting_batch(usual, lambda count: self._compute(torch.from_numpy(self._black(count))))
+        square = (self.size, self.size)
+        batch = fitting_batch(
+            usual, lambda count: self._compute(torch.zeros(count, *square, dtype=torch.uint8))
+        )
         if batch < usual:
             _LOG.info("batch: %d slices, of %d: the GPU has no more memory%s", batch, usual, room_in_words())
         return batch
-
-    def _black(self, count: int) -> np.ndarray:
-        return np.zeros((count, self.size, self.size), dtype=np.uint8)
 
     def _passes(self, planes: np.ndarray, run: Callable[[np.ndarray, int], Pass]) -> list[Pass]:
         """What passes through the network give for one batch: one, or several where memory ran out.

@@ -133,8 +133,11 @@ def deflated(dataset: Dataset, behind: int = 0) -> bytes:
     whole = saved(dataset)
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = packer.compress(body)
-    for _ in range(behind >> 20):
-        packed += packer.compress(bytes(1 << 20))
+    if behind:
+        # Each stretch starts anew, so that one is packed and stands for all.
+        packed += packer.flush(zlib.Z_FULL_FLUSH)
+        stretch = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+        packed += stretch * (behind >> 20)
     head = whole[: whole.rindex(uid.DeflatedExplicitVRLittleEndian.encode()) + 22]
     return head + packed + packer.flush()
 

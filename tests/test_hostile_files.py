@@ -88,6 +88,15 @@ def nifti(shape: tuple[int, int, int]) -> bytes:
     return bytes(head)
 
 
+def later(data: Callable[[], bytes]) -> Callable[[Path], None]:
+    """A large file, made when it is needed: this module is read by every process that runs tests."""
+
+    def make(path: Path) -> None:
+        path.write_bytes(data())
+
+    return make
+
+
 def zipped(members: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -172,12 +181,12 @@ FILES: dict[str, tuple[str, bytes | Callable[[Path], None]]] = {
         "DICOM",
         with_frame(giant_ct(), uid.JPEG2000Lossless, j2k_stream((GIANT, GIANT))[:-40]),
     ),
-    "DICOM, deflated, of 190 MB": ("DICOM", deflated(ct(), behind=190 << 20)),
-    "DICOM, deflated, of a gigabyte": ("DICOM", deflated(ct(), behind=1 << 30)),
+    "DICOM, deflated, of 190 MB": ("DICOM", later(lambda: deflated(ct(), behind=190 << 20))),
+    "DICOM, deflated, of a gigabyte": ("DICOM", later(lambda: deflated(ct(), behind=1 << 30))),
     "DICOM with a name of 140 MB": ("DICOM", sparse(with_name(138 << 20), 140 << 20)),
     "DICOM of 140 MB of elements": ("DICOM", sparse(saved(ct())[:-44], 140 << 20)),
     "DICOM, of another form, of 140 MB": ("DICOM", sparse(saved(giant_ct()), 140 << 20)),
-    "DICOM, deflated, of many elements": ("DICOM", deflated(ct(), behind=100 << 20)),
+    "DICOM, deflated, of many elements": ("DICOM", later(lambda: deflated(ct(), behind=100 << 20))),
     "DICOM of a gigabyte": ("DICOM", sparse(saved(giant_ct()))),
     "DICOM with a name of a gigabyte": ("DICOM", sparse(with_name((1 << 30) - 2000))),
     "NIfTI.gz that unpacks to a gigabyte": (
@@ -187,21 +196,21 @@ FILES: dict[str, tuple[str, bytes | Callable[[Path], None]]] = {
     "NIfTI of 32767 cubed": ("NIfTI", nifti((32767, 32767, 32767))),
     "NRRD without end": ("NRRD", sparse(b"NRRD0004\ntype: short\n")),
     "MetaImage without end": ("MetaImage", sparse(b"ObjectType = Image\n")),
-    "zip of zeros": ("zip", zipped({"a.png": bytes(310 << 20)})),
+    "zip of zeros": ("zip", later(lambda: zipped({"a.png": bytes(310 << 20)}))),
     "workbook of wide rows": ("labels.xlsx", workbook(100_000, b'<row><c r="XFD9"><v>1</v></c></row>')),
     "workbook that unpacks": ("labels.xlsx", workbook(2_700_000, b"<row><c><v>1</v></c></row>")),
     "workbook of a gigabyte": ("labels.xlsx", sparse(b"PK\3\4")),
     "labels.csv in one cell": ("labels.csv", sparse(b"path,label\n0.png,")),
-    "labels.csv of quotes": ("labels.csv", b'path,label\n"' + b"x" * (100 << 20)),
+    "labels.csv of quotes": ("labels.csv", later(lambda: b'path,label\n"' + b"x" * (100 << 20))),
     "manifest.csv of a gigabyte": ("manifest.csv", sparse(b"slice_id,path,label,patient,study\n")),
     "JSON of a gigabyte": ("split.json", sparse(b"[")),
-    "JSON nested 50 million deep": ("run.json", b"[" * 50_000_000),
-    "JSON of many lists": ("settings.json", b"[" + b"[]," * 10_000_000 + b"[]]"),
+    "JSON nested 50 million deep": ("run.json", later(lambda: b"[" * 50_000_000)),
+    "JSON of many lists": ("settings.json", later(lambda: b"[" + b"[]," * 10_000_000 + b"[]]")),
     "predictions.csv of a gigabyte": ("predictions.csv", sparse(b"slice_id,patient,label\n")),
     "contents.csv of 400 MB": ("contents.csv", sparse(b"slice_id\n", 400 << 20)),
     "failures.csv of a gigabyte": ("failures.csv", sparse(b"path,stage,reason\n")),
     "features.h5 of 2 PB": ("features.h5", store),
-    "skops that unpacks": ("model.skops", zipped({"schema.json": b" " * (310 << 20)})),
+    "skops that unpacks": ("model.skops", later(lambda: zipped({"schema.json": b" " * (310 << 20)}))),
     "skops of a gigabyte": ("model.skops", sparse(b"PK\3\4")),
     "safetensors whose head is endless": ("safetensors", struct.pack("<Q", 1 << 62) + b"{}"),
     "safetensors whose head is a gigabyte": ("safetensors", sparse(struct.pack("<Q", (1 << 30) - 8) + b"{")),

@@ -11,23 +11,18 @@ from cohorts import class_folders
 from haemo.atomic import read_text
 from haemo.pipeline.cli import main
 
-NAMES = {
-    "not UTF-8": b"caf\xe9.png",
-    "line feed": b"a\nb.png",
-    "carriage return": b"a\rb.png",
-    "quoted": b'a,"b\\n" $\\x$.png',
-}
+NAMES = (b"caf\xe9.png", b"a\nb.png", b"a\rb.png", b'a,"b\\n" $\\x$.png')
 
 
-@pytest.fixture(params=NAMES)
-def data(request, tmp_path) -> Path:
-    """A cohort where every patient has a slice of that name; two patients and a class are called so too."""
-    root, name = class_folders(tmp_path / "data", patients=12, slices=3), NAMES[request.param]
-    for folder in sorted(root.glob("*/*")):
-        (folder / "001.png").rename(folder / os.fsdecode(name))
-        if folder.name in ("p000", "p001"):
-            folder.rename(folder.with_name(os.fsdecode(folder.name.encode() + name)))
-    (root / "haemorrhage").rename(root / os.fsdecode(b"bleed" + name))
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Every patient has a slice of one of those names; every second patient and a class are called so too."""
+    root = class_folders(tmp_path / "data", patients=12, slices=3)
+    for number, folder in enumerate(sorted(root.glob("*/*"))):
+        (folder / "001.png").rename(folder / os.fsdecode(NAMES[number % 4]))
+        if number % 2:
+            folder.rename(folder.with_name(os.fsdecode(folder.name.encode() + NAMES[number // 2 % 4])))
+    (root / "haemorrhage").rename(root / os.fsdecode(b'bleed\xe9\n\r,"\\n" $\\x$'))
     return root
 
 

@@ -1,6 +1,5 @@
 """Processes that are killed at any moment, and what the next one makes of what they left."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -10,19 +9,21 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import CONTEXT, start_server
 from stand_ins import Network, extract, folder_manifest, write_slices
 
 from haemo.errors import MissingStep
 from haemo.features.extraction import extract as extract_module
 from haemo.features.store.verify import verify_store
+from haemo.pipeline.cli import main
 from haemo.pipeline.run.claim import claim
 
-# Fresh processes forked from a small server start in a hundredth of a second: many can be killed.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["stand_ins", "haemo.features.reading.dicom", "haemo.features.reading.raster", "h5py"]
-)
 SLICES = 200
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server():
+    start_server()
 
 
 def extract_in_parts(slices: Path, run: Path, pause: float = 0.0) -> None:
@@ -104,6 +105,7 @@ def test_an_extraction_killed_at_each_step_on_disk_ends_with_the_same_bytes(tmp_
     assert state(run) == state(tmp_path / "undisturbed")
 
 
+OPTIONS = ("--weights", "random", "--layer", "pool5", "--precision", "float32", "--batch-size", "4")
 REAL_COMMAND = """
 import signal, sys
 # Where these tests are started in the background of a shell, children are told to ignore Ctrl-C.
@@ -117,9 +119,8 @@ sys.exit(main(sys.argv[1:]))
 
 def start_command(run: Path) -> subprocess.Popen[str]:
     """Start the real command, with the real network."""
-    options = ["--weights", "random", "--layer", "pool5", "--precision", "float32", "--batch-size", "4"]
     return subprocess.Popen(
-        [sys.executable, "-c", REAL_COMMAND, "features", "--run", str(run), *options],
+        [sys.executable, "-c", REAL_COMMAND, "features", "--run", str(run), *OPTIONS],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -135,13 +136,14 @@ def parts(run: Path) -> int:
     return len(list((run / "features.parts").glob("part-*.h5")))
 
 
-def test_the_real_command_killed_and_stopped_goes_on_with_what_was_finished(tmp_path):
+def test_the_real_command_killed_and_stopped_goes_on_with_what_was_finished(tmp_path, monkeypatch):
     slices, run, undisturbed = (tmp_path / name for name in ("slices", "run", "undisturbed"))
-    write_slices(slices, 240)
+    write_slices(slices, 200)
     for folder in (run, undisturbed):
         folder.mkdir()
         folder_manifest(slices).write(folder / "manifest.csv")
-    assert finish(start_command(undisturbed))[:2] == (0, "0 cached, 240 new, 0 failed\n")
+    monkeypatch.setattr(extract_module, "_PART_BYTES", 0)
+    assert main(["features", "--run", str(undisturbed), *OPTIONS]) == 0
 
     for signal_number in (signal.SIGKILL, signal.SIGINT):
         before = parts(run)
@@ -156,6 +158,6 @@ def test_the_real_command_killed_and_stopped_goes_on_with_what_was_finished(tmp_
             assert "what was finished is kept" in said
     code, said, _ = finish(start_command(run))
     cached = int(said.split()[0])
-    assert (code, said) == (0, f"{cached} cached, {240 - cached} new, 0 failed\n")
+    assert (code, said) == (0, f"{cached} cached, {200 - cached} new, 0 failed\n")
     assert cached >= 128
     assert state(run) == state(undisturbed)

@@ -118,7 +118,7 @@ def test_pixels_are_left_out_only_among_dark_ones(monkeypatch):
     # Smooth over the place, as descriptors of a slice are.
     rows, columns = np.nonzero(inside)
     smooth = np.stack([np.sin(rows / (5 + k) + k) + np.cos(columns / (9 - k)) for k in range(6)], axis=1)
-    each, sparse = fitted.probability(smooth), fitted.probability(smooth, inside)
+    each, sparse = fitted.probability(smooth), fitted.probability_over(inside, smooth.__getitem__)
     kept = np.isclose(each, sparse, atol=1e-7)
     assert 0.1 < np.mean(~kept) < 0.9
     maps = np.full((2, *inside.shape), np.nan)

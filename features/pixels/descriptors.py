@@ -1,5 +1,7 @@
 """What a classifier of pixels reads: each pixel inside the skull in `len(DESCRIPTORS)` numbers."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from haemo.features.pixels.blurs import blurred, blurred_part
@@ -7,7 +9,7 @@ from haemo.features.pixels.distances import distances
 from haemo.features.views.head_box import Box
 from haemo.features.views.head_grid import HeadGrid
 
-__all__ = ["DESCRIPTORS", "DESCRIPTOR_SCHEMA", "describe"]
+__all__ = ["DESCRIPTORS", "DESCRIPTOR_SCHEMA", "PixelNumbers", "describe"]
 
 DESCRIPTOR_SCHEMA = 1
 """Part of what a pixel classifier is bound to."""
@@ -15,7 +17,9 @@ DESCRIPTOR_SCHEMA = 1
 _BLURS_MM = (1.0, 2.0, 4.0, 8.0)
 _BRIGHT_HU, _DARK_HU = 14.0, -12.0  # off the brain's median: blood and calcium; fluid and oedema
 _SURROUNDINGS_MM = (4.0, 10.0)
-_SPREADS_MM = (2.0, 4.0)
+_SPREADS_MM = _MIRRORED_MM = (2.0, 4.0)
+_LEAST_SHARE = np.float32(1e-4)  # of the inside in a mean; less than a pixel of it has by itself
+_LEAST_MIRRORED = np.float32(0.5)  # of the inside about a place on the other side
 _BONE_MM = 6.0
 _FAR_MM = 40
 
@@ -45,7 +49,18 @@ DESCRIPTORS = (
 
 
 def describe(grid: HeadGrid) -> np.ndarray:
-    """Describe every pixel inside the skull.
+    """Describe every pixel inside the skull: all `PixelNumbers` of a grid.
+
+    Returns
+    -------
+    ndarray of shape (pixels inside, len(DESCRIPTORS)), float32
+        Rows in the order of ``grid.hu[grid.inside]``; each number lies together for all pixels.
+    """
+    return PixelNumbers(grid).rows()
+
+
+class PixelNumbers:
+    """The numbers of pixels inside the skull; those of a pixel are put together when it is asked for.
 
     Means are Gaussian, of the standard deviation in their name, over the inside alone: neither bone nor what
     lies beyond it takes part. ``mirror`` is the difference to the place on the other side of the midline,
@@ -55,73 +70,79 @@ def describe(grid: HeadGrid) -> np.ndarray:
     Parameters
     ----------
     grid : HeadGrid
-
-    Returns
-    -------
-    ndarray of shape (pixels inside, len(DESCRIPTORS)), float32
-        Rows in the order of ``grid.hu[grid.inside]``; each number lies together for all pixels.
     """
-    if grid.midline is None:
-        return np.empty((0, len(DESCRIPTORS)), dtype=np.float32)
-    # What is far from the inside has no say in its pixels, so it is left out: the same numbers, sooner.
-    box = Box.around(grid.inside).wider(1, grid.inside.shape)
-    inside = box.cut(grid.inside)
-    own = np.flatnonzero(inside)
-    weight = inside.astype(np.float32)
-    level = (box.cut(grid.hu) - np.float32(grid.median_hu)) * weight
 
-    def of(plane: np.ndarray) -> np.ndarray:
-        return plane.reshape(-1).take(own)
+    def __init__(self, grid: HeadGrid) -> None:
+        self._midline = grid.midline
+        if grid.midline is None:
+            return
+        # What is far from the inside has no say in its pixels, so it is left out: the same numbers, sooner.
+        box = Box.around(grid.inside).wider(1, grid.inside.shape)
+        self._inside = inside = box.cut(grid.inside)
+        self._own = np.flatnonzero(inside)
+        self._line = grid.midline.shifted(-box.top, -box.left)
+        self._weight = weight = inside.astype(np.float32)
+        level = (box.cut(grid.hu) - np.float32(grid.median_hu)) * weight
+        planes = np.stack([weight, level, level * level])
+        shares, means, squares = {}, {}, {}
+        for mm in _BLURS_MM:
+            shares[mm], *found = blurred(planes[: 3 if mm in _SPREADS_MM else 2], mm)
+            np.maximum(shares[mm], _LEAST_SHARE, out=shares[mm])
+            means[mm], *squares[mm] = (own / shares[mm] for own in found)
+        spreads = [np.sqrt(np.maximum(squares[mm][0] - means[mm] ** 2, 0)) for mm in _SPREADS_MM]
+        parts = [(means[1.0] > _BRIGHT_HU) * weight, (means[1.0] < _DARK_HU) * weight]
+        surroundings = []
+        for mm in _SURROUNDINGS_MM:
+            *found, share = blurred(np.stack([*parts, weight]), mm)
+            surroundings += [own / np.maximum(share, _LEAST_SHARE) for own in found]
+        self._mirrored = [means[mm] * weight for mm in _MIRRORED_MM]
+        squared, curvature = _slopes(self._mirrored[0])
+        rows, columns = np.ogrid[: inside.shape[0], : inside.shape[1]]
+        across, along = np.abs(self._line.across(rows, columns)), self._line.along(rows, columns)
+        self._planes = {
+            "level": level,
+            **{f"mean_{mm:.0f}mm": mean for mm, mean in means.items()},
+            "mean_1mm_less_4mm": means[1.0] - means[4.0],
+            "mean_2mm_less_8mm": means[2.0] - means[8.0],
+            "spread_2mm": spreads[0],
+            "spread_4mm": spreads[1],
+            "gradient": np.sqrt(squared) / 8,
+            "laplacian": curvature,
+            "to_bone": np.sqrt(distances(grid.bone, box, _FAR_MM)),
+            "to_edge": np.sqrt(distances(~inside, Box(0, inside.shape[0], 0, inside.shape[1]), _FAR_MM)),
+            "bone_6mm": blurred_part(grid.bone, box, _BONE_MM),
+            "across": across / max(float(across[inside].max()), 1.0),
+            "along": along / max(float(np.abs(along[inside]).max()), 1.0),
+            **dict(zip(DESCRIPTORS[-5:-1], surroundings, strict=True)),
+        }
 
-    def on_plane(values: np.ndarray) -> np.ndarray:
-        plane = np.zeros(inside.size, dtype=np.float32)
-        plane[own] = values
-        return plane.reshape(inside.shape)
+    def rows(self, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Numbers of some pixels, in the order of ``grid.hu[grid.inside]``.
 
-    planes = np.stack([weight, level, level * level])
-    shares, means, squares = {}, {}, {}
-    for mm in _BLURS_MM:
-        share, mean, *square = blurred(planes[: 3 if mm in _SPREADS_MM else 2], mm)
-        shares[mm] = of(share)
-        means[mm] = of(mean) / shares[mm]
-        squares[mm] = [of(one) / shares[mm] for one in square]
-    spreads = [np.sqrt(np.maximum(squares[mm][0] - means[mm] ** 2, 0)) for mm in _SPREADS_MM]
-    parts = [on_plane(part) for part in (means[1.0] > _BRIGHT_HU, means[1.0] < _DARK_HU)]
-    surroundings = []
-    for mm in _SURROUNDINGS_MM:
-        *found, share = blurred(np.stack([*parts, weight]), mm)
-        surroundings += [of(part) / of(share) for part in found]
-    smooth = on_plane(means[2.0])
-    rows, columns = np.divmod(own, inside.shape[1])
-    line = grid.midline.shifted(-box.top, -box.left)
-    mirror = _Mirror(*line.mirrored(rows, columns), inside.shape)
-    far_share = mirror(weight).astype(np.float32)
-    has_other = far_share > 0.5
-    far_share = np.maximum(far_share, 0.5)
-    others = [mirror(plane).astype(np.float32) / far_share for plane in (smooth, on_plane(means[4.0]))]
-    across, along = line.across(rows, columns), line.along(rows, columns)
-    edges, curvature = _slopes(smooth)
-    to_bone = distances(grid.bone, box, _FAR_MM)
-    to_edge = distances(~grid.inside, box, _FAR_MM)
-    numbers = np.empty((len(DESCRIPTORS), len(own)), dtype=np.float32)
-    numbers[:] = [
-        of(level),
-        *(means[mm] for mm in _BLURS_MM),
-        means[1.0] - means[4.0],
-        means[2.0] - means[8.0],
-        *spreads,
-        np.sqrt(of(edges)) / 8,
-        of(curvature),
-        np.sqrt(of(to_bone)),
-        np.sqrt(of(to_edge)),
-        of(blurred_part(grid.bone, box, _BONE_MM)),
-        *(np.where(has_other, means[mm] - other, 0) for mm, other in zip((2.0, 4.0), others, strict=True)),
-        np.abs(across) / max(float(np.abs(across).max()), 1.0),
-        along / max(float(np.abs(along).max()), 1.0),
-        *surroundings,
-        np.full(len(own), np.sqrt(len(own))),
-    ]
-    return numbers.T
+        Returns
+        -------
+        ndarray of shape (pixels, len(DESCRIPTORS)), float32
+            Each number lies together for all pixels.
+        """
+        if self._midline is None:
+            return np.empty((0, len(DESCRIPTORS)), dtype=np.float32)
+        own = self._own[chosen]
+        found = np.empty((len(DESCRIPTORS), len(own)), dtype=np.float32)
+        mirrored = dict(zip(("mirror_2mm", "mirror_4mm"), self._differences(own), strict=True))
+        for name, numbers in zip(DESCRIPTORS, found, strict=True):
+            if name in self._planes:
+                numbers[:] = self._planes[name].reshape(-1).take(own)
+            else:
+                numbers[:] = mirrored.get(name, np.sqrt(len(self._own)))
+        return found.T
+
+    def _differences(self, own: np.ndarray) -> Iterator[np.ndarray]:
+        """Of each plane that is mirrored, the difference to the other side; 0 where that is outside."""
+        mirror = _Mirror(*self._line.mirrored(*np.divmod(own, self._inside.shape[1])), self._inside.shape)
+        share = mirror(self._weight).astype(np.float32)
+        for plane in self._mirrored:
+            other = mirror(plane).astype(np.float32) / np.maximum(share, _LEAST_MIRRORED)
+            yield np.where(share > _LEAST_MIRRORED, plane.reshape(-1).take(own) - other, 0)
 
 
 class _Mirror:

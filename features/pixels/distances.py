@@ -20,21 +20,20 @@ def distances(mask: np.ndarray, box: Box, most: int) -> np.ndarray:
     box : Box
         Which part is asked of.
     most : int
-        Up to 180; what is farther is as far.
+        Up to 127; what is farther is as far.
 
     Returns
     -------
     ndarray of the box's shape, uint16
     """
     near = box.wider(most, mask.shape)
-    found = near.cut(mask)
-    number = np.arange(found.shape[1], dtype=np.int32)
-    never = np.int32(found.shape[1] + most)
-    left = np.maximum.accumulate(np.where(found, number, -never), axis=1)
-    right = np.minimum.accumulate(np.where(found, number, never)[:, ::-1], axis=1)[:, ::-1]
-    inner = slice(box.left - near.left, box.right - near.left)
-    along = np.minimum(number - left, right - number)[:, inner]
-    squares = np.minimum(along, most).astype(np.uint16) ** 2
+    along = np.where(near.cut(mask), np.uint8(0), np.uint8(most))
+    step = 1
+    while step <= most:  # so far pixels of the mask less than `step` away are known of
+        for own, beside in ((along[:, step:], along[:, :-step]), (along[:, :-step], along[:, step:])):
+            np.minimum(own, beside + np.uint8(step), out=own)
+        step *= 2
+    squares = along[:, box.left - near.left : box.right - near.left].astype(np.uint16) ** 2
     start, stop = box.top - near.top, box.bottom - near.top
     least = squares[start:stop].copy()
     other = np.empty_like(least)

@@ -1,6 +1,6 @@
 """A classifier of pixels: boosted trees, logistic regression or a linear SVM on descriptors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,41 +68,53 @@ class PixelClassifier:
     kind: str
     model: BoostedTrees | LinearScores
 
-    def probability(self, X: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
-        """Find the probability of blood: ndarray of shape (pixels,), float32, in 0..1.
-
-        With `inside`, trees are asked of every second pixel of every second row first, and of the others only
-        where one of these neighbours may be blood.
+    def probability(self, X: np.ndarray) -> np.ndarray:
+        """Find the probability of blood of pixels, each by itself: (pixels,), float32, in 0..1.
 
         Parameters
         ----------
         X : ndarray of shape (pixels, descriptors), float32
-        inside : ndarray of shape (height, width), bool, optional
-            Where the pixels lie, row by row. Without it each pixel is asked by itself.
         """
         from scipy.special import expit
 
+        return expit(self._scores(X)).astype(np.float32)
+
+    def probability_over(self, inside: np.ndarray, rows: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Find the probability of blood over a slice: ndarray of shape (pixels,), float32, in 0..1.
+
+        Trees are asked of every second pixel of every second row first, and of the others only where one of
+        these neighbours may be blood.
+
+        Parameters
+        ----------
+        inside : ndarray of shape (height, width), bool
+            Where the pixels lie, row by row.
+        rows : callable
+            Gives the descriptors of the pixels of some numbers: (pixels, descriptors), float32.
+        """
+        from scipy.special import expit
+
+        at, columns = np.nonzero(inside)
         if not isinstance(self.model, BoostedTrees):
-            return expit(self.model.scores(X)).astype(np.float32)
-        if inside is None:
-            return expit(self.model.scores(X, _SURELY_NOT)).astype(np.float32)
-        rows, columns = np.nonzero(inside)
-        first = (rows % 2 == 0) & (columns % 2 == 0)
-        scores = np.empty(len(X))
-        scores[first] = self._asked(X, first)
+            return self.probability(rows(np.arange(len(at))))
+        scores = np.empty(len(at))
+        is_first = (at | columns) & 1 == 0
+        first = np.flatnonzero(is_first)
+        scores[first] = self._scores(rows(first))
         # Of each pixel the up to four asked neighbours, or itself; where there is none, it is asked.
         highest = np.full((inside.shape[0] + 2, inside.shape[1] + 2), np.nan)
-        highest[rows[first] + 1, columns[first] + 1] = scores[first]
-        highest = _fmax_about(highest)[rows + 1, columns + 1]
-        dark = ~first & (highest < _DARK)
+        highest[at[first] + 1, columns[first] + 1] = scores[first]
+        highest = _fmax_about(highest)[at + 1, columns + 1]
+        dark = ~is_first & (highest < _DARK)
         scores[dark] = highest[dark]
-        asked = ~first & ~dark
-        scores[asked] = self._asked(X, asked)
+        asked = np.flatnonzero(~is_first & ~dark)
+        scores[asked] = self._scores(rows(asked))
         return expit(scores).astype(np.float32)
 
-    def _asked(self, X: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        # Descriptors lie one after the other, each for all pixels.
-        return self.model.scores(X.T.take(np.flatnonzero(chosen), axis=1).T, _SURELY_NOT)
+    def _scores(self, X: np.ndarray) -> np.ndarray:
+        if isinstance(self.model, BoostedTrees):
+            return self.model.scores(X, _SURELY_NOT)
+        return self.model.scores(X)
 
     @classmethod
     def of_arrays(cls, kind: str, arrays: Mapping[str, np.ndarray]) -> "PixelClassifier":

@@ -11,6 +11,7 @@ import numpy as np
 from haemo.errors import UnreadableSlice
 from haemo.features.extraction.decoding import in_order
 from haemo.features.pixels.region import Region, joined
+from haemo.features.reading.freed_memory import keep_freed_memory
 from haemo.features.reading.reader import SliceReader
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import Box
@@ -133,6 +134,7 @@ def _each(
 
 
 def _draw(segmenter: Segmenter, image: Slice | UnreadableSlice, maps: Maps) -> Drawn | UnreadableSlice:
+    keep_freed_memory()
     if isinstance(image, UnreadableSlice):
         return image
     try:
@@ -142,4 +144,5 @@ def _draw(segmenter: Segmenter, image: Slice | UnreadableSlice, maps: Maps) -> D
 
 
 def _regions(segmenter: Segmenter, image: Slice) -> list[Region]:
+    keep_freed_memory()
     return segmenter.regions(segmenter.draw(image))

@@ -1,6 +1,6 @@
 """What a classifier of pixels reads: descriptors of anatomy and HU, hypercolumns of AlexNet, or both."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from haemo.errors import BadSettings
-from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, describe
+from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, PixelNumbers
 from haemo.features.views.head_grid import BLACK_HU, GRID_SCHEMA, WHITE_HU, HeadGrid
 
 if TYPE_CHECKING:
@@ -58,11 +58,10 @@ class PixelFeatures:
         anatomy : ndarray, optional
             What `features.pixels.descriptors.describe` says of it, where that has been asked already.
         """
-        if not self.name.startswith(ANATOMY):
-            anatomy = None
-        elif anatomy is None:
-            anatomy = describe(grid)
-        return DescribedSlice(grid, anatomy, self._columns if self.trunk else None)
+        numbers = None
+        if self.name.startswith(ANATOMY):
+            numbers = PixelNumbers(grid).rows if anatomy is None else anatomy.__getitem__
+        return DescribedSlice(grid, numbers, self._columns if self.trunk else None)
 
 
 class DescribedSlice:
@@ -71,11 +70,17 @@ class DescribedSlice:
     Parameters
     ----------
     grid : HeadGrid
-    anatomy : ndarray of shape (pixels, descriptors) or None
+    anatomy : callable or None
+        Gives the descriptors of chosen pixels: (pixels, descriptors), float32.
     columns : Hypercolumns or None
     """
 
-    def __init__(self, grid: HeadGrid, anatomy: np.ndarray | None, columns: "Hypercolumns | None") -> None:
+    def __init__(
+        self,
+        grid: HeadGrid,
+        anatomy: Callable[[np.ndarray | slice], np.ndarray] | None,
+        columns: "Hypercolumns | None",
+    ) -> None:
         self._anatomy, self._columns = anatomy, columns
         if columns is not None:
             plane, top, left = plane_of(grid)
@@ -85,7 +90,7 @@ class DescribedSlice:
 
     def rows(self, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Numbers of some pixels, in the order of ``grid.hu[grid.inside]``: (pixels, numbers), float32."""
-        parts = [] if self._anatomy is None else [self._anatomy[chosen]]
+        parts = [] if self._anatomy is None else [self._anatomy(chosen)]
         if self._columns is not None:
             parts.append(self._columns.at(self._maps, self._rows[chosen], self._places[chosen]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -86,7 +86,7 @@ class Segmenter:
         """Of each pixel inside."""
         pixels, count = self.features.of(grid), int(grid.inside.sum())
         if not self.features.trunk or not count:
-            return self.classifier.probability(pixels.rows(), grid.inside)
+            return self.classifier.probability_over(grid.inside, pixels.rows)
         blocks = (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
         return np.concatenate([self.classifier.probability(pixels.rows(block)) for block in blocks])
 

@@ -25,7 +25,7 @@ GO_ON = || [ $$? -eq 3 ]
 	svm softmax mlp train blend cnn finetune lenet tinyvgg run segment compare predict explain leakage learning-curve \
 	report evaluate pack export serve verify phantom builtin-model fuzz fuzz-parsers torture audit screenshots \
 	bench-features bench-heads bench-training bench-explain bench-phantom bench-coverage bench-claims bench-segment \
-	bench-volumes bench-onnx bench-page bench-scale bench-gpu bench-decoding bench-pixels bench-recipes
+	bench-volumes bench-onnx bench-page bench-scale bench-gpu bench-decoding bench-pixels bench-recipes bench-trunk
 
 help: ## List every target
 	@printf 'usage: make TARGET [DATA=folder] [RUN=runs/first] [ARGS="options of haemo TARGET"]\n\n'
@@ -188,7 +188,7 @@ links:
 
 # Each step is skipped where it was done before; the same seeds give the same bytes on one kind of machine. What is
 # outlined is chosen on a second cohort, of which the classifier of pixels has seen nothing.
-builtin-model: $(INSTALLED) ## Train the built-in segmenter anew on phantoms, half an hour on 2 cores
+builtin-model: $(INSTALLED) ## Train the built-in segmenter and trunk anew on phantoms, under an hour on 2 cores
 	[ -e build/builtin/phantom/cohort.json ] || $(HAEMO) phantom build/builtin/phantom --patients 240 --slices 10..14 \
 		--prevalence 0.65 --seed 101
 	$(HAEMO) index build/builtin/phantom --run build/builtin/run
@@ -199,6 +199,15 @@ builtin-model: $(INSTALLED) ## Train the built-in segmenter anew on phantoms, ha
 	$(HAEMO) segment train --run build/builtin/tuned --from build/builtin/run/segment/model.safetensors \
 		--train-fraction 0.9 --looks 2
 	cp build/builtin/tuned/segment/model.safetensors pipeline/segmenting/builtin.safetensors
+	[ -e build/builtin/heads/cohort.json ] || $(HAEMO) phantom build/builtin/heads --patients 100 --slices 8..10 \
+		--prevalence 0.5 --seed 404
+	$(HAEMO) index build/builtin/heads --run build/builtin/heads-run
+	OMP_NUM_THREADS=1 $(HAEMO) segment trunk --run build/builtin/heads-run --train-fraction 0.9 --steps 500 \
+		--note "trained on synthetic heads only, not validated on patients" --out build/builtin/trunk.safetensors
+	cp build/builtin/trunk.safetensors models/weights/builtin.safetensors
+
+bench-trunk: $(INSTALLED) ## What the last layer of the built-in trunk says of the slices of RUN, untrained
+	$(BIN)/python benchmarks/bench_trunk.py --run "$(RUN)" $(ARGS)
 
 bench-segment: $(INSTALLED) ## Slices outlined a second, beside scikit-learn's own trees
 	$(BIN)/python benchmarks/bench_segment.py $(ARGS)

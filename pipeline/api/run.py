@@ -102,9 +102,9 @@ class Run:
         ----------
         name : str
             A set of features with a name of its own, beside the one without.
-        recipe : {'paper', 'best'}, optional
-            A named set of ``crop``, ``upright``, ``mirror``, ``layer`` and ``windows``; none of them may say
-            otherwise.
+        recipe : {'paper', 'best', 'builtin'}, optional
+            A named set of ``crop``, ``upright``, ``mirror``, ``layer``, ``windows`` and ``weights``; none of
+            them may say otherwise.
         rotations : {'none', 'paper'}, optional
         workers : int, optional
             Threads that decode.
@@ -121,7 +121,7 @@ class Run:
             Counts of slices ``cached`` and ``computed``, and the ``failures``, each with its reason.
         """
         from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
-        from haemo.pipeline.preparing.recipes import options_of, still_meant
+        from haemo.pipeline.preparing.recipes import kept_beside, options_of, still_meant
 
         refuse_unknown(settings, names_of(ExtractionSettings))
         run = self._run.on(name)
@@ -130,7 +130,8 @@ class Run:
             settings["weights"] = str(settings["weights"])
         if recipe:
             settings |= options_of(recipe, settings.get("network", "alexnet"), settings)
-        chosen = {**still_meant({} if new else settings_so_far(run), settings), **settings}
+        kept = {} if new else kept_beside(recipe, settings_so_far(run))
+        chosen = {**still_meant(kept, settings), **settings}
         before = chosen.pop("rotations", "none")
         return make_features(
             run,

@@ -57,8 +57,9 @@ def _three_windows(_context: click.Context, _option: click.Parameter, value: str
     "--weights",
     default="auto",
     show_default=True,
-    metavar="auto|trunk|random|FILE|FOLDER",
-    help="Network weights. auto: torchvision's, else the trunk; trunk: to pool5; random: a control.",
+    metavar="auto|trunk|builtin|random|FILE|FOLDER",
+    help="Network weights. auto: torchvision's, else the trunk; trunk: to pool5; builtin: comes with haemo, "
+    "to pool5, further trained on synthetic heads; random: a control.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random weights.")
 @click.option(
@@ -87,9 +88,10 @@ def _three_windows(_context: click.Context, _option: click.Parameter, value: str
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["paper", "best"]),
-    help="A named set of --crop, --upright, --mirror, --layer and --windows. paper: as published, the "
-    "default; best: --crop head --upright --mirror --layer pool3.",
+    type=click.Choice(["paper", "best", "builtin"]),
+    help="A named set of --crop, --upright, --mirror, --layer, --windows and --weights. paper: as published, "
+    "the default; best: --crop head --upright --mirror --layer pool3; builtin: --crop head --upright "
+    "--mirror --layer pool4 --weights builtin, with no download.",
 )
 @crop_option
 @click.option(
@@ -148,6 +150,7 @@ def features(
     """
     from haemo.models.networks.table import default_layer
     from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features, settings_so_far
+    from haemo.pipeline.preparing.recipes import kept_beside
     from haemo.pipeline.run.directory import DEFAULT_SET, RunDirectory
 
     if options["network"] == "cnn":
@@ -164,7 +167,8 @@ def features(
         typed |= _of_recipe(recipe, typed, options["network"])
         options |= typed
     options["layer"] = options["layer"] or default_layer(options["network"])
-    chosen = _as_before(options, typed, {} if new else settings_so_far(run))
+    before = {} if new else kept_beside(recipe, settings_so_far(run))
+    chosen = _as_before(options, typed, before)
     rotations = chosen.pop("rotations")
     settings = ExtractionSettings(device=device, **chosen)
     report = make_features(

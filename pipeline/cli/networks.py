@@ -147,7 +147,7 @@ def cnn(run_path: Path, **options: Any) -> int:
     default="auto",
     show_default=True,
     metavar="SOURCE",
-    help="auto, trunk, random, or a file with torchvision's AlexNet.",
+    help="auto, trunk, builtin, random, or a file with torchvision's AlexNet.",
 )
 @click.option(
     "--freeze-below",

@@ -55,7 +55,7 @@ def doctor(run_path: Path) -> int:
     "--weights",
     default="auto",
     show_default=True,
-    help="Network weights: auto, trunk, random, or a file.",
+    help="Network weights: auto, trunk, builtin, random, or a file.",
 )
 def demo(run_path: Path, patients: int, seed: int, weights: str) -> int:
     """Run all of it on a phantom cohort, in minutes: no data, no GPU and no licence needed.

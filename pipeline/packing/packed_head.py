@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PackedHead", "packed_head", "shared_networks"]
 
-_FETCHED = ("auto", "trunk", "random")
+_FETCHED = ("auto", "trunk", "builtin", "random")
 
 
 @dataclass(frozen=True, eq=False)

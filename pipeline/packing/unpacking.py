@@ -193,7 +193,7 @@ def _stage(bundle: Bundle, facts: Mapping[str, Any], device: str, progress: Prog
         if "network_in" in facts:
             data = bundle.read(facts["network_in"])
             settings = replace(settings, weights=_weights(data, settings.network, described, scratch))
-        elif settings.weights not in ("auto", "trunk", "random"):
+        elif settings.weights not in ("auto", "trunk", "builtin", "random"):
             raise ValueError("it names weights of its own and holds none")
         extractor, preprocessing = load_stage_one(settings, facts["notes"], progress=progress)
     found = embedding_fingerprint(extractor, preprocessing, fingerprint.facts["stored_as"])

@@ -62,7 +62,8 @@ class ExtractionSettings:
         ``penultimate``; the scratch CNN gives its hidden layer. None takes
         `models.networks.table.default_layer`.
     weights : str
-        ``auto``, ``random`` or a file, of AlexNet also ``trunk``; for the scratch CNN its folder in a run.
+        ``auto``, ``random`` or a file, of AlexNet also ``trunk`` and ``builtin``; for the scratch CNN its
+        folder in a run.
     seed : int
         Of random weights.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}

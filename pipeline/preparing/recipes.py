@@ -6,14 +6,46 @@ from typing import Any
 from haemo.errors import BadSettings
 from haemo.extensions import unknown
 
-__all__ = ["RECIPES", "in_words", "option_in_words", "options_of", "recipe_of", "still_meant"]
+__all__ = [
+    "RECIPES",
+    "in_words",
+    "kept_beside",
+    "option_in_words",
+    "options_of",
+    "recipe_of",
+    "still_meant",
+]
 
+_BUILTIN = "builtin"
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"crop": "none", "upright": False, "mirror": False, "layer": "fc7", "windows": None},
-    "best": {"crop": "head", "upright": True, "mirror": True, "layer": "pool3", "windows": None},
+    "paper": {
+        "crop": "none",
+        "upright": False,
+        "mirror": False,
+        "layer": "fc7",
+        "windows": None,
+        "weights": "imagenet",
+    },
+    "best": {
+        "crop": "head",
+        "upright": True,
+        "mirror": True,
+        "layer": "pool3",
+        "windows": None,
+        "weights": "imagenet",
+    },
+    "builtin": {
+        "crop": "head",
+        "upright": True,
+        "mirror": True,
+        "layer": "pool4",
+        "windows": None,
+        "weights": _BUILTIN,
+    },
 }
-"""``paper`` is the published way, and the default. What each option of ``best`` is worth stands in
-docs/networks.md."""
+"""``paper`` is the published way, and the default. What each option of the others is worth stands in
+docs/networks.md. Weights ``imagenet`` are any but the built-in ones: ``auto``, or what is named beside the
+recipe, also random ones for a control."""
 
 _OF_ALEXNET = "layer"  # its name means nothing in another network, which keeps its own default
 
@@ -32,19 +64,29 @@ def options_of(name: str, network: str, typed: Mapping[str, Any]) -> dict[str, A
     Raises
     ------
     BadSettings
-        If there is no such recipe, or one of `typed` says otherwise.
+        If there is no such recipe, its weights are not the network's, or one of `typed` says otherwise.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     options = _without_layer(RECIPES[name], network)
+    if options["weights"] == _BUILTIN and network != "alexnet":
+        raise BadSettings(
+            f"recipe {name} has weights of AlexNet; leave network {network} out, or take recipe best"
+        )
     for option, value in options.items():
-        if option in typed and typed[option] != value:
+        if option in typed and _kind(option, typed[option]) != value:
             raise BadSettings(
                 f"recipe {name} has {option_in_words(option, value)}, and "
                 f"{option_in_words(option, typed[option])} was given beside it; leave one of the two out. "
                 f"A recipe is nothing but its options: {in_words(options)}"
             )
-    return options
+    return {option: value for option, value in options.items() if value != "imagenet"}
+
+
+def kept_beside(name: str | None, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that a run has so far, but for weights that a recipe which is asked for now does not have."""
+    other = name is not None and _kind("weights", before.get("weights")) != RECIPES[name]["weights"]
+    return {option: value for option, value in before.items() if not (other and option == "weights")}
 
 
 def recipe_of(settings: Mapping[str, Any]) -> str | None:
@@ -56,7 +98,7 @@ def recipe_of(settings: Mapping[str, Any]) -> str | None:
         return None
     for name, options in RECIPES.items():
         wanted = _without_layer(options, settings["network"])
-        if all(settings[option] == value for option, value in wanted.items()):
+        if all(_kind(option, settings[option]) == value for option, value in wanted.items()):
             return name
     return None
 
@@ -87,8 +129,15 @@ def still_meant(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """The options of a recipe among settings: ``crop head, upright, mirror, layer pool3, one window``."""
-    return ", ".join(option_in_words(name, settings[name]) for name in RECIPES["paper"] if name in settings)
+    """The options of a recipe among settings: ``crop head, upright, mirror, layer pool3, one window``.
+
+    Weights are among them where they are the built-in ones.
+    """
+    return ", ".join(
+        option_in_words(name, settings[name])
+        for name in RECIPES["paper"]
+        if name in settings and (name != "weights" or settings[name] == _BUILTIN)
+    )
 
 
 def option_in_words(option: str, value: Any) -> str:
@@ -98,6 +147,13 @@ def option_in_words(option: str, value: Any) -> str:
     if isinstance(value, bool):
         return option if value else f"no {option}"
     return f"{option} {value}"
+
+
+def _kind(option: str, value: Any) -> Any:
+    """The value as recipes have it."""
+    if option != "weights" or value == _BUILTIN:
+        return value
+    return "imagenet"
 
 
 def _without_layer(options: Mapping[str, Any], network: str) -> dict[str, Any]:

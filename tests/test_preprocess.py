@@ -60,11 +60,13 @@ def test_the_plane_is_the_same_from_integers(kind, shape, window, options):
     np.testing.assert_array_equal(preprocessing.plane(integers), preprocessing.plane(replace(integers)))
 
 
-def test_resizing_is_the_product_of_two_matrices_to_the_last_bit():
-    pixels = np.random.default_rng(0).normal(0, 500, (512, 300)).astype(np.float32)
-    rows = resize_matrix(512, 227) @ pixels
+@pytest.mark.parametrize("width", [1, 255, 256, 257, 300, 770])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_resizing_is_the_product_of_two_matrices_to_the_last_bit(width, kind):
+    pixels = np.random.default_rng(0).uniform(0, 255, (512, width)).astype(kind)
+    rows = resize_matrix(512, 227) @ pixels.astype(np.float32)
     np.testing.assert_array_equal(
-        resized(pixels, (227, 64)), (resize_matrix(300, 64) @ np.ascontiguousarray(rows.T)).T
+        resized(pixels, (227, 64)), (resize_matrix(width, 64) @ np.ascontiguousarray(rows.T)).T
     )
 
 

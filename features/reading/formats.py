@@ -21,6 +21,7 @@ from haemo.features.reading.volume import OpenVolumes, Volume
 __all__ = [
     "FORMATS",
     "by_suffix",
+    "decode_slice",
     "format_names",
     "may_hold_several",
     "open_volume",
@@ -95,7 +96,11 @@ def read_slice(path: Path) -> Slice:
     address = SliceAddress.of(path)
     if address.number is not None:
         return open_volume(address.file).slice(address.number, address.unit)
-    data = _bytes_of(address.file)
+    return decode_slice(_bytes_of(address.file), address)
+
+
+def decode_slice(data: bytes, address: SliceAddress) -> Slice:
+    """Decode all bytes of a file that is one slice; errors as `read_slice`."""
     name, format_ = _format_of(data[:_SNIFFED], address.file)
     if FORMATS.is_builtin(name):
         return _settled(format_.decode(data), address)

@@ -4,6 +4,7 @@ A file that makes a decoder crash, hang or ask for all memory costs itself, and 
 """
 
 import functools
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import TracebackType
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.decoders import DecodersOf, Limits
 from haemo.features.reading.dicom_format import starts_like_dicom
-from haemo.features.reading.formats import read_header, read_slice
+from haemo.features.reading.formats import decode_slice, read_header, read_slice
 from haemo.features.reading.freed_memory import keep_freed_memory
 from haemo.features.reading.plain import START_BYTES, is_plain
 from haemo.features.reading.slice import Slice, SliceHeader
@@ -22,6 +23,7 @@ __all__ = ["SliceReader", "end_processes", "read_guarded", "read_header_guarded"
 # The largest slice, 8192 x 8192, takes 1 GB at most beside what a process has, in any of these codecs.
 _MEMORY_MB = 2048
 _SECONDS = 20.0
+_MOST_BYTES_AT_ONCE = 1 << 24  # a common slice; what is not read here after all is read in vain
 _all_decoders: list[DecodersOf] = []
 
 
@@ -73,7 +75,11 @@ class SliceReader:
             If it cannot be used; also if its decoder crashed or passed a limit, which takes down a process
             but not this one.
         """
-        if _stays_here(path):
+        address = SliceAddress.of(path)
+        plain = _plain_bytes(address) if self._read is read_slice else None
+        if plain is not None:
+            return decode_slice(plain, address)
+        if _stays_here(address):
             return self._read(path)
         with self._turns:
             return self._decoders.read(path)
@@ -107,8 +113,21 @@ def _decoders(read: Callable[[Path], Slice], limits: Limits) -> DecodersOf:
     return decoders
 
 
-def _stays_here(path: Path) -> bool:
-    address = SliceAddress.of(path)
+def _plain_bytes(address: SliceAddress) -> bytes | None:
+    """All bytes of a plain file, read once; None where it is another one, a large one, or cannot be read."""
+    if address.number is not None:
+        return None
+    try:
+        with address.file.open("rb", buffering=0) as stream:
+            if os.fstat(stream.fileno()).st_size > _MOST_BYTES_AT_ONCE:
+                return None
+            data = stream.read()
+    except OSError:
+        return None
+    return data if is_plain(data[:START_BYTES]) else None
+
+
+def _stays_here(address: SliceAddress) -> bool:
     try:
         with address.file.open("rb", buffering=0) as stream:
             start = stream.read(START_BYTES)

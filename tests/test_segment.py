@@ -12,9 +12,12 @@ from PIL import Image
 
 from haemo.errors import BadDataset, FingerprintMismatch
 from haemo.features.reading.slice import Slice
+from haemo.features.views.preprocess import Preprocessing
 from haemo.models.pixels import pixel_classifier
 from haemo.pipeline.cli import main
 from haemo.pipeline.cli.segment import show_volumes
+from haemo.pipeline.explaining import explanation
+from haemo.pipeline.explaining.explanation import explain_slices
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.segmenting import drawing
 from haemo.pipeline.segmenting import segmenter as segmenter_module
@@ -118,6 +121,35 @@ def test_many_files_are_drawn_in_processes_as_few_are_here(drawn, data, tmp_path
     np.testing.assert_array_equal(many.scores.scores, few.scores.scores)
     assert many.studies == few.studies
     assert [one.path for one in many.scores.failures] == [str(tmp_path / "broken.png")]
+
+
+class EvenModel:
+    """A model whose evidence is the same everywhere."""
+
+    name, preprocessing = "even", Preprocessing()
+
+    def explained(self, method):
+        return self, method
+
+    def maps(self, planes, method, target):
+        return np.ones((len(planes), 13, 13), dtype=np.float32)
+
+    def on_slice(self, network, evidence, view):
+        return np.full(view.image.shape, evidence.mean())
+
+
+def test_explained_slices_are_outlined_in_processes_as_few_are_here(drawn, data, tmp_path, monkeypatch):
+    outlines = outline_slices(drawn, sorted(data.rglob("0*.dcm"))[:20])
+    result, chosen = outlines.scores, [outlines.scores.paths.index(path) for path in outlines.masks]
+    monkeypatch.setattr(explanation, "_BATCH", 2)
+    few, many = tmp_path / "few", tmp_path / "many"
+    explain_slices(EvenModel(), result, few, chosen=chosen, segmenter=drawn)
+    monkeypatch.setattr(drawing, "_FEW", 1)
+    explain_slices(EvenModel(), result, many, chosen=chosen, segmenter=drawn)
+    names = sorted(path.name for path in few.iterdir())
+    assert len(names) == len(chosen) + 1 > 3
+    assert [(many / name).read_bytes() for name in names] == [(few / name).read_bytes() for name in names]
+    assert len(json.loads((few / "regions.geojson").read_text())["features"]) >= len(chosen)
 
 
 def test_a_segmenter_goes_to_another_process_whole(drawn):

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,9 +22,10 @@ __all__ = ["Drawn", "Maps", "drawn_files", "outlined"]
 
 _READERS = 2
 _AHEAD = 8
-_BLOCK = 32  # slices at a time, which bounds the memory
+_BLOCK = 32  # slices that are begun together; of two such blocks at most, which bounds the memory
 _FEW = 24  # starting processes takes as long as drawing so many
 
+Part = TypeVar("Part")
 Maps = Literal["none", "outlined", "all"]
 """Of which slices the map of probability is wanted."""
 
@@ -93,7 +94,6 @@ def drawn_files(
 ) -> Iterator[tuple[Path, tuple[Slice, Drawn] | UnreadableSlice]]:
     """Read files and draw the blood on them, in their order; of what cannot be used there is the error."""
     with SliceReader(_READERS) as reader:
-        read: deque[Slice | UnreadableSlice] = deque()
 
         def slice_of(path: Path) -> Slice | UnreadableSlice:
             try:
@@ -101,16 +101,31 @@ def drawn_files(
             except UnreadableSlice as error:
                 return error
 
-        def images(block: Sequence[Path]) -> Iterator[tuple[Slice | UnreadableSlice, Maps]]:
-            for _, image in in_order(block, slice_of, _READERS, _AHEAD):
-                read.append(image)
-                yield image, maps
+        def begun(block: Sequence[Path]) -> tuple[deque[Slice | UnreadableSlice], Iterator[Any]]:
+            read: deque[Slice | UnreadableSlice] = deque()
 
-        for start in range(0, len(files), _BLOCK):
-            block = files[start : start + _BLOCK]
-            for path, found in zip(block, _each(_draw, segmenter, images(block), len(files)), strict=True):
+            def images() -> Iterator[tuple[Slice | UnreadableSlice, Maps]]:
+                for _, image in in_order(block, slice_of, _READERS, _AHEAD):
+                    read.append(image)
+                    yield image, maps
+
+            return read, zip(block, _each(_draw, segmenter, images(), len(files)), strict=True)
+
+        blocks = (files[start : start + _BLOCK] for start in range(0, len(files), _BLOCK))
+        for read, results in _one_ahead(map(begun, blocks)):
+            for path, found in results:
                 image = read.popleft()
                 yield path, found if isinstance(found, UnreadableSlice) else (image, found)
+
+
+def _one_ahead(parts: Iterable[Part]) -> Iterator[Part]:
+    """Give parts one by one, each once the next has begun, so that no process waits at the end of one."""
+    waiting: deque[Part] = deque()
+    for part in parts:
+        waiting.append(part)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def outlined(segmenter: Segmenter, images: Sequence[Slice], of: int) -> Iterator[list[Region]]:
@@ -128,7 +143,8 @@ def _each(
         return (work(segmenter, *item) for item in items)
     from joblib import Parallel, delayed
 
-    return Parallel(n_jobs=usable_processors(), return_as="generator")(
+    # Through pipes: files in memory, as large slices have them, would be removed with the block before.
+    return Parallel(n_jobs=usable_processors(), return_as="generator", max_nbytes=None)(
         delayed(work)(segmenter, *item) for item in items
     )
 

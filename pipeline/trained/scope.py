@@ -35,17 +35,21 @@ def implausible(image: Slice) -> str:
     """
     pixels = image.pixels
     if image.is_hu:
-        if (pixels > _BONE_FROM_HU).mean() < _LEAST_BONE:
+        if _share(pixels > _BONE_FROM_HU) < _LEAST_BONE:
             return f"no bone: hardly a pixel is above {_BONE_FROM_HU:g} HU"
         low, high = _TISSUE_HU
-        if ((pixels > low) & (pixels < high)).mean() < _LEAST_TISSUE:
+        if _share((pixels > low) & (pixels < high)) < _LEAST_TISSUE:
             return f"no soft tissue: hardly a pixel has {low:g} to {high:g} HU"
         return ""
     if pixels.std() < _LEAST_SPREAD:
         return "the picture is one even gray"
-    if ((pixels < 1) | (pixels > 254)).mean() > _MOST_TWO_TONE:
+    if _share((pixels < 1) | (pixels > 254)) > _MOST_TWO_TONE:
         return "the picture is black and white; the window may be wrong"
     return ""
+
+
+def _share(mask: np.ndarray) -> float:
+    return np.count_nonzero(mask) / mask.size
 
 
 @dataclass(frozen=True, eq=False)

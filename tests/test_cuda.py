@@ -74,6 +74,14 @@ def test_float32_embeddings_are_those_of_the_cpu(weights, planes, device):
     assert np.abs(ours - reference).max() < 1e-4 * np.abs(reference).max()
 
 
+def test_three_windows_are_embedded_as_on_the_cpu(weights, planes, device):
+    three = np.stack([planes, planes // 2, 255 - planes], axis=1)
+    ours, reference = extractor(weights, device)(three), extractor(weights, "cpu")(three)
+    assert np.abs(ours - reference).max() < 1e-4 * np.abs(reference).max()
+    equal = extractor(weights, device)(np.stack([planes] * 3, axis=1))
+    assert np.abs(equal - extractor(weights, device)(planes)).max() < 1e-4 * np.abs(equal).max()
+
+
 @pytest.mark.parametrize("precision", ["auto", "bfloat16"])
 def test_fewer_bits_stay_close_to_float32(weights, planes, device, precision):
     precision = resolve_precision(precision, device)

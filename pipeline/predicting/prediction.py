@@ -11,6 +11,7 @@ import numpy as np
 
 from haemo.errors import BadDataset, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure, by_volume
+from haemo.features.layouts.claims import Headers
 from haemo.features.neighbours import neighbours, smoothed
 from haemo.features.reading.address import file_of
 from haemo.features.reading.formats import slices_in
@@ -140,13 +141,15 @@ def find_slices(
     series: str | None = None,
     progress: Progress = silent,
     unit: Unit | None = None,
+    headers: Headers | None = None,
 ) -> tuple[list[Path], list[Failure]]:
     """Files as they are given, and what looks like a slice in folders, sorted by path; each file once.
 
     Archives are folders, unpacked in haemo's cache. Of each DICOM study in a folder the series is taken that
     `index` would take, and what is left aside is logged. Files that are named themselves are all taken,
     unless `series` says otherwise; where these are several series of one study, or no plain CT, that is
-    logged. Where the user told a `unit`, it stands in the path of each slice whose file says none.
+    logged. Where the user told a `unit`, it stands in the path of each slice whose file says none. Headers
+    that are read, of DICOM files at least, are kept in `headers`, which has the same unit.
 
     Returns
     -------
@@ -159,6 +162,7 @@ def find_slices(
     from haemo.features.series.choosing import pattern_of
 
     pattern_of(series)
+    headers = headers or Headers(progress, unit)
 
     files: dict[Path, None] = {}
     failures, named = [], {}
@@ -171,7 +175,7 @@ def find_slices(
             except BadDataset as error:
                 failures.append(Failure(str(path), _STAGE, str(error)))
                 continue
-            files.update(dict.fromkeys(taken_of_folder(found, series, progress, unit)))
+            files.update(dict.fromkeys(taken_of_folder(found, series, headers)))
             failures += [Failure(one.path, _STAGE, one.reason) for one in found.failures]
             if not found.slices and not found.failures:
                 failures.append(Failure(str(path), _STAGE, "the folder has no slices in it"))
@@ -182,7 +186,7 @@ def find_slices(
                 files.update(own)
             except UnreadableSlice as error:
                 failures.append(Failure(str(path), _STAGE, str(error)))
-    chosen = taken_of_named(list(named), series, progress, unit)
+    chosen = taken_of_named(list(named), series, headers)
     # A slice of a folder has its unit in its path by now; one that is named as well has it only here.
     taken = (chosen.get(path, path) for path in files if path in chosen or path not in named)
     return list(dict.fromkeys(taken)), failures

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from haemo.errors import UnreadableSlice
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.reader import read_header_guarded
+from haemo.features.reading.slice import SliceHeader
 
 __all__ = ["Place", "StudyKey", "by_study", "folder_of", "place_of", "placed", "study_names"]
 
@@ -28,9 +29,12 @@ class Place(NamedTuple):
     z_mm: float | None = None
 
 
-def place_of(path: Path) -> Place:
-    """The series of a DICOM file, or the volume, and where the slice lies in it; the folder of a picture."""
-    tags = read_header_guarded(path).tags
+def place_of(path: Path, header: SliceHeader | None = None) -> Place:
+    """The series of a DICOM file, or the volume, and where the slice lies in it; the folder of a picture.
+
+    Its header is read where it is not given.
+    """
+    tags = (header or read_header_guarded(path)).tags
     if tags is None:
         return Place(folder_of(path))
     address = SliceAddress.of(path)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from haemo.features.layouts.claims import Headers
 from haemo.features.reading.unit import Unit
-from haemo.progress import Progress
 
 if TYPE_CHECKING:
     from haemo.features.layouts.folder import Folder
@@ -25,9 +24,7 @@ def unit_or_told(unit: Unit | None, told: Unit | None, name: str) -> Unit | None
     return unit or told
 
 
-def taken_of_folder(
-    folder: "Folder", series: str | None, progress: Progress, unit: Unit | None
-) -> list[Path]:
+def taken_of_folder(folder: "Folder", series: str | None, headers: Headers) -> list[Path]:
     """Give the slices of a folder without those of series that are not taken, localizers and the like.
 
     What is left out is logged. Where the user told a `unit`, it stands in the path of each slice whose file
@@ -35,7 +32,6 @@ def taken_of_folder(
     """
     from haemo.features.series.choosing import choose_series
 
-    headers = Headers(progress, unit)
     headers.read(folder.dicom)
     known = {path: headers.get(path) for path in folder.dicom}
     choice = choose_series({path: header for path, header in known.items() if header}, series)
@@ -43,17 +39,16 @@ def taken_of_folder(
         _log.info(sentence)
     for warning in [*choice.warnings(), *headers.of_other_parts(folder.dicom)]:
         _log.warning(warning)
-    for kind, count in Counter(headers.aside.values()).items():
+    aside = {path: headers.aside[path] for path in folder.dicom if path in headers.aside}
+    for kind, count in Counter(aside.values()).items():
         _log.info(f"no axial slices, left aside: {count:,}, {kind}")
-    left = choice.left_out | set(headers.aside)
+    left = choice.left_out | set(aside)
     # Pictures were not opened for their tags, and need not be but for their unit.
-    headers.read(folder.pictures if unit else ())
+    headers.read(folder.pictures if headers.unit else ())
     return [headers.with_unit(path) for path in folder.slices if path not in left]
 
 
-def taken_of_named(
-    paths: Sequence[Path], series: str | None, progress: Progress, unit: Unit | None
-) -> dict[Path, Path]:
+def taken_of_named(paths: Sequence[Path], series: str | None, headers: Headers) -> dict[Path, Path]:
     """Give those of the slices that the user named one by one which are to be scored, and what to call them.
 
     That is a clear wish, so all are taken, unless `series` says otherwise; but it is logged where they are
@@ -65,8 +60,7 @@ def taken_of_named(
     if not paths:
         return {}
     named = Folder(Path.cwd(), slices=list(paths))
-    headers = Headers(progress, unit)
-    headers.read(named.slices if unit else named.dicom)
+    headers.read(named.slices if headers.unit else named.dicom)
     known = {path: header for path in named.dicom if (header := headers.get(path))}
     choice = choose_series(known, series or ALL)
     for sentence in choice.sentences() if series else ():

@@ -12,6 +12,7 @@ import numpy as np
 
 from haemo.errors import BadSettings, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure, by_volume, replace_failures
+from haemo.features.layouts.claims import Headers
 from haemo.features.pixels.mask_volume import lies_on_a_grid, write_mask_volume
 from haemo.features.pixels.packed import PackedMask
 from haemo.features.pixels.region import OUTLINES, Region, write_outlines
@@ -163,12 +164,13 @@ def outline_slices(
     if outputs:
         outputs.prepare()
     unit = unit_or_told(unit, segmenter.told_unit, "the segmenter")
-    files, failures = find_slices(paths, series, progress, unit)
+    headers = Headers(progress, unit)
+    files, failures = find_slices(paths, series, progress, unit, headers)
     places: list[Place] = []
     readable = []
     for path in files:
         try:
-            places.append(place_of(path))
+            places.append(place_of(path, headers.get(path)))
             readable.append(path)
         except UnreadableSlice as error:
             failures.append(Failure(str(path), _STAGE, str(error)))

@@ -41,8 +41,7 @@ from growth import Measured, at_size, growth_of
 SLICES_OF_A_PATIENT = 40
 PART_ROWS = 4096  # 16 MiB of fc7 hold 1,024 rows
 LIMIT = 1.1
-# A step that took less is measured this often, and the least time counts.
-SHORT_SECONDS, REPEATS = 10.0, 3
+SHORT_SECONDS = 10.0  # a step that took less is measured again
 
 
 @dataclass(frozen=True)
@@ -283,14 +282,14 @@ def work_command(name: str, *arguments: Path | float) -> list[str]:
     return [sys.executable, __file__, "--work", json.dumps([name, *plain])]
 
 
-def measured(step: Step, place: Path, numbers: tuple[float, ...]) -> Measured:
+def measured(step: Step, place: Path, numbers: tuple[float, ...], repeats: int) -> Measured:
     """One step, the least of some repeats where it is short; `numbers` are for functions of this file."""
     run, places = place / "run", {"DATA": str(place / "data"), "RUN": str(place / "run")}
     command = [str(Path(sys.executable).with_name("haemo")), *(places.get(one, one) for one in step.command)]
     if not step.command:
         command = work_command(step.name, run, *numbers)
     found: list[Measured] = []
-    while not found or (len(found) < REPEATS and found[0].cpu < SHORT_SECONDS and not found[0].refused):
+    while not found or (len(found) < repeats and found[0].cpu < SHORT_SECONDS and not found[0].refused):
         for name in step.makes:
             if (run / name).is_dir():
                 shutil.rmtree(run / name)
@@ -309,12 +308,16 @@ class Results:
     def __init__(self, path: Path | None):
         self.path = path
         self.by_step: dict[str, dict[int, Measured]] = {name: {} for name in NAMES}
-        if path and path.exists():
-            for name, found in json.loads(path.read_text(encoding="utf-8")).items():
-                self.by_step[name] = {int(count): Measured(**one) for count, one in found.items()}
+        self._recall()
+
+    def _recall(self) -> None:
+        if self.path and self.path.exists():
+            for name, found in json.loads(self.path.read_text(encoding="utf-8")).items():
+                self.by_step[name] |= {int(count): Measured(**one) for count, one in found.items()}
 
     def add(self, step: Step, count: int, result: Measured) -> None:
-        """Keep one, and say it."""
+        """Keep one, and say it; another process may keep its own beside."""
+        self._recall()
         self.by_step[step.name][count] = result
         took = f"{result.seconds:9.1f} s {result.cpu:9.2f} s CPU {result.peak_mb:8.0f} MB"
         click.echo(f"{count:9,} slices  {step.name:8} {result.said if result.refused else took}")
@@ -356,6 +359,7 @@ class Results:
 @click.command()
 @click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of slices.")
 @click.option("--start", default=400, show_default=True, help="Slices to measure start-up at; 0: not.")
+@click.option("--repeats", default=3, show_default=True, help="How often a step of under 10 s is measured.")
 @click.option("--only", default=DEFAULT, show_default=True, help="Steps to measure.")
 @click.option("--dimension", default=16, show_default=True, help="Numbers in an embedding.")
 @click.option("--memory", metavar="GIB", help="Of svm and softmax: with more, features are read in blocks.")
@@ -367,6 +371,7 @@ class Results:
 def main(
     sizes: str,
     start: int,
+    repeats: int,
     only: str,
     dimension: int,
     memory: str | None,
@@ -397,9 +402,8 @@ def main(
             here = chosen
             if count == start:
                 here = [name for name in chosen if name != "cluster" and count not in results.by_step[name]]
-            for step, result in measured_steps(
-                home / str(count), count, steps, here, dimension, (workers, ms)
-            ):
+            place, of_cluster = home / str(count), (workers, ms)
+            for step, result in measured_steps(place, count, steps, here, dimension, of_cluster, repeats):
                 results.add(step, count, result)
         results.show(at)
 
@@ -411,6 +415,7 @@ def measured_steps(
     chosen: list[str],
     dimension: int,
     of_cluster: tuple[int, float],
+    repeats: int,
 ) -> Iterator[tuple[Step, Measured]]:
     """Make what the chosen steps stand on, and measure these."""
     run, data = place / "run", place / "data"
@@ -426,7 +431,8 @@ def measured_steps(
         if step.name == "merge" and not (run / "features.parts").exists():
             (run / "contents.csv").unlink(missing_ok=True)
             in_process(work_command("parts", run, dimension))
-        result = measured(step, place, (dimension, *of_cluster) if step.sleeps else (dimension,))
+        numbers = (dimension, *of_cluster) if step.sleeps else (dimension,)
+        result = measured(step, place, numbers, repeats)
         if step.name == "merge":  # as an extraction does when the store is in its place
             shutil.rmtree(run / "features.parts")
         if step.name == "rbf":  # two heads are compared, whatever was measured before

@@ -113,6 +113,7 @@ class Manifest:
             If a column is missing or a row is malformed; the message names the line.
         """
         rows = []
+        known: dict[str, str] = {}  # what many rows say is kept once
         records = Records(path).require(COLUMNS[:-1], _REMEDY)
         for entry in records:
             try:
@@ -127,9 +128,9 @@ class Manifest:
                 ManifestRow(
                     slice_id=entry["slice_id"],
                     path=Path(entry["path"]),
-                    label=entry["label"],
-                    patient=entry["patient"],
-                    study=entry["study"],
+                    label=known.setdefault(entry["label"], entry["label"]),
+                    patient=known.setdefault(entry["patient"], entry["patient"]),
+                    study=known.setdefault(entry["study"], entry["study"]),
                     position=position,
                     part=entry.get("part") or "",
                 )

@@ -34,6 +34,12 @@ def row(slice_id="a", **changes):
     return ManifestRow(slice_id=slice_id, **values)
 
 
+def test_what_many_rows_say_is_kept_once(tmp_path):
+    Manifest([row("a"), row("b")]).write(tmp_path / "manifest.csv")
+    first, second = Manifest.read(tmp_path / "manifest.csv")
+    assert all(getattr(first, name) is getattr(second, name) for name in ("label", "patient", "study"))
+
+
 def test_a_repeated_id_is_named():
     with pytest.raises(BadDataset, match="'a' stands more than once"):
         Manifest([row(), row()])

@@ -418,6 +418,8 @@ def measured_steps(
     repeats: int,
 ) -> Iterator[tuple[Step, Measured]]:
     """Make what the chosen steps stand on, and measure these."""
+    if not chosen:
+        return
     run, data = place / "run", place / "data"
     place.mkdir(parents=True, exist_ok=True)
     if {"index", "cached"} & set(chosen) and not data.exists():
@@ -444,7 +446,7 @@ def measured_steps(
 def is_missing(step: Step, run: Path, chosen: list[str]) -> bool:
     """Whether a step that is not to be measured has to be done all the same, for others to stand on."""
     if step.name == "merge":
-        return not (run / "features.h5").exists()
+        return bool(set(chosen) - {"index", "cluster"}) and not (run / "features.h5").exists()
     compared = {"compare", "report"} & set(chosen)
     return bool(compared) and step.name in HEADS and not (run / step.name / "predictions.csv").exists()
 

@@ -3,16 +3,17 @@
     make bench-decoding
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 make bench-decoding
 
-Milliseconds of CPU, of several goes the least: other work on the machine changes them little. The second line
-has the network compute as on a processor without AVX-512. imagecodecs and simplejpeg are beside Pillow where
-they are installed, with whether their pixels are the same.
+Milliseconds of CPU, of several goes the least: other work on the machine changes them little. The shares that
+are printed last follow from them. The second line has the network compute as on a processor without AVX-512.
+imagecodecs and simplejpeg are beside Pillow where they are installed, with whether their pixels are the same.
 """
 
 import argparse
+import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from peer import FORMATS, weights, write_slices
 
 ROUNDS = 7
 BATCH = 64
+KEPT = 1024
 SAMPLINGS = {"gray": None, "4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
 
@@ -49,7 +51,8 @@ def processor() -> str:
     return f"processor: {known.get('model name')} ({number}): {kinds}; {usable_processors()} in use"
 
 
-def network() -> Iterator[str]:
+def network() -> dict[str, float]:
+    """Milliseconds a slice by precision."""
     import torch
 
     from haemo.models.networks.alexnet import load_extractor
@@ -61,14 +64,60 @@ def network() -> Iterator[str]:
     planes = np.random.default_rng(0).integers(0, 256, (BATCH, 227, 227), dtype=np.uint8)
     # An older processor that is played, by the second line above, has no bfloat16 in its hardware either.
     has_bfloat16 = has_bfloat16_hardware() and "ONEDNN_MAX_CPU_ISA" not in os.environ
+    taken = {}
     for precision in ("float32", *(["bfloat16"] if has_bfloat16 else [])):
         extractor = load_extractor(weights(), engine=Engine("cpu", precision, "channels_last"))
         # What a thread of the stream does with a batch.
-        milliseconds = least_ms(extractor._embed, [planes]) / BATCH
-        yield f"network to fc7, {precision}: {milliseconds:.2f} ms a slice"
+        taken[precision] = least_ms(extractor._embed, [planes]) / BATCH
+        print(f"network to fc7, {precision}: {taken[precision]:.2f} ms a slice", flush=True)
+    return taken
 
 
-def parts(folder: Path, kind: str) -> str:
+class Ready:
+    """A network whose embeddings cost nothing."""
+
+    dimension, batch = 4096, BATCH
+
+    def __init__(self) -> None:
+        self._embeddings = np.random.default_rng(0).standard_normal((BATCH, self.dimension), dtype=np.float32)
+
+    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for planes in batches:
+            yield self._embeddings[: len(planes)].copy()
+
+
+def keeping() -> float:
+    """Milliseconds a slice for what is neither decoding nor network: threads, parts, checks, store."""
+    from haemo.features.extraction.decoding import Decoded
+    from haemo.features.extraction.extract import Extraction, ExtractionRequest, fill_store
+    from haemo.features.manifest import Manifest, ManifestRow
+    from haemo.features.store.fingerprint import Fingerprint
+    from haemo.progress import silent
+
+    plane = np.zeros((1, 227, 227), np.uint8)
+    names = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(KEPT)]
+    manifest = Manifest(ManifestRow(name, Path(name), "", name, name) for name in names)
+
+    def work(store: Path) -> float:
+        start = time.process_time()
+        fill_store(
+            manifest,
+            store,
+            Fingerprint({"network": "none"}),
+            {},
+            ExtractionRequest(),
+            lambda ledger, shards: Extraction(ledger, Ready(), shards).compute(
+                lambda path: Decoded(-1, -1, path.name, (0,), plane, False), 2, silent
+            ),
+        )
+        return 1e3 * (time.process_time() - start) / KEPT
+
+    with tempfile.TemporaryDirectory() as folder:
+        return min(work(Path(folder) / f"{number}.h5") for number in range(4))
+
+
+def parts(folder: Path, kind: str) -> float:
+    """Milliseconds a slice of decoding, all of it."""
     from haemo.features.extraction.decoding import Decoder
     from haemo.features.reading.formats import read_slice
     from haemo.features.reading.reader import read_guarded
@@ -86,7 +135,8 @@ def parts(folder: Path, kind: str) -> str:
         "window and resize": least_ms(preprocessing.plane, slices),
     }
     said = ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in found.items())
-    return f"{kind}: {whole:.2f} ms a slice: {said}"
+    print(f"{kind}: {whole:.2f} ms a slice: {said}", flush=True)
+    return whole
 
 
 def pillow(data: bytes) -> np.ndarray:
@@ -148,15 +198,17 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=16, help="of each format")
     options = parser.parse_args()
     print(processor())
-    for line in network():
-        print(line, flush=True)
+    networks, kept = network(), keeping()
+    print(f"threads and store: {kept:.2f} ms a slice", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_slices(folder, options.slices)
-        for kind in FORMATS:
-            print(parts(folder, kind), flush=True)
+        decoding = {kind: parts(folder, kind) for kind in FORMATS}
         for line in beside(folder):
             print(line, flush=True)
+    for precision, taken in networks.items():
+        shares = (f"{kind} {100 * taken / (taken + decoding[kind] + kept):.0f} %" for kind in FORMATS)
+        print(f"share of the network, {precision}: {', '.join(shares)}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -148,8 +149,7 @@ def _write(
         file.attrs["fingerprint"] = fingerprint.to_json()
         file.attrs["fingerprint_sha256"] = fingerprint.hash
         # JSON, and not an attribute each: up to eight stay in the header, where a checksum covers them.
-        versions = {package: metadata.version(package) for package in ("haemo", "numpy", "h5py")}
-        file.attrs["software"] = json.dumps(versions, sort_keys=True)
+        file.attrs["software"] = _software()
         file.attrs["notes"] = json.dumps(notes, sort_keys=True)
         embedding = file.create_dataset(
             "embedding", (count, dimension), dtype, chunks=(rows, dimension), fletcher32=True
@@ -174,6 +174,13 @@ def _write(
         )
     with path.open("r+b") as stream:
         stream.write(_seal(path))
+
+
+@cache
+def _software() -> str:
+    """Versions of what wrote a file, as JSON; reading metadata takes milliseconds, and a part is a file."""
+    versions = {package: metadata.version(package) for package in ("haemo", "numpy", "h5py")}
+    return json.dumps(versions, sort_keys=True)
 
 
 def _narrowed(block: np.ndarray, dtype: np.dtype, slice_ids: list[str]) -> np.ndarray:

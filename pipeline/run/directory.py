@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -384,8 +385,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+@cache
 def software_versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages that results depend on, without importing them."""
+    """Versions of Python, the platform and the packages that results depend on, without importing them.
+
+    They are looked up once, and the same dict is given to all.
+    """
     versions = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
         try:

@@ -136,9 +136,11 @@ verify: ## Read the feature store back and check every byte
 
 # ---- development -------------------------------------------------------------------------------------
 
-# One thread a worker: none waits for the threads of another, and the cores are full all the same. At most 4, as each
-# holds PyTorch in memory. All tests of a file go to one worker, which so makes what they share once.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# One thread a worker: none waits for the threads of another, and the cores are full all the same. A worker for each
+# that the system counts (auto would take two threads of a core for one), at most 4, as each holds PyTorch in memory. All
+# tests of a file go to one worker, which so makes what they share once; tests/conftest.py says which files come first.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+	--no-loadscope-reorder
 # The oldest instructions that PyTorch, oneDNN, MKL, OpenBLAS and numpy have kernels for: sums in another order.
 DISPATCHED := from numpy._core._multiarray_umath import __cpu_dispatch__ as kernels, __cpu_features__ as found
 PORTABLE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem \
@@ -148,7 +150,7 @@ test: $(INSTALLED) ## Run the tests
 	$(PYTEST) $(ARGS)
 
 test-portable: $(INSTALLED) ## Run the tests of numbers on the oldest instructions there are kernels for
-	$(PORTABLE) $(PYTEST) -m numerical $(ARGS)
+	$(PORTABLE) $(PYTEST) -m numerical $$(grep -l mark.numerical tests/test_*.py) $(ARGS)
 
 lint: $(INSTALLED) links ## Check style, formatting and types
 	$(BIN)/ruff check .

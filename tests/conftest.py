@@ -4,11 +4,24 @@ import logging
 
 import pytest
 from not_run import (  # noqa: F401 - pytest finds them here
-    pytest_collection_modifyitems,
+    leave_out,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,
 )
+
+# Files that take longest, half a minute of a core each or near it, are begun first: one of them at the end
+# would keep one process at work while the others have none.
+_LONG = (
+    *("torture", "package", "page_browser", "examples", "prediction", "packed_heads", "kill", "cluster"),
+    *("pacs", "bundle_use", "twins", "localisation", "bench_gpu", "search", "classification", "fuzz"),
+    "frozen_networks",
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    leave_out(config, items)
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in _LONG)
 
 
 @pytest.fixture(scope="session", autouse=True)

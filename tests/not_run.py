@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 from debian_packages import PROVIDED, missing
 
-__all__ = ["cuda_tests_on"]
+__all__ = ["cuda_tests_on", "leave_out"]
 
 _CUDA = "a CUDA device"
 _not_run: dict[str, list[str]] = {}
@@ -32,7 +32,8 @@ def _absent(item: pytest.Item) -> list[str]:
     return [*absent, _CUDA] if item.get_closest_marker("cuda") and not cuda_tests_on() else absent
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out of `items` what needs something that is not here, and note it for the last lines."""
     kept = []
     for item in items:
         absent = _absent(item)

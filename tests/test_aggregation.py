@@ -16,14 +16,13 @@ from haemo.pipeline.evaluation.metrics import evaluate
 from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.run.directory import RunDirectory
 
-pytestmark = pytest.mark.numerical
-
 
 def with_studies():
     p = make_predictions(n=50, patients=7, seed=2)
     return replace(p, study=np.array([f"scan{i % 3}" for i in range(50)]))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("how", list(Aggregation))
 @pytest.mark.parametrize("by", ["study", "patient"])
 def test_units_are_those_of_a_plain_loop(how, by):
@@ -115,6 +114,7 @@ def turned(p):
 
 
 class TestNormalAsThePositiveClass:
+    @pytest.mark.numerical
     @pytest.mark.parametrize("threshold", [None, 0.3, 0.6])
     @pytest.mark.parametrize("how", list(Aggregation))
     @pytest.mark.parametrize("by", ["study", "patient"])
@@ -165,6 +165,7 @@ class TestNormalAsThePositiveClass:
             assert (found.label[row] == "subdural") == np.any(p.label[own] == "subdural")
             assert found.probabilities[row] == p.probabilities[own].max()
 
+    @pytest.mark.numerical
     def test_certain_units_stay_in_order(self):
         p = turned(make_predictions(n=60, patients=2))
         p = replace(p, patient=np.where(np.arange(60) < 30, "bleeds", "bleeds more"))
@@ -180,6 +181,7 @@ def test_a_label_that_is_no_class_is_refused():
         aggregate(replace(p, label=np.where(np.arange(50) == 7, "tumour", p.label)), "study", "max")
 
 
+@pytest.mark.numerical
 def test_noisy_or_keeps_certain_units_in_order():
     p = make_predictions(n=60, patients=2)
     p = replace(p, patient=np.where(np.arange(60) < 30, "sure", "surer"))

@@ -21,8 +21,6 @@ from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD, GrayConv
 from haemo.models.networks.pooling import pooled, rectified
 from haemo.models.weights.imagenet import LAYERS, random_weights
 
-pytestmark = pytest.mark.numerical
-
 LAYOUTS = ("channels_last", "contiguous")
 
 
@@ -67,6 +65,7 @@ def normalised_rgb(planes):
     return (rgb - mean) / std
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("size", [227, 226, 225, 224, 23])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_folded_conv1_is_exact_up_to_the_border(weights, size, layout):
@@ -80,6 +79,7 @@ def test_folded_conv1_is_exact_up_to_the_border(weights, size, layout):
     assert (folded - plain).abs().max() < 1e-11
 
 
+@pytest.mark.numerical
 def test_one_bias_per_channel_would_not_do_on_the_border(weights):
     kernel = weights.state_dict["features.0.weight"]
     blank = torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)
@@ -89,6 +89,7 @@ def test_one_bias_per_channel_would_not_do_on_the_border(weights):
     assert (maps[:, :, 0] - maps[:, :, 1]).abs().max() > 0.1
 
 
+@pytest.mark.numerical
 def test_reference_network_is_torchvisions(weights):
     from torchvision.models import alexnet
 
@@ -108,6 +109,7 @@ def test_reference_network_is_torchvisions(weights):
             assert torch.allclose(reference_network(weights, layer)(images), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_extractor_is_the_network_it_rewrites(weights, planes, layer, layout):
@@ -122,6 +124,7 @@ def test_extractor_is_the_network_it_rewrites(weights, planes, layer, layout):
     assert np.abs(embeddings - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.numerical
 def test_bfloat16_stays_close_to_float32(weights, planes):
     exact = trunk_extractor(weights)(planes)
     rounded = trunk_extractor(weights, precision="bfloat16")(planes)
@@ -130,6 +133,7 @@ def test_bfloat16_stays_close_to_float32(weights, planes):
     assert (exact != rounded).any()
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_embedding_has_the_same_bits_in_any_company(weights, planes, precision):
     # fc6, since a matrix product is where float32 bits differ between one row and several
@@ -156,6 +160,7 @@ def test_stream_leaves_torchs_threads_as_they_were(weights, planes):
     assert [torch.get_num_threads(), *seen] == [before, before]
 
 
+@pytest.mark.numerical
 def test_each_batch_is_computed_by_one_thread(weights, planes):
     extractor = trunk_extractor(weights, batch=2)
     network, seen = extractor._network, []
@@ -178,6 +183,7 @@ def test_an_error_among_the_batches_comes_through(weights, planes):
         list(trunk_extractor(weights).stream(batches()))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("shape", [(2, 16, 56, 56), (1, 3, 13, 13), (2, 5, 8, 7), (1, 1, 3, 3)])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -168,7 +168,6 @@ class TestIndex:
             haemo.index(folder, positive="bleed")
 
 
-@pytest.mark.numerical
 class TestExtract:
     @pytest.mark.parametrize(
         "view", [{"crop": "none"}, {"crop": "head"}, {"upright": True, "mirror": True}], ids=str
@@ -262,7 +261,6 @@ class TestExtract:
             haemo.extract(paths, **{**CONTROL, "crop": "brain"})
 
 
-@pytest.mark.numerical
 class TestStore:
     def test_known_pixels_run_no_network(self, paths, tmp_path, embedded):
         store = tmp_path / "new" / "pool5.h5"
@@ -351,7 +349,6 @@ class TestStore:
             haemo.extract(paths, store=tmp_path, **CONTROL)
 
 
-@pytest.mark.numerical
 class TestAlexNetFeatures:
     def test_arguments_are_kept_untouched_and_cloned(self):
         from sklearn.base import clone
@@ -425,7 +422,6 @@ class TestAlexNetFeatures:
         assert list(search.predict(paths)) == list(alone.predict(haemo.extract(paths, **CONTROL)))
 
 
-@pytest.mark.numerical
 class TestEvaluate:
     def made_up(self):
         """Scores that know something of the classes, probabilities, and patients."""

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -162,6 +163,7 @@ SLOW = {
 }
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Dotted names of everything that a module imports, anywhere in it."""
     names = set()

@@ -10,8 +10,6 @@ from haemo.pipeline.evaluation.aggregation import aggregate
 from haemo.pipeline.evaluation.baseline import always_the_same, shortfalls
 from haemo.pipeline.evaluation.metrics import METRICS, evaluate
 
-pytestmark = pytest.mark.numerical
-
 OF_PROBABILITIES = {"mse", "brier", "log_loss", "calibration_error"}
 
 
@@ -30,6 +28,7 @@ def says(predictions, name):
     )
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     ("predictions", "name"),
     [

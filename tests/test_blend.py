@@ -23,8 +23,6 @@ from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.training.blend import BlendSettings, train_blend
 from haemo.pipeline.training.head import HeadSettings, train_head
 
-pytestmark = pytest.mark.numerical
-
 QUICK = Resampling(resamples=200)
 
 
@@ -36,6 +34,7 @@ def said(n=200, seed=0):
     return (2 * y - 1)[:, None] + random.normal(size=(n, 3)) * noise, y, random.integers(0, 5, n)
 
 
+@pytest.mark.numerical
 def test_fitted_weights_are_those_of_the_penalised_likelihood():
     X, y, _ = said()
     blend = LogitBlend().fit(X, y)
@@ -50,6 +49,7 @@ def test_fitted_weights_are_those_of_the_penalised_likelihood():
     assert (blend.predict(X) == y).mean() > 0.8
 
 
+@pytest.mark.numerical
 def test_no_head_weighs_less_than_nothing_and_means_are_plain():
     X, y, _ = said()
     X[:, 1] = -3 * X[:, 0]
@@ -58,6 +58,7 @@ def test_no_head_weighs_less_than_nothing_and_means_are_plain():
     np.testing.assert_allclose(blend.decision_function(X), X.mean(axis=1))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("weights", ["fitted", "mean"])
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "none"])
 def test_the_labels_of_a_fold_have_no_say_in_what_is_said_of_it(weights, method):
@@ -80,6 +81,7 @@ def run(tmp_path_factory):
     return made
 
 
+@pytest.mark.numerical
 def test_a_blend_is_the_weighted_log_odds_of_its_heads(run):
     result = train_blend(run)
     names = ["svm", "softmax", "svm-beside"]

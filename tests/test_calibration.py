@@ -20,8 +20,6 @@ from haemo.models.heads.calibration import (
 )
 from haemo.models.heads.thresholds import parse_threshold
 
-pytestmark = pytest.mark.numerical
-
 
 def clouds(n=150, classes=2, seed=0, spread=1.5):
     """Overlapping Gaussian clouds, one a class."""
@@ -30,6 +28,7 @@ def clouds(n=150, classes=2, seed=0, spread=1.5):
     return (random.normal(size=(n, 5)) * spread + y[:, None]).astype(np.float32), y
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 def test_probabilities_are_those_of_scikit_learn(classes, method):
@@ -43,6 +42,7 @@ def test_probabilities_are_those_of_scikit_learn(classes, method):
     )
 
 
+@pytest.mark.numerical
 @settings(max_examples=30, deadline=None)
 @given(st.floats(1e-6, 1e6), st.floats(-1e3, 1e3), st.integers(0, 9))
 def test_a_sigmoid_does_not_depend_on_the_scale_of_the_scores(scale, shift, seed):
@@ -54,6 +54,7 @@ def test_a_sigmoid_does_not_depend_on_the_scale_of_the_scores(scale, shift, seed
     np.testing.assert_allclose(SigmoidCalibrator().fit(moved, is_class).predict(moved), plain, atol=1e-6)
 
 
+@pytest.mark.numerical
 def test_a_sigmoid_is_the_optimum_of_its_likelihood():
     X, y = clouds()
     scores = X.sum(axis=1).astype(float)
@@ -70,6 +71,7 @@ def test_a_sigmoid_is_the_optimum_of_its_likelihood():
         assert loss(fitted.slope_ + nudge[0], fitted.intercept_ + nudge[1]) > best
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("scores", [np.zeros(10), np.arange(10.0), np.repeat([-1e9, 1e9], 5)])
 def test_equal_and_separated_scores_give_probabilities_between_0_and_1(scores):
     chances = SigmoidCalibrator().fit(scores, np.arange(10) >= 5).predict(scores)
@@ -140,6 +142,7 @@ def test_a_class_that_one_fold_has_alone_still_gets_probabilities():
     assert np.isfinite(chances).all()
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("estimator", [LinearSVC(), SVC(), LogisticRegression()])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_score_is_the_same_bit_for_bit_whatever_it_is_scored_with(estimator, classes):

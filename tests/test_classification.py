@@ -42,8 +42,6 @@ from haemo.pipeline.training.journal import SearchJournal
 from haemo.pipeline.training.resources import Resources
 from haemo.pipeline.training.selection import Search
 
-pytestmark = pytest.mark.numerical
-
 FAST = HeadSettings(grid={"C": [1e-4, 1e-2]})
 
 
@@ -128,6 +126,7 @@ def test_a_trained_head_leaves_everything_that_evaluation_and_prediction_need(ru
     assert json.loads(run.record_path.read_text())["steps"][name]["parameters"] == result.facts["parameters"]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("spec", [HeadSpec("svm"), HeadSpec("softmax"), HeadSpec("svm", "rbf")], ids=str)
 def test_the_search_is_that_of_scikit_learn(run, spec, monkeypatch):
     build = HeadSpec.build
@@ -277,6 +276,7 @@ def test_the_same_seed_gives_the_same_figures_and_other_embeddings_do_not(tmp_pa
     assert results[0].facts["key"] == results[1].facts["key"] != results[2].facts["key"]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("name", ["svm", "softmax"])
 def test_jobs_change_nothing(run, name):
     examples = examples_of(run)
@@ -323,6 +323,7 @@ def test_rotations_train_and_never_validate_or_test(tmp_path):
         train_head(make_run(tmp_path / "none"), "svm", HeadSettings(rotations=True))
 
 
+@pytest.mark.numerical
 def test_three_classes_give_a_score_and_a_probability_each(tmp_path):
     run = make_run(tmp_path / "run", patients=24, labels=("none", "epidural", "subdural"))
     for name, kernel in (("svm", None), ("svm", "rbf"), ("softmax", None)):
@@ -350,6 +351,7 @@ def test_a_lower_threshold_finds_more_bleeds(run):
     assert found[0] > found[1]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 def test_out_of_fold_probabilities_know_nothing_of_their_own_fold(run, method):
     found = train_head(run, "svm", replace(FAST, calibration=method)).predictions.of_part("cv")
@@ -448,6 +450,7 @@ def test_a_threshold_rule_is_for_two_classes(tmp_path):
         train_head(run, "svm", HeadSettings(threshold="youden"), split=SplitRequest(folds=3))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     "options",
     [
@@ -501,6 +504,7 @@ class TestFeaturesLargerThanTheBudget:
         create_store(run.store_path, ids, X, Fingerprint({"network": "made up"}), variants=variants)
         return run
 
+    @pytest.mark.numerical
     @pytest.mark.parametrize(
         ("name", "labels", "settings"),
         [

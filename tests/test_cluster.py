@@ -242,7 +242,10 @@ def scheduler():
         one.kill()
 
 
-def test_a_scheduler_that_is_lost_costs_nothing_that_was_finished(scheduler, slices, alone, tmp_path):
+def test_a_scheduler_that_is_lost_costs_nothing_that_was_finished(
+    scheduler, slices, alone, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(connection_module, "_SECONDS_TO_CONNECT", 5)  # and to connect again
     address, process = scheduler
     load = functools.partial(remote.load, pause=0.05)
     progress = at({40}, process.kill)

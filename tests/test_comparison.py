@@ -21,8 +21,6 @@ from haemo.pipeline.evaluation.tallies import Tally
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 
-pytestmark = pytest.mark.numerical
-
 
 def with_noise(p: Predictions, noise: float, seed: int) -> Predictions:
     scores = p.scores + np.random.default_rng(seed).normal(size=len(p)) * noise
@@ -57,6 +55,7 @@ def test_every_trained_model_is_in_one_table_with_the_figures_of_evaluate(run, b
     assert json.loads((run.path / "compare.json").read_text()) == comparison.as_dict()
 
 
+@pytest.mark.numerical
 def test_pairs_are_tested_on_the_same_slices(run, base):
     pair = compare(run).pairs[1]
     first, second = with_noise(base, 0.3, 3), with_noise(base, 3.0, 3)
@@ -110,6 +109,7 @@ def test_nothing_is_said_of_a_network_on_the_slices_that_chose_its_epoch(tmp_pat
     assert compare_predictions({"svm": drawn(0), "finetune": best}).pairs[0]["tests"]
 
 
+@pytest.mark.numerical
 def test_the_same_scores_under_two_thresholds_are_not_said_to_be_right_more_often(base):
     # Few bleed: 0.9 is right far more often, with a p of 1e-8 by patients.
     base = replace(base, label=np.where(np.arange(300) % 8 == 0, "bleed", "normal"))
@@ -153,6 +153,7 @@ def test_models_that_disagree_about_the_data_are_not_compared(base):
         align({"a": base, "b": replace(base, classes=("normal", "tumour"))})
 
 
+@pytest.mark.numerical
 def test_several_classes_are_compared_without_delong():
     p = make_predictions(n=120, classes=("a", "b", "c"))
     pair = compare_predictions({"x": p, "y": p}).pairs[0]

@@ -25,8 +25,6 @@ from haemo.pipeline.splitting.dealing import draw_folds
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.training.head import HeadSettings, train_head
 
-pytestmark = pytest.mark.numerical
-
 C = {"C": [1e-3]}
 JOINED = HeadSettings(grid=C, context=1)
 BOTH = HeadSettings(grid=C, context=1, smooth=True)
@@ -65,6 +63,7 @@ def test_rows_are_those_of_the_slice_and_of_its_neighbours(run):
     np.testing.assert_array_equal(np.concatenate(parts), wanted)
 
 
+@pytest.mark.numerical
 def test_a_head_is_fitted_calibrated_and_judged_on_joined_rows_and_smoothed_scores(run):
     result = train_head(run, "svm", BOTH)
     rows, X, before, after = plain_rows(run)
@@ -104,6 +103,7 @@ def test_joining_and_smoothing_make_another_head_and_leave_the_plain_one_as_it_w
     assert train_head(run, "svm", HeadSettings(grid=C)).facts["key"] == plain["key"]
 
 
+@pytest.mark.numerical
 def test_cross_validation_again_joins_and_smooths_too(run):
     train_head(run, "svm", BOTH)
     found = repeat_cv(run, 3, 1, resampling=Resampling(resamples=200))

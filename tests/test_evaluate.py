@@ -30,8 +30,6 @@ from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.training.network import train_network
 
-pytestmark = pytest.mark.numerical
-
 QUICK = Resampling(200)
 FEW = ("--resamples", "100")
 
@@ -315,6 +313,7 @@ def test_a_model_that_is_one_is_found_with_what_it_knew(trained):
     assert found.known
 
 
+@pytest.mark.numerical
 def test_recalibration_puts_right_what_it_was_not_fitted_on():
     answers = make_predictions(n=400, patients=80)
     wrong = replace(answers, probabilities=1 / (1 + np.exp(-(2 * log_odds(answers.probabilities) + 1.5))))
@@ -329,6 +328,7 @@ def test_recalibration_puts_right_what_it_was_not_fitted_on():
     assert "recalibration needs 8 or more" in few["why_not"]
 
 
+@pytest.mark.numerical
 def test_shift_is_measured_in_deviations_of_training_scores():
     there = make_predictions(n=400, patients=80, seed=1)
     here = replace(make_predictions(n=400, patients=80, seed=2))

@@ -20,8 +20,6 @@ from haemo.models.training.trained import TrainedNetwork
 from haemo.models.weights.imagenet import resolve_weights
 from haemo.pipeline.explaining.explanation import likeliest
 
-pytestmark = pytest.mark.numerical
-
 SIZE = 48
 
 
@@ -64,6 +62,7 @@ def spot(row, column, size=SIZE):
     return plane
 
 
+@pytest.mark.numerical
 def test_hirescam_adds_up_to_the_score_but_for_its_constant():
     planes = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8)
     model = small_model()
@@ -72,6 +71,7 @@ def test_hirescam_adds_up_to_the_score_but_for_its_constant():
     np.testing.assert_allclose(model.maps(planes, target="no"), -maps)
 
 
+@pytest.mark.numerical
 def test_hirescam_is_what_the_score_loses_when_a_place_falls_silent():
     """But for pooling, where the next highest place steps in."""
     model = small_model()
@@ -106,6 +106,7 @@ def test_every_method_finds_the_only_bright_spot(method):
         assert abs(x / 3 - column) <= (20 if method == "occlusion" else 5)
 
 
+@pytest.mark.numerical
 def test_a_score_falls_by_what_occlusion_says():
     """With an unbounded linear model a painted patch takes away exactly its own evidence."""
     model = small_model()
@@ -137,6 +138,7 @@ def slow_map(method, activations, gradients):
     return result
 
 
+@pytest.mark.numerical
 def test_contrast_adds_up_to_how_far_the_score_lies_from_that_of_the_average_slice():
     """Of a score that is linear in the last convolution."""
     convolution = nn.Conv2d(1, 2, 5, stride=2, padding=2)
@@ -175,6 +177,7 @@ def test_contrast_without_training_slices_is_refused_and_a_random_network_has_it
     assert not blank.maps(plane, "contrast").any()
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
 def test_maps_follow_their_formulas(method):
     random = np.random.default_rng(2)
@@ -205,6 +208,7 @@ def test_the_grid_is_where_a_layer_looks():
     assert columns == pytest.approx(grid.start + 4 * grid.step, abs=0.01)
 
 
+@pytest.mark.numerical
 def test_projection_interpolates_and_goes_on_beyond_the_ends():
     matrix = projection(Grid(15, 16), 13, 227, 227)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-6)
@@ -229,6 +233,7 @@ def embedded(extractor):
     return planes, extractor(planes)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("spec", [HeadSpec("svm"), HeadSpec("svm", "rbf")], ids=["linear", "rbf"])
 def test_a_head_on_alexnet_is_explained_with_the_scores_it_gives(extractor, embedded, spec):
     planes, embeddings = embedded

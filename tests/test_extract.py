@@ -21,8 +21,6 @@ from haemo.features.store.verify import verify_store
 from haemo.features.views.augment import rotate_planes
 from haemo.features.views.preprocess import Preprocessing
 
-pytestmark = pytest.mark.numerical
-
 FORBIDDEN = AssertionError("the network was asked for what is there already")
 
 
@@ -60,6 +58,7 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(extract_module, "_PART_BYTES", 0)
 
 
+@pytest.mark.numerical
 def test_every_slice_is_embedded_as_the_obvious_loop_does(slices, run):
     report = extract(slices, run)
     assert (report.cached, report.computed, report.failures, report.rows) == (0, 20, [], 20)
@@ -68,6 +67,7 @@ def test_every_slice_is_embedded_as_the_obvious_loop_does(slices, run):
     assert sorted(path.name for path in run.iterdir()) == ["contents.csv", "features.h5"]
 
 
+@pytest.mark.numerical
 def test_rotations_are_embedded_as_the_obvious_loop_does(slices, run):
     report = extract(slices, run, rotations="paper")
     assert (report.computed, report.rows) == (20, 140)
@@ -212,6 +212,7 @@ def test_without_a_usable_slice_there_is_no_store(tmp_path, run):
     assert list(run.iterdir()) == []
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("workers", [1, 5])
 def test_the_bytes_do_not_depend_on_the_number_of_threads(slices, tmp_path, workers):
     extract(slices, tmp_path / "a")

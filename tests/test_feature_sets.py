@@ -20,8 +20,6 @@ from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.split import Split
 from haemo.pipeline.training.head import HeadSettings, train_head
 
-pytestmark = pytest.mark.numerical
-
 C = {"C": [1e-4]}
 PLAIN = ("--weights", "random", "--precision", "float32")
 

@@ -26,7 +26,8 @@ def data(tmp_path) -> Path:
     return root
 
 
-def test_every_step_takes_any_file_name(data, tmp_path, capsys):
+def test_every_step_takes_any_file_name(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("haemo.pipeline.evaluation.shortcuts._TREES", 5)
     run, out = str(tmp_path / "run"), tmp_path / "scores.csv"
     few = ["--resamples", "100"]
     for command, *options in (

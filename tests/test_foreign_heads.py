@@ -26,6 +26,7 @@ from haemo.pipeline.training.examples import load_examples
 from haemo.pipeline.training.head import HeadSettings, train_head
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
+FEW = ("--grid", "n_estimators=5")
 DOCUMENT = Path(__file__).parent.parent / "docs" / "extending.md"
 
 
@@ -85,13 +86,14 @@ def test_its_search_is_that_of_scikit_learn(tmp_path):
     np.testing.assert_allclose(found, peer.cv_results_["mean_test_score"])
 
 
-def test_a_forest_stands_beside_the_heads_that_are_built_in(tmp_path, capsys):
+def test_a_forest_stands_beside_the_heads_that_are_built_in(tmp_path, capsys, monkeypatch):
     run = trained_run(tmp_path).path
+    monkeypatch.setattr("haemo.models.evidence.explain._OCCLUDER_STEP", 32)
     train = ["train", "--run", run, "--estimator", FOREST, "--name", "forest", "--grid"]
-    status, out, _ = haemo(capsys, *train, "n_estimators=10,20")
+    status, out, _ = haemo(capsys, *train, "n_estimators=3,5")
     assert status == 0
     assert "forest: n_estimators = " in out
-    assert "kept in" in haemo(capsys, *train, "n_estimators=10,20")[1]
+    assert "kept in" in haemo(capsys, *train, "n_estimators=3,5")[1]
     status, out, _ = haemo(capsys, "compare", "--run", run, "--resamples", 100)
     assert status == 0
     assert " forest " in out
@@ -124,7 +126,7 @@ def test_a_forest_stands_beside_the_heads_that_are_built_in(tmp_path, capsys):
 
 def test_an_estimator_of_others_is_admitted_by_the_command_alone(tmp_path, capsys):
     run = trained_run(tmp_path).path
-    train = ["train", "--run", run, "--estimator", STRANGER, "--name", "stranger"]
+    train = ["train", "--run", run, "--estimator", STRANGER, "--name", "stranger", *FEW]
     assert haemo(capsys, *train)[0] == 0
     ask = ["predict", "--run", run, "--head", "stranger", tmp_path / "slices" / "00.png"]
     status, _, err = haemo(capsys, *ask)
@@ -139,8 +141,8 @@ def test_an_estimator_of_others_is_admitted_by_the_command_alone(tmp_path, capsy
 
 
 def test_settings_cannot_make_a_run_import_what_nobody_admitted(tmp_path, capsys, monkeypatch):
-    run = trained_run(tmp_path).path
-    assert haemo(capsys, "train", "--run", run, "--estimator", FOREST, "--name", "forest")[0] == 0
+    run = make_run(tmp_path / "run", patients=18, slices=2, copies=1).path
+    assert haemo(capsys, "train", "--run", run, "--estimator", FOREST, "--name", "forest", *FEW)[0] == 0
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "harm.py").write_text("raise SystemExit('imported')")
     settings = json.loads((run / "forest" / "settings.json").read_text())

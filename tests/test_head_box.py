@@ -14,8 +14,6 @@ from skimage.measure import label, regionprops
 from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import Box, head_box
 
-pytestmark = pytest.mark.numerical
-
 AIR, FAT, BRAIN, BONE, REST = -1000.0, -90.0, 35.0, 1100.0, 300.0
 
 
@@ -184,6 +182,7 @@ def slow_box(hu, pixel_mm):
     return Box(top, bottom, left, right)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("seed", range(6))
 def test_the_quick_box_is_the_slow_one_at_full_resolution(seed):
     random = np.random.default_rng(seed)

@@ -11,8 +11,6 @@ from haemo.errors import BadSettings
 from haemo.models.heads.mlp import EarlyStoppingMLP
 from haemo.models.heads.spec import KERNELS, HeadSpec, parse_grid
 
-pytestmark = pytest.mark.numerical
-
 SPECS = [
     HeadSpec("svm"),
     HeadSpec("softmax"),
@@ -32,6 +30,7 @@ def patients(n_patients=30, slices=6, features=300, seed=0, effect=1.0):
     return np.maximum(X, 0).astype(np.float32), y.astype(int), patient
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_every_head_learns_what_is_easy_over_its_whole_grid(spec):
     X, y, patient = patients()
@@ -49,6 +48,7 @@ def test_the_kinds_of_classifier_are_those_that_the_names_promise():
     assert [spec.build()[-1].kernel for spec in SPECS[3:]] == list(KERNELS)
 
 
+@pytest.mark.numerical
 def test_the_intercept_of_the_linear_svm_is_as_good_as_free():
     X, y, _ = patients(effect=0.3)
     head = HeadSpec("svm", class_weight="none").build(C=1e-3)
@@ -61,6 +61,7 @@ def test_the_intercept_of_the_linear_svm_is_as_good_as_free():
     assert abs(held) < abs(free) / 2
 
 
+@pytest.mark.numerical
 def test_class_weights_move_scores_towards_the_rare_class():
     X, y, _ = patients(effect=0.3)
     for name in ("svm", "softmax"):
@@ -121,6 +122,7 @@ def test_every_head_has_a_grid_of_its_own_parameters():
 
 
 class TestEarlyStopping:
+    @pytest.mark.numerical
     def test_the_same_seed_gives_the_same_weights(self):
         X, y, patient = patients()
         first, second = (EarlyStoppingMLP(max_epochs=5).fit(X, y, groups=patient) for _ in range(2))
@@ -144,6 +146,7 @@ class TestEarlyStopping:
         noise = EarlyStoppingMLP(patience=3).fit(X, y, groups=patient)
         assert noise.n_epochs_ < 60
 
+    @pytest.mark.numerical
     def test_the_weights_kept_are_those_of_the_best_epoch(self):
         X, y, patient = patients(effect=0.2)
         stopped = EarlyStoppingMLP(patience=4).fit(X, y, groups=patient)

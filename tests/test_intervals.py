@@ -22,9 +22,8 @@ from haemo.pipeline.evaluation.intervals import (
 from haemo.pipeline.evaluation.jackknife import Groups
 from haemo.pipeline.evaluation.tallies import Tally
 
-pytestmark = pytest.mark.numerical
 
-
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=50)
 @given(n=st.integers(1, 500), share=st.floats(0, 1), level=st.sampled_from([0.8, 0.95, 0.99]))
 def test_wilson_is_that_of_statsmodels(n, share, level):
@@ -46,6 +45,7 @@ def figures_without(p, patients):
     return roc_auc_score(positive, chosen.scores), found, cleared
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("resamples", [100, 120])
 def test_figures_without_patients_are_those_of_the_other_slices(resamples):
     p = make_predictions(n=330, patients=110, coarse=True)
@@ -62,6 +62,7 @@ def test_figures_without_patients_are_those_of_the_other_slices(resamples):
         assert per_class["normal"]["sensitivity"][number] == pytest.approx(cleared)
 
 
+@pytest.mark.numerical
 def test_an_interval_is_students_on_the_logit_with_the_variance_of_patients_left_out():
     p = make_predictions(n=200, patients=20)
     figure = roc_auc_score(p.label == "bleed", p.scores)
@@ -85,6 +86,7 @@ def test_the_seed_deals_the_groups_and_nothing_else():
     assert first["resampling"] == {"method": "jackknife", "resamples": 100, "seed": 1, "level": 0.95}
 
 
+@pytest.mark.numerical
 def test_groups_of_patients_give_much_the_same_interval_as_patients_one_by_one():
     p = make_predictions(n=3000, patients=600)
     one_by_one, grouped = (assess(p, resampling=Resampling(n))["intervals"] for n in (600, 200))
@@ -93,6 +95,7 @@ def test_groups_of_patients_give_much_the_same_interval_as_patients_one_by_one()
         assert grouped[name]["high"] - grouped[name]["low"] == pytest.approx(width, rel=0.25), name
 
 
+@pytest.mark.numerical
 def test_blocks_of_patients_left_out_do_not_change_a_figure(monkeypatch):
     tally = Tally(make_predictions())
     whole = figures_left_out(tally, Groups.deal(len(tally.patients), 2000, 0))[0]["roc_auc"]
@@ -141,6 +144,7 @@ def test_intervals_that_cannot_be_had_say_why():
     assert "too few patients of a class" in assess(rare)["no_interval"]["sensitivity"]
 
 
+@pytest.mark.numerical
 def test_every_class_of_several_and_every_prevalence_has_intervals():
     several = assess(make_predictions(n=120, classes=("a", "b", "c")))
     for entry in (several, *several["per_class"].values()):
@@ -157,6 +161,7 @@ def test_resampling_refuses_what_gives_no_interval(options):
         Resampling(**options)
 
 
+@pytest.mark.numerical
 def test_the_interval_of_the_calibration_error_holds_the_figure():
     """A bootstrap sample has more noise in its bins, so that its percentiles may lie above the figure."""
     p = make_predictions(n=72, patients=24, seed=3)

@@ -34,8 +34,6 @@ from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.splitting.protocols import draw_training
 from haemo.pipeline.splitting.split import Protocol
 
-pytestmark = pytest.mark.numerical
-
 QUICK = Resampling(resamples=200)
 
 
@@ -201,6 +199,7 @@ def predicted(scores, patients, truth):
     )
 
 
+@pytest.mark.numerical
 def test_figures_of_draws_without_a_patient_are_those_of_the_other_slices():
     rng = np.random.default_rng(3)
     everyone = np.array([f"p{i:02d}" for i in range(20)])
@@ -227,6 +226,7 @@ def test_figures_of_draws_without_a_patient_are_those_of_the_other_slices():
     assert found["accuracy"].draws == pytest.approx([np.mean(p.predicted == p.label) for p in draws])
 
 
+@pytest.mark.numerical
 def test_an_interval_over_draws_is_that_of_a_t_test():
     values = np.random.default_rng(0).normal(0.6, 0.1, 12)
     for level in (0.9, 0.99):
@@ -237,6 +237,7 @@ def test_an_interval_over_draws_is_that_of_a_t_test():
     assert DrawnFigure("roc_auc", values[:1]).summary(0.95)["no_interval"] == "one draw only"
 
 
+@pytest.mark.numerical
 def test_lenet_takes_the_best_c_on_its_test_slices(run):
     rows = run.manifest().rows
     truth = np.array([CLASSES.index(row.label) for row in rows])

@@ -15,13 +15,12 @@ from haemo.pipeline.evaluation.learning_curve import _nested, measure_learning_c
 from haemo.pipeline.evaluation.power_law import PowerLaw, fit_power_law
 from haemo.pipeline.run.featuresets import open_features
 
-pytestmark = pytest.mark.numerical
-
 X = np.array([5, 10, 20, 40, 80])
 STILL = np.zeros((len(X), 1))
 """Points that other patients would not move."""
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=25)
 @given(b1=st.floats(-60, -10), b2=st.floats(-1.0, -0.15))
 def test_an_exact_power_law_is_found_again(b1, b2):

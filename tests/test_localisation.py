@@ -34,7 +34,11 @@ def run(tmp_path_factory):
         yield trained_run(tmp_path_factory.mktemp("run"))
 
 
-@pytest.mark.numerical
+@pytest.fixture(scope="module")
+def scored(run):
+    return localise(run, ["svm"], device="cpu")
+
+
 def test_figures_of_a_map_that_was_drawn_by_hand():
     mask = np.zeros((10, 10), dtype=bool)
     mask[2:4, 2:6] = True  # 8 pixels
@@ -52,7 +56,6 @@ def test_figures_of_a_map_that_was_drawn_by_hand():
     )
 
 
-@pytest.mark.numerical
 def test_near_is_within_fifteen_pixels():
     mask = np.zeros((60, 60), dtype=bool)
     mask[10:20, 10:20] = True
@@ -63,7 +66,6 @@ def test_near_is_within_fifteen_pixels():
         assert (found["hit"], found["near"]) == (float(column < 20), near)
 
 
-@pytest.mark.numerical
 def test_blood_moves_the_region_and_not_the_map():
     mask = np.zeros((60, 60), dtype=bool)
     mask[10:30, 10:30] = True
@@ -149,20 +151,18 @@ def test_deleting_what_a_perfect_map_points_at_takes_the_score_first():
     assert against["deletion"][0] == -found["deletion"][0]
 
 
-@pytest.mark.numerical
-def test_a_run_is_scored_beside_baselines_and_written(run):
-    result = localise(run, ["svm"], device="cpu")
-    assert result == json.loads((run.path / "explain" / "score.json").read_text())
+def test_a_run_is_scored_beside_baselines_and_written(run, scored):
+    assert scored == json.loads((run.path / "explain" / "score.json").read_text())
     tested = {name for name, part in Split.read(run.split_path).part.items() if part == "test"}
     bleeding = {row.patient for row in run.manifest() if row.label == "haemorrhage"}
-    assert result["slices"]["with_mask"] == 2 * len(bleeding & tested)
+    assert scored["slices"]["with_mask"] == 2 * len(bleeding & tested)
     # The pictures are not HU: nothing looks like blood.
-    assert set(result["baselines"]) == set(BASELINES) - {"blood alone"}
-    figures = result["models"]["svm"]["pointing"]["all"]
+    assert set(scored["baselines"]) == set(BASELINES) - {"blood alone"}
+    figures = scored["models"]["svm"]["pointing"]["all"]
     assert set(figures) == {"slices", "patients", *FIGURES}
     assert figures["energy"]["mean"] > figures["mask_share"]["mean"]
     assert figures["mask_share"]["mean"] == pytest.approx(12 * 15 / (80 * 70))
-    assert abs(result["models"]["svm"]["sanity"]["rank_correlation_with_randomised_head"]) < 0.6
+    assert abs(scored["models"]["svm"]["sanity"]["rank_correlation_with_randomised_head"]) < 0.6
 
 
 def test_a_neural_head_is_scored_like_the_others(run):
@@ -225,8 +225,8 @@ def test_maps_are_set_against_training_slices_where_these_can_be_read(run, caplo
         moved.explained("contrast")
 
 
-def test_the_report_shows_the_scores(run):
-    section = explanation_section(SimpleNamespace(explanation=localise(run, ["svm"], device="cpu")))
+def test_the_report_shows_the_scores(scored):
+    section = explanation_section(SimpleNamespace(explanation=scored))
     html = "".join(section.parts)
     assert "all bleeds" in html
     assert html.count("<th") >= 6

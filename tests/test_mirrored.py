@@ -15,14 +15,12 @@ class Small(Network):
     weights, layer = "made up", "only"
 
 
-pytestmark = pytest.mark.numerical
-
-
 @pytest.fixture(scope="module")
 def planes():
     return np.random.default_rng(0).integers(0, 256, (7, SIZE, SIZE), dtype=np.uint8)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_left_and_right_may_change_places_and_no_bit_does(planes, precision):
     once = load_extractor(

@@ -323,7 +323,6 @@ def test_planes_of_rotated_copies_stand_in_the_order_of_the_copies(run):
     assert len({plane.tobytes() for plane in planes[usable]}) == 14
 
 
-@pytest.mark.numerical
 def test_a_network_under_the_paper_protocol_takes_every_copy_as_a_slice(run, capsys):
     assert main(["tinyvgg", "--run", str(run), "--protocol", "paper", "--epochs", "1"]) == 0
     said = capsys.readouterr()
@@ -400,7 +399,6 @@ def test_a_network_under_the_lenet_protocol_is_stopped_by_the_test_slices(run, c
     assert "out of fold" not in (run.path / "report.html").read_text()
 
 
-@pytest.mark.numerical
 def test_several_classes_are_predicted_with_a_probability_each(run):
     manifest = run.manifest()
     third = {row.patient for row in manifest if int(row.patient[1:]) % 3 == 0}

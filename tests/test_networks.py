@@ -13,8 +13,6 @@ from haemo.models.networks.tinyvgg import TinyVGG
 from haemo.models.training.recipes import RECIPES, TrainingSettings, build, recipe_for
 from haemo.models.weights.imagenet import SHAPES, random_weights
 
-pytestmark = pytest.mark.numerical
-
 
 def totals(network: nn.Module, channels: int, size: int) -> tuple[int, int]:
     table = layer_table(network, channels, size)
@@ -73,6 +71,7 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_random_state_alone(
     assert not torch.equal(first.features.conv1.weight, other.features.conv1.weight)
 
 
+@pytest.mark.numerical
 def test_a_fine_tuned_trunk_gives_what_torchvision_does_before_it_is_trained():
     from torchvision.models import alexnet
 
@@ -139,6 +138,7 @@ def test_fine_tuning_normalises_as_stage_one_does():
     assert (RECIPES["finetune"].mean, RECIPES["finetune"].std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
+@pytest.mark.numerical
 def test_lenet_in_training_is_the_posted_network_with_its_gradients():
     slices, classes = torch.rand(3, 1, 135, 135), torch.tensor([0, 1, 1])
     network = build("lenet", 2, seed=3)

@@ -16,11 +16,10 @@ from haemo.pipeline.evaluation.intervals import Resampling, assess, assess_decis
 from haemo.pipeline.evaluation.operating import OWN, POINTS, operating_points
 from haemo.pipeline.evaluation.unit_rule import unit_rule
 
-pytestmark = pytest.mark.numerical
-
 QUICK = Resampling(200)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("threshold", [None, 0.3])
 def test_figures_are_those_of_an_assessment_at_the_threshold(threshold):
     predictions = make_predictions(n=80, patients=20)
@@ -68,6 +67,7 @@ def test_noise_is_not_found_out_of_fold(name):
     assert np.mean(found) == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.numerical
 def test_the_fold_that_is_judged_has_no_say_in_its_threshold():
     rng = np.random.default_rng(0)
     p = replace(make_predictions(n=60), part=np.full(60, "cv"), fold=rng.integers(3, size=60))

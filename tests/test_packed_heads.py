@@ -59,9 +59,15 @@ def scans(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def said(run, scans):
+    """What the run says of the scans."""
+    return {name: predict(run, name, [scans], device="cpu") for name in NAMES}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_bundle_says_of_new_slices_what_the_run_says(run, packed, scans, name):
-    own = predict(run, name, [scans], device="cpu")
+def test_a_bundle_says_of_new_slices_what_the_run_says(packed, scans, said, name):
+    own = said[name]
     found = score_slices(open_bundle(packed[name], "cpu"), [scans])
     assert found.paths == own.paths
     assert found.probabilities.tolist() == own.probabilities.tolist()
@@ -72,7 +78,7 @@ def test_a_bundle_says_of_new_slices_what_the_run_says(run, packed, scans, name)
     assert set(own.points) == {"youden", "sensitivity=0.9", "specificity=0.9"}
 
 
-def test_evaluate_judges_what_predict_says_by_run_and_by_bundle(run, packed, scans, tmp_path):
+def test_evaluate_judges_what_predict_says_by_run_and_by_bundle(run, packed, scans, said, tmp_path):
     """One slice has no label: it is not judged, and is a neighbour all the same."""
     rows = [("path", "label", "study", "patient", "position")]
     for path in sorted(scans.rglob("*.png")):
@@ -83,12 +89,12 @@ def test_evaluate_judges_what_predict_says_by_run_and_by_bundle(run, packed, sca
     settings = JudgingSettings(resampling=Resampling(100), index={"labels": labels})
     found = judge(names, scans, tmp_path / "out", settings)
     for name in NAMES:
-        said = predict(run, name, [scans], device="cpu")
-        expected = dict(zip((str(path.relative_to(scans)) for path in said.paths), said.scores, strict=True))
+        own = said[name]
+        expected = dict(zip((str(path.relative_to(scans)) for path in own.paths), own.scores, strict=True))
         for judged in (f"run-{name}", f"{packed[name].parent.name}-{name}"):
-            own = found.answers[judged]
-            assert len(own) == 9
-            assert own.scores.tolist() == [expected[str(one)] for one in own.slice_id]
+            answers = found.answers[judged]
+            assert len(answers) == 9
+            assert answers.scores.tolist() == [expected[str(one)] for one in answers.slice_id]
             assert "why_not" not in found.shift[judged]["outside"]
             assert "distance" in found.shift[judged]["scores"]["all"]
             assert set(found.comparison.points[judged]) == {
@@ -191,11 +197,11 @@ def test_sets_of_one_slice_are_exported_and_others_are_refused_with_what_to_do(r
         assert f"haemo pack --run {run} --head {name}" in str(refused.value)
 
 
-def test_an_exported_head_on_two_sets_says_what_the_run_says(run, scans, tmp_path):
+def test_an_exported_head_on_two_sets_says_what_the_run_says(run, scans, said, tmp_path):
     from haemo.pipeline.exporting.runtime import OnnxModel
 
     export_model(run, "svm-both", tmp_path / "both.onnx")
-    own = predict(run, "svm-both", [scans], device="cpu")
+    own = said["svm-both"]
     found = score_slices(OnnxModel.load(tmp_path / "both.onnx"), [scans])
     np.testing.assert_allclose(found.probabilities, own.probabilities, atol=1e-6)
     assert found.points == own.points

@@ -168,10 +168,10 @@ class TestEndToEnd:
 
 
 class TestKilled:
-    def test_a_killed_listener_goes_on(self, server, tmp_path):
+    def test_a_killed_listener_goes_on(self, stand_in, tmp_path):
         from torture_pacs import torture
 
-        found = torture(server, tmp_path, studies=3, kills=1, seed=1)
+        found = torture(stand_in, tmp_path, studies=3, kills=1, seed=1)
         assert found == {"studies": 3, "kills": 1, "reports": 3, "segmentations": 1, "lost": 0, "double": 0}
 
     def test_results_that_may_have_been_taken_are_sent_again_under_the_same_names(

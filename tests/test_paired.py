@@ -18,8 +18,6 @@ from haemo.pipeline.evaluation.jackknife import Estimate, Groups, difference
 from haemo.pipeline.evaluation.paired import delong, exact_mcnemar, holm, patient_sign_test
 from haemo.pipeline.evaluation.tallies import Tally
 
-pytestmark = pytest.mark.numerical
-
 
 def slow_delong(positive, first, second):
     """DeLong, DeLong and Clarke-Pearson, formula by formula, over all pairs."""
@@ -73,6 +71,7 @@ def two_models(seed, n=60, patients=10, coarse=False):
     return positive, first, second, rng.integers(patients, size=n)
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10_000), coarse=st.booleans())
 def test_delong_is_its_definition(seed, coarse):
@@ -93,6 +92,7 @@ def left_out(positive, scores, patient):
     return Estimate.of(area, np.array(without), sizes)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("coarse", [False, True])
 def test_patients_left_out_give_the_variance_of_obuchowski(coarse):
     for seed in range(3):
@@ -104,6 +104,7 @@ def test_patients_left_out_give_the_variance_of_obuchowski(coarse):
         assert difference(a, b, 0.95)[2] == pytest.approx(2 * norm.sf(abs(z)), abs=0.04)
 
 
+@pytest.mark.numerical
 def test_repeating_slices_makes_delong_surer_but_not_patients_left_out():
     positive, first, second, _ = two_models(4)
     each = np.arange(60)
@@ -125,6 +126,7 @@ def test_the_interval_of_a_difference_leaves_out_0_where_p_is_small():
         assert (p < 0.3) == (low > 0 or high < 0)
 
 
+@pytest.mark.numerical
 def test_a_perfect_model_is_compared_as_it_is():
     positive, first, _, patient = two_models(1)
     perfect, other = left_out(positive, positive.astype(float), patient), left_out(positive, first, patient)
@@ -153,6 +155,7 @@ def test_equal_models_are_told_apart_as_often_as_the_level_says():
     assert 0.02 < np.mean(np.array(found) < 0.05) < 0.075
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_that_of_statsmodels(b, c):
@@ -162,6 +165,7 @@ def test_mcnemar_is_that_of_statsmodels(b, c):
     assert patient_sign_test(difference, np.arange(len(difference))) == pytest.approx(expected)
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(-1, 1)), min_size=1, max_size=25))
 def test_the_patient_sign_test_counts_all_exchanges(rows):
@@ -171,6 +175,7 @@ def test_the_patient_sign_test_counts_all_exchanges(rows):
     assert patient_sign_test(difference, patient) == pytest.approx(np.mean(totals))
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p_values):

@@ -15,8 +15,6 @@ from haemo.models.heads.spec import KERNELS, HeadSpec
 from haemo.pipeline.run.directory import HEADS
 from haemo.pipeline.trained.persistence import TRUSTED, check_head, load_head, save_head
 
-pytestmark = pytest.mark.numerical
-
 SPECS = [*map(HeadSpec, HEADS), *(HeadSpec("svm", kernel) for kernel in KERNELS)]
 CLASSES = ("normal", "haemorrhage", "unsure")
 
@@ -32,6 +30,7 @@ def trained(spec, method="sigmoid", classes=2):
     return head.fit(X, np.array(CLASSES)[y]), X
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize(("method", "classes"), [("sigmoid", 2), ("isotonic", 3)])
 def test_every_head_comes_back_as_it_was(tmp_path, spec, method, classes):
@@ -45,6 +44,7 @@ def test_every_head_comes_back_as_it_was(tmp_path, spec, method, classes):
     assert again.threshold == 0.3
 
 
+@pytest.mark.numerical
 def test_a_fresh_process_gives_the_same_bits(tmp_path):
     head, X = trained(HeadSpec("svm"))
     save_head(head, tmp_path / "model.skops")

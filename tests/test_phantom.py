@@ -15,8 +15,6 @@ from haemo.features.phantom.blood import Region, place
 from haemo.features.phantom.protocol import scanner_of
 from haemo.features.phantom.study import LEAST_AREA_MM2, Study
 
-pytestmark = pytest.mark.numerical
-
 SIZE = 128
 
 

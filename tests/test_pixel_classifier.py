@@ -78,7 +78,6 @@ def test_looked_up_together_trees_say_what_each_says_by_itself(monkeypatch):
     np.testing.assert_array_equal(model.scores(X, ((0.2, -1.0),)), together)
 
 
-@pytest.mark.numerical
 def test_trees_of_more_than_256_numbers_a_pixel_too():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 300)).astype(np.float32)
@@ -91,7 +90,6 @@ def test_trees_of_more_than_256_numbers_a_pixel_too():
     assert BoostedTrees.of(fitted.fit(X[:, :256], y)).feature.dtype == np.uint8
 
 
-@pytest.mark.numerical
 def test_rows_that_are_surely_not_keep_the_sum_of_the_trees_so_far():
     X, y, weights, patients = pixels()
     model = fit_pixels("trees", X, y, weights, patients).model
@@ -108,7 +106,6 @@ def test_rows_that_are_surely_not_keep_the_sum_of_the_trees_so_far():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.numerical
 def test_pixels_are_left_out_only_among_dark_ones(monkeypatch):
     X, y, weights, patients = pixels(count=9000)
     fitted = fit_pixels("trees", X, y, weights, patients)
@@ -148,7 +145,6 @@ def test_logistic_is_scikit_learns_on_standardised_descriptors():
     np.testing.assert_allclose(own.probability(X), fitted.predict_proba(X)[:, 1], atol=1e-5)
 
 
-@pytest.mark.numerical
 @pytest.mark.parametrize("kind", KINDS)
 def test_probabilities_are_as_frequent_as_they_say_and_survive_a_file(kind):
     X, y, _weights, patients = pixels(count=6000)

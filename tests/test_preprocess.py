@@ -14,8 +14,6 @@ from haemo.models.networks.alexnet import load_extractor
 from haemo.models.networks.engine import Engine
 from haemo.models.weights.imagenet import random_weights
 
-pytestmark = pytest.mark.numerical
-
 
 def smooth_slice(shape, seed, is_hu=False):
     """Blobs over the whole range of gray levels, or from air to bone."""
@@ -26,6 +24,7 @@ def smooth_slice(shape, seed, is_hu=False):
     return Slice((levels * 4 - 400 if is_hu else levels).astype(np.float32), is_hu)
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=30)
 @given(
     shape=st.tuples(st.integers(1, 600), st.integers(1, 600)),
@@ -45,6 +44,7 @@ def test_plane_is_the_rounded_scikit_image_one(shape, is_hu, size, crop):
     assert np.abs(plane - preprocessing.reference(image)).max() < 0.501
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=30)
 @given(
     kind=st.sampled_from([np.uint8, np.int16]),
@@ -60,6 +60,7 @@ def test_the_plane_is_the_same_from_integers(kind, shape, window, options):
     np.testing.assert_array_equal(preprocessing.plane(integers), preprocessing.plane(replace(integers)))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("width", [1, 255, 256, 257, 300, 770])
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
 def test_resizing_is_the_product_of_two_matrices_to_the_last_bit(width, kind):
@@ -70,6 +71,7 @@ def test_resizing_is_the_product_of_two_matrices_to_the_last_bit(width, kind):
     )
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=30)
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
@@ -105,6 +107,7 @@ def test_a_cropped_plane_is_that_of_the_head_alone(is_hu):
     assert Preprocessing().view(image).box == (0, 300, 0, 260)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("is_hu", [False, True])
 def test_embeddings_of_fast_and_reference_planes_agree(is_hu):
     preprocessing = Preprocessing()

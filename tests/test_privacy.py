@@ -69,6 +69,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "gethostname", lambda: HOST)
         patch.setenv("USER", USER)
+        patch.setattr("haemo.pipeline.evaluation.shortcuts._TREES", 5)
         for words in (
             ["index", str(home / "scans"), *at],
             ["features", *at, "--weights", "random", "--layer", "pool3", "--precision", "float32"],

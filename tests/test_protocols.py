@@ -24,8 +24,6 @@ from haemo.pipeline.trained.headfolder import HeadFolder
 from haemo.pipeline.training.examples import load_examples
 from haemo.pipeline.training.head import HeadSettings, train_head
 
-pytestmark = pytest.mark.numerical
-
 
 def cohort(patients=30, slices=5) -> list[ManifestRow]:
     return [
@@ -147,6 +145,7 @@ def test_copies_are_named_by_slice_and_angle_and_a_slice_of_such_a_name_is_refus
         copies_of([first, replace(second, slice_id=f"{first.slice_id}@-160")])
 
 
+@pytest.mark.numerical
 def test_a_copy_turns_the_plane_as_stage_one_does():
     plane = np.random.default_rng(0).integers(0, 255, (31, 31), dtype=np.uint8)
     for copy in copies_of(cohort()[:1]):
@@ -206,6 +205,7 @@ def test_the_paper_protocol_says_what_it_needs(tmp_path, capsys):
     assert "leave --augment out" in capsys.readouterr().err
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("head", ["svm", "softmax"])
 def test_the_lenet_protocol_chooses_on_the_test_slices(tmp_path, capsys, head):
     """The best C is the one that a plain loop over C finds on the test slices, and it is said."""

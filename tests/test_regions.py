@@ -14,8 +14,6 @@ from haemo.features.pixels.region import Region, joined, pieces
 from haemo.features.reading.slice import Slice
 from haemo.pipeline.explaining.regions import blood_likelihood, find_regions
 
-pytestmark = pytest.mark.numerical
-
 SPACING = (0.5, 0.5)
 
 
@@ -41,6 +39,7 @@ def around(row, column, size=200, width=25.0):
     return np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * width**2))
 
 
+@pytest.mark.numerical
 def test_measures_of_a_rectangle():
     mask = np.zeros((20, 30), dtype=bool)
     mask[4:10, 5:17] = True
@@ -58,6 +57,7 @@ def slow_diameter(mask):
     return max(np.hypot(a - c, b - d) for a, b in corners for c, d in corners)
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=2, max_size=7))
 def test_the_diameter_is_the_longest_of_all_distances(rows):

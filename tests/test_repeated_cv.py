@@ -30,8 +30,6 @@ from haemo.pipeline.evaluation.refits import answers, fit_splits
 from haemo.pipeline.evaluation.repeated_cv import _pairs, parse_plan, repeat_cv
 from haemo.pipeline.splitting.dealing import draw_folds
 
-pytestmark = pytest.mark.numerical
-
 QUICK = Resampling(resamples=200)
 C = {"svm": 1e-3, "softmax": 1e-2}
 
@@ -57,6 +55,7 @@ def run(tmp_path_factory):
     return made
 
 
+@pytest.mark.numerical
 def test_figures_are_means_over_repeats_of_plain_cross_validation(run):
     found = repeat_cv(run, 4, 2, resampling=QUICK)
     rows = run.manifest().rows
@@ -108,6 +107,7 @@ def test_the_difference_of_two_heads_has_an_interval_and_a_sentence(run):
     assert pair["corrected"] == {"level": 0.95, **entry}
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("calibration", ["sigmoid", "isotonic"])
 @pytest.mark.parametrize("rule", ["0.5", "0.2", "sensitivity=0.9"])
 def test_classes_are_predicted_by_the_calibration_and_threshold_of_the_head(tmp_path, calibration, rule):
@@ -258,6 +258,7 @@ def test_equal_heads_of_other_training_patients_are_rarely_told_apart():
     assert claims["fixed"] / 200 > 0.12
 
 
+@pytest.mark.numerical
 def test_turned_features_give_the_same_softmax():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 150)) * rng.uniform(0.5, 2, 150)

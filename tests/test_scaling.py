@@ -11,8 +11,6 @@ from sklearn.utils.estimator_checks import check_estimator
 from haemo.models.heads.scaling import FlooredScaler, floored
 from haemo.models.heads.spec import HeadSpec
 
-pytestmark = pytest.mark.numerical
-
 
 def rare_units(n=60, common=6, rare=5, seed=0):
     """Units of which some are 0 on all rows but one."""
@@ -22,6 +20,7 @@ def rare_units(n=60, common=6, rare=5, seed=0):
     return X
 
 
+@pytest.mark.numerical
 def test_a_unit_that_hardly_ever_answers_is_not_magnified():
     X = rare_units()
     usual, ours = StandardScaler().fit(X), FlooredScaler().fit(X)
@@ -33,12 +32,14 @@ def test_a_unit_that_hardly_ever_answers_is_not_magnified():
     np.testing.assert_array_equal(ours.mean_, usual.mean_)
 
 
+@pytest.mark.numerical
 def test_at_least_half_of_the_units_are_scaled_as_usual():
     X = rare_units(common=11)
     same = np.isclose(FlooredScaler().fit(X).scale_, StandardScaler().fit(X).scale_)
     assert same.mean() >= 0.5
 
 
+@pytest.mark.numerical
 def test_units_that_are_constant_do_not_pull_the_floor_down():
     X = rare_units()
     wider = np.hstack([X, np.full((len(X), 50), 0.1)])

@@ -10,8 +10,6 @@ from haemo.features.store.store import FeatureStore, create_store
 from haemo.pipeline.splitting.split import make_split
 from haemo.pipeline.trained.scope import Scope, implausible
 
-pytestmark = pytest.mark.numerical
-
 
 def hu(bone, tissue):
     """An HU slice with these shares of bone and of soft tissue; the rest is air."""
@@ -60,6 +58,7 @@ def training(tmp_path):
     return tmp_path / "features.h5", manifest, make_split(manifest, ("normal", "bleed"))
 
 
+@pytest.mark.numerical
 def test_the_limit_is_what_training_patients_show_out_of_fold(training):
     path, manifest, split = training
     with FeatureStore(path) as store:
@@ -96,6 +95,7 @@ def test_at_most_500_slices_are_kept_and_they_are_spread_evenly():
     assert set(np.diff(kept)) == {10, 11}
 
 
+@pytest.mark.numerical
 def test_the_like_is_inside_and_the_unlike_outside_at_any_length(training):
     path, manifest, split = training
     with FeatureStore(path) as store:

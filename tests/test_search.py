@@ -24,8 +24,6 @@ from haemo.models.search import newton_search, path_search
 from haemo.models.search.grid import SharedSearchCV
 from haemo.models.search.rows import Rows
 
-pytestmark = pytest.mark.numerical
-
 KERNEL_GRID = [
     {"head__kernel": ["linear"], "head__C": [1e-3, 0.1]},
     {"head__kernel": ["rbf"], "head__C": [0.1, 1.0, 10.0], "head__gamma": ["scale", 1e-2, 1e-3]},
@@ -59,6 +57,7 @@ def both(estimator, grid, data, scoring, folds=None, **options):
     return peer, ours
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize(
     ("classes", "scoring"), [(2, "roc_auc"), (2, "average_precision"), (3, "balanced_accuracy")]
@@ -73,6 +72,7 @@ def test_kernel_searches_equal_grid_search(classes, scoring, class_weight):
     )
 
 
+@pytest.mark.numerical
 def test_a_kernel_search_over_blocks_of_columns_equals_grid_search_on_all_of_them():
     data = cohort(120, 60, dtype=np.float32)
     estimator = pipeline(SVC(**EXACT_SVC))
@@ -81,6 +81,7 @@ def test_a_kernel_search_over_blocks_of_columns_equals_grid_search_on_all_of_the
     np.testing.assert_allclose(ours.decision_function(data.X), peer.decision_function(data.X), atol=1e-6)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(("n", "d"), [(90, 200), (200, 20)], ids=["n < d", "n > d"])
 def test_odd_folds_are_searched_as_grid_search_does(n, d):
     data = cohort(n, d)
@@ -96,6 +97,7 @@ def test_odd_folds_are_searched_as_grid_search_does(n, d):
     assert_same_search(peer, ours, atol=1e-6)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 1.0, 1: 3.0}])
 @pytest.mark.parametrize(("classes", "scoring"), [(2, "roc_auc"), (3, "accuracy")])
 @pytest.mark.parametrize("most_rows", [0, 2000], ids=["block", "kernel"])
@@ -108,6 +110,7 @@ def test_linear_svms_equal_grid_search(most_rows, classes, scoring, class_weight
     np.testing.assert_allclose(ours.decision_function(data.X), peer.decision_function(data.X), atol=1e-3)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("scaler", [StandardScaler, FlooredScaler])
 @pytest.mark.parametrize("most_rows", [0, 2000], ids=["block", "kernel"])
 @pytest.mark.parametrize("head", [SVC(**EXACT_SVC), LinearSVC(**EXACT_LINEAR)])
@@ -121,6 +124,7 @@ def test_units_that_are_nearly_always_zero_are_scaled_as_the_pipeline_does(
     assert_same_search(*found, atol=1e-4)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_softmax_equals_grid_search(classes, class_weight):
@@ -131,6 +135,7 @@ def test_softmax_equals_grid_search(classes, class_weight):
     np.testing.assert_allclose(ours.predict_proba(data.X), peer.predict_proba(data.X), atol=1e-5)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("head", [SVC(**EXACT_SVC), LinearSVC(**EXACT_LINEAR)])
 def test_steps_before_the_scaler_are_fitted_inside_the_fold(head):
     data = cohort()
@@ -141,6 +146,7 @@ def test_steps_before_the_scaler_are_fitted_inside_the_fold(head):
     assert_same_search(*both(estimator, {"head__C": [1e-2]}, data, "roc_auc", tolerance=1e-10), atol=1e-6)
 
 
+@pytest.mark.numerical
 def test_held_out_rows_change_nothing_but_their_own_score():
     data = cohort()
     train, held_out = data.folds()[0]
@@ -151,6 +157,7 @@ def test_held_out_rows_change_nothing_but_their_own_score():
     np.testing.assert_array_equal(first.fit(data.X, data.y).oof_scores_[held_out[:5]], before)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize(
     "head", [SVC(**EXACT_SVC), LinearSVC(**EXACT_LINEAR), EarlyStoppingMLP(hidden=4, max_epochs=3)]
 )
@@ -266,6 +273,7 @@ def test_scores_that_were_not_kept_are_made_again():
     np.testing.assert_array_equal(resumed.oof_scores_, whole.oof_scores_)
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_the_number_of_threads_changes_no_number(n_jobs):
     data = cohort()
@@ -283,6 +291,7 @@ def test_a_kernel_that_does_not_fit_is_refused_with_a_way_out():
         search.fit(data.X, data.y)
 
 
+@pytest.mark.numerical
 def test_a_tight_budget_changes_no_number():
     data = cohort(300)
     grid = {"head__C": [0.1, 1.0], "head__gamma": [1e-3, 1e-2, 0.1]}
@@ -338,6 +347,7 @@ def test_a_fold_that_holds_out_one_class_is_left_out_of_the_mean():
     assert search.best_score_ == pytest.approx(np.mean(values[1:]))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("head", [LinearSVC(), LogisticRegression()], ids=["svm", "softmax"])
 def test_features_that_stream_in_are_searched_alike(head):
     data = cohort(dtype=np.float32)
@@ -400,6 +410,7 @@ def test_the_search_behaves_as_scikit_learn_asks(head):
     assert not failed
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("classes", [2, 3])
 def test_few_rows_and_many_are_fitted_alike(classes, monkeypatch):
     data = cohort(classes=classes)

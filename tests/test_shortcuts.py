@@ -15,8 +15,6 @@ from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.permuted_labels import _held_out_areas, p_values
 from haemo.pipeline.evaluation.shortcuts import SHORTCUTS, SliceFacts, read_facts, shortcut_control
 
-pytestmark = pytest.mark.numerical
-
 QUICK = Resampling(resamples=100)
 
 
@@ -85,6 +83,7 @@ def test_facts_that_say_nothing_are_found_to_tell_no_more_often_than_claimed(mon
     assert sum(found) >= 9
 
 
+@pytest.mark.numerical
 def test_permutations_are_fitted_as_one_ridge_after_another_would_be():
     rng = np.random.default_rng(1)
     features, fold = rng.normal(size=(40, 3)), np.arange(40) % 5

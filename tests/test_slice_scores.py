@@ -9,8 +9,6 @@ import pytest
 
 from haemo.pipeline.predicting.slice_scores import SliceScores
 
-pytestmark = pytest.mark.numerical
-
 CLASSES = ("epidural", "normal", "subdural")
 STUDIES = ("b", "b", "a", "a", "a", "c")
 CHANCES = np.array(

@@ -16,8 +16,6 @@ from haemo.pipeline.evaluation.metrics import evaluate
 from haemo.pipeline.evaluation.subgroups import attributes_of_units, by_subgroup
 from haemo.pipeline.run.attributes import Attributes
 
-pytestmark = pytest.mark.numerical
-
 QUICK = Resampling(200)
 
 
@@ -70,6 +68,7 @@ def sex(answers):
     return values
 
 
+@pytest.mark.numerical
 def test_figures_of_a_group_are_those_of_its_slices(answers, sex):
     (female, male) = by_subgroup({"svm": answers}, {"sex": sex}, QUICK)["models"]["svm"]["groups"]
     own = assess(answers.select(sex == "F"), resampling=QUICK)
@@ -79,6 +78,7 @@ def test_figures_of_a_group_are_those_of_its_slices(answers, sex):
     assert male["group"] == "M"
 
 
+@pytest.mark.numerical
 def test_differences_are_those_of_patients_left_out_of_both_sides(answers, sex):
     found = by_subgroup({"svm": answers}, {"sex": sex}, QUICK)["models"]["svm"]["groups"][0]
     names = np.unique(answers.patient)

@@ -9,8 +9,6 @@ from sklearn.metrics import roc_curve
 from haemo.errors import BadSettings
 from haemo.models.heads.thresholds import parse_threshold
 
-pytestmark = pytest.mark.numerical
-
 slices = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.71, 0.9, 1.0])),
     min_size=2,
@@ -24,6 +22,7 @@ def reached(positive: np.ndarray, chance: np.ndarray, threshold: float) -> tuple
     return called[positive].mean(), (~called)[~positive].mean()
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=60)
 @given(slices)
 def test_youden_finds_the_largest_sum_on_the_roc_curve(drawn):
@@ -34,6 +33,7 @@ def test_youden_finds_the_largest_sum_on_the_roc_curve(drawn):
     assert sum(reached(positive, chance, threshold)) - 1 == pytest.approx(expected)
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=60)
 @given(slices, st.sampled_from([0.05, 0.5, 0.8, 0.95, 1.0]))
 def test_a_wanted_sensitivity_is_reached_by_the_highest_threshold_that_does(drawn, wanted):
@@ -44,6 +44,7 @@ def test_a_wanted_sensitivity_is_reached_by_the_highest_threshold_that_does(draw
         assert reached(positive, chance, higher)[0] < wanted
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=60)
 @given(slices, st.sampled_from([0.05, 0.5, 0.8, 0.95, 1.0]))
 def test_a_wanted_specificity_is_kept_by_the_lowest_threshold_that_does(drawn, wanted):

@@ -21,8 +21,6 @@ from haemo.models.training.loop import TrainingData, class_weights, train
 from haemo.models.training.recipes import Recipe, TrainingSettings, build, recipe_for
 from haemo.models.training.trained import TrainedNetwork
 
-pytestmark = pytest.mark.numerical
-
 SETTINGS = TrainingSettings(epochs=6, batch_size=8, optimizer="adam", learning_rate=0.01, patience=0)
 SMALL = Recipe("small", "test", 8, 1, (0.0,), (1.0,), 2, SETTINGS)
 
@@ -80,6 +78,7 @@ def state_bytes(network: nn.Module) -> bytes:
 # ---- what a network is fed -----------------------------------------------------------------------------
 
 
+@pytest.mark.numerical
 def test_inputs_are_normalised_planes_in_every_channel():
     recipe = recipe_for("finetune")
     planes = np.random.default_rng(0).integers(0, 256, (3, 227, 227), dtype=np.uint8)
@@ -91,6 +90,7 @@ def test_inputs_are_normalised_planes_in_every_channel():
         np.testing.assert_allclose(inputs[0, channel].numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.numerical
 def test_rotations_are_those_of_scikit_image():
     from skimage.transform import rotate as reference
 
@@ -137,12 +137,14 @@ def test_each_epoch_shows_each_slice_once_and_leaves_the_planes_as_they_were():
 # ---- the loop ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numerical
 def test_it_learns_what_there_is_to_learn():
     history = run(small_network(), replace(SETTINGS, epochs=30))
     assert history[-1].train_accuracy > 0.9
     assert max(epoch.validation_accuracy for epoch in history) == 1.0
 
 
+@pytest.mark.numerical
 def test_loss_and_accuracy_are_those_of_the_slices_whatever_the_batches():
     """With a rate next to nothing the network stands still: an epoch's figures can be worked out."""
     settings = replace(SETTINGS, epochs=1, batch_size=7, optimizer="sgd", learning_rate=1e-12)
@@ -158,6 +160,7 @@ def test_loss_and_accuracy_are_those_of_the_slices_whatever_the_batches():
     assert epoch.train_accuracy == pytest.approx(float((logits.argmax(1).numpy() == targets[:30]).mean()))
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_it_takes_the_steps_of_a_plain_loop(optimizer):
     settings = replace(
@@ -196,6 +199,7 @@ def test_class_weights_are_scikit_learns():
         class_weights(np.array([0, 2]), 3, "balanced")
 
 
+@pytest.mark.numerical
 def test_frozen_and_evaluated_slices_teach_nothing():
     """Changing the labels of validation slices may change which epoch is taken, but no epoch itself."""
     targets = np.arange(40) % 2
@@ -223,6 +227,7 @@ def test_it_stops_when_the_validation_loss_has_not_fallen_for_so_long():
     assert len(history) == best.epoch + 3
 
 
+@pytest.mark.numerical
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not():
     results = []
     for seed in (1, 1, 2):
@@ -273,6 +278,7 @@ def test_progress_counts_the_batches():
     assert seen == [(8, "cnn"), *range(8)]
 
 
+@pytest.mark.numerical
 def test_bfloat16_trains_to_the_same_place_within_its_rounding():
     plain, short = small_network(), small_network()
     first = run(plain, replace(SETTINGS, epochs=10))
@@ -315,6 +321,7 @@ def killed_after(batches: int):
     return stop
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("batches", [4, 9, 22])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_stopped_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, batches, optimizer):
@@ -389,6 +396,7 @@ def test_a_network_read_back_gives_the_same_scores(tmp_path):
     assert np.array_equal(again.logits(planes), network.logits(planes))
 
 
+@pytest.mark.numerical
 def test_a_score_does_not_depend_on_what_is_scored_beside_it():
     network = trained_tinyvgg()
     planes = np.random.default_rng(0).integers(0, 255, (EVALUATION_BATCH + 3, 64, 64), dtype=np.uint8)
@@ -398,6 +406,7 @@ def test_a_score_does_not_depend_on_what_is_scored_beside_it():
     assert np.array_equal(network.logits(planes, np.array([9, 3])), together[[9, 3]])
 
 
+@pytest.mark.numerical
 def test_probabilities_follow_from_the_scores():
     head = trained_tinyvgg().head()
     logits = np.array([[0.0, 2.0], [3.0, -1.0], [800.0, -800.0], [1.0, 1.0]], dtype=np.float32)
@@ -410,6 +419,7 @@ def test_probabilities_follow_from_the_scores():
     assert list(head.classes_[head.choose(chances)]) == ["normal"] * 4
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("counts", [[88, 12], [70, 25, 5]])
 def test_probabilities_of_a_balanced_loss_are_those_of_the_training_slices(counts):
     """Oracle: log odds of two or three normal distributions, with equal priors and with true ones."""

@@ -46,10 +46,12 @@ TWINS = {
     "RTSTRUCT": (partial(outlined, kind="RTSTRUCT"), "dicom-tree", 48, 18, 12),
     "volumes in class folders": (scans_in_class_folders, "class-folders", 48, None, 12),
 }
+# One with labels of slices, one with those of studies: to a report it is all one in which files they came.
+REPORTED = ("RSNA 2019", "CQ500")
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_a_twin_goes_from_index_to_report(name, tmp_path, haemo):
+def test_a_twin_goes_from_index_to_a_model(name, tmp_path, haemo):
     make, layout, slices, bleeding, patients = TWINS[name]
     said = haemo("index", str(make(tmp_path / "data")))
     assert f"layout: {layout}\n" in said
@@ -66,8 +68,9 @@ def test_a_twin_goes_from_index_to_report(name, tmp_path, haemo):
         run = run / "studies"
     # Few patients: any figure will do, as long as all steps are made.
     haemo("svm", "--grid", "C=1e-3", run=run)
-    haemo("report", run=run)
-    assert (run / "report.html").stat().st_size > 10_000
+    if name in REPORTED:
+        haemo("report", run=run)
+        assert (run / "report.html").stat().st_size > 10_000
     predictions = RunDirectory(run).predictions("svm")
     train, test = (set(predictions.of_part(part).patient) for part in ("cv", "test"))
     assert not train & test

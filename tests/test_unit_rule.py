@@ -17,8 +17,6 @@ from haemo.pipeline.predicting.slice_scores import SliceScores
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.predictions import Predictions
 
-pytestmark = pytest.mark.numerical
-
 SPACINGS = {1.25: 1, 2.5: 2, 5.0: 4}  # mm: every slice, every second, every fourth
 
 
@@ -122,6 +120,7 @@ def test_scores_that_know_nothing_do_not_tell_studies_by_their_number_of_slices(
     assert note.startswith("the number of slices of a study alone has a ROC AUC of 0.9")
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("classes", [("normal", "bleed"), ("bleed", "normal")])
 @pytest.mark.parametrize("how", Aggregation)
 def test_compare_and_predict_judge_a_study_by_one_rule(tmp_path, how, classes):
@@ -154,6 +153,7 @@ def test_compare_and_predict_judge_a_study_by_one_rule(tmp_path, how, classes):
     assert ((asked.probabilities >= 0.9) == (asked.predicted == classes[1])).all()
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("how", Aggregation)
 def test_it_does_not_matter_which_class_is_the_positive_one(tmp_path, how):
     found = []
@@ -168,6 +168,7 @@ def test_it_does_not_matter_which_class_is_the_positive_one(tmp_path, how):
     np.testing.assert_allclose(*found, atol=1e-9)
 
 
+@pytest.mark.numerical
 def test_held_out_studies_are_judged_by_the_rule_of_the_other_folds(tmp_path):
     known = predictions(smooth(60, 0, slices=24), "cv")
     judged = judged_units(run_of(tmp_path / "all", known), "svm", known, "study", "max")

@@ -23,8 +23,6 @@ from haemo.pipeline.evaluation.tallies import CLASS_METRICS
 from haemo.pipeline.evaluation.units import UnitAnswers, background_of
 from haemo.pipeline.run.directory import RunDirectory
 
-pytestmark = pytest.mark.numerical
-
 ABSENT = {"mcc", "log_loss", "calibration_error", "confusion"}
 QUICK = Resampling(resamples=100)
 
@@ -69,6 +67,7 @@ def sets_of(flags, classes):
     return [{name for name, flag in zip(classes, row, strict=True) if flag} for row in flags]
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("how", list(Aggregation))
 @pytest.mark.parametrize("by", ["study", "patient"])
 @pytest.mark.parametrize("classes", [("epidural", "normal", "subdural"), ("epidural", "ivh", "subdural")])
@@ -87,6 +86,7 @@ def test_units_are_those_of_a_plain_loop(how, by, classes):
     assert max(len(has) for has, _, _ in expected.values()) >= 2
 
 
+@pytest.mark.numerical
 def test_scores_rank_units_as_slices_rank():
     p = make_several(seed=1)
     by_max, by_mean = (aggregate(p, "patient", how) for how in ("max", "mean-top"))
@@ -101,6 +101,7 @@ def test_scores_rank_units_as_slices_rank():
         assert odds.scores[row, 0] == pytest.approx(-np.log1p(-chances[:, 0]).sum())
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
@@ -161,6 +162,7 @@ def sklearn_figures(answers, weight=None):
     return overall, per_class
 
 
+@pytest.mark.numerical
 @settings(deadline=None, max_examples=15)
 @given(
     seed=st.integers(0, 10_000),
@@ -320,6 +322,7 @@ def test_labels_that_are_no_class_and_nothing_at_all_are_refused():
             evaluate(answers, **option)
 
 
+@pytest.mark.numerical
 def test_pairs_are_tested_on_sets_that_are_exactly_right():
     slices = {"x": make_several(noise=1.2, noise_seed=1), "y": make_several(noise=2.5, noise_seed=2)}
     answers = {name: aggregate(p, "study", "max") for name, p in slices.items()}

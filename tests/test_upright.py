@@ -11,8 +11,6 @@ from haemo.features.views.head_grid import HeadGrid
 from haemo.features.views.preprocess import Preprocessing
 from haemo.features.views.upright import Turn, upright_turn
 
-pytestmark = pytest.mark.numerical
-
 BLOOD_HU, BLOOD_LEVEL = 50, 160
 
 
@@ -25,6 +23,7 @@ def slice_of(turn_deg=0.0, is_hu=True, seed=5, shift=0):
     return Slice(as_picture(hu).astype(np.float32), False), mask
 
 
+@pytest.mark.numerical
 @pytest.mark.parametrize("is_hu", [True, False], ids=["HU", "picture"])
 @pytest.mark.parametrize("crop", ["none", "head"])
 @pytest.mark.parametrize("turn_deg", [-17.0, 12.0])
@@ -72,6 +71,7 @@ def test_pixels_that_are_not_square_are_turned_in_millimetres():
     assert np.abs(planes[0] - planes[1]).mean() < 5
 
 
+@pytest.mark.numerical
 def test_a_turn_interpolates_linearly_and_comes_back():
     angle = np.deg2rad(20)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

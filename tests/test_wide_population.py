@@ -20,8 +20,6 @@ from haemo.features.phantom.surgery import Operated, Surgery
 from haemo.features.phantom.writing import window_gray
 from haemo.pipeline.cli.phantom import phantom
 
-pytestmark = pytest.mark.numerical
-
 SIZE = 128
 WIDE = {"slices": (3, 3), "size": 64, "population": "wide"}
 

@@ -82,7 +82,8 @@ def main() -> None:
     if options.join:
         other = Asked(RunDirectory(options.join), network, segmenter, options.jobs)
         fitted = LogisticRegression(C=1e6).fit(other.X, other.y)
-        print(f"joined: {dict(zip(other.columns, fitted.coef_[0].round(3), strict=True))}")
+        weights = zip(other.columns, fitted.coef_[0], strict=True)
+        print("joined: " + ", ".join(f"{name} {weight:.3f}" for name, weight in weights))
         said["joined"] = asked.answers(fitted.decision_function(asked.X))
     found = compare_predictions(said)
     for name, figures in found.models.items():

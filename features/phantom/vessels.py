@@ -64,6 +64,8 @@ class Vessels(Change):
     def paint_inside(self, hu: np.ndarray, region: Region) -> None:
         """Paint arteries and veins where there is fluid, or on their course."""
         self._paint_small(hu, region)
+        if not len(hu):
+            return
         low, high = region.brain[:, 2].min() - 6, region.brain[:, 2].max() + 6
         for course in (*_PAIRED, *_MIDDLE):
             for side in (-1, 1) if course in _PAIRED else (1,):
@@ -76,7 +78,8 @@ class Vessels(Change):
     def _paint_rod(self, hu: np.ndarray, brain: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
         radius = np.float32(self._drawn.radius_mm)
         corner, opposite = np.minimum(start, end) - radius - 1, np.maximum(start, end) + radius + 1
-        near = np.flatnonzero(((brain > corner) & (brain < opposite)).all(axis=1))
+        near = np.flatnonzero((brain[:, 0] > corner[0]) & (brain[:, 0] < opposite[0]))
+        near = near[((brain[near] > corner) & (brain[near] < opposite)).all(axis=1)]
         if not len(near):
             return
         axis = end - start

@@ -212,6 +212,25 @@ class TestVariation:
             assert np.nanmedian(level[middle]) > np.nanmedian(level) + 3
         assert kinds == {True, False}
 
+    def test_pale_blood_is_made_no_paler_than_the_palest(self):
+        hu, mask = head(11, blood_mm=12)
+        hu[mask] -= np.median(hu[mask]) - 48
+        grids = []
+        for palest in (None, 46.0):
+            looks = [
+                vary(Slice(hu, True, SPACING), mask, np.random.default_rng(seed), palest)
+                for seed in range(12)
+            ]
+            grids.append([(HeadGrid.of(look), look.is_hu) for look in looks])
+
+        def levels(drawn):
+            middles = [(grid, grid.from_slice(mask) > 0.99) for grid, is_hu in drawn if is_hu]
+            return np.array([np.nanmedian(grid.hu[middle]) for grid, middle in middles])
+
+        as_drawn, kept = (levels(drawn) for drawn in grids)
+        assert len(kept) > 2
+        assert kept.min() > as_drawn.min() + 8
+
 
 class TestBloodMap:
     def one(self, spot_mm: float, chance: float = 0.9) -> tuple[BloodMap, np.ndarray]:

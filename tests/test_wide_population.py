@@ -193,5 +193,5 @@ def test_the_command_takes_a_population(tmp_path):
     result = CliRunner().invoke(phantom, [str(tmp_path / "x"), *options])
     assert result.exit_code == 0, result.output
     assert "conditions" in json.loads((tmp_path / "x" / "cohort.json").read_text())["patients"][0]
-    with pytest.raises(BadSettings, match="usual, wide"):
+    with pytest.raises(BadSettings, match="usual, wide, mixed"):
         CohortSettings(population="all")

@@ -9,7 +9,7 @@ from haemo.features.phantom.writing import FORMATS
 
 __all__ = ["POPULATIONS", "CohortSettings"]
 
-POPULATIONS = ("usual", "wide")
+POPULATIONS = ("usual", "wide", "mixed")
 
 _MOST_SLICES = 400
 
@@ -33,7 +33,7 @@ class CohortSettings:
     population : str
         ``usual``, adults with plain acute bleeds on three scanners; or ``wide``, which adds thin, pale, mixed
         and layered blood, children, shrunken brains, heads after surgery, heads askew, vessels and many
-        scanners.
+        scanners; or ``mixed``, every other patient of each.
 
     Raises
     ------

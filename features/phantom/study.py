@@ -80,7 +80,7 @@ class Study:
     bleeding : bool or tuple of Bleed, optional
         Force a bleed or its absence, whatever the prevalence; or have these bleeds.
     population : str
-        ``usual`` or ``wide``: ``CohortSettings`` says what that means.
+        ``usual``, ``wide`` or ``mixed``: ``CohortSettings`` says what that means.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Study:
         self.seed, self.patient, self.size = seed, patient, size
         streams = [np.random.default_rng(child) for child in self._sequence(0).spawn(8)]
         atlas = load_atlas()
-        wide = population == "wide"
+        wide = population == "wide" or (population == "mixed" and patient % 2 == 0)
         anatomy = Anatomy.draw(streams[0])
         protocol = own_scanner(seed, patient) if wide else scanner_of(seed, patient)
         scan = Scan.draw(streams[1], protocol, *slices)

@@ -24,7 +24,7 @@ _BLACKS, _WHITES = (0.0, 35.0), (225.0, 255.0)  # gray levels of scanned film
 _USUAL_SPACING_MM = 0.45
 
 
-def vary(image: Slice, mask: np.ndarray, rng: np.random.Generator) -> Slice:
+def vary(image: Slice, mask: np.ndarray, rng: np.random.Generator, palest_hu: float | None = None) -> Slice:
     """Draw another look of a slice in HU: paler blood, other contrast, grain and sharpness, or as a picture.
 
     Half of what is drawn are pictures: windowed, 8 bits, most of fewer pixels, some blurred again or with the
@@ -40,6 +40,8 @@ def vary(image: Slice, mask: np.ndarray, rng: np.random.Generator) -> Slice:
     mask : ndarray of the slice's shape, bool
         Its blood.
     rng : numpy.random.Generator
+    palest_hu : float, optional
+        To no less than this the median of the blood is brought down.
 
     Returns
     -------
@@ -52,7 +54,11 @@ def vary(image: Slice, mask: np.ndarray, rng: np.random.Generator) -> Slice:
     hu = image.pixels.astype(np.float32)
     soft = (hu > -15) & (hu < 90)
     if mask.any():
-        hu = hu - ndimage.gaussian_filter(mask.astype(np.float32), 0.6 / spacing) * rng.uniform(0, _PALER_HU)
+        # Blood that is pale already would come to be darker than brain, and be called blood all the same.
+        paler = _PALER_HU
+        if palest_hu is not None:
+            paler = min(paler, max(0.0, float(np.median(hu[mask])) - palest_hu))
+        hu = hu - ndimage.gaussian_filter(mask.astype(np.float32), 0.6 / spacing) * rng.uniform(0, paler)
     smooth = ndimage.gaussian_filter(np.clip(hu, 0, 60), 1.0 / spacing)
     matter = np.clip(smooth - np.float32(32), -8, 8) * ~mask
     hu = hu + soft * np.float32(rng.uniform(0, _CONTRAST)) * matter

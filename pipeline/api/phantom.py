@@ -38,9 +38,9 @@ def make_phantom(
         Share of patients who bleed.
     size : int
         Rows and columns of a slice, a multiple of 4.
-    population : {'usual', 'wide'}
+    population : {'usual', 'wide', 'mixed'}
         ``wide`` adds thin, pale and layered blood, children, shrunken brains, heads after surgery and askew,
-        and many scanners.
+        and many scanners; ``mixed`` is every other patient of each.
     workers : int, optional
         Processes; None is one a core. More than one need, in a script, ``if __name__ == "__main__":``.
     progress : Progress

@@ -44,10 +44,11 @@ class _Range(click.ParamType):
 @click.option("--size", type=int, default=512, show_default=True, help="Rows and columns of a slice.")
 @click.option(
     "--population",
-    type=click.Choice(["usual", "wide"]),
+    type=click.Choice(["usual", "wide", "mixed"]),
     default="usual",
     show_default=True,
-    help="wide: also thin, pale and layered blood, children, heads after surgery or askew, many scanners.",
+    help="wide: also thin, pale and layered blood, children, heads after surgery or askew, many scanners; "
+    "mixed: both.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 def phantom(out: Path, workers: int | None, **settings: Any) -> None:

@@ -102,6 +102,12 @@ segment.add_command(trunk)
 @click.option(
     "--looks", type=click.IntRange(1), default=1, show_default=True, help="How many looks of each slice."
 )
+@click.option(
+    "--palest",
+    type=float,
+    metavar="HU",
+    help="Other looks make the blood of a slice no paler than this. Give 46 where it is pale already.",
+)
 @folds_option
 @train_fraction_option
 @click.option("--seed", type=int, help="Seed of a new split and of the model.  [default: 0]")
@@ -117,6 +123,7 @@ def train(
     masks: Path | None,
     as_is: bool,
     looks: int,
+    palest: float | None,
     jobs: int | None,
     **options: Any,
 ) -> int:
@@ -138,7 +145,7 @@ def train(
     result = train_segmenter(
         run,
         SegmenterSettings(
-            kind, not as_is, looks, named_segmenter(start) if start else None, features, trunk_steps
+            kind, not as_is, looks, named_segmenter(start) if start else None, features, trunk_steps, palest
         ),
         masks=masks,
         split=split_request(options, "seed", "folds"),

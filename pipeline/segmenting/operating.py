@@ -58,6 +58,7 @@ def looks_at(
     *,
     seed: int,
     looks: int,
+    palest_hu: float | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
 ) -> tuple[list[Look], list[Failure]]:
@@ -65,10 +66,10 @@ def looks_at(
 
     Slices without a mask have no blood.
     """
-    work = [(segmenter, row, mask, seed, look) for look in range(looks + 1) for row, mask in rows]
+    work = [(segmenter, row, mask, seed, look, palest_hu) for look in range(looks + 1) for row, mask in rows]
     found, failures = [], []
     results = in_processes(_look, work, jobs, progress, "looking")
-    for (_, row, _, _, look), one in zip(work, results, strict=True):
+    for (_, row, _, _, look, _), one in zip(work, results, strict=True):
         if isinstance(one, Look):
             found.append(one)
         elif one is not None and look == 0:
@@ -77,7 +78,12 @@ def looks_at(
 
 
 def _look(
-    segmenter: Segmenter, row: ManifestRow, mask_path: Path | None, seed: int, look: int
+    segmenter: Segmenter,
+    row: ManifestRow,
+    mask_path: Path | None,
+    seed: int,
+    look: int,
+    palest_hu: float | None,
 ) -> "Look | str | None":
     """None where a slice has no such look: a picture has but one."""
     name = zlib.crc32(row.slice_id.encode("utf-8", "surrogateescape"))
@@ -88,7 +94,7 @@ def _look(
         shape = image.pixels.shape
         mask = np.zeros(shape, dtype=bool) if mask_path is None else read_mask(mask_path, shape)
         if look:
-            image = vary(image, mask, np.random.default_rng([seed, _STREAM, look, name]))
+            image = vary(image, mask, np.random.default_rng([seed, _STREAM, look, name]), palest_hu)
         found = segmenter.draw(image)
     except UnreadableSlice as error:
         return str(error)

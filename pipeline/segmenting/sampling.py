@@ -167,6 +167,7 @@ def sample(
     seed: int,
     varied: bool,
     looks: int = 1,
+    palest_hu: float | None = None,
     features: PixelFeatures | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
@@ -184,6 +185,8 @@ def sample(
         Whether slices in HU are given another look first, see `features.pixels.variation.vary`.
     looks : int
         How often each slice is taken.
+    palest_hu : float, optional
+        See `vary`.
     features : PixelFeatures, optional
         What pixels are described by; anatomy without.
     jobs : int, optional
@@ -192,7 +195,9 @@ def sample(
     """
     parts, patients, failures = [], [], []
     features = features or PixelFeatures()
-    work = [(row, mask, (seed, look), varied, features) for look in range(looks) for row, mask in rows]
+    work = [
+        (row, mask, (seed, look), varied, features, palest_hu) for look in range(looks) for row, mask in rows
+    ]
     results = in_processes(_pixels_of, work, jobs, progress, "reading")
     for (row, _, (_, look), *_), found in zip(work, results, strict=True):
         if isinstance(found, str):
@@ -209,7 +214,11 @@ def sample(
 
 
 def look_at(
-    row: ManifestRow, mask_path: Path, seed: tuple[int, int], varied: bool
+    row: ManifestRow,
+    mask_path: Path,
+    seed: tuple[int, int],
+    varied: bool,
+    palest_hu: float | None = None,
 ) -> tuple[Slice, np.ndarray, np.random.Generator]:
     """A slice, in another look where it is varied, its mask, and what its pixels are drawn with.
 
@@ -221,14 +230,19 @@ def look_at(
     rng = np.random.default_rng([*seed, zlib.crc32(row.slice_id.encode("utf-8", "surrogateescape"))])
     image = read_guarded(row.path)
     mask = read_mask(mask_path, image.pixels.shape)
-    return (vary(image, mask, rng) if varied and image.is_hu else image), mask, rng
+    return (vary(image, mask, rng, palest_hu) if varied and image.is_hu else image), mask, rng
 
 
 def _pixels_of(
-    row: ManifestRow, mask_path: Path, seed: tuple[int, int], varied: bool, features: PixelFeatures
+    row: ManifestRow,
+    mask_path: Path,
+    seed: tuple[int, int],
+    varied: bool,
+    features: PixelFeatures,
+    palest_hu: float | None,
 ) -> "tuple[np.ndarray, np.ndarray, np.ndarray] | str":
     try:
-        image, mask, rng = look_at(row, mask_path, seed, varied)
+        image, mask, rng = look_at(row, mask_path, seed, varied, palest_hu)
         grid = HeadGrid.of(image)
     except UnreadableSlice as error:
         return str(error)

@@ -63,6 +63,9 @@ class SegmenterSettings:
         What pixels are described by, of `pixel_features.FEATURES`.
     trunk_steps : int
         How long the trunk is trained for features that have ``trained`` in their name.
+    palest_hu : float, optional
+        Other looks make the blood of a slice no paler than this, by its median: for masks of pale blood, and
+        phantoms of the wide population.
     """
 
     kind: str = "trees"
@@ -71,6 +74,7 @@ class SegmenterSettings:
     start: Segmenter | None = None
     features: str = ANATOMY
     trunk_steps: int = 400
+    palest_hu: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +209,14 @@ def fit_segmenter(
         features = pixel_features(
             settings.features, rest, steps=settings.trunk_steps, **how, jobs=jobs, progress=progress
         )
-        pixels = sample(masked, **how, features=features, jobs=jobs, progress=progress)
+        pixels = sample(
+            masked,
+            **how,
+            palest_hu=settings.palest_hu,
+            features=features,
+            jobs=jobs,
+            progress=progress,
+        )
         failures += pixels.failures
         learned = ~np.isin(pixels.patients, sorted(patients))
         first = _fit(settings.kind, pixels.of(learned), seed)
@@ -241,7 +252,15 @@ def fit_segmenter(
     known = [(row, mask) for row, mask in wanted if mask is not None or row.label == classes[0]]
     varied_looks = settings.looks if settings.varied else 0
     untuned = replace(untold, facts=facts)
-    seen, _ = looks_at(untuned, known, seed=seed, looks=varied_looks, jobs=jobs, progress=progress)
+    seen, _ = looks_at(
+        untuned,
+        known,
+        seed=seed,
+        looks=varied_looks,
+        palest_hu=settings.palest_hu,
+        jobs=jobs,
+        progress=progress,
+    )
     told = tuned(untuned, seen)
     last = first if pixels is None else _fit(settings.kind, pixels, seed)
     chosen = [(one.row, told.score(one.score, one.is_hu)) for one in found]
@@ -270,6 +289,7 @@ def _facts(settings: SegmenterSettings, cohort: Cohort, masked: Sequence[MaskedR
         "operating": OPERATING_SCHEMA,
         "varied": VARIATION_SCHEMA if settings.varied else 0,
         "looks": settings.looks,
+        **({} if settings.palest_hu is None else {"palest_hu": settings.palest_hu}),
         "seed": cohort.split.seed,
         "split": cohort.split.hash,
         "protocol": str(cohort.split.protocol),

@@ -202,7 +202,7 @@ def test_stage_one_computes_no_more_batches_at_once_than_may_work(granted):
     try:
         engine = Engine("cpu", "float32", "contiguous")
         facts = {"dimension": 1, "size": 4, "mean": (0,), "std": (1,)}
-        extractor = PlaneExtractor("slow", Slow(), None, "mean", engine, 2, **facts)
+        extractor = PlaneExtractor("slow", Slow(), None, "mean", engine, 2, usual=2, **facts)
         extractor(np.zeros((24, 4, 4), np.uint8))
         assert max(seen) == 2
         assert torch.get_num_threads() == 6

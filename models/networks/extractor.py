@@ -121,9 +121,9 @@ class PlaneExtractor:
         """Embed batches of at most `batch` planes each, as it was at first, in their order.
 
         On a CPU each batch is computed by one thread, and as many batches at once as torch has threads and
-        this process may use processors: so
-        no core waits for another, least of all where slices are decoded beside it, and results do not depend
-        on the number of cores. On CUDA the next batch is taken and sent while the one before it is computed.
+        this process may use processors: so no core waits for another, least of all where slices are decoded
+        beside it, and results do not depend on the number of cores. On CUDA the next batch is taken and sent
+        while the one before it is computed.
         """
         return self._stream_cuda(batches) if self.engine.device == "cuda" else self._stream_cpu(batches)
 

@@ -1,5 +1,7 @@
 """Weights for stage one that learn from masks: the planes, their looks, and ``haemo segment trunk``."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from haemo.models.weights import imagenet
 from haemo.models.weights.imagenet import random_weights, resolve_weights
 from haemo.pipeline.cli import main
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.segmenting import trunk_training
 from haemo.pipeline.segmenting.sampling import masked_rows
 from haemo.pipeline.segmenting.trunk_planes import VIEW, masked_planes
 
@@ -111,6 +114,27 @@ def test_a_trunk_is_trained_judged_and_taken_for_features(run, tmp_path, monkeyp
     found = resolve_weights(out, need="pool4")
     assert found.is_trunk
     assert found.sha256 != random_weights(0, "pool4").sha256
+
+
+def test_weights_that_no_patient_is_left_to_judge_are_written_and_that_is_said(
+    run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(imagenet, "resolve_weights", lambda *_, **__: random_weights(0, "pool5"))
+    as_it_is = trunk_training.masked_planes
+
+    def none_of_test_patients_bleeds(rows, **options):
+        found = as_it_is(rows, **options)
+        return found if "looks" in options else replace(found, masks=np.zeros_like(found.masks))
+
+    monkeypatch.setattr(trunk_training, "masked_planes", none_of_test_patients_bleeds)
+    out = tmp_path / "own.safetensors"
+    command = ["segment", "trunk", "--run", str(run), "--out", str(out), "--looks", "0", "--jobs", "1"]
+    command += ["--steps", "1", "--batch-size", "2", "--precision", "float32"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "not judged: a trunk is judged on test slices with blood and without" in said.err
+    assert "test patients" not in said.out
+    assert f"written to {out}" in said.out
 
 
 @pytest.mark.parametrize(

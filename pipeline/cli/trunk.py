@@ -79,12 +79,12 @@ def trunk(
         progress=progress,
         **options,
     )
-    judged = result.judged
-    click.echo(
-        f"test patients, {counted(judged['slices'], 'slice')}: ROC AUC of slices "
-        f"{cell(judged['classified'], 'roc_auc')}, of cells {judged['cells_roc_auc']:.3f}; hottest cell on "
-        f"the bleed, over 1 cm2: {mean_cell(judged['pointing']) or '-'} of {judged['large_bleeds']}"
-    )
+    if judged := result.judged:
+        click.echo(
+            f"test patients, {counted(judged['slices'], 'slice')}: ROC AUC of slices "
+            f"{cell(judged['classified'], 'roc_auc')}, of cells {judged['cells_roc_auc']:.3f}; hottest cell "
+            f"on the bleed, over 1 cm2: {mean_cell(judged['pointing']) or '-'} of {judged['large_bleeds']}"
+        )
     for failure in result.failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
     where = "kept in" if result.up_to_date else "written to"

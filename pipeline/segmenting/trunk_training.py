@@ -52,15 +52,15 @@ class TrunkResult:
     ----------
     facts : dict
         What the header of the file holds.
-    judged : dict
-        From `judge_trunk`, of the test patients.
+    judged : dict or None
+        From `judge_trunk`, of the test patients; None where it cannot be done, which is said in the log.
     failures : list of Failure
     up_to_date : bool
         Whether the file was there already, from the same settings and data.
     """
 
     facts: dict[str, Any]
-    judged: dict[str, Any]
+    judged: dict[str, Any] | None
     failures: list[Failure]
     up_to_date: bool
 
@@ -164,7 +164,11 @@ def train_trunk(
         write_network(out, trained, facts)
         checkpoint.remove()
     seen = masked_planes(test, jobs=jobs, progress=progress)
-    judged = judge_trunk(BloodCells.of(read_network(out)[0]), seen, seed)
+    judged = None
+    try:
+        judged = judge_trunk(BloodCells.of(read_network(out)[0]), seen, seed)
+    except TooFewData as error:
+        log.warning("not judged: %s", error)
     return TrunkResult(facts, judged, [*failures, *seen.failures], up_to_date)
 
 

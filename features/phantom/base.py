@@ -4,7 +4,7 @@ import numpy as np
 
 from haemo.features.phantom.anatomy import Head, ramp
 
-__all__ = ["TOP_MM", "paint_base"]
+__all__ = ["TOP_MM", "paint_base", "rod"]
 
 TOP_MM = 26.0
 """Canonical z above which there is nothing to paint."""
@@ -34,8 +34,8 @@ def _ball(points: np.ndarray, centre: tuple[float, ...], radii: tuple[float, ...
     return (1 - np.sqrt(np.einsum("ij,ij->i", scaled, scaled))) * np.float32(min(radii))
 
 
-def _rod(points: np.ndarray, start: tuple[float, ...], end: tuple[float, ...], radius: float) -> np.ndarray:
-    """Depth below the surface of a rod with round ends."""
+def rod(points: np.ndarray, start: tuple[float, ...], end: tuple[float, ...], radius: float) -> np.ndarray:
+    """Depth of points (n, 3) below the surface of a rod with round ends, in mm; positive inside: (n,)."""
     start, end = np.float32(start), np.float32(end)
     axis = end - start
     along = np.clip((points - start) @ axis / (axis @ axis), 0, 1)
@@ -75,13 +75,13 @@ def paint_base(
     _soft_tissue(canvas, head, points_mm, cells, free)
     # The body of the sphenoid with the clivus behind it, and the petrous ridges.
     canvas.stroke(_ball(mirrored, (0, 8, -44), (25, 26, 15)), _DENSE_HU * 0.6 + 180 * cells[:, 0], free)
-    canvas.stroke(_rod(points_mm, (0, -8, -36), (0, -24, -62), 6.0), 800.0, free)
+    canvas.stroke(rod(points_mm, (0, -8, -36), (0, -24, -62), 6.0), 800.0, free)
     canvas.stroke(_ball(points_mm, (0, 4, -32), (8, 8, 7)), 46.0, free)
-    canvas.stroke(_rod(mirrored, (0, -6, -29), (8, -5, -27), 2.0), 900.0, free)
-    canvas.stroke(_rod(mirrored, (11, 14, -25), (14, 22, -24), 2.4), 900.0, free)
+    canvas.stroke(rod(mirrored, (0, -6, -29), (8, -5, -27), 2.0), 900.0, free)
+    canvas.stroke(rod(mirrored, (11, 14, -25), (14, 22, -24), 2.4), 900.0, free)
     petrous = np.maximum(
-        _rod(mirrored, (16, -14, -40), (48, -31, -36), 8.5),
-        _rod(mirrored, (48, -30, -38), (60, -40, -42), 13.0),
+        rod(mirrored, (16, -14, -40), (48, -31, -36), 8.5),
+        rod(mirrored, (48, -30, -38), (60, -40, -42), 13.0),
     )
     dense = _DENSE_HU + 250 * cells[:, 0]
     canvas.stroke(petrous, dense, free)
@@ -89,7 +89,7 @@ def paint_base(
     air_cells = np.minimum(mastoid - 1.0, (cells[:, 1] + 1.6 * anatomy.pneumatisation - 0.9) * 2.0)
     canvas.stroke(mastoid, dense, free)
     canvas.stroke(air_cells, _AIR_HU, free)
-    canal = _rod(mirrored, (44, -24, -42), (84, -22, -44), 3.2)
+    canal = rod(mirrored, (44, -24, -42), (84, -22, -44), 3.2)
     canvas.stroke(canal, _AIR_HU, outside_brain)
     _joint(canvas, mirrored, free)
 
@@ -114,18 +114,18 @@ def _soft_tissue(
 def _joint(canvas: _Canvas, mirrored: np.ndarray, free: np.ndarray) -> None:
     """Jaw joint and zygomatic arch."""
     canvas.stroke(_ball(mirrored, (50, -12, -50), (9, 5, 7)), 900.0, free)
-    canvas.stroke(_rod(mirrored, (66, -6, -47), (60, 44, -45), 3.0), 1000.0, free)
+    canvas.stroke(rod(mirrored, (66, -6, -47), (60, 44, -45), 3.0), 1000.0, free)
 
 
 def _orbits(canvas: _Canvas, head: Head, mirrored: np.ndarray, free: np.ndarray) -> None:
     anatomy = head.anatomy
     cone = np.minimum(_ball(mirrored, (31, 62, -36), (21, 36, 18)), mirrored[:, 1] - 26)
     canvas.stroke(cone + 2.2, 1000.0, free)
-    canvas.stroke(_rod(mirrored, (50, 56, -30), (54, 58, -48), 4.5), 1200.0, free)
+    canvas.stroke(rod(mirrored, (50, 56, -30), (54, 58, -48), 4.5), 1200.0, free)
     canvas.stroke(cone, anatomy.fat_hu, free)
-    canvas.stroke(_rod(mirrored, (31, 62, -36), (13, 28, -34), 2.2), 42.0, free)
-    canvas.stroke(_rod(mirrored, (42, 68, -36), (18, 30, -35), 2.4), 55.0, free)
-    canvas.stroke(_rod(mirrored, (21, 70, -36), (13, 32, -35), 2.4), 55.0, free)
+    canvas.stroke(rod(mirrored, (31, 62, -36), (13, 28, -34), 2.2), 42.0, free)
+    canvas.stroke(rod(mirrored, (42, 68, -36), (18, 30, -35), 2.4), 55.0, free)
+    canvas.stroke(rod(mirrored, (21, 70, -36), (13, 32, -35), 2.4), 55.0, free)
     lids = np.minimum(mirrored[:, 1] - 82, _ball(mirrored, (32, 80, -36), (24, 16, 18)))
     canvas.stroke(lids, 40.0, free)
     globe = _ball(mirrored, (32, 74, -36), (12, 12, 12))

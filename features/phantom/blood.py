@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from haemo.features.phantom.bleeds import Bleed
 from haemo.features.phantom.stages import Mixture, StagedBleed
 from haemo.features.phantom.volume import SmoothNoise
 
-__all__ = ["PlacedBleed", "Region", "place"]
+__all__ = ["PlacedBleed", "Region", "distance_from", "place"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,12 @@ class Region:
     upward: np.ndarray
     fluid: np.ndarray
     pixel_mm: float
+
+
+def distance_from(points: np.ndarray, centre: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Distance of points (n, 3) from one, in mm: (n,)."""
+    offset = points - np.float32(centre)
+    return np.sqrt(np.einsum("ij,ij->i", offset, offset))
 
 
 class PlacedBleed(ABC):
@@ -71,10 +78,6 @@ class PlacedBleed(ABC):
         hu = self.bleed.hu + np.float32(3.0) * self._texture(region.canonical)[:, 0]
         return hu if self._mixture is None else self._mixture.mixed(hu, region.canonical)
 
-    def _distance(self, points: np.ndarray) -> np.ndarray:
-        offset = points - self.centre
-        return np.sqrt(np.einsum("ij,ij->i", offset, offset))
-
 
 class _Extraaxial(PlacedBleed):
     """Blood between the inner table and the brain, which recedes before it."""
@@ -94,7 +97,7 @@ class _Extraaxial(PlacedBleed):
 
     def _thickness(self, canonical: np.ndarray, upward: np.ndarray) -> np.ndarray:
         bleed = self.bleed
-        reach = self._distance(canonical) * np.float32(1 / bleed.radius_mm)
+        reach = distance_from(canonical, self.centre) * np.float32(1 / bleed.radius_mm)
         profile = np.clip(1 - reach**self._power, 0, 1)
         lumps = 1 + np.float32(bleed.roughness) * self._lumps(canonical)[:, 0]
         # Dura clings to the floor of the skull: blood gathers under the vault.
@@ -138,7 +141,7 @@ class _Parenchymal(PlacedBleed):
     """Blood in the brain's substance: pushes it away on all sides and makes it swell."""
 
     def shift(self, canonical: np.ndarray, distance: np.ndarray) -> np.ndarray:
-        away = np.maximum(self._distance(canonical), 1.0)
+        away = np.maximum(distance_from(canonical, self.centre), 1.0)
         source = np.cbrt(np.maximum(away**3 - 0.5 * self.bleed.radius_mm**3, (0.3 * away) ** 3))
         near_bone = 1 - np.exp(np.minimum(distance[:, 0], 0) / 9)
         strength = (source / away - 1) * np.exp(away * np.float32(-1 / 70)) * near_bone
@@ -168,7 +171,7 @@ class _Subarachnoid(PlacedBleed):
 
     def share(self, region: Region) -> np.ndarray:
         bleed = self.bleed
-        reach = self._distance(region.brain) * np.float32(1 / bleed.radius_mm)
+        reach = distance_from(region.brain, self.centre) * np.float32(1 / bleed.radius_mm)
         patches = 1.5 - reach**2 + np.float32(bleed.roughness) * self._lumps(region.canonical)[:, 0]
         sulci = np.clip(1.25 * region.fluid - 0.08, 0, 1)
         outside = ramp(region.ventricle - 2.5, 2.0) * ramp(0.3 - region.skull, 1.0)
@@ -182,7 +185,7 @@ class _Ventricular(PlacedBleed):
         inside = ramp(0.5 - region.ventricle, 1.5) * np.clip(1.4 * region.fluid, 0, 1)
         if self.bleed.form == "layered":
             return inside * ramp(self.bleed.level_mm - region.brain[:, 1], 2.0)
-        reach = self._distance(region.brain) * np.float32(1 / self.bleed.radius_mm)
+        reach = distance_from(region.brain, self.centre) * np.float32(1 / self.bleed.radius_mm)
         lumps = 1.1 - reach + np.float32(self.bleed.roughness) * self._lumps(region.canonical)[:, 0]
         return inside * np.clip(3 * lumps, 0, 1)
 

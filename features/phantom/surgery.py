@@ -1,15 +1,15 @@
 """Heads after surgery: openings in the bone, plates, clips, air, fluid, a drain. Blind to bleeds."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from haemo.features.phantom.anatomy import ramp
 from haemo.features.phantom.atlas import Atlas
+from haemo.features.phantom.base import rod
 from haemo.features.phantom.bleeds import Bleed, surface_point
-from haemo.features.phantom.blood import Region, place
+from haemo.features.phantom.blood import Region, distance_from, place
 from haemo.features.phantom.changes import Change
 
 __all__ = ["Collected", "Collection", "Operated", "Surgery"]
@@ -159,11 +159,6 @@ def _on_skull(atlas: Atlas, point: np.ndarray) -> Point:
     return tuple(float(value) for value in point)
 
 
-def _reach(points: np.ndarray, centre: Sequence[float]) -> np.ndarray:
-    offset = points - np.float32(centre)
-    return np.sqrt(np.einsum("ij,ij->i", offset, offset))
-
-
 class Operated(Change):
     """A head after surgery, ready to be painted."""
 
@@ -181,7 +176,7 @@ class Operated(Change):
     def bulge(self, canonical: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of the brain through the opening; the scalp over it is swollen too."""
         done = self._done
-        reach = _reach(canonical, done.centre_mm)
+        reach = distance_from(canonical, done.centre_mm)
         brain = np.float32(done.bulge_mm) * np.clip(1 - (reach / done.radius_mm) ** 2, 0, 1)
         swelling = np.float32(done.swelling_mm) * np.clip(1 - (reach / (done.radius_mm + 22)) ** 2, 0, 1)
         return brain, brain + swelling
@@ -189,10 +184,10 @@ class Operated(Change):
     def opening(self, canonical: np.ndarray) -> np.ndarray:
         """Holes and gaps in the bone."""
         done = self._done
-        off_border = done.radius_mm - _reach(canonical, done.centre_mm)
+        off_border = done.radius_mm - distance_from(canonical, done.centre_mm)
         border = np.float32(done.gap_mm / 2) - abs(off_border) if done.kind == "craniotomy" else off_border
         for hole in done.holes_mm:
-            border = np.maximum(border, 6.5 - _reach(canonical, hole))
+            border = np.maximum(border, 6.5 - distance_from(canonical, hole))
         return border
 
     def paint_scalp(
@@ -221,10 +216,8 @@ class Operated(Change):
         """A drain from the opening into the ventricle."""
         if self._done.drain_to_mm is None:
             return None
-        start, end = np.float32(self._done.centre_mm), np.float32(self._done.drain_to_mm)
-        along = np.clip((region.canonical - start) @ (end - start) / ((end - start) @ (end - start)), 0, 1)
-        offset = region.canonical - start - along[:, None] * (end - start)
-        return ramp(1.4 - np.sqrt(np.einsum("ij,ij->i", offset, offset)), region.pixel_mm), 240.0
+        depth = rod(region.canonical, self._done.centre_mm, self._done.drain_to_mm, 1.4)
+        return ramp(depth, region.pixel_mm), 240.0
 
 
 class Collected(Change):

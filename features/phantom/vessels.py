@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from haemo.features.phantom.anatomy import ramp
+from haemo.features.phantom.base import rod
 from haemo.features.phantom.blood import Region
 from haemo.features.phantom.changes import Change
 from haemo.features.phantom.volume import SmoothNoise
@@ -82,10 +83,7 @@ class Vessels(Change):
         near = near[((brain[near] > corner) & (brain[near] < opposite)).all(axis=1)]
         if not len(near):
             return
-        axis = end - start
-        offset = brain[near] - start
-        offset -= np.clip(offset @ axis / (axis @ axis), 0, 1)[:, None] * axis
-        share = ramp(radius - np.sqrt(np.einsum("ij,ij->i", offset, offset)), 1.2)
+        share = ramp(rod(brain[near], start, end, radius), 1.2)
         hu[near] += share * (self._drawn.hu - hu[near])
 
     def _paint_small(self, hu: np.ndarray, region: Region) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from haemo.pipeline.evaluation.intervals import Resampling
 from haemo.pipeline.evaluation.jackknife import LEAST_PATIENTS, Estimate
+from haemo.pipeline.evaluation.ranking import ratio
 
 __all__ = ["means_by_patient"]
 
@@ -44,8 +45,8 @@ def means_by_patient(
         if not counted.sum():
             continue
         sums = np.bincount(patient, weights=np.where(counted > 0, column, 0) * counted)
-        rest = groups.sums_without(np.bincount(patient, weights=counted))
-        means = np.divide(groups.sums_without(sums), rest, out=np.full(len(rest), np.nan), where=rest > 0)
+        counts = np.bincount(patient, weights=counted)
+        means = ratio(groups.sums_without(sums), groups.sums_without(counts))
         entry = {"mean": float(sums.sum() / counted.sum())}
         estimate = Estimate.of(entry["mean"], means, groups.sizes)
         interval = estimate if isinstance(estimate, str) else estimate.interval(0.95)

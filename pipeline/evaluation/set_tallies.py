@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from haemo.pipeline.evaluation.jackknife import Groups
+from haemo.pipeline.evaluation.ranking import ratio
 from haemo.pipeline.evaluation.tallies import CLASS_METRICS, METRICS, Tally
 from haemo.pipeline.evaluation.units import Answers, UnitAnswers
 
@@ -102,7 +103,7 @@ class SetTally:
         figures = {metric: np.mean([one[metric] for one in each.values()], axis=0) for metric in METRICS}
         total = weights @ self._units
         undefined = np.full(len(total), np.nan)
-        figures["accuracy"] = np.divide(weights @ self._right, total, out=undefined.copy(), where=total > 0)
+        figures["accuracy"] = ratio(weights @ self._right, total)
         figures["balanced_accuracy"] = figures["sensitivity"]
         figures["brier"] = figures["mse"] * len(self.classes)
         figures |= {metric: undefined for metric in METRICS if metric in self.absent}

@@ -7,6 +7,7 @@ import numpy as np
 from haemo.pipeline.evaluation.intervals import Resampling, assess
 from haemo.pipeline.evaluation.jackknife import FREE, with_interval
 from haemo.pipeline.evaluation.patient_means import means_by_patient
+from haemo.pipeline.evaluation.ranking import ratio
 from haemo.pipeline.judging.answers import Answered
 from haemo.pipeline.run.predictions import Predictions
 
@@ -98,8 +99,7 @@ def _mean(answers: Predictions, resampling: Resampling) -> dict[str, Any]:
     names, patient = np.unique(answers.patient, return_inverse=True)
     sums, counts = np.bincount(patient, answers.scores), np.bincount(patient).astype(float)
     groups = resampling.groups(len(names))
-    rest = groups.sums_without(counts)
-    left_out = np.divide(groups.sums_without(sums), rest, out=np.full(len(rest), np.nan), where=rest > 0)
+    left_out = ratio(groups.sums_without(sums), groups.sums_without(counts))
     return with_interval(float(answers.scores.mean()), left_out, groups.sizes, resampling.level, FREE)
 
 

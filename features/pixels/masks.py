@@ -19,6 +19,7 @@ from haemo.features.reading.slice import Slice, check_size
 from haemo.tables import read_rows
 
 __all__ = [
+    "LARGE_MM2",
     "TrueMasks",
     "decode_mask",
     "find_mask",
@@ -28,6 +29,9 @@ __all__ = [
     "read_mask",
     "subtypes",
 ]
+
+LARGE_MM2 = 100.0
+"""Area above which figures of bleeds are given by themselves."""
 
 _FOLDER = "masks"
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")

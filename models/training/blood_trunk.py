@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from haemo.errors import TrainingDiverged
+from haemo.errors import TooFewData, TrainingDiverged
 from haemo.models.networks.alexnet import SIZE
 from haemo.models.networks.blood_cells import BARELY, BloodCells, blood_in_cells
 from haemo.models.networks.gray import GrayConv
@@ -95,9 +95,13 @@ def train_blood_trunk(
 
     Raises
     ------
+    TooFewData
+        If no mask has blood.
     TrainingDiverged
         If the loss is no longer finite.
     """
+    if not masks.any():
+        raise TooFewData("a trunk is trained on slices with masks, and none with blood can be used")
     settings = settings or TrunkSettings()
     wide = np.zeros(len(planes), dtype=bool) if wide is None else wide
     network = _begun(weights, seed)

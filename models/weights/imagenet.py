@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from haemo.errors import WeightsUnavailable
 from haemo.extensions import unknown
 from haemo.models.weights import hub
-from haemo.models.weights.builtin import BUILTIN_ORIGIN, BUILTIN_PATH, builtin_state
+from haemo.models.weights.builtin import BUILTIN, BUILTIN_ORIGIN, BUILTIN_PATH, builtin_state
 from haemo.models.weights.statefile import read_state
 from haemo.models.weights.trunk import DOWNLOAD_COMMAND, cached_trunk, fetch_trunk, read_trunk, trunk_path
 from haemo.progress import Progress, silent
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAYERS",
+    "NAMED",
     "SHAPES",
     "TRUNK_LAYERS",
     "WeightSource",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger("haemo")
+
+NAMED = ("auto", "trunk", BUILTIN, "random")
+"""What `resolve_weights` takes beside files."""
 
 # The one-weird-trick AlexNet (Krizhevsky 2014, arXiv:1404.5997) as torchvision has it, up to fc7.
 _CONVOLUTIONS = {

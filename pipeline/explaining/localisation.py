@@ -13,7 +13,7 @@ from haemo.atomic import write_text
 from haemo.errors import MissingStep, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import TrueMasks, read_mask, subtypes
+from haemo.features.pixels.masks import LARGE_MM2, TrueMasks, read_mask, subtypes
 from haemo.features.pixels.region import Region, joined
 from haemo.features.reading.reader import read_guarded
 from haemo.features.reading.slice import Slice
@@ -41,7 +41,6 @@ FIGURES = ("hit", "near", "region_hit", "iou", "dice", "energy", "mask_share")
 
 BASELINES = ("centre", "random network", "blood alone")
 
-_LARGE_MM2 = 100.0
 _TOLERANCE_PIXELS = 15
 _MOST_PERTURBED = 24
 _BATCH = 16
@@ -289,7 +288,7 @@ def _pointing(
     values = np.array([[row[name] for name in FIGURES] for row in rows])
     patients = np.array([case.row.patient for case in cases])
     areas = np.array([np.nan if case.area_mm2 is None else case.area_mm2 for case in cases])
-    groups = {"all": np.ones(len(cases), dtype=bool), "over_1_cm2": areas > _LARGE_MM2}
+    groups = {"all": np.ones(len(cases), dtype=bool), "over_1_cm2": areas > LARGE_MM2}
     for name in sorted({part for case in cases for part in case.subtype.split("+") if part}):
         groups[name] = np.array([name in case.subtype.split("+") for case in cases])
         groups[f"{name}_over_1_cm2"] = groups[name] & groups["over_1_cm2"]

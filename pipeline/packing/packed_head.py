@@ -9,6 +9,7 @@ import numpy as np
 
 from haemo.errors import BadSettings
 from haemo.features.store.store import FeatureStore
+from haemo.models.weights.imagenet import NAMED
 from haemo.pipeline.packing.plain import plain_skops
 from haemo.pipeline.predicting.trained_model import StageOne, TrainedModel
 from haemo.pipeline.preparing.pooling import source_of
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["PackedHead", "packed_head", "shared_networks"]
-
-_FETCHED = ("auto", "trunk", "builtin", "random")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +125,7 @@ def _stage(
         network = _Network("cnn", (Path(made["weights"]) / "model.safetensors").read_bytes())
     elif weights:
         network = _Network(made["network"], stage.extractor.weights.state_dict)
-    elif made["weights"] in _FETCHED and not trained:
+    elif made["weights"] in NAMED and not trained:
         stage_one["weights"] = made["weights"]
     else:
         raise BadSettings("the network's weights came from a file that cannot be fetched; pack them too")

@@ -14,6 +14,7 @@ import numpy as np
 from haemo.errors import BadDataset, FingerprintMismatch, HaemoError
 from haemo.features.reading.unit import UNITS, Unit
 from haemo.features.store.fingerprint import Fingerprint
+from haemo.models.weights.imagenet import NAMED
 from haemo.pipeline.evaluation.aggregation import Aggregation
 from haemo.pipeline.evaluation.unit_rule import UnitRule
 from haemo.pipeline.packing.bundlefile import Bundle, read_bundle
@@ -193,7 +194,7 @@ def _stage(bundle: Bundle, facts: Mapping[str, Any], device: str, progress: Prog
         if "network_in" in facts:
             data = bundle.read(facts["network_in"])
             settings = replace(settings, weights=_weights(data, settings.network, described, scratch))
-        elif settings.weights not in ("auto", "trunk", "builtin", "random"):
+        elif settings.weights not in NAMED:
             raise ValueError("it names weights of its own and holds none")
         extractor, preprocessing = load_stage_one(settings, facts["notes"], progress=progress)
     found = embedding_fingerprint(extractor, preprocessing, fingerprint.facts["stored_as"])

@@ -5,6 +5,7 @@ from typing import Any
 
 from haemo.errors import BadSettings
 from haemo.extensions import unknown
+from haemo.models.weights.builtin import BUILTIN
 
 __all__ = [
     "RECIPES",
@@ -16,7 +17,6 @@ __all__ = [
     "still_meant",
 ]
 
-_BUILTIN = "builtin"
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
         "crop": "none",
@@ -40,7 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "mirror": True,
         "layer": "pool4",
         "windows": None,
-        "weights": _BUILTIN,
+        "weights": BUILTIN,
     },
 }
 """``paper`` is the published way, and the default. What each option of the others is worth stands in
@@ -69,7 +69,7 @@ def options_of(name: str, network: str, typed: Mapping[str, Any]) -> dict[str, A
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     options = _without_layer(RECIPES[name], network)
-    if options["weights"] == _BUILTIN and network != "alexnet":
+    if options["weights"] == BUILTIN and network != "alexnet":
         raise BadSettings(
             f"recipe {name} has weights of AlexNet; leave network {network} out, or take recipe best"
         )
@@ -136,7 +136,7 @@ def in_words(settings: Mapping[str, Any]) -> str:
     return ", ".join(
         option_in_words(name, settings[name])
         for name in RECIPES["paper"]
-        if name in settings and (name != "weights" or settings[name] == _BUILTIN)
+        if name in settings and (name != "weights" or settings[name] == BUILTIN)
     )
 
 
@@ -151,7 +151,7 @@ def option_in_words(option: str, value: Any) -> str:
 
 def _kind(option: str, value: Any) -> Any:
     """The value as recipes have it."""
-    if option != "weights" or value == _BUILTIN:
+    if option != "weights" or value == BUILTIN:
         return value
     return "imagenet"
 

@@ -12,7 +12,7 @@ from haemo.atomic import write_text
 from haemo.errors import MissingStep, TooFewData, UnreadableSlice
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import TrueMasks, read_mask, subtypes
+from haemo.features.pixels.masks import LARGE_MM2, TrueMasks, read_mask, subtypes
 from haemo.features.pixels.region import joined
 from haemo.features.reading.reader import read_guarded
 from haemo.pipeline.evaluation.intervals import Resampling, assess
@@ -29,7 +29,6 @@ from haemo.progress import Progress, silent
 
 __all__ = ["measure_outlines", "volume_agreement", "volumes_by_subtype"]
 
-_LARGE_MM2 = 100.0
 _NO_BLEED = "none"
 
 
@@ -227,8 +226,8 @@ def _groups(found: Sequence[tuple[ManifestRow, _Agreement]], seed: int) -> dict[
     areas = np.array([np.nan if one.true_mm2 is None else one.true_mm2 for _, one in with_bleed])
     inside = {
         "all": np.ones(len(own), dtype=bool),
-        "over_1_cm2": areas > _LARGE_MM2,
-        "under_1_cm2": areas <= _LARGE_MM2,
+        "over_1_cm2": areas > LARGE_MM2,
+        "under_1_cm2": areas <= LARGE_MM2,
     }
     for name in sorted({kind for some in own for kind in some if kind}):
         inside[name] = np.array([name in some for some in own])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from haemo.errors import TooFewData, UnreadableSlice
+from haemo.errors import UnreadableSlice
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.packed import PackedMask
 from haemo.features.views.head_grid import HeadGrid
@@ -63,8 +63,6 @@ def pixel_features(
     found = [one for one in in_processes(_plane, work, jobs, progress, "planes") if one is not None]
     planes = np.array([plane for plane, _ in found])
     masks = np.array([mask.unpack() for _, mask in found])
-    if not masks.any():
-        raise TooFewData("a trunk is trained on slices with masks, and none with blood can be used")
     trained = train_blood_trunk(planes, masks, weights, TrunkSettings(steps), seed=seed, progress=progress)
     state = trained.state_dict()
     return PixelFeatures(name, {key: state[key].contiguous().numpy() for key in weights.state_dict})

@@ -11,7 +11,7 @@ import numpy as np
 from haemo.errors import BadSettings, TooFewData, WeightsUnavailable
 from haemo.features.failures import Failure
 from haemo.features.manifest import ManifestRow
-from haemo.features.pixels.masks import TrueMasks
+from haemo.features.pixels.masks import LARGE_MM2, TrueMasks
 from haemo.features.pixels.variation import VARIATION_SCHEMA
 from haemo.models.networks.blood_cells import BARELY, BloodCells, blood_in_cells, cells_of, slice_scores
 from haemo.models.networks.engine import resolve_precision
@@ -37,7 +37,6 @@ __all__ = ["TrunkResult", "judge_trunk", "train_trunk"]
 log = logging.getLogger("haemo")
 
 _SCHEMA = 1
-_LARGE_MM2 = 100.0
 _STARTED_FROM = (
     "ImageNet weights of torchvision's AlexNet: code and weights BSD-3-Clause; the images of ImageNet, which "
     "they were trained on, are for non-commercial research"
@@ -148,8 +147,6 @@ def train_trunk(
     else:
         learned = masked_planes(train, looks=looks, seed=seed, jobs=jobs, progress=progress)
         failures += learned.failures
-        if not learned.masks.any():
-            raise TooFewData("a trunk is trained on slices with masks, and none with blood can be used")
         checkpoint = Checkpoint(out.with_name(out.name + ".checkpoint"), facts["key"])
         trained = train_blood_trunk(
             learned.planes,
@@ -210,7 +207,7 @@ def judge_trunk(network: BloodCells, seen: MaskedPlanes, seed: int = 0) -> dict[
         predicted=np.array(classes)[(scores > 0).astype(int)],
         classes=classes,
     )
-    large = np.flatnonzero(seen.areas_mm2 > _LARGE_MM2)
+    large = np.flatnonzero(seen.areas_mm2 > LARGE_MM2)
     flat = shares.reshape(len(shares), -1)
     hottest = cells.reshape(len(cells), -1).argmax(axis=1)
     hits = flat[large, hottest[large]] > BARELY

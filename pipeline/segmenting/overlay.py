@@ -10,6 +10,7 @@ import numpy as np
 from haemo.atomic import replacing
 from haemo.features.pixels.region import Region
 from haemo.features.reading.slice import Slice
+from haemo.features.views.head_box import Box
 from haemo.features.views.preprocess import Preprocessing
 from haemo.pipeline.segmenting.png import png_of
 
@@ -81,12 +82,11 @@ def _colour(shown: np.ndarray, gray: np.ndarray, evidence: np.ndarray, factor: i
     limit = float(np.abs(evidence).max())
     if not limit > 0:
         return
-    rows, columns = (np.flatnonzero(evidence.any(axis=axis)) for axis in (1, 0))
-    place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    share = evidence[place].astype(np.float32) / np.float32(limit)
+    box = Box.around(evidence != 0)
+    share = box.cut(evidence).astype(np.float32) / np.float32(limit)
     alpha = np.float32(_STRONGEST) * np.abs(share)
-    left = (1 - alpha) * gray[place]
-    enlarged = tuple(slice(factor * own.start, factor * own.stop) for own in place)
+    left = (1 - alpha) * box.cut(gray)
+    enlarged = tuple(slice(factor * own.start, factor * own.stop) for own in (box.rows, box.columns))
     is_against = share < 0 if share.min() < 0 else None
     for channel, (pro, contra) in enumerate(zip(_FOR, _AGAINST, strict=True)):
         colour = (

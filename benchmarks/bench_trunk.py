@@ -28,7 +28,7 @@ from haemo.pipeline.run.truemasks import read_true_masks
 from haemo.pipeline.segmenting.sampling import drawn_slices, masked_rows
 from haemo.pipeline.segmenting.segmenter import builtin_segmenter
 from haemo.pipeline.segmenting.trunk_planes import masked_planes
-from haemo.pipeline.segmenting.trunk_training import judge_trunk
+from haemo.pipeline.segmenting.trunk_training import answers_of, judge_trunk
 from haemo.pipeline.splitting.split import classes_of
 
 
@@ -57,15 +57,7 @@ class Asked:
         return np.array([row.label == self.classes[1] for row in self.rows])
 
     def answers(self, scores: np.ndarray) -> Predictions:
-        return Predictions.of_rows(
-            self.rows,
-            part=np.repeat("test", len(scores)),
-            fold=np.repeat(-1, len(scores)),
-            scores=scores,
-            probabilities=1 / (1 + np.exp(-scores)),
-            predicted=np.array(self.classes)[(scores > 0).astype(int)],
-            classes=self.classes,
-        )
+        return answers_of(self.rows, scores, self.classes)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from haemo.pipeline.splitting.protocols import SplitRequest
 from haemo.pipeline.trained.modelfolder import facts_key
 from haemo.progress import Progress, silent
 
-__all__ = ["TrunkResult", "judge_trunk", "train_trunk"]
+__all__ = ["TrunkResult", "answers_of", "judge_trunk", "train_trunk"]
 
 log = logging.getLogger("haemo")
 
@@ -185,7 +185,6 @@ def judge_trunk(network: BloodCells, seen: MaskedPlanes, seed: int = 0) -> dict[
         If there is no slice with blood, or none without.
     """
     import torch
-    from scipy.special import expit
     from sklearn.metrics import roc_auc_score
 
     bleeds = seen.masks.any(axis=(1, 2))
@@ -198,15 +197,6 @@ def judge_trunk(network: BloodCells, seen: MaskedPlanes, seed: int = 0) -> dict[
     scores = slice_scores(cells)
     classes = ("normal", "bleed")
     labelled = [replace(row, label=classes[int(bleed)]) for row, bleed in zip(seen.rows, bleeds, strict=True)]
-    said = Predictions.of_rows(
-        labelled,
-        part=np.repeat("test", len(scores)),
-        fold=np.repeat(-1, len(scores)),
-        scores=scores,
-        probabilities=expit(scores),
-        predicted=np.array(classes)[(scores > 0).astype(int)],
-        classes=classes,
-    )
     large = np.flatnonzero(seen.areas_mm2 > LARGE_MM2)
     flat = shares.reshape(len(shares), -1)
     hottest = cells.reshape(len(cells), -1).argmax(axis=1)
@@ -216,10 +206,25 @@ def judge_trunk(network: BloodCells, seen: MaskedPlanes, seed: int = 0) -> dict[
     return {
         "slices": len(scores),
         "cells_roc_auc": float(roc_auc_score(flat.ravel() > BARELY, cells.ravel())),
-        "classified": assess(said),
+        "classified": assess(answers_of(labelled, scores, classes)),
         "large_bleeds": len(large),
         "pointing": pointing.get("hit"),
     }
+
+
+def answers_of(rows: Sequence[ManifestRow], scores: np.ndarray, classes: tuple[str, str]) -> Predictions:
+    """Log odds of the second class, of slices that nothing has learned from, as predictions."""
+    from scipy.special import expit
+
+    return Predictions.of_rows(
+        rows,
+        part=np.repeat("test", len(scores)),
+        fold=np.repeat(-1, len(scores)),
+        scores=scores,
+        probabilities=expit(scores),
+        predicted=np.array(classes)[(scores > 0).astype(int)],
+        classes=classes,
+    )
 
 
 def _sides(run: RunDirectory, split: SplitRequest | None) -> tuple[list[MaskedRow], list[MaskedRow]]:

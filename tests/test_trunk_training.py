@@ -1,16 +1,19 @@
 """Weights for stage one that learn from masks: the planes, their looks, and ``haemo segment trunk``."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from cohorts import class_folders
 from drawn_heads import SPACING_MM, cohort, head
 
 from haemo.features.pixels.masks import TrueMasks
 from haemo.features.reading.slice import Slice
 from haemo.features.views.preprocess import Preprocessing
 from haemo.models.networks.blood_cells import BloodCells, cells_of, slice_scores
+from haemo.models.training.checkpoint import read_network
 from haemo.models.training.plane_looks import brain_window, looks
 from haemo.models.weights import imagenet
 from haemo.models.weights.imagenet import random_weights, resolve_weights
@@ -64,6 +67,20 @@ def test_a_slice_that_cannot_be_read_is_named_once(run, tmp_path):
     found = masked_planes([rows[0], (rows[1][0], tmp_path / "spoilt.png")], looks=1, jobs=1)
     assert [one.path for one in found.failures] == [str(rows[1][0].path)]
     assert {row.slice_id for row in found.rows} == {rows[0][0].slice_id}
+
+
+def test_looks_make_blood_no_paler_than_the_palest(run):
+    row = next(row for row in run.manifest().labelled if row.label == "haemorrhage")
+    one = masked_rows([row], TrueMasks(), "any")
+    free, held = (
+        masked_planes(one, looks=24, palest_hu=palest, jobs=1) for palest in (None, 200.0)
+    )  # blood of 66 HU is then left as it is
+    in_hu = np.flatnonzero(free.wide)[1:]  # looks that are no pictures
+    gray = [np.array([own.planes[n][own.masks[n]].mean() for n in in_hu]) for own in (free, held)]
+    assert len(in_hu) > 3
+    assert (gray[1] >= gray[0]).all()
+    assert (gray[1] - gray[0]).max() > 10
+    np.testing.assert_array_equal(free.planes[0], held.planes[0])
 
 
 def test_looks_move_the_mask_with_the_plane_and_follow_the_seed():
@@ -135,6 +152,32 @@ def test_weights_that_no_patient_is_left_to_judge_are_written_and_that_is_said(
     assert "not judged: a trunk is judged on test slices with blood and without" in said.err
     assert "test patients" not in said.out
     assert f"written to {out}" in said.out
+
+
+def test_a_new_split_is_drawn_where_it_is_asked_for_and_its_palest_blood_is_recorded(
+    run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(imagenet, "resolve_weights", lambda *_, **__: random_weights(0, "pool5"))
+    own = shutil.copytree(run.path, tmp_path / "run")
+    out = tmp_path / "own.safetensors"
+    command = ["segment", "trunk", "--run", str(own), "--out", str(out), "--looks", "0", "--jobs", "1"]
+    command += ["--steps", "1", "--batch-size", "2", "--precision", "float32"]
+    assert main([*command, "--new-split"]) == 0
+    assert "learned from 12 slices" in capsys.readouterr().out
+    before, kept = out.read_bytes(), (own / "split.json").read_bytes()
+    assert main([*command, "--train-fraction", "0.5"]) == 2
+    assert "draw another split with --new-split" in " ".join(capsys.readouterr().err.split())
+    assert (own / "split.json").read_bytes() == kept
+    # A run without masks beside it: nothing is drawn anew for a training that cannot be.
+    assert main(["index", str(class_folders(tmp_path / "bare")), "--run", str(tmp_path / "other")]) == 0
+    again = [*command, "--train-fraction", "0.5", "--new-split"]
+    assert main([*again, "--run", str(tmp_path / "other")]) == 1
+    assert (own / "split.json").read_bytes() == kept
+    assert out.read_bytes() == before
+    capsys.readouterr()
+    assert main([*again, "--palest", "46"]) == 0
+    assert "learned from 8 slices" in capsys.readouterr().out
+    assert read_network(out)[1]["palest_hu"] == 46
 
 
 @pytest.mark.parametrize(

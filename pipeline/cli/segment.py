@@ -24,7 +24,7 @@ from haemo.pipeline.cli.protocol import (
     split_request,
     train_fraction_option,
 )
-from haemo.pipeline.cli.trunk import trunk
+from haemo.pipeline.cli.trunk import palest_option, trunk
 from haemo.pipeline.packing.modelfile import BUILTIN
 
 if TYPE_CHECKING:
@@ -102,12 +102,7 @@ segment.add_command(trunk)
 @click.option(
     "--looks", type=click.IntRange(1), default=1, show_default=True, help="How many looks of each slice."
 )
-@click.option(
-    "--palest",
-    type=float,
-    metavar="HU",
-    help="Other looks make the blood of a slice no paler than this. Give 46 where it is pale already.",
-)
+@palest_option
 @folds_option
 @train_fraction_option
 @click.option("--seed", type=int, help="Seed of a new split and of the model.  [default: 0]")

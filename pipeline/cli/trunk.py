@@ -7,9 +7,16 @@ import click
 
 from haemo.pipeline.cli.console import counted, progress
 from haemo.pipeline.cli.figures import cell, mean_cell
-from haemo.pipeline.cli.protocol import train_fraction_option
+from haemo.pipeline.cli.protocol import new_split_option, train_fraction_option
 
-__all__ = ["trunk"]
+__all__ = ["palest_option", "trunk"]
+
+palest_option = click.option(
+    "--palest",
+    type=float,
+    metavar="HU",
+    help="Other looks make the blood of a slice no paler than this. Give 46 where it is pale already.",
+)
 
 
 @click.command()
@@ -38,6 +45,7 @@ __all__ = ["trunk"]
     show_default=True,
     help="Other looks of each slice in HU, as for 'segment train', beside the slice as it is.",
 )
+@palest_option
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -47,6 +55,7 @@ __all__ = ["trunk"]
 )
 @click.option("--note", default="", metavar="TEXT", help="What the file shall say of itself.")
 @train_fraction_option
+@new_split_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the training.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes that read slices.  [default: one a core]")
 def trunk(
@@ -55,8 +64,10 @@ def trunk(
     steps: int,
     batch: int,
     looks: int,
+    palest: float | None,
     precision: str,
     train_fraction: float | None,
+    new_split: bool,
     **options: Any,
 ) -> int:
     """Train AlexNet's conv1 to conv5 further to say where blood is: weights for 'haemo features'.
@@ -75,7 +86,8 @@ def trunk(
         out,
         TrunkSettings(steps=steps, batch=batch, varied=True, precision=precision),
         looks=looks,
-        split=SplitRequest(train_fraction=train_fraction),
+        palest_hu=palest,
+        split=SplitRequest(train_fraction=train_fraction, new=new_split),
         progress=progress,
         **options,
     )

@@ -57,6 +57,7 @@ def masked_planes(
     *,
     looks: int = 0,
     seed: int = 0,
+    palest_hu: float | None = None,
     jobs: int | None = None,
     progress: Progress = silent,
 ) -> MaskedPlanes:
@@ -70,14 +71,16 @@ def masked_planes(
         See `features.pixels.variation.vary`; slices in HU only, pictures stay as they are.
     seed : int
         Of the looks.
+    palest_hu : float, optional
+        See `vary`.
     jobs, progress
         As in `pipeline.segmenting.sampling.sample`.
     """
-    work = [(row, mask, (seed, look), look > 0) for look in range(looks + 1) for row, mask in rows]
+    work = [(row, mask, (seed, look), look > 0, palest_hu) for look in range(looks + 1) for row, mask in rows]
     planes = np.zeros((len(work), VIEW.size, VIEW.size), dtype=np.uint8)
     masks = np.zeros(planes.shape, dtype=bool)
     used, wide, areas, failures = [], [], [], []
-    for (row, *_, varied), one in zip(
+    for (row, _, _, varied, _), one in zip(
         work, in_processes(_plane, work, jobs, progress, "planes"), strict=True
     ):
         if isinstance(one, str):
@@ -95,10 +98,10 @@ def masked_planes(
 
 
 def _plane(
-    row: ManifestRow, mask_path: Path, seed: tuple[int, int], varied: bool
+    row: ManifestRow, mask_path: Path, seed: tuple[int, int], varied: bool, palest_hu: float | None
 ) -> "tuple[np.ndarray, PackedMask, bool, float] | str":
     try:
-        image, mask, _ = look_at(row, mask_path, seed, varied)
+        image, mask, _ = look_at(row, mask_path, seed, varied, palest_hu)
     except UnreadableSlice as error:
         return str(error)
     area = float("nan") if image.spacing_mm is None else float(mask.sum() * np.prod(image.spacing_mm))

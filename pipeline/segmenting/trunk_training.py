@@ -70,6 +70,7 @@ def train_trunk(
     settings: TrunkSettings,
     *,
     looks: int = 1,
+    palest_hu: float | None = None,
     weights: str = "auto",
     note: str = "",
     split: SplitRequest | None = None,
@@ -90,12 +91,14 @@ def train_trunk(
     settings : TrunkSettings
     looks : int
         Looks of each slice beside the slice as it is.
+    palest_hu : float, optional
+        Looks make the blood of a slice no paler than this, see `features.pixels.variation.vary`.
     weights : str
         To begin with, of `models.weights.imagenet.resolve_weights`.
     note : str
         What its file shall say of it.
     split : SplitRequest, optional
-        Of runs that have none.
+        Of each run; by default the one that it has.
     seed : int
     jobs : int, optional
         Processes that read slices; None is one a core.
@@ -117,9 +120,12 @@ def train_trunk(
     before = _facts_of(out) if out.exists() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     start = imagenet.resolve_weights(weights, need="pool5", progress=progress)
+    cohorts = [Cohort.of(run, split) for run in runs]
+    sides = [_sides(cohort) for cohort in cohorts]
+    for cohort in cohorts:  # not before each is known to have masks
+        cohort.keep()
     train, test = [], []
-    for number, run in enumerate(runs):
-        own_train, own_test = _sides(run, split)
+    for number, (own_train, own_test) in enumerate(sides):
         train += [(_of_run(row, number), mask) for row, mask in own_train]
         test += [(_of_run(row, number), mask) for row, mask in own_test]
     settings = replace(settings, precision=resolve_precision(settings.precision, "cpu"))
@@ -129,6 +135,7 @@ def train_trunk(
         "precision": settings.precision,
         "looks": looks,
         "variation": VARIATION_SCHEMA if looks else 0,
+        **({} if palest_hu is None else {"palest_hu": palest_hu}),
         "view": VIEW.describe(),
         "seed": seed,
         "started_from": start.sha256,
@@ -145,7 +152,9 @@ def train_trunk(
     if up_to_date:
         log.info("%s is up to date: same settings, same data", out)
     else:
-        learned = masked_planes(train, looks=looks, seed=seed, jobs=jobs, progress=progress)
+        learned = masked_planes(
+            train, looks=looks, seed=seed, palest_hu=palest_hu, jobs=jobs, progress=progress
+        )
         failures += learned.failures
         checkpoint = Checkpoint(out.with_name(out.name + ".checkpoint"), facts["key"])
         trained = train_blood_trunk(
@@ -227,13 +236,11 @@ def answers_of(rows: Sequence[ManifestRow], scores: np.ndarray, classes: tuple[s
     )
 
 
-def _sides(run: RunDirectory, split: SplitRequest | None) -> tuple[list[MaskedRow], list[MaskedRow]]:
+def _sides(cohort: Cohort) -> tuple[list[MaskedRow], list[MaskedRow]]:
     """Training and test slices of a run, with their masks."""
-    cohort = Cohort.of(run, split)
-    cohort.keep()
     rows = cohort.manifest.labelled
     parts = cohort.split.parts(rows)
-    masks = TrueMasks(None, read_true_masks(run))
+    masks = TrueMasks(None, read_true_masks(cohort.run))
     train, test = (
         masked_rows([row for row, part in zip(rows, parts, strict=True) if part == side], masks, side)
         for side in ("train", "test")

@@ -1,5 +1,6 @@
 """Inputs that could not be used: each with its path, the stage that gave up and the reason."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -10,15 +11,30 @@ from haemo.tables import Records, write_csv
 __all__ = ["Failure", "by_volume", "read_failures", "replace_failures"]
 
 COLUMNS = ("path", "stage", "reason")
+_UNSEEN = {
+    "Cc",
+    "Cf",
+    "Zl",
+    "Zp",
+}  # Unicode's control characters, direction marks and the like, ends of lines
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One input that a stage could not use, and why."""
+    """One input that a stage could not use, and why.
+
+    A reason may quote what a stranger's file says of itself: in it characters that show nothing, and may
+    command a terminal, are written as Python writes them (``\\x1b``). The path stays as it is, to find the
+    file by.
+    """
 
     path: str
     stage: str
     reason: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.isprintable():
+            object.__setattr__(self, "reason", _visible(self.reason))
 
 
 def by_volume(failures: Iterable[Failure]) -> list[Failure]:
@@ -47,3 +63,10 @@ def replace_failures(path: Path, stage: str, failures: Iterable[Failure]) -> Non
     """
     kept = [failure for failure in read_failures(path) if failure.stage != stage]
     write_csv(path, [COLUMNS, *(astuple(failure) for failure in [*kept, *failures])])
+
+
+def _visible(text: str) -> str:
+    return "".join(
+        one.encode("unicode_escape").decode("ascii") if unicodedata.category(one) in _UNSEEN else one
+        for one in text
+    )

@@ -2,9 +2,12 @@
 
 import csv
 import io
+import os
+import unicodedata
+from pathlib import Path
 
 import pytest
-from cohorts import class_folders
+from cohorts import class_folders, ct_values, dicom_dataset, save_dicom
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,6 +108,33 @@ def test_every_list_of_a_run_keeps_names_that_look_like_formulas(tmp_path):
     for path in tmp_path.glob("*.csv"):
         with path.open(newline="") as stream:
             assert not any(runs(cell) for line in csv.reader(stream) for cell in line), path
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_reasons_of_failures_show_every_character_and_paths_are_kept(text):
+    failure = Failure(text, "index", f"says {text}")
+    assert failure.path == text
+    assert not set(map(unicodedata.category, failure.reason)) & {"Cc", "Cf", "Zl", "Zp"}
+    assert Failure("", "index", failure.reason).reason == failure.reason, "read back it stays as it is"
+    if text.isprintable():
+        assert failure.reason == f"says {text}"
+
+
+def test_control_characters_of_a_hostile_header_are_seen_and_command_nothing(tmp_path, capsys):
+    data = tmp_path / os.fsdecode(b"caf\xe9\x1b[1m")
+    data.mkdir()
+    save_dicom(dicom_dataset(ct_values(0)), data / "sound.dcm")
+    save_dicom(dicom_dataset(ct_values(1), SOPClassUID=None, Modality="ABCDEFGHIJ"), data / "hostile.dcm")
+    whole = (data / "hostile.dcm").read_bytes()
+    (data / "hostile.dcm").write_bytes(whole.replace(b"ABCDEFGHIJ", b"\x1b[2J\x07\r\nOK "))
+    run = tmp_path / "run"
+    assert main(["index", str(data), "--run", str(run)]) in (1, 3)
+    (failure,) = read_failures(run / "failures.csv")
+    assert failure.reason == r"modality \x1b[2J\x07\r\nOK is not CT"
+    assert Path(failure.path).read_bytes() != whole, "found again by its odd path"
+    assert b"\x1b[2J" not in (run / "failures.csv").read_bytes()
+    said = capsys.readouterr()
+    assert "\x1b[2J" not in said.out + said.err
 
 
 def test_lists_written_without_apostrophes_are_read_as_they_stand(tmp_path):

@@ -14,12 +14,16 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from haemo.errors import FingerprintMismatch, MissingStep, TooFewData
+from haemo.features.layouts import claims
+from haemo.features.reading.address import file_of
 from haemo.features.reading.formats import read_slice
+from haemo.features.reading.reader import read_header_guarded
 from haemo.features.reading.slice import Slice
 from haemo.features.store.store import FeatureStore
 from haemo.models.evidence.explain import explain_extractor
 from haemo.pipeline.cli import main
 from haemo.pipeline.evaluation.unit_rule import unit_rule
+from haemo.pipeline.predicting import studies
 from haemo.pipeline.predicting.blended_model import load_model
 from haemo.pipeline.predicting.prediction import find_slices, predict
 from haemo.pipeline.run.predictions import Predictions
@@ -298,6 +302,34 @@ def test_slices_of_a_study_stand_in_order_and_make_one_answer(run, tmp_path):
     assert plain.study_rows()[0]["probability"] == result.probabilities[:2].max()
     mean = plain.study_rows("mean-top")[0]
     assert mean["probability"] == pytest.approx(result.probabilities[:2].mean())
+
+
+@pytest.mark.parametrize("unit", [None, "hu"])
+def test_each_header_is_read_once(run, tmp_path, monkeypatch, unit):
+    random = np.random.default_rng(6)
+    for number in range(4):
+        path = tmp_path / "s" / f"{number}.dcm"
+        write_dicom(path, head(random, 0), f"1.2.{number % 2}", 5.0 - number)
+        if unit:  # its numbers are of a unit that the file does not say
+            data = dcmread(path)
+            del data.RescaleSlope, data.RescaleIntercept
+            data.save_as(path)
+    headers = {path: read_header_guarded(path) for path in (tmp_path / "s").glob("*.dcm")}
+    read = []
+
+    def header_of(path):
+        read.append(file_of(path))
+        return read_header_guarded(path)
+
+    for module in (claims, studies):
+        monkeypatch.setattr(module, "read_header_guarded", header_of)
+    result = predict(run, "svm", [tmp_path / "s"], device="cpu", unit=unit)
+    assert sorted(read) == sorted(headers)
+    assert len(set(result.paths) & set(headers)) == (0 if unit else 4), "a told unit stands in the path"
+    assert [file_of(path).name for path in result.paths] == ["2.dcm", "0.dcm", "3.dcm", "1.dcm"]
+    tags = [headers[file_of(path)].tags for path in result.paths]
+    assert result.positions == tuple(one.z_mm for one in tags)
+    assert result.studies == tuple(one.series for one in tags)
 
 
 def put(path, source):

@@ -26,6 +26,7 @@ from haemo.pipeline.predicting.studies import (
     folder_of,
     place_of,
     placed,
+    places_said,
     study_names,
 )
 from haemo.pipeline.predicting.taken import taken_of_folder, taken_of_named, unit_or_told
@@ -112,9 +113,12 @@ def score_slices(
         head.threshold = threshold
         model = replace(model, head=head)
     unit = unit_or_told(unit, model.told_unit, model.name)
-    files, failures = find_slices(paths, series, progress, unit)
+    headers = Headers(progress, unit)
+    files, failures = find_slices(paths, series, progress, unit, headers)
+    said = places_said(files, headers)
+    del headers  # those of many files are large
     score = _score_blend if isinstance(model, BlendedModel) else _score
-    result = score(model, files, progress)
+    result = score(model, files, said, progress)
     result = replace(
         result,
         failures=(*failures, *result.failures),
@@ -204,14 +208,16 @@ def _warn_of_single_slices(places: Iterable[Place]) -> None:
         )
 
 
-def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> SliceScores:
+def _score(
+    model: TrainedModel, files: Sequence[Path], said: Mapping[Path, Place], progress: Progress
+) -> SliceScores:
     kept: list[Path] = []
     failures: list[Failure] = []
     doubts: dict[Path, str] = {}
     places: dict[Path, Place] = {}
     given = files
     if model.needs_places:
-        places, unreadable = placed(files, model.known_places())
+        places, unreadable = placed(files, model.known_places(), said)
         failures += [Failure(str(path), _STAGE, str(error)) for path, error in unreadable.items()]
         failures += [
             Failure(str(path), _STAGE, UNPLACED) for path, place in places.items() if place.position is None
@@ -221,7 +227,7 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
 
     def batches() -> Iterator[Planes]:
         planes: list[Sequence[np.ndarray]] = []
-        decoded = _decoded(model, files, doubts, places)
+        decoded = _decoded(model, files, said, doubts, places)
         for path, result in progress(decoded, total=len(files), label=_STAGE):
             if isinstance(result, UnreadableSlice):
                 failures.append(Failure(str(path), _STAGE, str(result)))
@@ -266,11 +272,13 @@ def _score(model: TrainedModel, files: Sequence[Path], progress: Progress) -> Sl
     )
 
 
-def _score_blend(model: BlendedModel, files: Sequence[Path], progress: Progress) -> SliceScores:
+def _score_blend(
+    model: BlendedModel, files: Sequence[Path], said: Mapping[Path, Place], progress: Progress
+) -> SliceScores:
     """What the members say, one after the other, joined for the slices that all of them could score."""
     from haemo.models.heads.blending import log_odds_of
 
-    said = [_score(member, files, progress) for member in model.members]
+    said = [_score(member, files, said, progress) for member in model.members]
     first, shared = said[0], set.intersection(*(set(one.paths) for one in said))
     kept = [path for path in first.paths if path in shared]
     at = [{path: number for number, path in enumerate(one.paths)} for one in said]
@@ -334,6 +342,7 @@ def _outputs(model: TrainedModel) -> tuple[int, ...]:
 def _decoded(
     model: TrainedModel,
     files: Sequence[Path],
+    said: Mapping[Path, Place],
     doubts: dict[Path, str],
     places: dict[Path, Place],
 ) -> Iterator[tuple[Path, list[np.ndarray] | UnreadableSlice]]:
@@ -351,7 +360,7 @@ def _decoded(
             image = reader(path)
             doubts[path] = implausible(image)
             if path not in places:
-                places[path] = place_of(path)
+                places[path] = said.get(path) or place_of(path)
             images[path] = image
             return image
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from haemo.errors import UnreadableSlice
+from haemo.features.layouts.claims import Headers
 from haemo.features.reading.address import SliceAddress
 from haemo.features.reading.reader import read_header_guarded
 from haemo.features.reading.slice import SliceHeader
 
-__all__ = ["Place", "StudyKey", "by_study", "folder_of", "place_of", "placed", "study_names"]
+__all__ = ["Place", "StudyKey", "by_study", "folder_of", "place_of", "placed", "places_said", "study_names"]
 
 _LOG = logging.getLogger("haemo")
 
@@ -44,13 +45,25 @@ def place_of(path: Path, header: SliceHeader | None = None) -> Place:
     return Place(study, tags.instance_number if z_mm is None else z_mm, z_mm)
 
 
+def places_said(paths: Iterable[Path], headers: Headers) -> dict[Path, Place]:
+    """Where those of some slices lie whose headers have been read already."""
+    places = {}
+    for path in paths:
+        # Where the user told a unit, it came into the path when the header had been read.
+        header = headers.get(path) or headers.get(SliceAddress.of(path).with_unit(None).path)
+        if header:
+            places[path] = place_of(path, header)
+    return places
+
+
 def placed(
-    paths: Sequence[Path], known: Mapping[Path, Place]
+    paths: Sequence[Path], known: Mapping[Path, Place], said: Mapping[Path, Place]
 ) -> tuple[dict[Path, Place], dict[Path, UnreadableSlice]]:
     """Where each file lies, for a model that looks at neighbours; study by study, each by position.
 
     A picture has its place by `known`. Else the pictures of a folder lie in the order of the numbers at the
     end of their names, if all of them have one of their own; this is said. Other pictures have no position.
+    Headers are read of files whose place is not `said`.
 
     Returns
     -------
@@ -63,7 +76,7 @@ def placed(
     folders: dict[Path, list[Path]] = {}
     for path in paths:
         try:
-            place = place_of(path)
+            place = said.get(path) or place_of(path)
         except UnreadableSlice as error:
             unreadable[path] = error
             continue

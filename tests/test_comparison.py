@@ -1,6 +1,7 @@
 """Models side by side: what the table, the tests and the sentences say."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,15 @@ def test_every_trained_model_is_in_one_table_with_the_figures_of_evaluate(run, b
     for metric in METRICS:
         assert comparison.models["svm"][metric] == own[metric]
     assert json.loads((run.path / "compare.json").read_text()) == comparison.as_dict()
+
+
+@pytest.mark.parametrize("by", ["slice", "patient"])
+def test_what_a_model_said_is_read_once(run, monkeypatch, by):
+    reads: Counter[str] = Counter()
+    read = Predictions.read
+    monkeypatch.setattr(Predictions, "read", lambda path: reads.update([path.parent.name]) or read(path))
+    compare(run, by=by, resampling=Resampling(100))
+    assert reads == {"svm": 1, "softmax": 1, "mlp": 1}
 
 
 @pytest.mark.numerical

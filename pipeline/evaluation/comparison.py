@@ -184,14 +184,17 @@ def compare(
     split = None
     if run.split_path.exists():
         split = load_split(run, run.manifest()) if run.manifest_path.exists() else Split.read(run.split_path)
-    answers, strangers = answers_of(run, part, split)
+    answers, held_out, strangers = answers_of(run, part, split)
     aligned, notes = align(answers)
     notes += strangers
     joined: Mapping[str, Answers] = aligned
     unit = "copy" if split and split.unit == "copy" else "slice"
     if by != "slice":
         unit = f"{by} ({Aggregation(how).value})"
-        joined = {name: judged_units(run, name, p, by, how, threshold) for name, p in aligned.items()}
+        joined = {
+            name: judged_units(run, name, p, by, how, threshold, held_out[name])
+            for name, p in aligned.items()
+        }
         threshold = None
         notes += count_note(next(iter(aligned.values())), by, resampling)
     leaky = split is not None and split.leaky
@@ -210,7 +213,9 @@ def compare(
     comparison = compare_predictions(
         joined,
         part=part,
-        held_out={name: held_out_of(run, name, by, how) for name in aligned if part == "test"},
+        held_out={
+            name: held_out_of(run, name, held_out[name], by, how) for name in aligned if part == "test"
+        },
         chosen_on=chosen_on,
         unit=unit,
         leaky=leaky,

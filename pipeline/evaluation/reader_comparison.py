@@ -43,7 +43,7 @@ def compare_readers(
     manifest = run.manifest()
     split = load_split(run, manifest) if run.split_path.exists() else None
     said = {f"reader {name}": Reading.open(run, name).predictions(manifest.labelled.rows) for name in readers}
-    answers, strangers = answers_of(run, "test", split)
+    answers, _, strangers = answers_of(run, "test", split)
     aligned, notes = align({**answers, **said})
     leaky = split is not None and split.leaky
     if leaky:

@@ -25,12 +25,25 @@ __all__ = ["answers_of", "attributes_of", "chose_threshold_on_all", "count_note"
 log = logging.getLogger("haemo")
 
 
-def answers_of(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[str, Predictions], list[str]]:
-    """Predictions of one part by model, ours first, and a note on each model that is of another split."""
+def answers_of(
+    run: RunDirectory, part: str, split: Split | None
+) -> tuple[dict[str, Predictions], dict[str, Predictions], list[str]]:
+    """What the models of a run said, each file read once.
+
+    Returns
+    -------
+    answers : dict of str to Predictions
+        Of one part by model, ours first.
+    held_out : dict of str to Predictions
+        Of the same models what was held out of training, part ``cv``; it may have no rows.
+    strangers : list of str
+        A note on each model that is of another split.
+    """
     names = run.models()
     if not names:
         raise MissingStep(f"{run} has no trained model; train one first: haemo svm --run {run}")
     answers: dict[str, Predictions] = {}
+    held_out: dict[str, Predictions] = {}
     strangers: list[str] = []
     for name in names:
         if split and not is_of_split(run.settings(name), split):
@@ -40,15 +53,17 @@ def answers_of(run: RunDirectory, part: str, split: Split | None) -> tuple[dict[
             )
             log.warning(strangers[-1])
             continue
-        chosen = run.predictions(name).of_part(part)
+        everything = run.predictions(name)
+        chosen = everything.of_part(part)
         _refuse_cut(run, name, part, len(chosen))
         if len(chosen):
             answers[name] = chosen
+            held_out[name] = chosen if part == "cv" else everything.of_part("cv")
         else:
             log.warning("%s has no predictions of part %s; it is left out", name, part)
     if not answers:
         raise MissingStep("; ".join(strangers) or f"no model of {run} has predictions of part {part!r}")
-    return answers, strangers
+    return answers, held_out, strangers
 
 
 def _refuse_cut(run: RunDirectory, name: str, part: str, found: int) -> None:
@@ -62,12 +77,13 @@ def _refuse_cut(run: RunDirectory, name: str, part: str, found: int) -> None:
         )
 
 
-def held_out_of(run: RunDirectory, name: str, by: str, how: Aggregation | str) -> Answers:
-    """What a model says of what was held out of training; of units by the rule that judges those tested."""
-    slices = run.predictions(name).of_part("cv")
+def held_out_of(
+    run: RunDirectory, name: str, slices: Predictions, by: str, how: Aggregation | str
+) -> Answers:
+    """What a model says of the slices held out of training; of units by the rule that judges those tested."""
     if by == "slice" or not len(slices):
         return slices
-    rule = unit_rule(run, name, by, how)
+    rule = unit_rule(run, name, by, how, slices)
     return rule.judge(slices) if rule else aggregate(slices, by, how)
 
 

@@ -351,9 +351,10 @@ def positions(names: np.ndarray, classes: tuple[str, ...], column: str) -> np.nd
     BadDataset
         If a name is none of the classes.
     """
-    place = {name: i for i, name in enumerate(classes)}
-    found = [place.get(str(name), -1) for name in names]
-    if -1 in found:
-        stranger = names[found.index(-1)]
+    found = np.full(len(names), -1)
+    for place, name in enumerate(classes):
+        found[names == name] = place
+    if (found < 0).any():
+        stranger = names[np.argmax(found < 0)]
         raise BadDataset(f"column {column}: {str(stranger)!r} is none of the classes {', '.join(classes)}")
-    return np.array(found, dtype=int)
+    return found

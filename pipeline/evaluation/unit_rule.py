@@ -78,16 +78,24 @@ class UnitRule:
         )
 
 
-def unit_rule(run: RunDirectory, name: str, by: str, how: Aggregation | str) -> UnitRule | None:
+def unit_rule(
+    run: RunDirectory,
+    name: str,
+    by: str,
+    how: Aggregation | str,
+    held_out: Predictions | None = None,
+) -> UnitRule | None:
     """The rule of a model of a run, from the slices that were held out of its training.
 
     The threshold is chosen as the model's own for slices was, on units; for a model without such a rule
     by Youden's. None where too few units were held out, for several classes, and where there are no
-    predictions; units are then judged as `aggregate` has it.
+    predictions; units are then judged as `aggregate` has it. The slices are read unless `held_out` has them.
     """
-    if not (run.model_path(name) / "predictions.csv").exists():
-        return None
-    return rule_of(run.predictions(name).of_part("cv"), by, how, _threshold_rule(run, name))
+    if held_out is None:
+        if not (run.model_path(name) / "predictions.csv").exists():
+            return None
+        held_out = run.predictions(name).of_part("cv")
+    return rule_of(held_out, by, how, _threshold_rule(run, name))
 
 
 def rule_of(
@@ -107,6 +115,7 @@ def judged_units(
     by: str,
     how: Aggregation | str,
     threshold: float | None = None,
+    held_out: Predictions | None = None,
 ) -> Answers:
     """Units of one part, ``cv`` or ``test``, of what a model of a run says, by its rule where there is one.
 
@@ -120,10 +129,12 @@ def judged_units(
         Of one part.
     by, how, threshold
         As for `aggregate`.
+    held_out : Predictions, optional
+        As for `unit_rule`.
     """
     how = Aggregation(how)
     if slices.positive is None or not (slices.part == "cv").any():
-        rule = unit_rule(run, name, by, how)
+        rule = unit_rule(run, name, by, how, held_out)
         return rule.judge(slices, threshold) if rule else aggregate(slices, by, how, threshold)
     units = _Units.of(slices, by, how)
     fold, chosen_by = units.answers.fold, _threshold_rule(run, name)

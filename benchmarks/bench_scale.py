@@ -14,9 +14,10 @@ slices, but for decoding and the network, which `make bench-features` measures. 
 reported on with two heads at every size, svm and softmax.
 
 Memory is that of the largest process, processor time that of all threads. Start-up is what a step takes at
-`--start` slices. It is taken off the times at the two largest sizes, and the exponent is log of their ratio
-over log of the ratio of the sizes, with the ends that it has where start-up takes as much less or more as its
-repeats differ. Where both ends lie above 1.1 it is marked, kernel search apart.
+`--start` slices, measured again beside every size, as a processor is slower in some minutes than in others.
+It is taken off the times at the two largest sizes, and the exponent is log of their ratio over log of the
+ratio of the sizes, with the ends that it has where start-up takes as much less or more as its repeats differ.
+Where both ends lie above 1.1 it is marked, kernel search apart.
 
 With `--folder` what was measured is kept there, so that steps and sizes can be run in several goes; the last
 one prints all of them.
@@ -32,6 +33,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -282,24 +284,51 @@ def work_command(name: str, *arguments: Path | float) -> list[str]:
     return [sys.executable, __file__, "--work", json.dumps([name, *plain])]
 
 
-def measured(step: Step, place: Path, numbers: tuple[float, ...], repeats: int) -> Measured:
-    """One step, the least of some repeats where it is short; `numbers` are for functions of this file."""
+@contextmanager
+def readied(step: Step, place: Path, dimension: int) -> Iterator[None]:
+    """What a step needs for itself alone is there, and goes again."""
+    run = place / "run"
+    if step.name == "merge" and not (run / "features.parts").exists():
+        (run / "contents.csv").unlink(missing_ok=True)
+        in_process(work_command("parts", run, dimension))
+    yield
+    if step.name == "merge":  # as an extraction does when the store is in its place
+        shutil.rmtree(run / "features.parts")
+    if step.name == "rbf":  # two heads are compared, whatever was measured before
+        shutil.rmtree(run / "rbf", ignore_errors=True)
+
+
+def once(step: Step, place: Path, numbers: tuple[float, ...]) -> Measured:
+    """One step, one time; `numbers` are for functions of this file."""
     run, places = place / "run", {"DATA": str(place / "data"), "RUN": str(place / "run")}
     command = [str(Path(sys.executable).with_name("haemo")), *(places.get(one, one) for one in step.command)]
     if not step.command:
         command = work_command(step.name, run, *numbers)
-    found: list[Measured] = []
-    while not found or (len(found) < repeats and found[0].cpu < SHORT_SECONDS and not found[0].refused):
-        for name in step.makes:
-            if (run / name).is_dir():
-                shutil.rmtree(run / name)
-            else:
-                (run / name).unlink(missing_ok=True)
-        found.append(in_process(command))
-        if step.sleeps:
-            break
+    for name in step.makes:
+        if (run / name).is_dir():
+            shutil.rmtree(run / name)
+        else:
+            (run / name).unlink(missing_ok=True)
+    return in_process(command)
+
+
+def measured(
+    step: Step, place: Path, start: Path | None, numbers: tuple[float, ...], repeats: int
+) -> Measured:
+    """One step, the least of some repeats where it is short, in turn with what it takes at the `start`."""
+    found, starts = [once(step, place, numbers)], []
+    while len(found) < repeats and found[0].cpu < SHORT_SECONDS and not found[0].refused and not step.sleeps:
+        if start:
+            starts.append(once(step, start, numbers).cpu)
+        found.append(once(step, place, numbers))
+    while start and len(starts) < repeats and not step.sleeps:
+        starts.append(once(step, start, numbers).cpu)
     times = [one.cpu for one in found]
-    return replace(min(found, key=lambda one: one.cpu), spread=max(times) - min(times))
+    return replace(
+        min(found, key=lambda one: one.cpu),
+        spread=max(times) - min(times),
+        start_up=min(starts, default=None),
+    )
 
 
 class Results:
@@ -399,17 +428,20 @@ def main(
         home.mkdir(parents=True, exist_ok=True)
         results = Results(home / "measured.json" if folder else None)
         for count in counts:
-            here = chosen
+            here, beside = chosen, home / str(start) if start else None
             if count == start:
-                here = [name for name in chosen if name != "cluster" and count not in results.by_step[name]]
+                here, beside = [name for name in chosen if name != "cluster"], None
             place, of_cluster = home / str(count), (workers, ms)
-            for step, result in measured_steps(place, count, steps, here, dimension, of_cluster, repeats):
+            for step, result in measured_steps(
+                place, beside, count, steps, here, dimension, of_cluster, repeats
+            ):
                 results.add(step, count, result)
         results.show(at)
 
 
 def measured_steps(
     place: Path,
+    start: Path | None,
     count: int,
     steps: list[Step],
     chosen: list[str],
@@ -430,15 +462,12 @@ def measured_steps(
     for step in steps:
         if step.name not in chosen and not is_missing(step, run, chosen):
             continue
-        if step.name == "merge" and not (run / "features.parts").exists():
-            (run / "contents.csv").unlink(missing_ok=True)
-            in_process(work_command("parts", run, dimension))
         numbers = (dimension, *of_cluster) if step.sleeps else (dimension,)
-        result = measured(step, place, numbers, repeats)
-        if step.name == "merge":  # as an extraction does when the store is in its place
-            shutil.rmtree(run / "features.parts")
-        if step.name == "rbf":  # two heads are compared, whatever was measured before
-            shutil.rmtree(run / "rbf", ignore_errors=True)
+        beside = start if step.name in chosen else None
+        with ExitStack() as needs:
+            for one in {place, beside or place}:
+                needs.enter_context(readied(step, one, dimension))
+            result = measured(step, place, beside, numbers, repeats)
         if step.name in chosen:
             yield step, result
 

@@ -25,6 +25,8 @@ class Measured:
         Whether it ended with an error, as where memory does not suffice.
     spread : float
         Seconds of processor time by which the repeats differ.
+    start_up : float or None
+        Seconds of processor time that the same step took at the least size, in the same minutes.
     """
 
     seconds: float
@@ -33,6 +35,7 @@ class Measured:
     said: str
     refused: bool
     spread: float = 0.0
+    start_up: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def growth_of(found: Mapping[int, Measured]) -> Growth | None:
 
     With a start-up of a seconds, t = a + b n^k. Nearly all of the time at the least size is start-up, so that
     time and that size are taken off the other two, and k is the slope of the logarithms of what is left.
+    A processor is slower in some minutes than in others: start-up is that of the same minutes where it is
+    known.
 
     Returns
     -------
@@ -66,8 +71,11 @@ def growth_of(found: Mapping[int, Measured]) -> Growth | None:
     start, low, high = sizes[0], sizes[-2], sizes[-1]
     spread = found[start].spread
 
+    def start_up(one: Measured) -> float:
+        return found[start].cpu if one.start_up is None else one.start_up
+
     def power(moved: float) -> float:
-        work = [found[size].cpu - found[start].cpu - moved for size in (low, high)]
+        work = [one.cpu - start_up(one) - moved for one in (found[low], found[high])]
         if min(work) <= 0:
             return math.nan
         return math.log(work[1] / work[0]) / math.log((high - start) / (low - start))

@@ -41,6 +41,35 @@ def test_exponent_is_as_sure_as_start_up():
     assert growth_of(work | refused) == growth_of(work)
 
 
+def test_start_up_is_that_of_the_same_minutes():
+    work = took(of_10=1.0, of_10000=1.3, of_100000=4.0)
+    slow = {10: replace(work[10], cpu=1.25)}  # it was measured while something else worked
+    assert growth_of(work | slow).exponent == pytest.approx(1.74, abs=0.01)
+    beside = {size: replace(work[size], start_up=1.0) for size in (10_000, 100_000)}
+    assert growth_of(work | slow | beside) == growth_of(work)
+    slow |= {10_000: replace(work[10_000], cpu=1.8, start_up=1.5), 100_000: beside[100_000]}
+    assert growth_of(work | slow).exponent == growth_of(work).exponent
+
+
+def test_steps_are_measured_in_turn_with_their_start_up(tmp_path, monkeypatch):
+    times = iter((2.0, 0.5, 1.9, 0.4, 2.1, 0.6, 30.0, 0.9, 0.8, 0.7))
+    places = []
+
+    def run(command):
+        places.append(Path(command[-1]).parent.name)
+        return Measured(0, next(times), 0, "", False)
+
+    monkeypatch.setattr(bench_scale, "in_process", run)
+    compare = next(step for step in bench_scale.STEPS if step.name == "compare")
+    short, long = (
+        bench_scale.measured(compare, tmp_path / count, tmp_path / "400", (), 3)
+        for count in ("10000", "752803")
+    )
+    assert (short.cpu, short.start_up, short.spread) == (1.9, 0.4, pytest.approx(0.2))
+    assert (long.cpu, long.start_up, long.spread) == (30.0, 0.7, 0.0)
+    assert places == ["10000", "400"] * 3 + ["752803", "400", "400", "400"]
+
+
 def test_another_size_lies_on_the_line_through_the_last_two():
     assert at_size(took(of_10=4.0, of_1000=5.0, of_2000=7.0), 10_000) == pytest.approx(23.0)
     assert at_size(took(of_10=4.0), 10_000) is None

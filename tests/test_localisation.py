@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from haemo.errors import BadSettings, MissingStep, TooFewData, UnreadableSlice
-from haemo.features.pixels.masks import find_mask, png_of, read_mask, subtypes
+from haemo.features.pixels.masks import find_mask, mask_png, read_mask, subtypes
 from haemo.models.evidence.explain import ExplainedModel
 from haemo.pipeline.cli import main
 from haemo.pipeline.explaining.localisation import BASELINES, FIGURES, localise, measure_map
@@ -236,7 +236,7 @@ def test_the_report_shows_the_scores(scored):
 
 def test_masks_that_a_run_keeps_go_before_those_beside_its_slices(run, tmp_path):
     other = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
-    empty = png_of(np.zeros((80, 70), bool))
+    empty = mask_png(np.zeros((80, 70), bool))
     write_true_masks(other, {row.slice_id: empty for row in other.manifest()})
     assert localise(other, ["svm"])["slices"]["with_mask"] == 0
     write_true_masks(other, {})

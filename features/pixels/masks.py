@@ -24,8 +24,8 @@ __all__ = [
     "decode_mask",
     "find_mask",
     "is_mask_beside",
+    "mask_png",
     "mask_values",
-    "png_of",
     "read_mask",
     "subtypes",
 ]
@@ -207,7 +207,7 @@ def decode_mask(path: Path) -> Slice:
     return Slice(np.where(is_blood, np.float32(255), np.float32(0)), is_hu=False)
 
 
-def png_of(mask: np.ndarray) -> bytes:
+def mask_png(mask: np.ndarray) -> bytes:
     """Give a mask as the bytes of a PNG file, white where it is set."""
     from PIL import Image
 

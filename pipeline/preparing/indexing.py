@@ -11,7 +11,7 @@ from haemo.errors import BadSettings
 from haemo.features.labels import order_classes
 from haemo.features.layouts import Index, index_dataset
 from haemo.features.manifest import Manifest
-from haemo.features.pixels.masks import png_of
+from haemo.features.pixels.masks import mask_png
 from haemo.pipeline.preparing.attributes import gather_attributes, parse_keep
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.studylabels import write_study_labels, write_types
@@ -167,7 +167,7 @@ def index_run(
     _write_series(run, found)
     write_study_labels(run, found.manifest, found.study_labels)
     write_types(run, found.types)
-    write_true_masks(run, {slice_id: png_of(mask.unpack()) for slice_id, mask in found.masks.items()})
+    write_true_masks(run, {slice_id: mask_png(mask.unpack()) for slice_id, mask in found.masks.items()})
     run.record(
         "index",
         data=str(Path(data).absolute()),

@@ -256,6 +256,19 @@ def test_a_head_on_alexnet_is_explained_with_the_scores_it_gives(extractor, embe
         assert evidence.sum() + constant == pytest.approx(model.scores(planes[:1])[0], abs=1e-3)
 
 
+def test_an_average_in_half_precision_moves_maps_by_little(extractor, embedded):
+    planes, embeddings = embedded
+    head = CalibratedHead(HeadSpec("svm").build(C=1e-4), cv=2).fit(embeddings, np.array(["a", "b"] * 8))
+    exact, half = (explain_extractor(extractor, head) for _ in range(2))
+    half.average_dtype = torch.bfloat16
+    exact.references = half.references = planes[4:]
+    before, after = (model.maps(planes[:4], "contrast") for model in (exact, half))
+    assert 0 < np.abs(after - before).max() < 0.03 * np.abs(before).max()
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.9995
+    # The slices themselves are seen as before.
+    np.testing.assert_array_equal(half.maps(planes[:4]), exact.maps(planes[:4]))
+
+
 @pytest.mark.parametrize("layer", ["pool3", "pool4"])
 def test_a_head_that_sees_mirror_images_is_explained_by_both(layer):
     once = load_extractor(resolve_weights("random", 0, layer), layer, "float32", "cpu", batch=4)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawn_heads import SPACING_MM, STEP_MM, as_picture, cohort, head, write_slice
 from PIL import Image
+from threadpoolctl import threadpool_info
 
 from haemo.errors import BadDataset, FingerprintMismatch
 from haemo.features.reading.slice import Slice
@@ -150,6 +152,26 @@ def test_explained_slices_are_outlined_in_processes_as_few_are_here(drawn, data,
     assert len(names) == len(chosen) + 1 > 3
     assert [(many / name).read_bytes() for name in names] == [(few / name).read_bytes() for name in names]
     assert len(json.loads((few / "regions.geojson").read_text())["features"]) >= len(chosen)
+
+
+@pytest.mark.parametrize(("method", "most"), [("contrast", 1), ("occlusion", 2)])
+def test_one_thread_multiplies_while_others_outline_and_draw(
+    drawn, data, tmp_path, monkeypatch, method, most
+):
+    result, seen = outline_slices(drawn, sorted(data.rglob("0*.dcm"))[:3]).scores, []
+
+    class Watched(EvenModel):
+        def on_slice(self, network, evidence, view):
+            of_blas = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+            seen.append((torch.get_num_threads(), max(of_blas)))
+            return super().on_slice(network, evidence, view)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    explain_slices(Watched(), result, tmp_path / "out", chosen=range(3), method=method, segmenter=drawn)
+    assert seen == [(most, 1)] * 3
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
 
 
 def test_a_segmenter_goes_to_another_process_whole(drawn):

@@ -55,6 +55,10 @@ class ExplainedModel:
     references : ndarray of shape (n, size, size) or (n, 3, size, size), uint8, or None
         Planes of training slices that the method ``contrast`` sets a slice against; whoever has them gives
         them.
+    average_dtype : torch.dtype
+        What the average over `references` is computed in. In bfloat16 it takes a fifth of the time, and maps
+        stay what they were but for 1 or 2 % of their highest value. Were the slices themselves computed so,
+        rounding would decide which of two neighbours a pool takes, and evidence would change places.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class ExplainedModel:
         self.references: np.ndarray | None = None
         self._gradients_end_at = gradients_end_at
         self._average: torch.Tensor | None = None
+        self.average_dtype = torch.float32
 
     @property
     def has_gradients(self) -> bool:
@@ -165,19 +170,27 @@ class ExplainedModel:
     def _batches(self, planes: np.ndarray) -> list[np.ndarray]:
         return [planes[start : start + _BATCH] for start in range(0, len(planes), _BATCH)]
 
-    def _activations(self, planes: np.ndarray) -> torch.Tensor:
+    def _images(self, planes: np.ndarray) -> torch.Tensor:
         inside = slice(self.margin, self.size - self.margin)
         levels = torch.from_numpy(np.ascontiguousarray(planes[..., inside, inside])).float() / 255
         images = levels if levels.ndim == 4 else levels.unsqueeze(1)
-        return self.below((images - self._mean) / self._std)
+        return (images - self._mean) / self._std
+
+    def _activations(self, planes: np.ndarray) -> torch.Tensor:
+        return self.below(self._images(planes))
 
     def _average_over(self, references: np.ndarray) -> torch.Tensor:
         """Mean activations of the last convolution over the references, computed once."""
-        if self._average is None:
-            with torch.no_grad():
-                sums = (self._activations(part).sum(dim=0) for part in self._batches(references))
-                self._average = sum(sums, start=torch.zeros(())) / len(references)
-        return self._average
+        if self._average is not None:
+            return self._average
+        dtype, below = self.average_dtype, self.below
+        if dtype is not torch.float32:
+            below = copy.deepcopy(below).to(dtype).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            images = (self._images(part).to(dtype) for part in self._batches(references))
+            sums = (below(own).float().sum(dim=0) for own in images)
+            self._average = average = sum(sums, start=torch.zeros(())) / len(references)
+        return average
 
     def _gradients(self, planes: np.ndarray, target: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Activations of the last convolution, and the gradients of the target's score by them."""
@@ -266,6 +279,8 @@ def explain_extractor(
     BadSettings
         If the head has no form in torch (`models.evidence.decision`).
     """
+    from haemo.models.networks.alexnet import Extractor
+    from haemo.models.networks.engine import has_bfloat16_hardware
     from haemo.models.networks.mirrored import MirroredExtractor
     from haemo.models.training.cnn_extractor import CNNExtractor
 
@@ -280,7 +295,11 @@ def explain_extractor(
     if isinstance(once, CNNExtractor):
         return _of_trained(once.trained, below, above, classes, ends, grid)
     mean, std = once.mean, once.std
-    return ExplainedModel(below, above, once.size, mean, std, classes, gradients_end_at=ends, grid=grid)
+    explained = ExplainedModel(below, above, once.size, mean, std, classes, gradients_end_at=ends, grid=grid)
+    is_bfloat16 = isinstance(once, Extractor) and once.engine.precision == "bfloat16"
+    if is_bfloat16 and has_bfloat16_hardware():
+        explained.average_dtype = torch.bfloat16
+    return explained
 
 
 def _parts(extractor: Any) -> tuple[list[nn.Module], list[nn.Module], Grid | None]:

@@ -1,7 +1,8 @@
 """Pictures and outlines of what speaks for a bleed on new slices."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,13 +104,16 @@ def explain_slices(
         for place, number in enumerate(chosen, start=1)
     ]
     explained: list[Explained] = []
-    with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool:
+    network, method = model.explained(method)
+    with ThreadPoolExecutor(_WORKERS, "haemo-explain") as pool, _one_thread(torch_too=method != "occlusion"):
         starts = range(0, len(pages), _BATCH)
-        network, method = model.explained(method)
         drawing: Callable[[], Iterable[Explained]] = list
         for start in progress(starts, total=len(starts), label="explain, batches"):
             part = pages[start : start + _BATCH]
             images = list(pool.map(_Page.read, part))
+            # While processes outline these, those before are drawn, and these go through the network.
+            regions = None if segmenter is None else outlined(segmenter, images, len(pages))
+            drawn = drawing()
             views = [model.preprocessing.view(image) for image in images]
             planes = np.stack([model.preprocessing.level(view) for view in views])
             maps = {target: network.maps(planes, method, target) for target in {page.target for page in part}}
@@ -117,12 +121,9 @@ def explain_slices(
                 model.on_slice(network, maps[page.target][place], view)
                 for place, (page, view) in enumerate(zip(part, views, strict=True))
             ]
-            if segmenter is None:
+            if regions is None:
                 regions = pool.map(_hot, images, evidence)
-            else:
-                regions = outlined(segmenter, images, len(pages))
-            # While processes outline these, those before are drawn, and the next go through the network.
-            explained += drawing()
+            explained += drawn
             drawing = partial(pool.map, _Page.draw, part, images, evidence, regions)
         explained += drawing()
     features = [
@@ -132,6 +133,24 @@ def explain_slices(
     ]
     write_outlines(out / OUTLINES, features)
     return explained
+
+
+@contextmanager
+def _one_thread(torch_too: bool) -> Iterator[None]:
+    """Let one thread of this process multiply: more would wait, busily, for cores that outline and draw.
+
+    Where a slice takes hundreds of passes through the network, torch keeps its threads.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    with threadpool_limits(1, user_api="blas"):
+        torch.set_num_threads(1 if torch_too else threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _is_called(result: SliceScores) -> np.ndarray:

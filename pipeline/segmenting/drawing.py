@@ -140,13 +140,21 @@ def _each(
     work: Callable[..., Any], segmenter: Segmenter, items: Iterable[tuple[Any, ...]], of: int
 ) -> Iterator[Any]:
     if of < _FEW:
-        return (work(segmenter, *item) for item in items)
+        return (_alone(work, segmenter, *item) for item in items)
     from joblib import Parallel, delayed
 
     # Through pipes: files in memory, as large slices have them, would be removed with the block before.
     return Parallel(n_jobs=usable_processors(), return_as="generator", max_nbytes=None)(
         delayed(work)(segmenter, *item) for item in items
     )
+
+
+def _alone(work: Callable[..., Any], *what: Any) -> Any:
+    """Do it by one thread, as processes do: where cores are busy, others are waited for, busily."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        return work(*what)
 
 
 def _draw(segmenter: Segmenter, image: Slice | UnreadableSlice, maps: Maps) -> Drawn | UnreadableSlice:

@@ -2,10 +2,11 @@
 
     make bench-pixels ARGS="--patients 60 --slices 5"
 
-What pixels are described by (anatomy and HU; hypercolumns of AlexNet, frozen or further trained on the same
-masks; or both) times how they are told apart (logistic regression, linear SVM, boosted trees). All learn from
-the same pixels of the same slices, and the threshold of pixels is chosen on patients held out. Every second
-pixel of every second row of the test slices is asked, but for the time a slice, which is that of a whole one.
+What pixels are described by (anatomy and HU; cells of the trunk that comes with haemo; hypercolumns of
+AlexNet, frozen or further trained on the same masks; or anatomy and one of these) times how they are told
+apart (logistic regression, linear SVM, boosted trees). All learn from the same pixels of the same slices, and
+the threshold of pixels is chosen on patients held out. Every second pixel of every second row of the test
+slices is asked, but for the time a slice, which is that of a whole one.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.pipeline.segmenting.training import _fit
 from haemo.pipeline.segmenting.trunk import pixel_features
 
+ALONE = [name for name in FEATURES if "+" not in name]
 LARGE_MM2 = 100
 THRESHOLDS = np.arange(0.1, 0.91, 0.1)
 
@@ -90,18 +92,19 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     train = [one for one in rows if fifth[one[0].patient] < 3]
     held, test = ([one for one in rows if fifth[one[0].patient] == part] for part in (3, 4))
     how = {"seed": options.seed, "varied": True, "looks": 1, "jobs": 1}
-    learned = {name: pixel_features(name, train, steps=options.trunk_steps, **how) for name in FEATURES[:3]}
+    learned = {name: pixel_features(name, train, steps=options.trunk_steps, **how) for name in ALONE}
     # Joined ones have the same trunks, and the same pixels.
     wide = PixelFeatures("anatomy+alexnet", learned["alexnet"].trunk)
     both = sample(train, features=wide, **how)
-    other = sample(train, features=learned["trained"], **how)
     own, count = both.X[:, : len(DESCRIPTORS)], len(DESCRIPTORS)
     tables = {
         "anatomy": own,
+        "cells": sample(train, features=PixelFeatures("cells", wide.trunk), **how).X,
         "alexnet": both.X[:, count:],
-        "trained": other.X,
-        "anatomy+alexnet": both.X,
-        "anatomy+trained": np.concatenate([own, other.X], axis=1),
+        "trained": sample(train, features=learned["trained"], **how).X,
+    }
+    tables |= {
+        f"anatomy+{name}": np.concatenate([own, X], axis=1) for name, X in tables.items() if X is not own
     }
     print(
         f"{len(train)} slices to learn from ({len(both.y)} pixels), {len(held)} held out, {len(test)} to test"
@@ -130,7 +133,7 @@ def asked(rows, learned, fitted):
         if one.grid.midline is None:
             continue
         anatomy = describe(one.grid)
-        parts = {name: learned[name].of(one.grid, anatomy).rows(one.chosen) for name in FEATURES[:3]}
+        parts = {name: learned[name].of(one.grid, anatomy).rows(one.chosen) for name in ALONE}
         said = {}
         for name, kind in fitted:
             X = np.concatenate([parts[part] for part in name.split("+")], axis=1)

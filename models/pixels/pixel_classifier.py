@@ -19,7 +19,7 @@ _LEAVES = 31
 _LEAST_LEAF = 100
 # Log odds after shares of the trees. Of pixels on phantom and real slices that end at a probability over 0.3
 # fewer than 1 in 1,000 are below any; of all pixels, half are below the first, 9 in 10 below the last.
-_SURELY_NOT = ((0.05, -3.6), (1 / 6, -3.6), (0.25, -3.0), (0.5, -2.5))
+_SURELY_NOT = ((0.05, -4.0), (1 / 6, -4.0), (0.25, -3.5), (0.5, -3.0))
 # Log odds, a probability of 0.05. Where all neighbours on a grid of 2 mm are below, it has their highest.
 _DARK = -3.0
 _SVM_FOLDS = 3

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _KINDS = ("trees", "logistic", "svm")
-_FEATURES = ("anatomy", "alexnet", "trained", "anatomy+alexnet", "anatomy+trained")
+_FEATURES = ("anatomy+cells", "anatomy", "cells", "alexnet", "trained", "anatomy+alexnet", "anatomy+trained")
 _MOST_ROWS = 40
 _GROUPS = {"all": "all bleeds", "over_1_cm2": "over 1 cm2", "under_1_cm2": "up to 1 cm2"}
 _FIGURES = ("pointing", "dice", "pixel_sensitivity", "pixel_precision", "bleed_sensitivity")
@@ -77,10 +77,11 @@ segment.add_command(trunk)
 @click.option(
     "--features",
     type=click.Choice(_FEATURES),
-    default="anatomy",
+    default="anatomy+cells",
     show_default=True,
-    help="What pixels are described by. alexnet: hypercolumns, what conv1 to conv5 of the frozen network say "
-    "there; trained: those of this network further trained on the masks; or either joined to anatomy.",
+    help="What pixels are described by. cells: where the trunk that comes with haemo sees blood; alexnet: "
+    "hypercolumns, what conv1 to conv5 of the frozen network say there; trained: those of this network "
+    "further trained on the masks; or one of these joined to anatomy.",
 )
 @click.option(
     "--trunk-steps", type=click.IntRange(1), default=400, show_default=True, help="Training of 'trained'."
@@ -124,9 +125,10 @@ def train(
 ) -> int:
     """Train a classifier of pixels on the masks of the training patients. Writes RUN/segment/.
 
-    Each pixel inside the skull is described by 23 numbers (its level, its surroundings, the mirrored side,
-    how far bone is) and told blood or not by boosted trees, logistic regression or a linear SVM. What remains
-    to be chosen is chosen on patients held out; the test slices are scored once. Needs no features.
+    Each pixel inside the skull is described by 25 numbers (its level, its surroundings, the mirrored side,
+    how far bone is, where a trunk that has seen blood sees it) and told blood or not by boosted trees,
+    logistic regression or a linear SVM. What remains to be chosen is chosen on patients held out; the test
+    slices are scored once. Needs no features.
     """
     from haemo.pipeline.run.directory import RunDirectory
     from haemo.pipeline.segmenting.training import SegmenterSettings, train_segmenter

@@ -1,6 +1,6 @@
-"""What a classifier of pixels reads: descriptors of anatomy and HU, hypercolumns of AlexNet, or both."""
+"""What a classifier of pixels reads: descriptors of anatomy and HU, cells of a trunk, or hypercolumns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,18 +10,33 @@ import numpy as np
 from haemo.errors import BadSettings
 from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, PixelNumbers
 from haemo.features.views.head_grid import BLACK_HU, GRID_SCHEMA, WHITE_HU, HeadGrid
+from haemo.pipeline.segmenting.cell_numbers import CellNumbers, cells_described
 
 if TYPE_CHECKING:
     from haemo.models.networks.hypercolumns import Hypercolumns
 
-__all__ = ["ANATOMY", "FEATURES", "DescribedSlice", "PixelFeatures", "pixels_described", "plane_of"]
+__all__ = [
+    "ANATOMY",
+    "BOTH",
+    "CELLS",
+    "FEATURES",
+    "DescribedSlice",
+    "PixelFeatures",
+    "pixels_described",
+    "plane_of",
+]
 
 ANATOMY = "anatomy"
-FEATURES = (ANATOMY, "alexnet", "trained", "anatomy+alexnet", "anatomy+trained")
-"""``alexnet`` is the frozen network, ``trained`` that network further trained on masks."""
+CELLS = "cells"
+BOTH = f"{ANATOMY}+{CELLS}"
+FEATURES = (BOTH, ANATOMY, CELLS, "alexnet", "trained", "anatomy+alexnet", "anatomy+trained")
+"""``cells`` are those of the trunk that comes with haemo; the others hypercolumns: ``alexnet`` of the frozen
+network, ``trained`` of that network further trained on masks."""
 
 _HYPERCOLUMN_SCHEMA = 1
 _SIDE = 227  # of AlexNet's plane; a pixel is 1 mm
+
+_Rows = Callable[[np.ndarray | slice], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +48,7 @@ class PixelFeatures:
     name : str
         Of `FEATURES`.
     trunk : dict of str to ndarray
-        Weights of conv1 to conv5, float16, under torchvision's names; empty for ``anatomy``.
+        Of hypercolumns: weights of conv1 to conv5, float16, under torchvision's names; empty without.
     """
 
     name: str = ANATOMY
@@ -42,6 +57,8 @@ class PixelFeatures:
     def __post_init__(self) -> None:
         if self.name not in FEATURES:
             raise BadSettings(f"there are no pixel features {self.name!r}; they are {', '.join(FEATURES)}")
+        if not self.trunk and not self.name.endswith((ANATOMY, CELLS)):
+            raise BadSettings(f"pixel features {self.name} are hypercolumns of a trunk, and there is none")
 
     @cached_property
     def _columns(self) -> "Hypercolumns":
@@ -58,42 +75,46 @@ class PixelFeatures:
         anatomy : ndarray, optional
             What `features.pixels.descriptors.describe` says of it, where that has been asked already.
         """
-        numbers = None
-        if self.name.startswith(ANATOMY):
-            numbers = PixelNumbers(grid).rows if anatomy is None else anatomy.__getitem__
-        return DescribedSlice(grid, numbers, self._columns if self.trunk else None)
+        parts: list[_Rows] = []
+        for name in self.name.split("+"):
+            if name == CELLS:
+                parts.append(CellNumbers(grid).rows)
+            elif name != ANATOMY:
+                parts.append(_ColumnNumbers(grid, self._columns).rows)
+            else:
+                parts.append(PixelNumbers(grid).rows if anatomy is None else anatomy.__getitem__)
+        return DescribedSlice(parts)
 
 
+@dataclass(frozen=True)
 class DescribedSlice:
     """The pixels inside the skull of one slice, in numbers.
 
-    Parameters
+    Attributes
     ----------
-    grid : HeadGrid
-    anatomy : callable or None
-        Gives the descriptors of chosen pixels: (pixels, descriptors), float32.
-    columns : Hypercolumns or None
+    parts : sequence of callable
+        Each gives numbers of chosen pixels: (pixels, numbers), float32.
     """
 
-    def __init__(
-        self,
-        grid: HeadGrid,
-        anatomy: Callable[[np.ndarray | slice], np.ndarray] | None,
-        columns: "Hypercolumns | None",
-    ) -> None:
-        self._anatomy, self._columns = anatomy, columns
-        if columns is not None:
-            plane, top, left = plane_of(grid)
-            self._maps = columns.maps(plane)
-            rows, places = np.nonzero(grid.inside)
-            self._rows, self._places = rows - top, places - left
+    parts: Sequence[_Rows]
 
     def rows(self, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Numbers of some pixels, in the order of ``grid.hu[grid.inside]``: (pixels, numbers), float32."""
-        parts = [] if self._anatomy is None else [self._anatomy(chosen)]
-        if self._columns is not None:
-            parts.append(self._columns.at(self._maps, self._rows[chosen], self._places[chosen]))
+        parts = [part(chosen) for part in self.parts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+class _ColumnNumbers:
+    """Hypercolumns of the pixels inside the skull."""
+
+    def __init__(self, grid: HeadGrid, columns: "Hypercolumns") -> None:
+        plane, top, left = plane_of(grid)
+        self._columns, self._maps = columns, columns.maps(plane)
+        rows, places = np.nonzero(grid.inside)
+        self._rows, self._places = rows - top, places - left
+
+    def rows(self, chosen: np.ndarray | slice) -> np.ndarray:
+        return self._columns.at(self._maps, self._rows[chosen], self._places[chosen])
 
 
 def plane_of(grid: HeadGrid, values: np.ndarray | None = None) -> tuple[np.ndarray, int, int]:
@@ -133,5 +154,9 @@ def pixels_described(name: str = ANATOMY) -> dict[str, Any]:
     if name.startswith(ANATOMY):
         facts |= {"schema": DESCRIPTOR_SCHEMA, "names": list(DESCRIPTORS)}
     if name != ANATOMY:
-        facts |= {"features": name, "hypercolumns": _HYPERCOLUMN_SCHEMA}
+        facts["features"] = name
+    if name.endswith(CELLS):
+        facts["cells"] = cells_described()
+    elif name != ANATOMY:
+        facts["hypercolumns"] = _HYPERCOLUMN_SCHEMA
     return facts

@@ -158,7 +158,8 @@ class Segmenter:
     def _bytes(self) -> bytes:
         from safetensors.numpy import save
 
-        header = {_KEY: json.dumps({"kind": self.classifier.kind, **self.facts}, sort_keys=True)}
+        own = {"kind": self.classifier.kind, "pixels": pixels_described(self.features.name)}
+        header = {_KEY: json.dumps({**own, **self.facts}, sort_keys=True)}
         trunk = {_TRUNK + name: np.ascontiguousarray(array) for name, array in self.features.trunk.items()}
         return save({**self.classifier.model.arrays, **trunk}, metadata=header)
 

@@ -24,7 +24,7 @@ from haemo.pipeline.run.directory import SEGMENTER, RunDirectory, software_versi
 from haemo.pipeline.run.predictions import Predictions
 from haemo.pipeline.run.truemasks import read_true_masks
 from haemo.pipeline.segmenting.operating import OPERATING_SCHEMA, looks_at, platt, tuned
-from haemo.pipeline.segmenting.pixel_features import ANATOMY, pixels_described
+from haemo.pipeline.segmenting.pixel_features import BOTH, pixels_described
 from haemo.pipeline.segmenting.sampling import MaskedRow, Pixels, drawn_slices, masked_rows, sample
 from haemo.pipeline.segmenting.segmenter import Segmenter, log_ratio
 from haemo.pipeline.segmenting.segmenterfolder import SegmenterFolder
@@ -72,7 +72,7 @@ class SegmenterSettings:
     varied: bool = True
     looks: int = 1
     start: Segmenter | None = None
-    features: str = ANATOMY
+    features: str = BOTH
     trunk_steps: int = 400
     palest_hu: float | None = None
 

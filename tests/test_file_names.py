@@ -7,11 +7,26 @@ from pathlib import Path
 
 import pytest
 from cohorts import class_folders
+from hypothesis import given
+from hypothesis import strategies as st
 
 from haemo.atomic import read_text
+from haemo.features.reading.address import SliceAddress, place_in_order
 from haemo.pipeline.cli import main
 
 NAMES = (b"caf\xe9.png", b"a\nb.png", b"a\rb.png", b'a,"b\\n" $\\x$.png')
+
+PARTS = st.text("aB!#&-.0 \n\\\xe9\udce9", min_size=1, max_size=4).filter(
+    lambda part: part not in (".", "..")
+)
+VOLUMES = st.builds("{}.nii#{}".format, PARTS, st.integers(1, 12))
+
+
+@given(st.lists(st.tuples(st.lists(PARTS, max_size=3), PARTS | VOLUMES), max_size=12))
+def test_slices_stand_in_the_order_of_their_paths(names):
+    paths = [Path("/", *folders, name) for folders, name in names]
+    addresses = sorted(map(SliceAddress.of, paths), key=lambda one: (one.file, one.number or 0))
+    assert [SliceAddress.of(path) for path in sorted(paths, key=place_in_order)] == addresses
 
 
 @pytest.fixture

@@ -122,9 +122,10 @@ class Folder:
 
         What lies in ``scans/p01.zip`` is called ``scans/p01/...``.
         """
-        place = next((above for above in path.parents if above in self.unpacked), None)
-        if place is not None:
-            path = self.unpacked[place] / path.relative_to(place)
+        if self.unpacked:
+            place = next((above for above in path.parents if above in self.unpacked), None)
+            if place is not None:
+                path = self.unpacked[place] / path.relative_to(place)
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
     def parts_of(self, path: Path) -> tuple[str, ...]:

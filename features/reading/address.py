@@ -69,10 +69,11 @@ def without_suffix(volume: Path) -> Path:
     return volume.with_name(volume.stem.removesuffix(".nii"))
 
 
-def place_in_order(path: Path) -> tuple[Path, int]:
-    """Sort slices by file, those of a volume by number: a key for `sorted`."""
+def place_in_order(path: Path) -> tuple[str, int]:
+    """Sort slices by file, folder by folder as paths are, those of a volume by number: a key for `sorted`."""
     address = SliceAddress.of(path)
-    return address.file, address.number or 0
+    # Paths compare their parts, one call of Python each time; no name has what stands for the separator here.
+    return str(address.file).replace(os.sep, "\0"), address.number or 0
 
 
 def file_of(path: str | os.PathLike[str]) -> Path:

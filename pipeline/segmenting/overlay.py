@@ -79,22 +79,18 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 def _colour(shown: np.ndarray, gray: np.ndarray, evidence: np.ndarray, factor: int) -> None:
     """Lay colours over the gray of `shown`, where there is any evidence."""
-    limit = float(np.abs(evidence).max())
+    limit = np.float32(max(evidence.max(), -evidence.min()))
     if not limit > 0:
         return
     box = Box.around(evidence != 0)
-    share = box.cut(evidence).astype(np.float32) / np.float32(limit)
-    alpha = np.float32(_STRONGEST) * np.abs(share)
-    left = (1 - alpha) * box.cut(gray)
+    strength = np.float32(_STRONGEST) * (box.cut(evidence).astype(np.float32) / limit)
+    pro = np.maximum(strength, 0)
+    contra = pro - strength
+    left = (1 - (pro + contra)) * box.cut(gray)
     enlarged = tuple(slice(factor * own.start, factor * own.stop) for own in (box.rows, box.columns))
-    is_against = share < 0 if share.min() < 0 else None
-    for channel, (pro, contra) in enumerate(zip(_FOR, _AGAINST, strict=True)):
-        colour = (
-            np.float32(pro)
-            if is_against is None
-            else np.where(is_against, np.float32(contra), np.float32(pro))
-        )
-        mixed = alpha * colour
+    for channel in range(3):
+        mixed = pro * np.float32(_FOR[channel])
+        mixed += contra * np.float32(_AGAINST[channel])
         mixed += left
         np.rint(mixed, out=mixed)
         shown[(*enlarged, channel)] = _enlarged(mixed, factor)

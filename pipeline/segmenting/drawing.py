@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from haemo.features.reading.slice import Slice
 from haemo.features.views.head_box import Box
 from haemo.pipeline.segmenting.segmenter import Segmenter
 from haemo.processors import usable_processors
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 __all__ = ["Drawn", "Maps", "drawn_files", "outlined"]
 
@@ -151,10 +155,16 @@ def _each(
 
 def _alone(work: Callable[..., Any], *what: Any) -> Any:
     """Do it by one thread, as processes do: where cores are busy, others are waited for, busily."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
+    with _libraries().limit(limits=1, user_api="blas"):
         return work(*what)
+
+
+@cache
+def _libraries() -> "ThreadpoolController":
+    """Those that multiply; to look for them takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _draw(segmenter: Segmenter, image: Slice | UnreadableSlice, maps: Maps) -> Drawn | UnreadableSlice:

@@ -190,7 +190,7 @@ links:
 
 # Each step is skipped where it was done before; the same seeds give the same bytes on one kind of machine. What is
 # outlined is chosen on a second cohort, of which the classifier of pixels has seen nothing.
-builtin-model: $(INSTALLED) ## Train the built-in trunk and segmenter anew on phantoms, half an hour on 2 cores
+builtin-model: $(INSTALLED) ## Train the built-in trunk and segmenter anew on phantoms, 20 minutes of 2 cores
 	[ -e build/builtin/heads/cohort.json ] || $(HAEMO) phantom build/builtin/heads --patients 100 --slices 8..10 \
 		--prevalence 0.5 --seed 404
 	$(HAEMO) index build/builtin/heads --run build/builtin/heads-run

@@ -157,9 +157,11 @@ def figures(held, test, key) -> str:
         "dice": np.array([one.dice(said, threshold) for one, said in large]),
     }
     means = means_by_patient(values, np.array([one.patient for one, _ in large]))
-    cells = [
-        f"{means[name]['mean']:.2f} ({means[name]['low']:.2f}-{means[name]['high']:.2f})" for name in values
-    ]
+    cells = []
+    for name in values:
+        own = means[name]
+        ends = f" ({own['low']:.2f}-{own['high']:.2f})" if "low" in own else ""  # none where all are alike
+        cells.append(f"{own['mean']:.2f}{ends}")
     return f"{auc:14.3f}{cells[0]:>26}{cells[1]:>26}"
 
 

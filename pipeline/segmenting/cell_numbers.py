@@ -44,16 +44,15 @@ class CellNumbers:
             return
         self._cells = cells_of(_network(), plane.gray[None])[0]
         self._rows, self._columns = plane.places(*np.nonzero(grid.inside))
-        self._highest = self._at(self._rows, self._columns).max()
+        self._own = self._at(self._rows, self._columns)
 
     def rows(self, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Numbers of some pixels, in the order of ``grid.hu[grid.inside]``: (pixels, 2), float32."""
         if self._plane is None:
             return np.empty((0, len(CELL_NUMBERS)), dtype=np.float32)
-        rows, columns = self._rows[chosen], self._columns[chosen]
-        own = self._at(rows, columns)
-        mirrored = self._at(rows, _SIDE - 1 - columns)
-        return np.stack([own - self._highest, own - mirrored], axis=1)
+        own = self._own[chosen]
+        mirrored = self._at(self._rows[chosen], _SIDE - 1 - self._columns[chosen])
+        return np.stack([own - self._own.max(), own - mirrored], axis=1)
 
     def _at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Log odds at places of the plane, float32; beyond the outermost cells they go on as they are."""

@@ -5,12 +5,13 @@ and the kernel gives them out again page by page, each filled with zeros: up to 
 decoding.
 """
 
-import numpy as np
+import ctypes
+import sys
 
 __all__ = ["keep_freed_memory"]
 
-# More than the planes of a slice of 1024 x 1024, and less than the 32 MB up to which glibc follows.
-_LARGE_BYTES = 16 << 20
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
+_LARGE_BYTES = 16 << 20  # more than the planes of a slice of 1024 x 1024
 
 
 def keep_freed_memory() -> None:
@@ -18,8 +19,13 @@ def keep_freed_memory() -> None:
 
     Notes
     -----
-    When a block is freed that was larger than any before, glibc takes its size for that of blocks which come
-    and go: it no longer maps smaller ones anew, and keeps twice as much (mallopt(3), M_MMAP_THRESHOLD). The
-    block is not written to, so it costs nothing.
+    Blocks up to 16 MB are no longer mapped each by itself, and up to 32 MB at the end of the heap stay
+    (mallopt(3)). glibc comes to these numbers by itself once a block of 16 MB has been freed, but not where
+    MALLOC_TRIM_THRESHOLD_ is set, as Dask sets it for its workers, and in the process that starts them.
     """
-    np.empty(_LARGE_BYTES, np.uint8)
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_TRIM_THRESHOLD, 2 * _LARGE_BYTES)

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from haemo.features.phantom import CohortSettings, write_cohort
 from haemo.features.pixels.descriptors import DESCRIPTORS, describe
-from haemo.features.pixels.masks import TrueMasks, read_mask
+from haemo.features.pixels.masks import LARGE_MM2, TrueMasks, read_mask
 from haemo.features.reading.formats import read_slice
 from haemo.features.views.head_grid import HeadGrid
 from haemo.models.pixels.pixel_classifier import KINDS
@@ -34,7 +34,6 @@ from haemo.pipeline.segmenting.training import _fit
 from haemo.pipeline.segmenting.trunk import pixel_features
 
 ALONE = [name for name in FEATURES if "+" not in name]
-LARGE_MM2 = 100
 THRESHOLDS = np.arange(0.1, 0.91, 0.1)
 
 

@@ -18,6 +18,7 @@ from haemo.features.views.preprocess import Preprocessing
 from haemo.models.networks.blood_cells import BloodCells, cells_of, slice_scores
 from haemo.models.weights.builtin import BUILTIN_PATH
 from haemo.models.weights.statefile import read_state
+from haemo.pipeline.cli.figures import cell
 from haemo.pipeline.evaluation.intervals import assess
 from haemo.pipeline.run.directory import RunDirectory
 from haemo.pipeline.run.truemasks import read_true_masks
@@ -40,9 +41,7 @@ def main() -> None:
     view = Preprocessing.for_window("brain", "head", True)
     planes = np.stack([view.plane(read_slice(row.path)) for row in rows])
     figures = assess(answers_of(rows, slice_scores(cells_of(network, planes)).astype(float), classes))
-    own = figures["intervals"].get("roc_auc")
-    ends = f" ({own['low']:.3f}-{own['high']:.3f})" if own else ""
-    print(f"{len(rows)} slices, ROC AUC {figures['roc_auc']:.3f}{ends}")
+    print(f"{len(rows)} slices, ROC AUC {cell(figures, 'roc_auc')}")
     try:
         masked = masked_rows(rows, TrueMasks(None, read_true_masks(run)), "labelled")
     except TooFewData:

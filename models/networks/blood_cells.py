@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from haemo.models.networks.alexnet import AlexNet
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD
+from haemo.models.networks.unit_maps import interpolated
 
-__all__ = ["BARELY", "BloodCells", "blood_in_cells", "cells_of", "slice_scores"]
+__all__ = ["BARELY", "BloodCells", "blood_in_cells", "cells_at", "cells_of", "slice_scores"]
 
 _CELLS, _CELL, _BEFORE = 13, 16, 7  # units of conv5 on a plane of 227 pixels; the first spans pixels 7 to 22
 BARELY = 0.002
@@ -63,6 +64,12 @@ def cells_of(network: BloodCells, planes: np.ndarray) -> np.ndarray:
         for start in range(0, len(planes), _BATCH):
             parts.append(network(torch.from_numpy(planes[start : start + _BATCH])).numpy())
     return np.concatenate(parts)
+
+
+def cells_at(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Interpolate the cells of one plane (13, 13) at places of it, in pixels: (n,), float32."""
+    places = ((own - (_BEFORE + (_CELL - 1) / 2)) / _CELL for own in (rows, columns))
+    return interpolated(cells[..., None], *places)[:, 0]
 
 
 def blood_in_cells(masks: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from haemo.models.networks.alexnet import SIZE
 from haemo.models.networks.gray import GrayConv
+from haemo.models.networks.unit_maps import interpolated
 from haemo.models.weights.imagenet import SHAPES
 
 __all__ = ["Hypercolumns"]
@@ -57,24 +58,8 @@ class Hypercolumns:
 
         Beyond the middle of a layer's outermost units these go on as they are.
         """
-        found = []
-        for own, (step, first) in zip(maps, _GRIDS, strict=True):
-            (above, down), (left, right) = (
-                _between((places - first) / step, size)
-                for places, size in zip((rows, columns), own.shape[:2], strict=True)
-            )
-            flat = own.reshape(-1, own.shape[2])
-            upper = above * own.shape[1] + left
-            lower = np.minimum(above + 1, own.shape[0] - 1) * own.shape[1] + left
-            after = np.minimum(left + 1, own.shape[1] - 1) - left
-            over = flat[upper] * (1 - right) + flat[upper + after] * right
-            under = flat[lower] * (1 - right) + flat[lower + after] * right
-            found.append(over * (1 - down) + under * down)
+        found = [
+            interpolated(own, (rows - first) / step, (columns - first) / step)
+            for own, (step, first) in zip(maps, _GRIDS, strict=True)
+        ]
         return np.concatenate(found, axis=1)
-
-
-def _between(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The unit before each place, and the share of the way to the next, as a column."""
-    held = np.clip(places, 0, size - 1)
-    before = np.floor(held).astype(np.intp)
-    return before, (held - before).astype(np.float32)[:, None]

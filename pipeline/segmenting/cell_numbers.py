@@ -1,7 +1,7 @@
 """What the trunk that comes with haemo says of the surroundings of a pixel."""
 
 import hashlib
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ CELL_NUMBERS = ("cell_less_highest", "cell_less_mirrored")
 """Names of the numbers, in order. Both are differences of log odds."""
 
 _SCHEMA = 1
-_SIDE, _STEP, _FIRST = 227, 16, 14.5  # pixels of the plane; from one cell to the next; where the first lies
+_SIDE = 227  # of the trunk's plane
 
 
 class CellNumbers:
@@ -37,12 +37,12 @@ class CellNumbers:
     """
 
     def __init__(self, grid: HeadGrid) -> None:
-        from haemo.models.networks.blood_cells import cells_of
+        from haemo.models.networks.blood_cells import cells_at, cells_of
 
         self._plane = plane = HeadPlane.of(grid, _SIDE)
         if plane is None:
             return
-        self._cells = cells_of(_network(), plane.gray[None])[0]
+        self._at = partial(cells_at, cells_of(_network(), plane.gray[None])[0])
         self._rows, self._columns = plane.places(*np.nonzero(grid.inside))
         self._own = self._at(self._rows, self._columns)
 
@@ -54,17 +54,6 @@ class CellNumbers:
         mirrored = self._at(self._rows[chosen], _SIDE - 1 - self._columns[chosen])
         return np.stack([own - self._own.max(), own - mirrored], axis=1)
 
-    def _at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Log odds at places of the plane, float32; beyond the outermost cells they go on as they are."""
-        size = len(self._cells)
-        (above, down), (left, right) = (
-            _between(np.clip((places - _FIRST) / _STEP, 0, size - 1), size) for places in (rows, columns)
-        )
-        flat, first = self._cells.reshape(-1), above * size + left
-        over = flat[first] * (1 - right) + flat[first + 1] * right
-        under = flat[first + size] * (1 - right) + flat[first + size + 1] * right
-        return over * (1 - down) + under * down
-
 
 def cells_described() -> dict[str, Any]:
     """What a classifier that reads these numbers is bound to."""
@@ -74,12 +63,6 @@ def cells_described() -> dict[str, Any]:
         "names": list(CELL_NUMBERS),
         "trunk": _trunk_sha256(),
     }
-
-
-def _between(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each place the unit before it, of which there is one after, and the share of the way to that."""
-    before = np.minimum(places.astype(np.intp), size - 2)
-    return before, (places - before).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ __all__ = [
     "FEATURES",
     "DescribedSlice",
     "PixelFeatures",
+    "has_hypercolumns",
     "pixels_described",
     "plane_of",
 ]
@@ -57,7 +58,7 @@ class PixelFeatures:
     def __post_init__(self) -> None:
         if self.name not in FEATURES:
             raise BadSettings(f"there are no pixel features {self.name!r}; they are {', '.join(FEATURES)}")
-        if not self.trunk and not self.name.endswith((ANATOMY, CELLS)):
+        if not self.trunk and has_hypercolumns(self.name):
             raise BadSettings(f"pixel features {self.name} are hypercolumns of a trunk, and there is none")
 
     @cached_property
@@ -148,6 +149,11 @@ def plane_of(grid: HeadGrid, values: np.ndarray | None = None) -> tuple[np.ndarr
     return plane, top, left
 
 
+def has_hypercolumns(name: str) -> bool:
+    """Whether features of that name are read from a trunk of their own."""
+    return not name.endswith((ANATOMY, CELLS))
+
+
 def pixels_described(name: str = ANATOMY) -> dict[str, Any]:
     """What a classifier of pixels is bound to: how pixels are described by this version."""
     facts: dict[str, Any] = {"grid": GRID_SCHEMA}
@@ -157,6 +163,6 @@ def pixels_described(name: str = ANATOMY) -> dict[str, Any]:
         facts["features"] = name
     if name.endswith(CELLS):
         facts["cells"] = cells_described()
-    elif name != ANATOMY:
+    if has_hypercolumns(name):
         facts["hypercolumns"] = _HYPERCOLUMN_SCHEMA
     return facts

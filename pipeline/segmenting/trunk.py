@@ -9,7 +9,7 @@ from haemo.errors import UnreadableSlice
 from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.packed import PackedMask
 from haemo.features.views.head_grid import HeadGrid
-from haemo.pipeline.segmenting.pixel_features import ANATOMY, CELLS, FEATURES, PixelFeatures, plane_of
+from haemo.pipeline.segmenting.pixel_features import FEATURES, PixelFeatures, has_hypercolumns, plane_of
 from haemo.pipeline.segmenting.sampling import MaskedRow, in_processes, look_at
 from haemo.progress import Progress, silent
 
@@ -49,7 +49,7 @@ def pixel_features(
     TooFewData
         If a trunk is to be trained and no slice, or none with blood, can be used.
     """
-    if name.endswith((ANATOMY, CELLS)) or name not in FEATURES:
+    if name not in FEATURES or not has_hypercolumns(name):
         return PixelFeatures(name)
     from haemo.models.weights.imagenet import resolve_weights
 

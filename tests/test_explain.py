@@ -9,7 +9,15 @@ from torch import nn
 from torch.nn import functional
 
 from haemo.errors import BadSettings
-from haemo.models.evidence.explain import ExplainedModel, explain_extractor, explain_network, randomised
+from haemo.models.evidence.activations import Activations
+from haemo.models.evidence.both_sides import both_sides
+from haemo.models.evidence.explain import (
+    ExplainedModel,
+    _parts,
+    explain_extractor,
+    explain_network,
+    randomised,
+)
 from haemo.models.evidence.maps import METHODS, Grid, class_activation_map, grid_of, projection
 from haemo.models.heads.calibration import CalibratedHead
 from haemo.models.heads.spec import HeadSpec
@@ -254,6 +262,29 @@ def test_a_head_on_alexnet_is_explained_with_the_scores_it_gives(extractor, embe
         assert isinstance(scaler, StandardScaler)
         constant = classifier.intercept_[0] - classifier.coef_[0] @ (scaler.mean_ / scaler.scale_)
         assert evidence.sum() + constant == pytest.approx(model.scores(planes[:1])[0], abs=1e-3)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("windows", [1, 3])
+@pytest.mark.parametrize("both", [False, True], ids=["once", "mirrored"])
+def test_activations_are_those_of_the_plain_layers(extractor, both, windows):
+    """Gray levels go into conv1 as they are, and the weights behind it are laid out once."""
+    below, layers, _ = _parts(extractor)
+    if both:
+        below, _ = both_sides(below, layers, cut=True)
+    plain = nn.Sequential(*below)
+    planes = np.stack([planes_of_noise(3, seed=seed) for seed in range(windows)], axis=1)
+    images = torch.from_numpy(planes).float() / 255
+    mean, std = (torch.tensor(own).view(1, 3, 1, 1) for own in (extractor.mean, extractor.std))
+    with torch.no_grad():
+        expected = plain((images - mean) / std)
+    shown = planes[:, 0] if windows == 1 else planes
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.03)):
+        quick = Activations(plain, 227, extractor.mean, extractor.std, dtype)
+        for some in (slice(0, 2), slice(2, 3)):
+            torch.testing.assert_close(
+                quick(shown[some]), expected[some], rtol=0, atol=tolerance * float(expected.max())
+            )
 
 
 def test_an_average_in_half_precision_moves_maps_by_little(extractor, embedded):

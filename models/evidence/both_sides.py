@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-__all__ = ["both_sides"]
+__all__ = ["MapsOfBoth", "both_sides"]
 
 
 def both_sides(
@@ -31,7 +31,7 @@ def both_sides(
     lower, upper = nn.Sequential(*below), nn.Sequential(*layers)
     if not cut:
         return [_Embedded(nn.Sequential(lower, upper))], []
-    return [_Maps(lower)], [_FromMaps(upper)]
+    return [MapsOfBoth(lower)], [_FromMaps(upper)]
 
 
 class _Embedded(nn.Module):
@@ -43,12 +43,17 @@ class _Embedded(nn.Module):
         return _joined(self.network(images), self.network(images.flip(-1)))
 
 
-class _Maps(nn.Module):
-    def __init__(self, below: nn.Module):
+class MapsOfBoth(nn.Module):
+    """Maps of images, and behind them those of their mirror images, mirrored back."""
+
+    below: nn.Sequential
+
+    def __init__(self, below: nn.Sequential):
         super().__init__()
         self.below = below
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Maps (n, 2 * channels, height, width) of images."""
         return torch.cat([self.below(images), self.below(images.flip(-1)).flip(-1)], dim=1)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from haemo.errors import BadSettings
 from haemo.extensions import unknown
+from haemo.models.evidence.activations import Activations
 from haemo.models.evidence.both_sides import both_sides
 from haemo.models.evidence.cut import cut_in_two
 from haemo.models.evidence.decision import DecisionFunction, decision_function
@@ -80,8 +81,8 @@ class ExplainedModel:
         self.margin = margin
         grid = grid or grid_of(below)
         self.grid = Grid(grid.start + margin, grid.step)
-        self._mean = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
-        self._std = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
+        self._mean, self._std = mean, std
+        self._quick: dict[torch.dtype, Activations] = {}
         self.references: np.ndarray | None = None
         self._gradients_end_at = gradients_end_at
         self._average: torch.Tensor | None = None
@@ -170,33 +171,24 @@ class ExplainedModel:
     def _batches(self, planes: np.ndarray) -> list[np.ndarray]:
         return [planes[start : start + _BATCH] for start in range(0, len(planes), _BATCH)]
 
-    def _images(self, planes: np.ndarray) -> torch.Tensor:
-        inside = slice(self.margin, self.size - self.margin)
-        levels = torch.from_numpy(np.ascontiguousarray(planes[..., inside, inside])).float() / 255
-        images = levels if levels.ndim == 4 else levels.unsqueeze(1)
-        return (images - self._mean) / self._std
-
-    def _activations(self, planes: np.ndarray) -> torch.Tensor:
-        return self.below(self._images(planes))
+    def _activations(self, planes: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        side = self.size - 2 * self.margin
+        if dtype not in self._quick:
+            self._quick[dtype] = Activations(self.below, side, self._mean, self._std, dtype)
+        inside = slice(self.margin, self.margin + side)
+        return self._quick[dtype](planes[..., inside, inside])
 
     def _average_over(self, references: np.ndarray) -> torch.Tensor:
         """Mean activations of the last convolution over the references, computed once."""
-        if self._average is not None:
-            return self._average
-        dtype, below = self.average_dtype, self.below
-        if dtype is not torch.float32:
-            below = copy.deepcopy(below).to(dtype).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            images = (self._images(part).to(dtype) for part in self._batches(references))
-            sums = (below(own).float().sum(dim=0) for own in images)
-            self._average = average = sum(sums, start=torch.zeros(())) / len(references)
-        return average
+        if self._average is None:
+            parts = self._batches(references)
+            sums = (self._activations(part, self.average_dtype).sum(dim=0) for part in parts)
+            self._average = sum(sums, start=torch.zeros(())) / len(references)
+        return self._average
 
     def _gradients(self, planes: np.ndarray, target: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Activations of the last convolution, and the gradients of the target's score by them."""
-        with torch.no_grad():
-            activations = self._activations(planes)
-        activations.requires_grad_()
+        activations = self._activations(planes).requires_grad_()
         score = self._of_target(self.above(activations), target)
         (gradients,) = torch.autograd.grad(score.sum(), activations)
         return activations.detach(), gradients
@@ -368,7 +360,7 @@ def randomised(model: ExplainedModel, seed: int, head_only: bool = False) -> Exp
         Keep the network, and draw the classical head or the last layer alone anew.
     """
     drawn = copy.copy(model)
-    drawn._average = None
+    drawn._average, drawn._quick = None, {}
     drawn.below, drawn.above = copy.deepcopy(model.below), copy.deepcopy(model.above)
     layers = [one for one in drawn.above.modules() if isinstance(one, nn.Linear)]
     if isinstance(drawn.above, _Above):

@@ -1,5 +1,6 @@
 """AlexNet's convolutions with one more on top, which says of each cell of a plane whether it holds blood."""
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from haemo.models.networks.alexnet import AlexNet
+from haemo.models.networks.alexnet import SIZE, AlexNet
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD
+from haemo.models.networks.packed import packed
 from haemo.models.networks.unit_maps import interpolated
 
 __all__ = ["BARELY", "BloodCells", "blood_in_cells", "cells_at", "cells_of", "slice_scores"]
@@ -45,6 +47,14 @@ class BloodCells(nn.Module):
         network = cls()
         network.load_state_dict({name: torch.as_tensor(array).float() for name, array in arrays.items()})
         return network.eval()
+
+    def packed(self) -> "BloodCells":
+        """The same network for answers alone, a plane at a time: the same bits, in two thirds of the time."""
+        network = copy.copy(self)
+        network._modules = dict(self._modules)
+        example = torch.zeros(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
+        network.features = packed(self.features, example)
+        return network
 
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
         """Log odds of blood in each cell of gray planes (n, 227, 227), levels 0 to 255: (n, 13, 13)."""

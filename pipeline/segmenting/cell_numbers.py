@@ -71,7 +71,7 @@ def _network() -> "BloodCells":
 
     from haemo.models.networks.blood_cells import BloodCells
 
-    return BloodCells.of(builtin_state()).to(memory_format=torch.channels_last)
+    return BloodCells.of(builtin_state()).to(memory_format=torch.channels_last).packed()
 
 
 @lru_cache(maxsize=1)

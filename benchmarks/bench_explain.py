@@ -26,6 +26,7 @@ from haemo.pipeline.predicting.prediction import score_slices
 from haemo.pipeline.preparing.extraction import ExtractionSettings, make_features
 from haemo.pipeline.preparing.indexing import index_run
 from haemo.pipeline.run.directory import RunDirectory
+from haemo.pipeline.segmenting.cell_numbers import PRECISIONS
 from haemo.pipeline.segmenting.segmenter import builtin_segmenter
 from haemo.pipeline.training.head import HeadSettings, train_head
 
@@ -48,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--slices", type=int, default=256)
     parser.add_argument("--weights", default="random")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="Of outlines.")
     options = parser.parse_args()
     settings = ExtractionSettings(layer="pool5", weights=options.weights)
     with tempfile.TemporaryDirectory() as name:
@@ -62,7 +64,7 @@ def main() -> None:
         }
         train_head(run, "svm", HeadSettings(grid={"C": [1e-4]}))
         began = time.perf_counter()
-        model, segmenter = load_model(run, "svm"), builtin_segmenter()
+        model, segmenter = load_model(run, "svm"), builtin_segmenter().with_precision(options.precision)
         print(f"{'loading the model':28}{time.perf_counter() - began:8.1f} s")
         result = score_slices(model, paths)
         found["predict"] = rates(lambda _: score_slices(model, paths), count)

@@ -81,13 +81,43 @@ def test_a_pixel_is_described_by_the_cells_about_it(bleeding, network):
     np.testing.assert_array_equal(found.rows(some), found.rows()[some])
 
 
+@pytest.mark.numerical
+def test_in_bfloat16_pixels_are_described_by_nearly_the_same_numbers(bleeding):
+    expected, found = CellNumbers(bleeding).rows(), CellNumbers(bleeding, "bfloat16").rows()
+    assert 0 < np.abs(found - expected).max() < 0.15
+    assert np.abs(found - expected).mean() < 0.03
+    assert np.std(expected) > 1
+
+
+def test_a_segmenter_has_its_precision_in_other_processes_too(bleeding):
+    usual = Segmenter.read(BUILTIN_PATH)
+    half = usual.with_precision("bfloat16")
+    assert half.hash == usual.hash, "no other model"
+    again = pickle.loads(pickle.dumps(half))  # noqa: S301 - its own
+    there, back = again._probability(bleeding), half._probability(bleeding)
+    np.testing.assert_array_equal(there, back)
+    as_ever = pickle.loads(pickle.dumps(usual))._probability(bleeding)  # noqa: S301
+    assert (as_ever != there).any()
+    assert ((as_ever > 0.5) != (there > 0.5)).mean() < 0.005
+
+
+def test_precision_is_of_the_trunk_that_comes_with_haemo():
+    usual = Segmenter.read(BUILTIN_PATH)
+    with pytest.raises(BadSettings, match="'half' is not one of float32, bfloat16"):
+        usual.with_precision("half")
+    without = Segmenter(usual.classifier, {"classes": ["normal", "haemorrhage"]}, PixelFeatures("anatomy"))
+    assert without.with_precision("float32").features.precision == "float32"
+    with pytest.raises(BadSettings, match=r"anatomy do not read the trunk.*leave out --precision"):
+        without.with_precision("bfloat16")
+
+
 def test_log_odds_that_are_higher_everywhere_are_the_same_numbers(bleeding, monkeypatch):
     """As they are on slices of a scanner that the trunk has not seen."""
     expected = CellNumbers(bleeding).rows()
     higher = BloodCells.of(builtin_state())
     with torch.no_grad():
         higher.head.bias += 4
-    monkeypatch.setattr(cell_numbers, "_network", lambda: higher)
+    monkeypatch.setattr(cell_numbers, "_network", lambda _: higher)
     np.testing.assert_allclose(CellNumbers(bleeding).rows(), expected, atol=1e-3)
 
 

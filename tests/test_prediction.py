@@ -539,6 +539,21 @@ class TestCommand:
         }
         assert answer["studies"][0]["slices"] == 8
 
+    def test_another_precision_of_outlines_is_said_and_refused_where_none_are_drawn(
+        self, run, files, tmp_path, capsys
+    ):
+        arguments = ["predict", "--run", str(run), "--device", "cpu", *map(str, files[:4])]
+        half = ["--precision", "bfloat16"]
+        assert main([*arguments, *half, "--overlays", str(tmp_path)]) == 0
+        assert "outlined with the trunk in bfloat16" in capsys.readouterr().out
+        for more, why in (
+            ([], "none are drawn; add --explain"),
+            (["--explain", "--outline", "evidence"], "not for --dicom or --outline evidence"),
+            (["--dicom", str(tmp_path / "dicom")], "not for --dicom"),
+        ):
+            assert main([*arguments, *half, *more]) == 2
+            assert why in " ".join(capsys.readouterr().err.split())
+
     def test_of_several_classes_slices_called_normal_are_not_drawn(self, several, tmp_path, capsys):
         arguments = ["--run", str(several), "--device", "cpu", "--overlays", str(tmp_path), "--json"]
         assert main(["predict", *arguments, *map(str, slices_of(several))]) == 0

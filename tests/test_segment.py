@@ -270,6 +270,13 @@ class TestBuiltin:
         assert main(["segment", "predict", "--out", str(tmp_path / "out"), str(data / "P01")]) == 0
         assert "synthetic heads only, not validated" in capsys.readouterr().out
 
+    def test_another_precision_is_said(self, data, tmp_path, capsys):
+        arguments = ["segment", "predict", str(data / "P01" / "01.dcm"), "--out"]
+        assert main([*arguments, str(tmp_path / "usual")]) == 0
+        assert "bfloat16" not in capsys.readouterr().out
+        assert main([*arguments, str(tmp_path / "half"), "--precision", "bfloat16"]) == 0
+        assert "outlined with the trunk in bfloat16" in capsys.readouterr().out
+
     def test_it_finds_plain_bleeds_on_heads_it_never_saw(self):
         model = segmenter_module.builtin_segmenter()
         hits = []

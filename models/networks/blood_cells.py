@@ -1,7 +1,7 @@
 """AlexNet's convolutions with one more on top, which says of each cell of a plane whether it holds blood."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional
 from haemo.models.networks.alexnet import SIZE, AlexNet
 from haemo.models.networks.gray import IMAGENET_MEAN, IMAGENET_STD
 from haemo.models.networks.packed import packed
+from haemo.models.networks.plane_maps import PlaneMaps
 from haemo.models.networks.unit_maps import interpolated
 
 __all__ = ["BARELY", "BloodCells", "blood_in_cells", "cells_at", "cells_of", "slice_scores"]
@@ -49,12 +50,17 @@ class BloodCells(nn.Module):
         return network.eval()
 
     def packed(self) -> "BloodCells":
-        """The same network for answers alone, a plane at a time: the same bits, in two thirds of the time."""
+        """The same network for answers alone, a plane at a time: the same bits, sooner."""
         network = copy.copy(self)
         network._modules = dict(self._modules)
         example = torch.zeros(1, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
         network.features = packed(self.features, example)
         return network
+
+    def half(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The same for answers alone, its convolutions in bfloat16: log odds are a few hundredths off."""
+        maps = PlaneMaps(self.features, SIZE, IMAGENET_MEAN, IMAGENET_STD, torch.bfloat16)
+        return lambda gray: self.head(maps(gray))[:, 0]
 
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
         """Log odds of blood in each cell of gray planes (n, 227, 227), levels 0 to 255: (n, 13, 13)."""
@@ -67,8 +73,11 @@ class BloodCells(nn.Module):
         return self.head(self.features[_CONV2:](maps))[:, 0]
 
 
-def cells_of(network: BloodCells, planes: np.ndarray) -> np.ndarray:
-    """What a network says of planes (n, 227, 227), uint8: log odds of each cell, (n, 13, 13), float32."""
+def cells_of(network: Callable[[torch.Tensor], torch.Tensor], planes: np.ndarray) -> np.ndarray:
+    """What a network says of planes (n, 227, 227), uint8: log odds of each cell, (n, 13, 13), float32.
+
+    The network is a `BloodCells`, or what one gives for answers alone.
+    """
     parts = [np.empty((0, _CELLS, _CELLS), dtype=np.float32)]
     with torch.inference_mode():
         for start in range(0, len(planes), _BATCH):

@@ -8,6 +8,7 @@ import click
 from haemo.pipeline.cli.console import (
     SlicePath,
     counted,
+    is_typed,
     names_option,
     outline_option,
     progress,
@@ -18,7 +19,7 @@ from haemo.pipeline.cli.console import (
     unit_option,
 )
 from haemo.pipeline.cli.figures import mean_cell
-from haemo.pipeline.cli.models import outliner_of
+from haemo.pipeline.cli.models import outliner_of, precision_option, say_precision
 
 if TYPE_CHECKING:
     from haemo.features.reading.unit import Unit
@@ -57,6 +58,7 @@ _MOST_OVERLAYS = 12
 )
 @names_option
 @outline_option
+@precision_option
 @click.option("--method", type=click.Choice(_METHODS), default=None, show_default="contrast")
 @click.option(
     "--slices",
@@ -91,6 +93,7 @@ def explain(
     heads: tuple[str, ...],
     names: bool,
     outline: str,
+    precision: str,
     method: str | None,
     slices: int,
     overlays: Path | None,
@@ -124,9 +127,15 @@ def explain(
     if run is not None and score:
         if paths:
             raise click.UsageError("--score measures test slices of RUN; give it no PATH")
+        if is_typed("precision"):
+            raise click.UsageError(
+                "--score measures outlines as they are drawn by default; it has no --precision"
+            )
         return _score(run, heads, masks, method, seed, device)
     if masks:
         raise click.UsageError("--masks is for --score")
+    if is_typed("precision") and outline != "blood":
+        raise click.UsageError("--precision is of outlines of blood; leave out --outline, or --precision")
     if len(heads) > 1:
         raise click.UsageError("draw one model at a time; several are for --score")
     if run is None:
@@ -137,7 +146,7 @@ def explain(
         loaded = load_model(run, heads[0] if heads else "svm", device, progress)
         folder = overlays or run.path / "explain" / loaded.name
         paths = paths or _likeliest(run, loaded, slices)
-    segmenter = outliner_of(run_path) if outline == "blood" else None
+    segmenter = outliner_of(run_path, precision) if outline == "blood" else None
     return _draw(loaded, folder, names, segmenter, method, series, unit, paths)
 
 
@@ -207,6 +216,7 @@ def _draw(
     )
     for failure in result.failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
+    say_precision(segmenter)
     click.echo(f"{counted(len(explained), 'overlay')} and regions.geojson -> {folder}")
     return 3 if result.failures else 0
 

@@ -11,6 +11,7 @@ from haemo.pipeline.cli.console import (
     SlicePath,
     aggregate_option,
     counted,
+    is_typed,
     names_option,
     outline_option,
     progress,
@@ -20,7 +21,7 @@ from haemo.pipeline.cli.console import (
     trust_option,
     unit_option,
 )
-from haemo.pipeline.cli.models import outliner_of
+from haemo.pipeline.cli.models import outliner_of, precision_option, say_precision
 from haemo.pipeline.cli.outputs import NewFile
 from haemo.pipeline.cli.segment import run_segmenter, say_caveat, segmenter_option
 from haemo.pipeline.packing.modelfile import BUILTIN, is_exported, open_model
@@ -90,6 +91,7 @@ _MOST_ROWS = 40
 )
 @names_option
 @outline_option
+@precision_option
 @series_option
 @click.option(
     "--dicom",
@@ -138,6 +140,8 @@ def predict(
         raise click.UsageError("--model has no run to write pictures to; say where with --overlays DIR")
     if is_exported(str(model)) and (options["explain"] or options["overlays"]):
         raise click.UsageError(f"{model} draws no evidence; the packed model does, and the run")
+    if is_typed("precision") and (dicom_folder or options["outline"] != "blood"):
+        raise click.UsageError("--precision is of pictures of blood, not for --dicom or --outline evidence")
     if dicom_folder:
         from haemo.pipeline.dicom_results.results import prepare
 
@@ -155,7 +159,7 @@ def predict(
     if isinstance(loaded, Segmenter):
         answer = _segmented(loaded, paths, threshold, as_json, usual, **options)
     else:
-        answer = _predicted(loaded, run_path, usual, paths, threshold, **options)
+        answer = _predicted(loaded, run_path, usual, paths, threshold, as_json, **options)
     result, pictures = answer.scores, answer.pictures
     written: list[StudyResult] = []
     failures = list(result.failures)
@@ -213,11 +217,13 @@ def _predicted(
     usual: Path | None,
     paths: tuple[Path, ...],
     threshold: float | None,
+    as_json: bool,
     *,
     explain: bool,
     overlays: Path | None,
     names: bool,
     outline: str,
+    precision: str,
     series: str | None,
     unit: "Unit | None",
     how: str | None,
@@ -228,18 +234,21 @@ def _predicted(
     from haemo.pipeline.predicting.prediction import score_slices
 
     del unused
+    folder = overlays or (usual if explain else None)
+    if is_typed("precision") and not folder:
+        raise click.UsageError("--precision is of outlines, and none are drawn; add --explain")
     if how:
         require_bleed(model.classes)
     result = score_slices(model, paths, threshold, progress, series=series, unit=unit)
     outlined = outline_positive(result, how, outliner_of(run_path), progress) if how else None
-    folder = overlays or (usual if explain else None)
     if not folder:
         return _Answer(result, {}, outlined)
     from haemo.pipeline.explaining.explanation import explain_slices
 
-    segmenter = outliner_of(run_path) if outline == "blood" else None
+    segmenter = outliner_of(run_path, precision) if outline == "blood" else None
     explained = explain_slices(model, result, folder, segmenter=segmenter, names=names, progress=progress)
     pictures = _pictures([one.picture for one in explained], folder)
+    say_precision(segmenter, as_json)
     pictures["overlay_of"] = {str(one.path): one.picture.name for one in explained}
     return _Answer(result, pictures, outlined)
 
@@ -254,6 +263,7 @@ def _segmented(
     explain: bool,
     overlays: Path | None,
     names: bool,
+    precision: str,
     series: str | None,
     how: str | None,
     unit: "Unit | None",
@@ -268,10 +278,12 @@ def _segmented(
     if how:
         require_bleed(segmenter.classes)
     outputs = Outputs(folder, masks=False, overwrite=True, names=names) if folder else None
+    segmenter = segmenter.with_precision(precision)
     result = outline_slices(
         segmenter, paths, outputs, threshold=threshold, series=series, unit=unit, progress=progress
     )
     say_caveat(segmenter, as_json)
+    say_precision(segmenter, as_json)
     return _Answer(result.scores, _pictures(result.pictures, folder) if folder else {}, result)
 
 

@@ -16,7 +16,7 @@ from haemo.pipeline.cli.console import (
     unit_option,
 )
 from haemo.pipeline.cli.figures import cell, mean_cell, show_trained
-from haemo.pipeline.cli.models import named_segmenter
+from haemo.pipeline.cli.models import named_segmenter, precision_option, say_precision
 from haemo.pipeline.cli.protocol import (
     folds_option,
     new_split_option,
@@ -179,6 +179,7 @@ def train(
 @click.option("--probabilities", is_flag=True, help="Write maps of probability too, as 16-bit PNG.")
 @click.option("--no-overlays", is_flag=True, help="Draw no pictures.")
 @click.option("--overwrite", is_flag=True, help="What an earlier call left in DIR gives way.")
+@precision_option
 @series_option
 @unit_option
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=SlicePath(path_type=Path))
@@ -189,6 +190,7 @@ def predict(
     probabilities: bool,
     no_overlays: bool,
     overwrite: bool,
+    precision: str,
     series: str | None,
     unit: "Unit | None",
     paths: tuple[Path, ...],
@@ -206,10 +208,12 @@ def predict(
         raise click.UsageError("give --run or --model, not both")
     outputs = Outputs(out, overlays=not no_overlays, probabilities=probabilities, overwrite=overwrite)
     segmenter = run_segmenter(run_path) if run_path else named_segmenter(model or BUILTIN)
+    segmenter = segmenter.with_precision(precision)
     result = outline_slices(segmenter, paths, outputs, series=series, unit=unit, progress=progress)
     show_study_measures(result)
     if not run_path:
         say_caveat(segmenter)
+    say_precision(segmenter)
     for failure in result.scores.failures:
         click.echo(f"{failure.path}: {failure.reason}", err=True)
     slices, pictures = counted(len(result.scores), "slice"), counted(len(result.pictures), "overlay")

@@ -1,6 +1,7 @@
 """What the trunk that comes with haemo says of the surroundings of a pixel."""
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,15 @@ from haemo.features.views.head_plane import HEAD_PLANE_SCHEMA, HeadPlane
 from haemo.models.weights.builtin import BUILTIN_PATH, builtin_state
 
 if TYPE_CHECKING:
-    from haemo.models.networks.blood_cells import BloodCells
+    import torch
 
-__all__ = ["CELL_NUMBERS", "CellNumbers", "cells_described"]
+__all__ = ["CELL_NUMBERS", "PRECISIONS", "CellNumbers", "cells_described"]
 
 CELL_NUMBERS = ("cell_less_highest", "cell_less_mirrored")
 """Names of the numbers, in order. Both are differences of log odds."""
+
+PRECISIONS = ("float32", "bfloat16")
+"""Of the trunk. Trees are learned, and thresholds chosen, on what it says in the first."""
 
 _SCHEMA = 1
 _SIDE = 227  # of the trunk's plane
@@ -34,15 +38,17 @@ class CellNumbers:
     Parameters
     ----------
     grid : HeadGrid
+    precision : str
+        Of `PRECISIONS`. In bfloat16 log odds are a few hundredths off.
     """
 
-    def __init__(self, grid: HeadGrid) -> None:
+    def __init__(self, grid: HeadGrid, precision: str = PRECISIONS[0]) -> None:
         from haemo.models.networks.blood_cells import cells_at, cells_of
 
         self._plane = plane = HeadPlane.of(grid, _SIDE)
         if plane is None:
             return
-        self._at = partial(cells_at, cells_of(_network(), plane.gray[None])[0])
+        self._at = partial(cells_at, cells_of(_network(precision), plane.gray[None])[0])
         self._rows, self._columns = plane.places(*np.nonzero(grid.inside))
         self._own = self._at(self._rows, self._columns)
 
@@ -65,13 +71,14 @@ def cells_described() -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=1)
-def _network() -> "BloodCells":
+@lru_cache(maxsize=2)
+def _network(precision: str) -> "Callable[[torch.Tensor], torch.Tensor]":
     import torch
 
     from haemo.models.networks.blood_cells import BloodCells
 
-    return BloodCells.of(builtin_state()).to(memory_format=torch.channels_last).packed()
+    network = BloodCells.of(builtin_state()).to(memory_format=torch.channels_last)
+    return network.packed() if precision == PRECISIONS[0] else network.half()
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import numpy as np
 from haemo.errors import BadSettings
 from haemo.features.pixels.descriptors import DESCRIPTOR_SCHEMA, DESCRIPTORS, PixelNumbers
 from haemo.features.views.head_grid import BLACK_HU, GRID_SCHEMA, WHITE_HU, HeadGrid
-from haemo.pipeline.segmenting.cell_numbers import CellNumbers, cells_described
+from haemo.pipeline.segmenting.cell_numbers import PRECISIONS, CellNumbers, cells_described
 
 if TYPE_CHECKING:
     from haemo.models.networks.hypercolumns import Hypercolumns
@@ -50,16 +50,27 @@ class PixelFeatures:
         Of `FEATURES`.
     trunk : dict of str to ndarray
         Of hypercolumns: weights of conv1 to conv5, float16, under torchvision's names; empty without.
+    precision : str
+        Of the trunk that comes with haemo, as `CellNumbers` has it. It is no part of what a classifier is
+        bound to.
     """
 
     name: str = ANATOMY
     trunk: Mapping[str, np.ndarray] = field(default_factory=dict)
+    precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
         if self.name not in FEATURES:
             raise BadSettings(f"there are no pixel features {self.name!r}; they are {', '.join(FEATURES)}")
         if not self.trunk and has_hypercolumns(self.name):
             raise BadSettings(f"pixel features {self.name} are hypercolumns of a trunk, and there is none")
+        if self.precision not in PRECISIONS:
+            raise BadSettings(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.precision != PRECISIONS[0] and not self.name.endswith(CELLS):
+            raise BadSettings(
+                f"pixel features {self.name} do not read the trunk that comes with haemo, which alone can be "
+                f"computed in {self.precision}; leave out --precision"
+            )
 
     @cached_property
     def _columns(self) -> "Hypercolumns":
@@ -79,7 +90,7 @@ class PixelFeatures:
         parts: list[_Rows] = []
         for name in self.name.split("+"):
             if name == CELLS:
-                parts.append(CellNumbers(grid).rows)
+                parts.append(CellNumbers(grid, self.precision).rows)
             elif name != ANATOMY:
                 parts.append(_ColumnNumbers(grid, self._columns).rows)
             else:

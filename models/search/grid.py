@@ -247,7 +247,7 @@ class _Work:
             steps, model = fit_few(head, self.X, self.y, preparation, self.search.device)
         elif is_linear(head):
             steps, model = fit_linear(
-                head, self.X, self.y, preparation, self.search.tolerance, self.search.device
+                head, self.X, self.y, preparation, self.search.tolerance, self.search.device, self.memory
             )
         else:
             return whole.fit(self.X, self.y, **groups_for(whole, self.groups))

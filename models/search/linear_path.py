@@ -14,8 +14,9 @@ It stops by a bound on the optimality gap. P is 1-strongly convex in the penalis
 P - P* <= |gradient|^2 / 2 (for the squared hinge this is the duality gap itself); an intercept without a
 penalty is brought to its exact optimum before the gradient is taken, which keeps the bound true.
 
-Source of the preconditioner: Frangella, Tropp, Udell 2023, "Randomized Nystrom preconditioning", SIAM J.
-Matrix Anal. Appl. 44(2).
+Conjugate gradients are slow where the classes of an SVM can nearly be parted and C is large. Problems that
+some steps have not solved start anew from what another C has reached on the same fold, if that is lower, and
+those with few rows inside the margin go on by way of these rows (`working_set`).
 """
 
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ from typing import Any
 import numpy as np
 
 from haemo.errors import NotSolved
-from haemo.models.search.path_losses import Loss
+from haemo.models.search.curvature import Curvature, nystrom_sketch
+from haemo.models.search.path_losses import Loss, SquaredHinge
 from haemo.models.search.rows import FoldScaling, Rows, to_numpy
+from haemo.models.search.working_set import WorkingSets
 
 __all__ = ["PathProblems", "PathSolution", "solve_paths", "solved_in_turn"]
 
@@ -36,7 +39,8 @@ _MAX_HALVINGS = 40
 _MAX_SETTLING = 50
 _LONGEST_SETTLING_STEP = 4.0
 _FORCING = 0.1
-_SKETCH = 512
+_PATIENCE = 1  # Newton steps that all problems take alike
+_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,23 +93,32 @@ class PathSolution:
 
 
 def solve_paths(
-    rows: Rows, problems: PathProblems, scaling: FoldScaling, tolerance: float = 1e-7
+    rows: Rows, problems: PathProblems, scaling: FoldScaling, tolerance: float = 1e-7, memory: int = _MEMORY
 ) -> PathSolution:
     """Solve every problem of the block until its gap is at most `tolerance` times its objective.
+
+    Parameters
+    ----------
+    rows : Rows
+    problems : PathProblems
+    scaling : FoldScaling
+    tolerance : float
+    memory : int
+        Bytes that rows inside the margin of SVMs, and their kernel matrices, may take.
 
     Raises
     ------
     NotSolved
         If a problem is not solved after 100 Newton steps.
     """
-    block = _Block(rows, problems, scaling)
+    block = _Block(rows, problems, scaling, memory)
     for _ in block.run(tolerance):
         pass
     return block.solution()
 
 
 def solved_in_turn(
-    rows: Rows, problems: PathProblems, scaling: FoldScaling, tolerance: float = 1e-7
+    rows: Rows, problems: PathProblems, scaling: FoldScaling, tolerance: float = 1e-7, memory: int = _MEMORY
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """As `solve_paths`, but yield problems as soon as they are solved.
 
@@ -116,7 +129,7 @@ def solved_in_turn(
     ndarray of shape (n, m, K), float64
         Their scores.
     """
-    block = _Block(rows, problems, scaling)
+    block = _Block(rows, problems, scaling, memory)
     for solved in block.run(tolerance):
         yield solved, to_numpy(block.scores[:, rows.array(solved, np.int64)])
 
@@ -128,7 +141,7 @@ class _Block:
     in their second axis; `which` holds the problems that a method works on.
     """
 
-    def __init__(self, rows: Rows, problems: PathProblems, scaling: FoldScaling):
+    def __init__(self, rows: Rows, problems: PathProblems, scaling: FoldScaling, memory: int):
         n_problems, n_outputs = len(problems.fold), problems.loss.n_outputs
         self.rows, self.xp, self.loss = rows, rows.xp, problems.loss
         self.inverse_scale = rows.array((1.0 / scaling.scale[problems.fold]).T[:, :, None])
@@ -136,18 +149,26 @@ class _Block:
         self.row_weights = rows.array(problems.row_weights[:, :, None])
         self.unit = problems.intercept_scaling
         self.penalty = 1.0 if problems.penalise_intercept else 0.0
-        self.sketch = _sketch(rows, scaling)
+        self.sketch = nystrom_sketch(rows, scaling)
         self.weights = rows.zeros(rows.shape[1], n_problems, n_outputs)
         self.offsets = rows.zeros(1, n_problems, n_outputs)
         self.scores = rows.zeros(rows.shape[0], n_problems, n_outputs)
         self.objective = np.zeros(n_problems)
         self.gap = np.full(n_problems, np.inf)
         self.steps = np.zeros(n_problems, dtype=int)
+        self.fold, self.sets = problems.fold, None
+        if isinstance(problems.loss, SquaredHinge) and problems.penalise_intercept:
+            targets = to_numpy(problems.loss.targets)[:, :, 0]
+            self.sets = WorkingSets(
+                rows, scaling, problems.fold, problems.row_weights, targets, self.unit, memory
+            )
 
     def run(self, tolerance: float) -> Iterator[np.ndarray]:
         """Step until all problems are solved; yield those that a step found solved."""
         active = np.arange(len(self.gap))
-        for _ in range(_MAX_NEWTON):
+        for step in range(_MAX_NEWTON):
+            if step == _PATIENCE and self.sets:
+                self._adopt(active)
             unsolved = self.newton_step(active, tolerance)
             if len(unsolved) < len(active):
                 yield np.setdiff1d(active, unsolved)
@@ -188,9 +209,13 @@ class _Block:
         self.gap[active] = 0.5 * to_numpy(squared)
         unsolved = self.gap[active] > tolerance * self.objective[active]
         if unsolved.any():
-            keep = self.rows.array(np.flatnonzero(unsolved), np.int64)
-            aim = (2.0 * tolerance * objective[keep]) ** 0.5
-            self._move(which[keep], gradient[:, keep], gradient_u[:, keep], objective[keep], aim)
+            few = unsolved & self._has_few(active)
+            if few.any():
+                self._move_by_sets(active[few])
+            if (unsolved & ~few).any():
+                keep = self.rows.array(np.flatnonzero(unsolved & ~few), np.int64)
+                aim = (2.0 * tolerance * objective[keep]) ** 0.5
+                self._move(which[keep], gradient[:, keep], gradient_u[:, keep], objective[keep], aim)
             self.steps[active[unsolved]] += 1
         return active[unsolved]
 
@@ -216,6 +241,58 @@ class _Block:
         self.weights[:, which], self.offsets[:, which] = moved, moved_u
         self.scores[:, which] = moved_scores
 
+    def _has_few(self, active: np.ndarray) -> np.ndarray:
+        """Which problems go on by way of the rows inside their margin; none of the first steps."""
+        if not self.sets or self.steps[active].min() < _PATIENCE:
+            return np.zeros(len(active), dtype=bool)
+        scores = to_numpy(self.scores[:, self.rows.array(active, np.int64), 0])
+        return self.sets.few(active, scores, self.gap[active] / self.objective[active])
+
+    def _move_by_sets(self, problems: np.ndarray) -> None:
+        """Go towards the optimum on the working set as far as the objective falls."""
+        assert isinstance(self.sets, WorkingSets)  # noqa: S101 - for type checkers
+        assert isinstance(self.loss, SquaredHinge)  # noqa: S101 - for type checkers
+        which = self.rows.array(problems, np.int64)
+        loss, row_weights = self.loss.select(which), self.row_weights[:, which]
+        weights, offsets, scores = self.weights[:, which], self.offsets[:, which], self.scores[:, which]
+        aim, aim_u = self.sets.optima(problems, to_numpy(scores[:, :, 0]))
+        direction = self.rows.array(aim)[:, :, None] - weights
+        direction_u = self.rows.array(aim_u)[None, :, None] - offsets
+        change = self._products(direction, which) + self.unit * direction_u
+        self.sets.take_in(problems, to_numpy((scores + change)[:, :, 0]))
+        slope = _dot(weights, direction) + self.penalty * _dot(offsets, direction_u)
+        bend = _dot(direction, direction) + self.penalty * _dot(direction_u, direction_u)
+        stretch = loss.lowest(scores, change, row_weights, slope, bend)[None, :, None]
+        self.weights[:, which], self.offsets[:, which] = (
+            weights + stretch * direction,
+            offsets + stretch * direction_u,
+        )
+        self.scores[:, which] = scores + stretch * change
+
+    def _adopt(self, active: np.ndarray) -> None:
+        """Start from another problem of the fold, scaled, wherever that has a lower objective."""
+        assert isinstance(self.loss, SquaredHinge)  # noqa: S101 - for type checkers
+        found = []
+        for problem in active:
+            others = np.flatnonzero((self.fold == self.fold[problem]) & (self.steps > 0))
+            which = self.rows.array(others, np.int64)
+            own = self.rows.array(np.full(len(others), problem), np.int64)
+            loss, row_weights, scores = self.loss.select(own), self.row_weights[:, own], self.scores[:, which]
+            weights, offsets = self.weights[:, which], self.offsets[:, which]
+            size = _dot(weights, weights) + self.penalty * _dot(offsets, offsets)
+            length = loss.lowest(self.xp.zeros_like(scores), scores, row_weights, 0.0 * size, size)
+            length[others == problem] = 1.0
+            reached = 0.5 * size * length**2 + loss.value(scores * length[None, :, None], row_weights)
+            best = int(reached.argmin())
+            if others[best] != problem:
+                found.append((problem, others[best], float(length[best])))
+        if found:
+            to, source, length = map(np.array, zip(*found, strict=True))
+            to, source = self.rows.array(to, np.int64), self.rows.array(source, np.int64)
+            stretch = self.rows.array(length)[None, :, None]
+            for values in (self.weights, self.offsets, self.scores):
+                values[:, to] = values[:, source] * stretch
+
     def _newton_direction(self, which: Any, gradient: Any, gradient_u: Any, aim: Any) -> tuple[Any, Any]:
         """Preconditioned conjugate gradients; each problem leaves the block when its residual is small."""
         loss, row_weights = self.loss.select(which), self.row_weights[:, which]
@@ -223,7 +300,7 @@ class _Block:
         diagonal = loss.diagonal(curvature, row_weights).sum(axis=0)[None]
         x, x_u = self.xp.zeros_like(gradient), self.xp.zeros_like(gradient_u)
         live = self.rows.array(np.arange(len(which)), np.int64)
-        step = _Step(
+        step = Curvature(
             self,
             self.inverse_scale[:, which],
             self.mean[:, which],
@@ -285,78 +362,6 @@ class _Block:
             scores, moved = scores + change, moved + change
         self.scores[:, which] = scores
         self.offsets[:, which] += moved / self.unit
-
-
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """Curvature and preconditioner of the problems that conjugate gradients still work on."""
-
-    block: _Block
-    inverse_scale: Any
-    mean: Any
-    loss: Loss
-    row_weights: Any
-    curvature: Any
-    diagonal: Any
-
-    def select(self, keep: Any) -> "_Step":
-        return _Step(
-            self.block,
-            self.inverse_scale[:, keep],
-            self.mean[:, keep],
-            self.loss.select(keep),
-            self.row_weights[:, keep],
-            self.curvature[:, keep],
-            self.diagonal[:, keep],
-        )
-
-    def curve(self, p: Any, p_u: Any) -> tuple[Any, Any]:
-        """The Hessian times (p, p_u)."""
-        block = self.block
-        scaled = p * self.inverse_scale
-        base = block.unit * p_u - (self.mean * scaled).sum(axis=0)[None]
-
-        def bend(products: Any, where: slice | np.ndarray) -> Any:
-            change = products.reshape(-1, *scaled.shape[1:]) + base
-            bent = self.loss.bend(self.curvature[where], self.row_weights[where], change)
-            return bent.reshape(products.shape)
-
-        raw, sums = block.rows.sandwich(scaled.reshape(scaled.shape[0], -1), bend)
-        raw, sums = raw.reshape(p.shape), sums.reshape(p_u.shape)
-        return p + self.inverse_scale * (raw - self.mean * sums), block.penalty * p_u + block.unit * sums
-
-    def precondition(self, residual: Any, residual_u: Any) -> tuple[Any, Any]:
-        """The inverse of I + mean curvature * sketch of Z'Z, and of the intercept's own curvature."""
-        vectors, values = self.block.sketch
-        weighted = values[:, None, None] * self.diagonal / self.block.rows.shape[0]
-        flat = residual.reshape(residual.shape[0], -1)
-        inside = (vectors.T @ flat).reshape(-1, *residual.shape[1:]) * (weighted / (1.0 + weighted))
-        outside = (vectors @ inside.reshape(inside.shape[0], -1)).reshape(residual.shape)
-        own = self.block.penalty + self.block.unit**2 * self.diagonal
-        return residual - outside, residual_u / own
-
-
-def _sketch(rows: Rows, scaling: FoldScaling) -> tuple[Any, Any]:
-    """Leading eigenvectors (d, k) and eigenvalues (k,) of Z'Z, Z standardised by the folds' mean scaling."""
-    n, d = rows.shape
-    rank = min(_SKETCH, d, n // 8 + 1)
-    start = np.random.default_rng(0).standard_normal((d, rank)) / np.sqrt(d)
-    inverse_scale = 1.0 / scaling.scale.mean(axis=0)[:, None]
-    mean = rows.array(scaling.mean.mean(axis=0)[:, None])
-    scaled = rows.array(inverse_scale * start)
-    base = (mean * scaled).sum(axis=0)
-    raw, sums = rows.sandwich(scaled, lambda products, where: products - base)
-    image = inverse_scale * to_numpy(raw - mean * sums)
-    # Nystrom: image (start' image)^-1 image', by a Cholesky factor of the shifted middle.
-    shift = np.finfo(np.float32).eps * np.linalg.norm(image) + np.finfo(np.float64).tiny
-    middle = start.T @ image + shift * (start.T @ start)
-    factor = np.linalg.cholesky(0.5 * (middle + middle.T))
-    root = np.linalg.solve(factor, (image + shift * start).T).T
-    # Eigenvectors of the small root' root give those of root root'; tiny ones are noise and are left out.
-    values, turned = np.linalg.eigh(root.T @ root)
-    clear = values > max(2.0 * shift, 1e-10 * values[-1])
-    vectors = root @ (turned[:, clear] / np.sqrt(values[clear]))
-    return rows.array(vectors), rows.array(values[clear] - shift)
 
 
 def _dot(left: Any, right: Any) -> Any:

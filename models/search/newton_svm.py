@@ -13,7 +13,7 @@ import numpy as np
 from haemo.errors import NotSolved
 from haemo.models.heads.scaling import deviations, floored
 
-__all__ = ["newton_scores", "scores_from_rows", "standardised_kernel"]
+__all__ = ["newton_coefficients", "newton_scores", "scores_from_rows", "standardised_kernel"]
 
 _MAX_STEPS = 100
 _MAX_HALVINGS = 30
@@ -82,7 +82,7 @@ def scores_from_rows(
     inner += intercept_scaling**2
     coefficients = np.stack(
         [
-            _coefficients(inner, target, cost)
+            newton_coefficients(inner, target, cost)
             for target, cost in zip(targets[training].T, costs[training].T, strict=True)
         ],
         axis=1,
@@ -121,18 +121,41 @@ def newton_scores(kernel: np.ndarray, targets: np.ndarray, costs: np.ndarray) ->
     """
     trained = np.flatnonzero(costs > 0)
     inner = kernel[np.ix_(trained, trained)]
-    return kernel[:, trained] @ _coefficients(inner, targets[trained], costs[trained])
+    return kernel[:, trained] @ newton_coefficients(inner, targets[trained], costs[trained])
 
 
-def _coefficients(inner: np.ndarray, y: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """What each training row is multiplied with in the sum that makes the weights."""
+def newton_coefficients(
+    inner: np.ndarray, y: np.ndarray, c: np.ndarray, start: np.ndarray | None = None
+) -> np.ndarray:
+    """What each training row is multiplied with in the sum that makes the weights.
+
+    Parameters
+    ----------
+    inner : ndarray of shape (n, n), float64
+        Inner products of the training rows.
+    y, c : ndarray of shape (n,), float64
+        As for `newton_scores`; no c is 0.
+    start : ndarray of shape (n,), float64, optional
+        Coefficients to begin with.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+
+    Raises
+    ------
+    NotSolved
+        If the margin's rows still change after 100 steps.
+    """
     from scipy.linalg import cho_factor, cho_solve
 
     coefficients, scores = np.zeros(len(y)), np.zeros(len(y))
-    if len(y) > _MOST_ROWS_AT_ONCE:
+    if start is not None:
+        coefficients, scores = start, inner @ start
+    elif len(y) > _MOST_ROWS_AT_ONCE:
         # Drawn, because rows in order may have one class, or one rotation, in each half.
         half = np.sort(np.random.default_rng(0).permutation(len(y))[: len(y) // 2])
-        coefficients[half] = _coefficients(inner[np.ix_(half, half)], y[half], c[half])
+        coefficients[half] = newton_coefficients(inner[np.ix_(half, half)], y[half], c[half])
         scores = inner @ coefficients
     value = _objective(coefficients, scores, y, c)
     for _ in range(_MAX_STEPS):

@@ -9,6 +9,8 @@ from typing import Any, Protocol, Self
 
 __all__ = ["BinaryLogistic", "Loss", "Multinomial", "SquaredHinge"]
 
+_MAX_LENGTHS = 60
+
 
 class Loss(Protocol):
     """What the solver asks of a loss; each method treats problems apart from each other."""
@@ -92,6 +94,26 @@ class SquaredHinge(_MarginLoss):
     def curvature(self, scores: Any, weights: Any) -> Any:
         """Second derivative by each score, shape (n, P, 1)."""
         return 2.0 * weights * (self.targets * scores < 1.0)
+
+    def lowest(self, scores: Any, change: Any, weights: Any, slope: Any, bend: Any) -> Any:
+        """The t at which slope t + bend t^2 / 2 + value(scores + t change) is least, shape (P,).
+
+        Its derivative is a rising line with kinks, so that Newton's method between bounds finds the root.
+        """
+        shortfall, pull = 1.0 - self.targets * scores, self.targets * change
+        low, high = self.xp.zeros_like(slope), self.xp.full_like(slope, float("inf"))
+        t = self.xp.ones_like(slope)
+        for _ in range(_MAX_LENGTHS):
+            short = (shortfall - t[None, :, None] * pull).clip(min=0.0)
+            first = slope + t * bend - 2.0 * (weights * pull * short).sum(axis=(0, 2))
+            second = bend + 2.0 * (weights * pull**2 * (short > 0)).sum(axis=(0, 2))
+            low, high = self.xp.where(first < 0, t, low), self.xp.where(first > 0, t, high)
+            step = first / self.xp.where(second > 0, second, 1.0)
+            if bool((abs(step) <= 1e-12 * t).all()):
+                break
+            middle = self.xp.where(self.xp.isinf(high), 2.0 * t, 0.5 * (low + high))
+            t = self.xp.where((t - step > low) & (t - step < high), t - step, middle)
+        return t
 
 
 class BinaryLogistic(_MarginLoss):

@@ -135,7 +135,13 @@ def classes_of_all(y: np.ndarray, folds: Sequence[Fold]) -> np.ndarray:
 
 
 def fit_linear(
-    head: Any, X: np.ndarray | Rows, y: np.ndarray, preparation: Preparation, tolerance: float, device: str
+    head: Any,
+    X: np.ndarray | Rows,
+    y: np.ndarray,
+    preparation: Preparation,
+    tolerance: float,
+    device: str,
+    memory: int,
 ) -> tuple[list[tuple[str, Any]], Any]:
     """Fit a linear head on all rows.
 
@@ -158,7 +164,7 @@ def fit_linear(
         scaling = FoldScaling.none(1, rows.shape[1])
     whole = Fold(0, np.arange(len(y)), np.arange(0))
     problems = _problems(rows, [0], y, classes, [(Candidate(0, head), whole)])
-    solution = solve_paths(rows, problems, scaling, tolerance)
+    solution = solve_paths(rows, problems, scaling, tolerance, memory)
     model = clone(head)
     model.classes_ = classes
     model.coef_ = solution.weights.reshape(-1, rows.shape[1])
@@ -221,7 +227,7 @@ def _solve(
     problems = _problems(rows, scalings, y, classes, cells)
     per_cell = len(problems.fold) // len(cells)
     parts: list[dict[int, np.ndarray]] = [{} for _ in cells]
-    for solved, scores in solved_in_turn(rows, problems, scaling, task.tolerance):
+    for solved, scores in solved_in_turn(rows, problems, scaling, task.tolerance, task.memory):
         ready = []
         for column, problem in enumerate(solved):
             place = problem // per_cell

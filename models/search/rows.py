@@ -106,6 +106,28 @@ class Rows:
         assert stream is not None, "the rows are a stream"  # noqa: S101 - for type checkers
         return Rows(lambda: map(function, stream()), self.shape, self.device or "numpy", self._order)
 
+    def gather(self, wanted: np.ndarray) -> np.ndarray:
+        """Some rows as they are, on the host; of a stream in one pass.
+
+        Parameters
+        ----------
+        wanted : ndarray of shape (m,), int
+
+        Returns
+        -------
+        ndarray of shape (m, d), in the precision of the features
+        """
+        place = np.full(self.shape[0], -1)
+        place[wanted] = np.arange(len(wanted))
+        found = None
+        for where, block in self.blocks():
+            at = place[where if isinstance(where, slice) else to_numpy(where)]
+            mine = np.flatnonzero(at >= 0)
+            if found is None:
+                found = np.empty((len(wanted), self.shape[1]), dtype=_name(block.dtype))
+            found[at[mine]] = to_numpy(block[self.array(mine, np.int64)])
+        return np.empty((0, self.shape[1])) if found is None else found
+
     def multiply(self, columns: Any) -> Any:
         """X @ columns in float64; `columns` has shape (d, m), the result (n, m)."""
         out = self.zeros(self.shape[0], columns.shape[1])

@@ -168,11 +168,14 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     """The largest piece of a mask after an opening, its holes filled; False everywhere if none is left."""
     from scipy import ndimage
 
-    core, count = ndimage.label(narrowed(mask, _OPENING_MM))
+    # What is empty on all sides of the mask takes no part, but for one pixel that tells where it ends.
+    box = Box.around(mask).wider(1, mask.shape)
+    own = box.cut(mask)
+    core, count = ndimage.label(narrowed(own, _OPENING_MM)) if own.size else (own, 0)
     if not count:
         return np.zeros_like(mask)
     largest = core == 1 + np.argmax(np.bincount(core.ravel())[1:])
-    grown = widened(largest, _OPENING_MM + 1) & mask
+    grown = widened(largest, _OPENING_MM + 1) & own
     if grown.sum() < _LEAST_INSIDE_MM2:
         return np.zeros_like(mask)
-    return filled(grown)
+    return box.paste(filled(grown), mask.shape)

@@ -43,7 +43,7 @@ class HeadPlane:
         if line is None:
             return None
         head = largest_piece(grid.inside | grid.bone)
-        rows, columns = np.nonzero(head if head.any() else grid.inside)
+        rows, columns = _ends(head if head.any() else grid.inside)
         across, along = line.across(rows, columns), line.along(rows, columns)
         half = float(np.abs(across).max()) + _MARGIN_MM
         first, last = float(along.min()) - _MARGIN_MM, float(along.max()) + _MARGIN_MM
@@ -64,3 +64,10 @@ class HeadPlane:
         """Where pixels of the grid lie: rows and columns of the plane, which need not be whole numbers."""
         (a, b), (c, d) = self.matrix
         return a * rows + b * columns + self.offset[0], c * rows + d * columns + self.offset[1]
+
+
+def _ends(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the first and last pixel in each row of a mask: no line leaves it elsewhere."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    return np.concatenate([rows, rows]), np.concatenate([first, last])

@@ -24,6 +24,7 @@ _FOR, _AGAINST, _OUTLINE = (230, 159, 0), (0, 114, 178), (240, 228, 66)
 _STRONGEST = 0.55
 _CAPTION_PIXELS = 18
 _LEAST_SIDE = 256
+_ROWS = 64  # that are coloured at a time: what is computed of their pixels stays in the second cache
 
 
 def draw_overlay(
@@ -83,17 +84,20 @@ def _colour(shown: np.ndarray, gray: np.ndarray, evidence: np.ndarray, factor: i
     if not limit > 0:
         return
     box = Box.around(evidence != 0)
-    strength = np.float32(_STRONGEST) * (box.cut(evidence).astype(np.float32) / limit)
-    pro = np.maximum(strength, 0)
-    contra = pro - strength
-    left = (1 - (pro + contra)) * box.cut(gray)
     enlarged = tuple(slice(factor * own.start, factor * own.stop) for own in (box.rows, box.columns))
-    for channel in range(3):
-        mixed = pro * np.float32(_FOR[channel])
-        mixed += contra * np.float32(_AGAINST[channel])
-        mixed += left
-        np.rint(mixed, out=mixed)
-        shown[(*enlarged, channel)] = _enlarged(mixed, factor)
+    for start in range(0, box.height, _ROWS):
+        rows = slice(start, start + _ROWS)
+        strength = np.float32(_STRONGEST) * (box.cut(evidence)[rows].astype(np.float32) / limit)
+        pro = np.maximum(strength, 0)
+        contra = pro - strength
+        left = (1 - (pro + contra)) * box.cut(gray)[rows]
+        coloured = shown[enlarged][factor * start : factor * (start + _ROWS)]
+        for channel in range(3):
+            mixed = pro * np.float32(_FOR[channel])
+            mixed += contra * np.float32(_AGAINST[channel])
+            mixed += left
+            np.rint(mixed, out=mixed)
+            coloured[..., channel] = _enlarged(mixed, factor)
 
 
 def _display(image: Slice, preprocessing: Preprocessing) -> np.ndarray:

@@ -40,6 +40,7 @@ _MAX_SETTLING = 50
 _LONGEST_SETTLING_STEP = 4.0
 _FORCING = 0.1
 _PATIENCE = 1  # Newton steps that all problems take alike
+_MANY = 6  # after these most problems are near their optimum
 _MEMORY = 1 << 30
 
 
@@ -246,7 +247,8 @@ class _Block:
         if not self.sets or self.steps[active].min() < _PATIENCE:
             return np.zeros(len(active), dtype=bool)
         scores = to_numpy(self.scores[:, self.rows.array(active, np.int64), 0])
-        return self.sets.few(active, scores, self.gap[active] / self.objective[active])
+        is_far = (self.gap[active] > self.objective[active]) & (self.steps[active] >= _MANY)
+        return self.sets.few(active, scores, is_far)
 
     def _move_by_sets(self, problems: np.ndarray) -> None:
         """Go towards the optimum on the working set as far as the objective falls."""

@@ -77,16 +77,16 @@ class WorkingSets:
         self._solved: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._unfit: set[int] = set()
 
-    def few(self, problems: np.ndarray, scores: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    def few(self, problems: np.ndarray, scores: np.ndarray, is_far: np.ndarray) -> np.ndarray:
         """Which SVMs are better solved on the rows inside their margin.
 
         Parameters
         ----------
         problems : ndarray of shape (p,), int
         scores : ndarray of shape (n, p), float64
-        gap : ndarray of shape (p,), float64
-            What is left to gain at most, relative to the objective. Far from the optimum an SVM with fewer
-            rows than features may cost more, since it has few inside the margin the next time.
+        is_far : ndarray of shape (p,), bool
+            Which are far from their optimum after many steps. Those may cost more, where they have fewer
+            rows inside the margin than features: they have few of them the next time.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class WorkingSets:
         n, d = self._rows.shape
         cheap = inside.astype(float) ** 2 * (inside + d) <= _DEAR * n * d
         fit = np.array([problem not in self._unfit for problem in problems])
-        return fit & (inside <= self._most) & (cheap | ((gap > 1) & (inside <= d)))
+        return fit & (inside <= self._most) & (cheap | (is_far & (inside <= d)))
 
     def optima(self, problems: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The optimum of each SVM on its working set.

@@ -5,7 +5,7 @@
     make bench-scale ARGS="--sizes 100000 --only svm,softmax --folder DIR"
     make bench-scale ARGS="--sizes 752803 --only merge,verify,svm,compare,report"
     make bench-scale ARGS="--sizes 752803 --only cluster --workers 8 --ms 1"
-    make bench-scale ARGS="--sizes 6000,12000 --only svm,softmax --dimension 4096 --memory 0.05 --at 752803"
+    make bench-scale ARGS="--sizes 12000,24000 --only svm,softmax --dimension 4096 --memory 0.18 --at 752803"
 
 The slices are pictures of one pixel, about 40 of a patient, and what stands for their embeddings is random
 numbers that know a little of the label. Manifest, parts, store, heads and reports are made by haemo's own

@@ -41,7 +41,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 		{ echo "haemo needs Python 3.11 or newer; name one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || \
 		{ echo "python3 -m venv failed; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing haemo and what it needs into $(VENV) (PyTorch is large: some minutes, once)"
+	@echo "installing haemo and what it needs into $(VENV) (PyTorch is large: 8 GB of disk, some minutes, once)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@
 
@@ -190,23 +190,26 @@ links:
 
 # Each step is skipped where it was done before; the same seeds give the same bytes on one kind of machine. What is
 # outlined is chosen on a second cohort, of which the classifier of pixels has seen nothing.
-builtin-model: $(INSTALLED) ## Train the built-in trunk and segmenter anew on phantoms, 20 minutes of 2 cores
-	[ -e build/builtin/heads/cohort.json ] || $(HAEMO) phantom build/builtin/heads --patients 100 --slices 8..10 \
-		--prevalence 0.5 --seed 404
-	$(HAEMO) index build/builtin/heads --run build/builtin/heads-run
-	OMP_NUM_THREADS=1 $(HAEMO) segment trunk --run build/builtin/heads-run --train-fraction 0.9 --steps 500 \
-		--note "trained on synthetic heads only, not validated on patients" --out build/builtin/trunk.safetensors
-	cp build/builtin/trunk.safetensors models/weights/builtin.safetensors
-	[ -e build/builtin/phantom/cohort.json ] || $(HAEMO) phantom build/builtin/phantom --population mixed \
-		--patients 240 --slices 10..14 --prevalence 0.65 --size 384 --seed 101
-	$(HAEMO) index build/builtin/phantom --run build/builtin/run
-	$(HAEMO) segment train --run build/builtin/run --train-fraction 0.9 --looks 2 --palest 46
-	[ -e build/builtin/tuning/cohort.json ] || $(HAEMO) phantom build/builtin/tuning --population mixed \
-		--patients 80 --slices 6..8 --size 256 --seed 1
-	$(HAEMO) index build/builtin/tuning --run build/builtin/tuned
-	$(HAEMO) segment train --run build/builtin/tuned --from build/builtin/run/segment/model.safetensors \
-		--train-fraction 0.9 --looks 2 --palest 46
-	cp build/builtin/tuned/segment/model.safetensors pipeline/segmenting/builtin.safetensors
+BUILT := build/builtin
+# $(call cohort,NAME,OPTIONS of haemo phantom): BUILT/NAME, unless it is there whole, and its run BUILT/NAME-run
+cohort = { [ -e $(BUILT)/$(1)/cohort.json ] || $(HAEMO) phantom $(BUILT)/$(1) $(2); } && \
+	$(HAEMO) index $(BUILT)/$(1) --run $(BUILT)/$(1)-run
+mixed := --population mixed --slices 10..14 --prevalence 0.65 --size 384
+segmenter := $(HAEMO) segment train --train-fraction 0.9 --looks 2 --palest 46
+
+builtin-model: $(INSTALLED) ## Train the built-in trunk and segmenter anew on phantoms, an hour of 2 cores
+	$(call cohort,heads,--patients 100 --slices 8..10 --prevalence 0.5 --seed 404)
+	$(call cohort,heads-mixed,$(mixed) --patients 240 --seed 101)
+	$(call cohort,heads-more,$(mixed) --patients 240 --seed 303)
+	OMP_NUM_THREADS=1 $(HAEMO) segment trunk --run $(BUILT)/heads-run --run $(BUILT)/heads-mixed-run \
+		--run $(BUILT)/heads-more-run --train-fraction 0.9 --steps 3000 \
+		--note "trained on synthetic heads only, not validated on patients" --out $(BUILT)/trunk.safetensors
+	cp $(BUILT)/trunk.safetensors models/weights/builtin.safetensors
+	$(call cohort,pixels,$(mixed) --patients 480 --seed 202)
+	$(segmenter) --run $(BUILT)/pixels-run
+	$(call cohort,tuning,--population mixed --patients 160 --slices 6..8 --size 256 --seed 1)
+	$(segmenter) --run $(BUILT)/tuning-run --from $(BUILT)/pixels-run/segment/model.safetensors
+	cp $(BUILT)/tuning-run/segment/model.safetensors pipeline/segmenting/builtin.safetensors
 
 bench-trunk: $(INSTALLED) ## What the last layer of the built-in trunk says of the slices of RUN, untrained
 	$(BIN)/python benchmarks/bench_trunk.py --run "$(RUN)" $(ARGS)

@@ -57,7 +57,7 @@ class BloodCells(nn.Module):
         network.features = packed(self.features, example)
         return network
 
-    def half(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def in_bfloat16(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """The same for answers alone, its convolutions in bfloat16: log odds are a few hundredths off."""
         maps = PlaneMaps(self.features, SIZE, IMAGENET_MEAN, IMAGENET_STD, torch.bfloat16)
         return lambda gray: self.head(maps(gray))[:, 0]

@@ -78,7 +78,7 @@ def _network(precision: str) -> "Callable[[torch.Tensor], torch.Tensor]":
     from haemo.models.networks.blood_cells import BloodCells
 
     network = BloodCells.of(builtin_state()).to(memory_format=torch.channels_last)
-    return network.packed() if precision == PRECISIONS[0] else network.half()
+    return network.packed() if precision == PRECISIONS[0] else network.in_bfloat16()
 
 
 @lru_cache(maxsize=1)

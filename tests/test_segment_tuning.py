@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn_heads import SPACING_MM, as_picture, cohort, head
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from haemo.features.pixels.blood_map import BloodMap
 from haemo.features.reading.slice import Slice
@@ -62,23 +64,64 @@ def looks(hu: int = 40, pictures: int = 40) -> list[Look]:
             bleeds = number % 2 == 0
             score = np.clip(rng.normal(0.7 if bleeds else 0.2 if is_hu else 0.5, 0.1), 0.01, 0.99)
             bulk = rng.uniform(2, 4) if bleeds else number / count * (1 if is_hu else 2)
-            found.append(Look(bleeds, is_hu, float(score), float(bulk)))
+            region = (float(bulk), 100, 80 if bleeds else 0)
+            found.append(Look(100 if bleeds else 0, is_hu, float(score), (region,)))
     return found
 
 
-def test_one_in_twenty_normal_looks_of_each_kind_is_outlined():
+def test_dice_of_a_look_counts_all_that_is_outlined():
+    bleeding = Look(90, True, 0.5, ((1.0, 50, 10), (2.0, 60, 40)))
+    assert bleeding.dice(np.array([0.5, 1.5, 2.5])) == pytest.approx([2 * 50 / 200, 2 * 40 / 150, 0])
+    assert list(Look(0, True, 0.5, ((1.0, 5, 0),)).dice(np.array([0.5, 1.5]))) == [0, 1]
+    assert list(Look(7, True, 0.5).dice(np.array([0.5]))) == [0], "missed"
+
+
+some_looks = st.lists(
+    st.builds(
+        lambda blood, regions: Look(blood, True, 0.5, tuple((bulk, n, min(n, blood)) for bulk, n in regions)),
+        st.sampled_from([0, 0, 20, 60]),
+        st.lists(st.tuples(st.sampled_from([0.5, 1.0, 1.5, 2.0]), st.integers(1, 60)), max_size=1),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(some_looks)
+@settings(max_examples=60, deadline=None)
+def test_no_other_limit_has_a_higher_mean_dice(seen):
+    def gain(limit):
+        kinds = []
+        for bleeds in (False, True):
+            of_kind = []
+            for one in (one for one in seen if (one.blood > 0) == bleeds):
+                shown = [region for region in one.regions if region[0] >= limit]
+                total = sum(region[1] for region in shown) + one.blood
+                of_kind.append(2 * sum(region[2] for region in shown) / total if total else 1.0)
+            if of_kind:
+                kinds.append(np.mean(of_kind))
+        return np.mean(kinds)
+
+    assume(any(not one.blood for one in seen))
+    limit = tuned(segmenter(), seen).facts["bulk_thresholds"]["hu"]
+    assert gain(limit) == pytest.approx(max(map(gain, (0, 0.75, 1.25, 1.75, 2.5))))
+
+
+def test_what_is_drawn_where_there_is_no_blood_costs_no_outline_of_blood():
     seen = looks(200, 200)
     limits = tuned(segmenter(), seen).facts["bulk_thresholds"]
     for name, is_hu in (("hu", True), ("picture", False)):
-        bulks = np.array([one.bulk for one in seen if one.is_hu == is_hu and not one.bleeds])
-        assert (bulks >= limits[name]).mean() == pytest.approx(0.05, abs=0.01)
-    assert limits["picture"] > limits["hu"]
+        below = [one.regions[0][0] for one in seen if one.is_hu == is_hu and not one.blood]
+        above = [one.regions[0][0] for one in seen if one.is_hu == is_hu and one.blood]
+        assert max(below) < limits[name] <= min(above)
 
 
 def test_with_few_pictures_all_slices_decide():
-    limits = tuned(segmenter(), looks(200, 4)).facts["bulk_thresholds"]
-    assert limits["picture"] < 2
-    assert "picture_slope" not in tuned(segmenter(), looks(200, 4)).facts
+    seen = looks(200, 4)
+    of_all = tuned(segmenter(), [replace(one, is_hu=False) for one in seen]).facts["bulk_thresholds"]
+    own = tuned(segmenter(), seen).facts
+    assert own["bulk_thresholds"]["picture"] == of_all["picture"]
+    assert "picture_slope" not in own
 
 
 def test_a_picture_and_a_slice_in_hu_that_are_called_as_probable_have_one_score():

@@ -17,16 +17,16 @@ from haemo.features.manifest import ManifestRow
 from haemo.features.pixels.masks import read_mask
 from haemo.features.pixels.variation import vary
 from haemo.features.reading.reader import read_guarded
+from haemo.features.views.resize import resized
 from haemo.pipeline.segmenting.sampling import STAGE, in_processes
 from haemo.pipeline.segmenting.segmenter import Segmenter, log_ratio
 from haemo.progress import Progress, silent
 
 __all__ = ["OPERATING_SCHEMA", "Look", "looks_at", "platt", "tuned"]
 
-OPERATING_SCHEMA = 1
+OPERATING_SCHEMA = 2
 """Of how this is chosen: a segmenter that was trained before is trained anew when it is asked for."""
 
-_OUTLINED_NORMAL = 0.05  # at most one of 20 normal slices gets an outline
 _LEAST_LOOKS = 20  # normal ones of a kind, and ones with a bleed, for limits of their own
 _STREAM = 1  # of random numbers: other looks than those that were learned from
 
@@ -37,19 +37,26 @@ class Look:
 
     Attributes
     ----------
-    bleeds : bool
-        Whether its mask has blood.
+    blood : int
+        Pixels of blood on its mask.
     is_hu : bool
     score : float
         Of the map.
-    bulk : float
-        The most of a region, 0 where there is none.
+    regions : tuple of (float, int, int)
+        Of each that may be outlined its bulk, its pixels, and how many of these are blood.
     """
 
-    bleeds: bool
+    blood: int
     is_hu: bool
     score: float
-    bulk: float
+    regions: tuple[tuple[float, int, int], ...] = ()
+
+    def dice(self, limits: np.ndarray) -> np.ndarray:
+        """Dice of what is outlined from each of some limits of bulk, shape (m,); 1 where both are empty."""
+        bulks, pixels, hit = np.array(self.regions, dtype=float).reshape(-1, 3).T
+        outlined = bulks >= limits[:, None]
+        total = outlined @ pixels + self.blood
+        return np.where(total > 0, 2.0 * (outlined @ hit) / np.maximum(total, 1), 1.0)
 
 
 def looks_at(
@@ -98,32 +105,48 @@ def _look(
         found = segmenter.draw(image)
     except UnreadableSlice as error:
         return str(error)
-    bulk = max((found.bulk(region) for region in segmenter.candidates(found)), default=0.0)
-    return Look(bool(mask.any()), image.is_hu, found.score, bulk)
+    blood = resized(mask.astype(np.float32), image.pixels.shape) >= 0.5  # another look may have other pixels
+    regions = tuple(
+        (float(found.bulk(one)), int(one.mask.sum()), int((one.mask & blood).sum()))
+        for one in segmenter.candidates(found)
+    )
+    return Look(max(int(blood.sum()), int(mask.any())), image.is_hu, found.score, regions)
 
 
 def tuned(segmenter: Segmenter, looks: Sequence[Look]) -> Segmenter:
     """The segmenter with limits from looks at slices, in HU and on pictures.
 
-    A region is outlined from the bulk that one in 20 normal slices reaches; where there are too few of a
-    kind, all decide for it. Scores of pictures get log odds of their own, where there are enough.
+    A region is outlined from the bulk at which the mean Dice of slices is highest, those without blood and
+    those with it counting as much, where no outline on a slice without blood is a Dice of 1 and any of 0.
+    Where there are too few of a kind, all decide for it. Scores of pictures get log odds of their own, where
+    there are enough.
     """
-    bleeds, is_hu = (np.array([getattr(one, name) for one in looks]) for name in ("bleeds", "is_hu"))
-    scores, bulks = (np.array([getattr(one, name) for one in looks]) for name in ("score", "bulk"))
+    is_hu, scores = (np.array([getattr(one, name) for one in looks]) for name in ("is_hu", "score"))
+    bleeds = np.array([one.blood > 0 for one in looks])
     if bleeds.all():
         raise TooFewData(
             "what is outlined is chosen on held-out slices without blood, and none could be used"
         )
     limits = {}
     for name, kind in (("hu", is_hu), ("picture", ~is_hu)):
-        normal = ~bleeds & kind
-        chosen = bulks[normal if normal.sum() >= _LEAST_LOOKS else ~bleeds]
-        limits[name] = float(np.quantile(chosen, 1 - _OUTLINED_NORMAL, method="higher"))
+        enough = min((kind & bleeds).sum(), (kind & ~bleeds).sum()) >= _LEAST_LOOKS
+        limits[name] = _best_bulk([one for one, own in zip(looks, kind, strict=True) if own or not enough])
     facts = {**segmenter.facts, "bulk_thresholds": limits}
     if min((bleeds & ~is_hu).sum(), (~bleeds & ~is_hu).sum()) >= _LEAST_LOOKS and is_hu.any():
         slope, intercept = platt(scores[~is_hu], bleeds[~is_hu])
         facts |= {"picture_slope": slope, "picture_intercept": intercept}
     return replace(segmenter, facts=facts)
+
+
+def _best_bulk(looks: Sequence[Look]) -> float:
+    """The limit with the highest mean Dice, and of equal ones the highest."""
+    limits = np.unique([bulk for one in looks for bulk, _, _ in one.regions])
+    if not len(limits):
+        return 0.0
+    limits = np.append(limits, np.nextafter(limits[-1], np.inf))  # the last outlines nothing
+    kinds = [[one.dice(limits) for one in looks if (one.blood > 0) == bleeds] for bleeds in (False, True)]
+    gain = np.mean([np.mean(kind, axis=0) for kind in kinds if kind], axis=0)
+    return float(limits[len(gain) - 1 - gain[::-1].argmax()])
 
 
 def platt(scores: np.ndarray, bleeds: np.ndarray) -> tuple[float, float]:

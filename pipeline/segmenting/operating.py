@@ -139,14 +139,13 @@ def tuned(segmenter: Segmenter, looks: Sequence[Look]) -> Segmenter:
 
 
 def _best_bulk(looks: Sequence[Look]) -> float:
-    """The limit with the highest mean Dice, and of equal ones the highest."""
-    limits = np.unique([bulk for one in looks for bulk, _, _ in one.regions])
-    if not len(limits):
-        return 0.0
-    limits = np.append(limits, np.nextafter(limits[-1], np.inf))  # the last outlines nothing
+    """The limit with the highest mean Dice: the middle of the first stretch that has it."""
+    bulks = np.unique([0.0, *(bulk for one in looks for bulk, _, _ in one.regions)])
+    limits = np.append(bulks[1:], bulks[-1] + 1)  # the last outlines nothing
     kinds = [[one.dice(limits) for one in looks if (one.blood > 0) == bleeds] for bleeds in (False, True)]
     gain = np.mean([np.mean(kind, axis=0) for kind in kinds if kind], axis=0)
-    return float(limits[len(gain) - 1 - gain[::-1].argmax()])
+    first = int(gain.argmax())
+    return float((bulks[first] + limits[first]) / 2)
 
 
 def platt(scores: np.ndarray, bleeds: np.ndarray) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from statistics import median
 from typing import TypeVar
 
 import numpy as np
+import torch
 from peer import measured
 from threadpoolctl import threadpool_limits
 
@@ -130,7 +131,8 @@ def main() -> None:
             found = [measured(work) for _ in range(REPEATS)]
             rate, cpu = (median(own[figure] for own in found) for figure in ("rate", "cpu_ms"))
             print(f"{'segment, ' + what:32}{rate:8.1f} slices/s{cpu:8.1f} ms of the processor a slice")
-        with threadpool_limits(1):  # a second thread of the trunk's waits busily for its next turn
+        torch.set_num_threads(1)  # a second thread of the trunk's waits busily for its next turn
+        with threadpool_limits(1):
             took = steps(model, paths[::3], folder)
         whole = sum(took.values()) - took[_TRUNK]
         for step, ms in [*took.items(), ("one process, every slice drawn", whole)]:

@@ -124,7 +124,7 @@ class Attempt:
 
 def command(words: list[str], said: Connection, fault: str, size: int) -> None:
     """Run one command in this process, as a shell would, under a fault."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the command is what it meets
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for stream in (1, 2):
         os.dup2(said.fileno(), stream)
@@ -132,6 +132,7 @@ def command(words: list[str], said: Connection, fault: str, size: int) -> None:
 
     sys.argv = ["haemo", *words]
     under(fault, size)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(words))
 
 

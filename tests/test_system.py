@@ -127,6 +127,7 @@ GOES_ON = "stopped; what was finished is kept, the same command goes on from the
         (["tinyvgg"], "haemo.pipeline.training.network.train_network", GOES_ON),
         (["compare"], "haemo.pipeline.evaluation.comparison.compare", "stopped"),
         (["leakage"], "haemo.pipeline.evaluation.leakage.measure_leakage", "stopped"),
+        (["svm"], "haemo.pipeline.cli.processors", GOES_ON),
     ],
 )
 def test_ctrl_c_says_how_to_go_on_where_there_is_something_to_go_on_from(

@@ -158,7 +158,6 @@ def _configured(path: Path, name: str, command: click.Command, typed: list[str])
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code when called with arguments, else exits with it."""
-    prepare_libraries()
     code = _run(arguments)
     if arguments is None:
         sys.exit(code)
@@ -178,8 +177,9 @@ def prepare_libraries() -> None:
 
 def _run(arguments: list[str] | None) -> int:
     try:
+        prepare_libraries()
         code = cli.main(args=arguments, prog_name="haemo", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         kept = "; what was finished is kept, the same command goes on from there"
         click.echo(f"stopped{kept if _typed(arguments) in _RESUMABLE else ''}", err=True)
         return 130

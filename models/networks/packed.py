@@ -13,9 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-__all__ = ["PackedConvolution", "packed"]
-
-_DTYPES = (torch.float32, torch.bfloat16)
+__all__ = ["PackedConvolution", "is_laid_out", "packed"]
 
 
 class PackedConvolution(nn.Module):
@@ -76,9 +74,19 @@ def _is_packable(layer: nn.Conv2d, example: torch.Tensor) -> bool:
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)
         and example.device.type == "cpu"
-        and example.dtype in _DTYPES
         and example.dtype == layer.weight.dtype
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.aten, "mkldnn_reorder_conv2d_weight")
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and is_laid_out(example.dtype)
     )
+
+
+def is_laid_out(dtype: torch.dtype) -> bool:
+    """Whether weights of a type can be laid out here: in bfloat16 where the processor has it."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    names = ("_convolution_pointwise", "_is_mkldnn_bf16_supported")
+    known = hasattr(torch.ops.aten, "mkldnn_reorder_conv2d_weight")
+    if not known or not all(hasattr(torch.ops.mkldnn, name) for name in names):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32

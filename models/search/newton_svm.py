@@ -13,7 +13,13 @@ import numpy as np
 from haemo.errors import NotSolved
 from haemo.models.heads.scaling import deviations, floored
 
-__all__ = ["newton_coefficients", "newton_scores", "scores_from_rows", "standardised_kernel"]
+__all__ = [
+    "newton_coefficients",
+    "newton_scores",
+    "scores_from_rows",
+    "standardised_kernel",
+    "svm_objective",
+]
 
 _MAX_STEPS = 100
 _MAX_HALVINGS = 30
@@ -157,7 +163,7 @@ def newton_coefficients(
         half = np.sort(np.random.default_rng(0).permutation(len(y))[: len(y) // 2])
         coefficients[half] = newton_coefficients(inner[np.ix_(half, half)], y[half], c[half])
         scores = inner @ coefficients
-    value = _objective(coefficients, scores, y, c)
+    value = svm_objective(coefficients, scores, y, c)
     for _ in range(_MAX_STEPS):
         inside = y * scores < 1
         support = np.flatnonzero(inside)
@@ -172,7 +178,7 @@ def newton_coefficients(
         for _ in range(_MAX_HALVINGS):
             tried = coefficients + step * (aim - coefficients)
             tried_scores = scores + step * (aim_scores - scores)
-            lower = _objective(tried, tried_scores, y, c)
+            lower = svm_objective(tried, tried_scores, y, c)
             if lower < value:
                 break
             step /= 2
@@ -183,5 +189,14 @@ def newton_coefficients(
     raise NotSolved(f"the linear SVM is not solved after {_MAX_STEPS} Newton steps; take a smaller C")
 
 
-def _objective(coefficients: np.ndarray, scores: np.ndarray, y: np.ndarray, c: np.ndarray) -> float:
+def svm_objective(coefficients: np.ndarray, scores: np.ndarray, y: np.ndarray, c: np.ndarray) -> float:
+    """What `newton_coefficients` minimises.
+
+    Parameters
+    ----------
+    coefficients, scores : ndarray of shape (n,), float64
+        The scores are the inner products times the coefficients.
+    y, c : ndarray of shape (n,), float64
+        As for `newton_scores`.
+    """
     return float(coefficients @ scores / 2 + np.sum(c * np.maximum(0, 1 - y * scores) ** 2))

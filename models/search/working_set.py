@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from haemo.errors import NotSolved
-from haemo.models.search.newton_svm import newton_coefficients
+from haemo.models.search.newton_svm import newton_coefficients, svm_objective
 from haemo.models.search.rows import FoldScaling, Rows
 
 __all__ = ["WorkingSets"]
@@ -217,8 +217,7 @@ def _best(starts: Sequence[np.ndarray], inner: np.ndarray, y: np.ndarray, c: np.
     """The coefficients with the lowest objective; None where 0 has a lower one."""
     best, lowest = None, c.sum()
     for start in starts:
-        scores = inner @ start
-        value = start @ scores / 2 + np.sum(c * np.maximum(0.0, 1.0 - y * scores) ** 2)
+        value = svm_objective(start, inner @ start, y, c)
         if value < lowest:
             best, lowest = start, value
     return best
